@@ -1,0 +1,31 @@
+"""Generate neural-network parameters with latent diffusion, for any task by plugin."""
+
+from pdiff.errors import PdiffError
+from pdiff.hookspecs import hookimpl
+from pdiff.task import Candidates, Evaluation, Metric, Snapshot, Task
+from pdiff.weights.layout import Layout
+from pdiff.weights.select import select
+
+__all__ = [
+    "Candidates",
+    "Evaluation",
+    "Layout",
+    "Metric",
+    "ParameterDiffusion",
+    "PdiffError",
+    "Replay",
+    "Snapshot",
+    "Task",
+    "hookimpl",
+    "select",
+]
+
+LAZY = {"ParameterDiffusion": "pdiff.engine", "Replay": "pdiff.replay"}
+
+
+def __getattr__(name: str):
+    if name not in LAZY:
+        raise AttributeError(f"module 'pdiff' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(LAZY[name]), name)

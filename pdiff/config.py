@@ -1,0 +1,107 @@
+"""Configs: YAML through mmengine's Config, merged over defaults, every unknown key refused."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from pdiff.errors import PdiffError, check_keys, known
+from pdiff.plugins import default_config, plugin_name
+
+PACKAGE = Path(__file__).parent
+PRESETS = tuple(sorted(path.stem for path in (PACKAGE / "presets").glob("*.yaml")))
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with the values of `over`; a section of another `type` replaces the whole section."""
+    result = dict(base)
+    for key, value in over.items():
+        old = result.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        result[key] = merge(old, value) if both and value.get("type", old.get("type")) == old.get("type") else value
+    return result
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the plain values of a YAML config, its `_base_` files included.
+
+    Raises:
+        PdiffError: the file is missing or is no valid config; the line names it.
+    """
+    if not Path(path).is_file():
+        raise PdiffError(f"config: got {str(path)!r}, which is no file. Check the path.")
+    try:
+        return Config.fromfile(str(path)).to_dict()
+    except Exception as error:  # mmengine and the YAML parser raise many kinds
+        raise PdiffError(f"config {path}: cannot be read ({' '.join(str(error).split())}).") from error
+
+
+def engine_config(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the complete engine section: the preset it names, and its own values over that.
+
+    Raises:
+        PdiffError: the preset or a key is unknown.
+    """
+    own = dict(section)
+    preset = own.pop("preset", "fast")
+    if preset not in PRESETS:
+        raise PdiffError(f"engine.preset: got {preset!r}. {known(str(preset), PRESETS)}")
+    base = read_yaml(PACKAGE / "presets" / f"{preset}.yaml")
+    check_keys(own, ["preset", *base], "engine")
+    complete = merge(base, own)
+    for key in ("noise_schedule", "autoencoder_training", "denoiser_training"):
+        check_keys(complete[key], base[key], f"engine.{key}")
+    return {"preset": preset, **complete}
+
+
+def resolve(values: Mapping[str, Any]) -> Config:
+    """Return the complete config of a run: the core's defaults, and `values` over them.
+
+    Raises:
+        PdiffError: a key of the top level, or of a section that the core reads, is unknown.
+    """
+    defaults = read_yaml(PACKAGE / "defaults.yaml")
+    check_keys(values, defaults, "config")
+    complete = merge(defaults, values)
+    for section in ("checkpoints", "generate", "evaluate", "compare"):
+        check_keys(complete[section], defaults[section], section)
+    complete["engine"] = engine_config(complete["engine"])
+    return Config(complete)
+
+
+def load_config(
+    plugin: str | None, path: str | None, over: Mapping[str, Any], options: Mapping[str, Any]
+) -> Config:
+    """Return the complete config of a run from what the command line says.
+
+    Args:
+        plugin: name or path; default: the one that the file names.
+        path: the file; default: the plugin's embedded config.
+        over: values of the top level, those that are None left out.
+        options: dotted keys and their values.
+
+    Raises:
+        PdiffError: neither plugin nor file is given, they name different plugins, or a key is unknown.
+    """
+    if not plugin and not path:
+        raise PdiffError("run: got neither --plugin nor --config. Give one; `tools/plugins.py list` shows the plugins.")
+    embedded = default_config(plugin) if plugin and not path else path
+    values = read_yaml(Path(embedded)) if embedded else {}
+    if plugin and values.get("plugin") not in (None, plugin, plugin_name(plugin)):
+        raise PdiffError(f"--plugin: got {plugin!r}, but {embedded} is for {values['plugin']!r}. Leave one out.")
+    values["plugin"] = plugin or values.get("plugin")
+    values |= {key: value for key, value in over.items() if value is not None}
+    return resolve(merge(values, nested(options)))
+
+
+def nested(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return dotted keys as nested sections."""
+    result: dict[str, Any] = {}
+    for key, value in options.items():
+        section = result
+        *path, last = key.split(".")
+        for part in path:
+            section = section.setdefault(part, {})
+        section[last] = value
+    return result

@@ -1,0 +1,202 @@
+"""The engine: codec (scaling and autoencoder) and latent diffusion, as one object that knows only vectors."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pdiff.config import engine_config
+from pdiff.errors import PdiffError
+from pdiff.models import autoencoder, denoiser, scaling  # noqa: F401  (they fill the registries)
+from pdiff.models.objectives import Denoising, Reconstruction, normal
+from pdiff.models.schedule import build_sampler, noise_schedule
+from pdiff.models.training import train
+from pdiff.models.whitening import Whitening
+from pdiff.registry import AUTOENCODERS, DENOISERS, SCALINGS, build, call
+from pdiff.seeding import derive_seed, generator, isolated_seed, resolve_device
+from pdiff.storage import read_json, read_tensors, write_json, write_tensors
+from pdiff.weights.layout import Layout
+
+PARTS = ("scaling", "autoencoder", "whitening", "denoiser")
+FORMAT = 1
+
+
+class ParameterDiffusion:
+    """Learns the distribution of parameter vectors and draws new ones (arXiv 2402.13144).
+
+    Args:
+        config: an engine section: `preset` (`fast` or `paper`) and whatever is to differ from it.
+        seed: of weights, order, and noise of the fit.
+        device: `auto`, `cpu`, `cuda`, ...
+
+    Raises:
+        PdiffError: a key, a type or the device is unknown.
+
+    Example:
+        >>> engine = ParameterDiffusion().fit(vectors)    # (N, P), float32
+        >>> new = engine.sample(200, seed=0)              # (200, P)
+    """
+
+    def __init__(self, config: Mapping[str, Any] | None = None, *, seed: int = 0, device: str = "cpu"):
+        self.config = engine_config(config or {})
+        self.seed = seed
+        self.device = resolve_device(device)
+        self.schedule = call(noise_schedule, self.config["noise_schedule"], "engine.noise_schedule")
+        self.sampler()
+        self.history: dict[str, list[float]] = {}
+
+    def sampler(self) -> Any:
+        """Return a fresh sampler, a diffusers scheduler."""
+        return build_sampler(self.config["sampler"], self.schedule)
+
+    def fit(
+        self, vectors: Tensor | np.ndarray, layout: Layout | None = None, folder: Path | None = None
+    ) -> "ParameterDiffusion":
+        """Fit codec and diffusion to a population.
+
+        Args:
+            vectors: `(N, P)`, at least two.
+            layout: the tensors inside a vector; default: one tensor.
+            folder: where the state of the trainings is kept while they last; a fit that was interrupted goes on
+                from there and ends with the same bytes.
+
+        Raises:
+            PdiffError: fewer than two vectors, a NaN, or another length than the layout's.
+        """
+        vectors = torch.tensor(np.asarray(vectors), dtype=torch.float32, device=self.device)
+        layout = layout or Layout.of({"vector": torch.empty(vectors.shape[-1])})
+        check_vectors(vectors, layout)
+        self.build(layout)
+        with isolated_seed(derive_seed(self.seed, "fit")):
+            self.fit_codec(vectors, folder)
+            self.fit_diffusion(self.encode(vectors).to(self.device), folder)
+        return self
+
+    def build(self, layout: Layout) -> None:
+        """Make the parts, not yet fitted, for vectors of `layout`."""
+        self.layout = layout
+        with isolated_seed(derive_seed(self.seed, "weights")):
+            self.scaling = build(SCALINGS, self.config["scaling"], "engine.scaling", size=layout.size)
+            self.autoencoder = build(AUTOENCODERS, self.config["autoencoder"], "engine.autoencoder", size=layout.size)
+            self.whitening = Whitening(self.autoencoder.latent, self.config["whiten"])
+            self.denoiser = build(DENOISERS, self.config["denoiser"], "engine.denoiser", size=self.autoencoder.latent)
+        for part in self.parts().values():
+            part.to(self.device).eval()
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Return the modules by name."""
+        return {name: getattr(self, name) for name in PARTS}
+
+    def fit_codec(self, vectors: Tensor, folder: Path | None) -> None:
+        """Fit scaling and autoencoder to `(N, P)`."""
+        self.scaling.fit(vectors, self.layout)
+        scaled = self.scaling(vectors)
+        self.autoencoder.fit(scaled)
+        objective = Reconstruction(
+            self.autoencoder, self.config["vector_noise"], self.config["latent_noise"], self.seed
+        )
+        self._train("autoencoder", objective, scaled, folder)
+
+    def fit_diffusion(self, latents: Tensor, folder: Path | None) -> None:
+        """Fit whitening and denoiser to latents `(N, L)`."""
+        self.whitening.fit(latents)
+        objective = Denoising(self.denoiser, self.schedule, self.seed)
+        self._train("denoiser", objective, self.whitening(latents), folder)
+
+    def _train(self, name: str, objective: nn.Module, rows: Tensor, folder: Path | None) -> None:
+        settings = self.config[f"{name}_training"]
+        self.history[name] = train(objective, rows, name, folder, derive_seed(self.seed, name), **settings)
+        getattr(self, name).eval()
+
+    @torch.no_grad()
+    def encode(self, vectors: Tensor) -> Tensor:
+        """Return the latents `(B, L)` of vectors `(B, P)`, on the CPU."""
+        return self.autoencoder.encode(self.scaling(vectors.to(self.device))).cpu()
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return the vectors `(B, P)` of latents `(B, L)`, on the CPU."""
+        return self.scaling.inverse(self.autoencoder.decode(latents.to(self.device))).cpu()
+
+    def sample(self, n: int, seed: int = 0, batch_size: int = 1000) -> Tensor:
+        """Draw new vectors `(n, P)`, on the CPU.
+
+        Args:
+            n: how many.
+            seed: of the noise; the same seed on the same machine gives the same bytes.
+            batch_size: how many are drawn at once.
+
+        Raises:
+            PdiffError: the result is not finite; the line says which part to look at.
+        """
+        vectors = self.decode(self.sample_latents(n, seed, batch_size))
+        if not torch.isfinite(vectors).all():
+            raise PdiffError(
+                "sample: got vectors with NaN or infinity, so the diffusion did not converge. "
+                "Raise engine.denoiser_training.steps or lower its lr."
+            )
+        return vectors
+
+    @torch.no_grad()
+    def sample_latents(self, n: int, seed: int = 0, batch_size: int = 1000) -> Tensor:
+        """Draw new latents `(n, L)`, on the CPU: white noise, denoised step by step, un-whitened."""
+        rng = generator(seed, "sample", device=self.device)
+        sizes = [min(batch_size, n - start) for start in range(0, n, batch_size)]
+        return torch.cat([self._sample_batch(size, rng) for size in sizes])
+
+    def _sample_batch(self, size: int, rng: torch.Generator) -> Tensor:
+        sampler = self.sampler()
+        z = normal(torch.Size([size, self.autoencoder.latent]), rng) * sampler.init_noise_sigma
+        for t in sampler.timesteps:
+            prediction = self.denoiser(sampler.scale_model_input(z, t), t.to(self.device).expand(size))
+            z = self._step(sampler, prediction, t, z, rng)
+        return self.whitening.inverse(z).cpu()
+
+    @staticmethod
+    def _step(sampler: Any, prediction: Tensor, t: Tensor, z: Tensor, rng: torch.Generator) -> Tensor:
+        return sampler.step(prediction, t, z, generator=rng).prev_sample
+
+    def save(self, folder: Path) -> None:
+        """Write the fitted engine to `folder` as safetensors and JSON."""
+        folder = Path(folder)
+        for name, part in self.parts().items():
+            write_tensors(folder / f"{name}.safetensors", part.state_dict())
+        write_json(folder / "history.json", self.history)
+        description = {"format": FORMAT, "seed": self.seed, "config": self.config, "layout": self.layout.to_json()}
+        write_json(folder / "engine.json", json.loads(json.dumps(description)))
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu") -> "ParameterDiffusion":
+        """Return the engine that `save` wrote to `folder`.
+
+        Raises:
+            PdiffError: a file is missing, corrupt, or of another engine.
+        """
+        folder = Path(folder)
+        description = read_json(folder / "engine.json")
+        if description.get("format") != FORMAT:
+            raise PdiffError(f"{folder / 'engine.json'}: got format {description.get('format')}, expected {FORMAT}. Fit again.")
+        engine = cls(description["config"], seed=description["seed"], device=device)
+        engine.build(Layout.from_json(description["layout"]))
+        for name, part in engine.parts().items():
+            try:
+                part.load_state_dict(read_tensors(folder / f"{name}.safetensors"))
+            except RuntimeError as error:
+                raise PdiffError(f"{folder / name}.safetensors: does not fit engine.json ({error}). Fit again.") from error
+        engine.history = read_json(folder / "history.json")
+        return engine
+
+
+def check_vectors(vectors: Tensor, layout: Layout) -> None:
+    """Raise a `PdiffError` unless `vectors` is a population `(N >= 2, P)` of finite numbers."""
+    if vectors.ndim != 2 or vectors.shape[1] != layout.size:
+        raise PdiffError(f"population: got shape {tuple(vectors.shape)}, expected (N, {layout.size}), the layout's length.")
+    if len(vectors) < 2:
+        raise PdiffError(f"population: got {len(vectors)} vector, expected at least 2. Collect more checkpoints.")
+    bad = (~torch.isfinite(vectors)).any(1).nonzero().flatten().tolist()
+    if bad:
+        raise PdiffError(f"population: vector {bad[0]} holds NaN or infinity. Remove this checkpoint.")

@@ -1,0 +1,68 @@
+"""One candidate of a run as a file that other programs load."""
+
+import io
+from pathlib import Path
+
+import torch
+import yaml
+
+from pdiff.config import resolve
+from pdiff.errors import PdiffError
+from pdiff.run import Run
+from pdiff.rundir import RunDirectory
+from pdiff.sources import source_vectors
+from pdiff.stages.compare import read_metrics
+from pdiff.statistics import best_index
+from pdiff.storage import read_tensors, read_text, write_bytes, write_tensors
+
+SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+def export(path: Path, source: str, pick: str, output: Path) -> int:
+    """Write the full state dict of a candidate to `output` and return the candidate's number.
+
+    Args:
+        path: the run directory.
+        source: whose candidates.
+        pick: `best` (on the select split) or a number.
+        output: a `.safetensors`, `.pth` or `.pt` file.
+
+    Raises:
+        PdiffError: the run is not there, or source, number or suffix is unknown.
+    """
+    if output.suffix not in SUFFIXES:
+        raise PdiffError(f"--output: got {str(output)!r}, expected a name that ends in {', '.join(SUFFIXES)}.")
+    directory = RunDirectory(path)
+    if not (directory.path / "config.yaml").exists():
+        raise PdiffError(f"{path}: is no run directory. Give the --work-dir of a run.")
+    run = Run(resolve(yaml.safe_load(read_text(directory.path / "config.yaml"))), directory)
+    for stage in ("collect", "generate"):
+        directory.require(stage)
+    generated = read_tensors(directory.folder("generate") / "vectors.safetensors")["vectors"]
+    vectors = source_vectors(run, source, generated)
+    index = pick_index(run, source, pick, len(vectors))
+    run.candidates(vectors).load(run.task.model, index)
+    write_state_dict(output, run.task.model.state_dict())
+    return index
+
+
+def pick_index(run: Run, source: str, pick: str, count: int) -> int:
+    """Return the number that `pick` means, of `count` candidates."""
+    if pick == "best":
+        run.directory.require("evaluate")
+        metrics = read_metrics(run.directory.folder("evaluate") / f"{source}.jsonl")
+        return best_index(metrics["select"], run.task.metric.higher_is_better)
+    if not pick.isdigit() or int(pick) >= count:
+        raise PdiffError(f"--pick: got {pick!r}, expected best or a number from 0 to {count - 1}.")
+    return int(pick)
+
+
+def write_state_dict(path: Path, state: dict[str, torch.Tensor]) -> None:
+    """Write a state dict in the format of the file's suffix."""
+    state = {name: tensor.detach().cpu() for name, tensor in state.items()}
+    if path.suffix == ".safetensors":
+        write_tensors(path, state)
+        return
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_bytes(path, buffer.getvalue())

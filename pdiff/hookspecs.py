@@ -1,0 +1,40 @@
+"""The five hooks: all that a plugin tells the core. `select_params` and `load_params` have defaults."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import pluggy
+from torch import Tensor, nn
+
+from pdiff.task import Candidates, Evaluation, Snapshot, Task
+
+hookspec = pluggy.HookspecMarker("pdiff")
+hookimpl = pluggy.HookimplMarker("pdiff")
+
+
+@hookspec(firstresult=True)
+def build(cfg) -> Task:
+    """Build the network, its data splits and its metric from the resolved config."""
+
+
+@hookspec(firstresult=True)
+def select_params(task: Task, cfg) -> Sequence[str]:
+    """Return the names of the parameters and buffers that are regenerated."""
+
+
+@hookspec(firstresult=True)
+def collect(task: Task, names: Sequence[str], cfg, state: Mapping[str, Tensor] | None) -> Iterator[Snapshot]:
+    """Train or fine-tune, and yield one snapshot after another.
+
+    `state` is that of the last snapshot on disk when a run is resumed, else None. A plugin that does not take it
+    is run from its beginning, and the snapshots that are there already are compared with what it yields.
+    """
+
+
+@hookspec
+def load_params(model: nn.Module, params: Mapping[str, Tensor]) -> None:
+    """Put one selection into the network."""
+
+
+@hookspec(firstresult=True)
+def evaluate(task: Task, candidates: Candidates, split: str) -> Iterator[Evaluation]:
+    """Yield the metric and the signature of each candidate, in order."""

@@ -1,0 +1,71 @@
+"""What the two trainings minimise. Noise depends on the step's number alone, so that a resumed training repeats it."""
+
+from typing import Any
+
+import torch
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from pdiff.models.autoencoder import Autoencoder
+from pdiff.models.denoiser import Denoiser
+from pdiff.seeding import generator
+
+
+def normal(shape: torch.Size, rng: torch.Generator) -> Tensor:
+    """Return N(0, 1) numbers from a generator, on its device."""
+    return torch.randn(shape, generator=rng, device=rng.device)
+
+
+class Reconstruction(BaseModel):
+    """Mean squared error of the denoising autoencoder: noise on the scaled vector and on the latent.
+
+    Args:
+        autoencoder: what is trained.
+        vector_noise: standard deviation of the noise on the scaled vector.
+        latent_noise: standard deviation of the noise on the latent.
+        seed: of the noise.
+    """
+
+    def __init__(self, autoencoder: Autoencoder, vector_noise: float, latent_noise: float, seed: int):
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.vector_noise, self.latent_noise, self.seed = vector_noise, latent_noise, seed
+
+    def forward(self, rows: Tensor, step: int, mode: str = "loss") -> dict[str, Tensor]:
+        """Return the loss on scaled vectors `rows` `(B, P)`."""
+        rng = generator(self.seed, "reconstruction", step, device=rows.device)
+        noisy = rows + self.vector_noise * normal(rows.shape, rng)
+        latents = self.autoencoder.encode(noisy)
+        latents = latents + self.latent_noise * normal(latents.shape, rng)
+        return {"loss": nn.functional.mse_loss(self.autoencoder.decode(latents), rows)}
+
+
+class Denoising(BaseModel):
+    """Mean squared error of the denoiser at uniformly drawn timesteps (Ho et al., 2020, eq. 14).
+
+    Args:
+        denoiser: what is trained.
+        schedule: a diffusers `DDPMScheduler`.
+        seed: of timesteps and noise.
+    """
+
+    def __init__(self, denoiser: Denoiser, schedule: Any, seed: int):
+        super().__init__()
+        self.denoiser = denoiser
+        self.schedule = schedule
+        self.seed = seed
+
+    def forward(self, rows: Tensor, step: int, mode: str = "loss") -> dict[str, Tensor]:
+        """Return the loss on white latents `rows` `(B, L)`."""
+        rng = generator(self.seed, "denoising", step, device=rows.device)
+        t = torch.randint(self.schedule.config.num_train_timesteps, rows.shape[:1], generator=rng, device=rows.device)
+        eps = normal(rows.shape, rng)
+        z_t = self.schedule.add_noise(rows, eps, t)
+        return {"loss": nn.functional.mse_loss(self.denoiser(z_t, t), self.target(rows, eps, t))}
+
+    def target(self, z: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """Return what the denoiser is to predict."""
+        kind = self.schedule.config.prediction_type
+        if kind == "v_prediction":
+            return self.schedule.get_velocity(z, eps, t)
+        return eps if kind == "epsilon" else z

@@ -1,0 +1,250 @@
+"""One training by gradients, on mmengine's Runner; resumable to the same weights, byte for byte.
+
+A step is a function of the state before it and of its number: which rows it sees and which noise it adds follow
+from (seed, step). So the state between two steps is weights, averages and optimiser, and nothing else.
+"""
+
+import hashlib
+import itertools
+import json
+import logging
+import tempfile
+import time
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from mmengine.hooks import EMAHook, Hook
+from mmengine.runner import Runner
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from pdiff.errors import PdiffError, known
+from pdiff.progress import progress
+from pdiff.seeding import derive_seed, generator
+from pdiff.storage import read_tensors_and_metadata, write_tensors
+
+SECONDS_BETWEEN_STATES = 30
+LEARNING_RATE_SCHEDULES = ("cosine", "constant")
+_numbers = itertools.count()
+
+
+class Batches(Dataset):
+    """Step number to batch: the rows in an order that is shuffled anew in every epoch.
+
+    Args:
+        rows: `(N, ...)`, on the device of the training.
+        batch_size: B.
+        steps: number of batches.
+        seed: of the order.
+    """
+
+    metainfo: ClassVar = {}  # mmengine's Runner warns without
+
+    def __init__(self, rows: Tensor, batch_size: int, steps: int, seed: int):
+        self.rows, self.batch_size, self.steps, self.seed = rows, batch_size, steps, seed
+        self.orders: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> dict:
+        epoch, place = divmod(step * self.batch_size, len(self.rows))
+        order = self.order(epoch)
+        while len(order) - place < self.batch_size:
+            epoch += 1
+            order = torch.cat([order, self.order(epoch)])
+        return {"rows": self.rows[order[place : place + self.batch_size]], "step": step}
+
+    def order(self, epoch: int) -> Tensor:
+        """Return the order of the rows in one epoch."""
+        if epoch not in self.orders:
+            rng = generator(self.seed, "order", epoch)
+            self.orders = {k: v for k, v in self.orders.items() if k >= epoch - 1}
+            self.orders[epoch] = torch.randperm(len(self.rows), generator=rng).to(self.rows.device)
+        return self.orders[epoch]
+
+
+class Losses(Hook):
+    """Keeps the loss of every step on its device, so that no step waits for a number."""
+
+    def before_train(self, runner) -> None:
+        """Make room for every step."""
+        self.values = torch.zeros(runner.max_iters, device=next(runner.model.parameters()).device)
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Keep this step's loss."""
+        self.values[runner.iter] = outputs["loss"]
+
+
+class ShowProgress(Hook):
+    """Calls `advance` after every step."""
+
+    def __init__(self, advance):
+        self.advance = advance
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Count this step."""
+        self.advance()
+
+
+class TrainingState(Hook):
+    """Writes what the training needs to go on, every `SECONDS_BETWEEN_STATES`, and takes it up again.
+
+    Args:
+        path: the safetensors file.
+        losses: the hook that keeps the losses.
+        average: the hook that keeps the moving average, if there is one.
+        identity: what the state must belong to; a state of another training is not taken.
+    """
+
+    priority = "LOWEST"
+
+    def __init__(self, path: Path, losses: Losses, average: EMAHook | None, identity: str):
+        self.path, self.losses, self.average, self.identity = path, losses, average, identity
+
+    def before_train(self, runner) -> None:
+        """Go on from the state on disk, if it belongs to this training."""
+        self.written = time.monotonic()
+        if not self.path.exists():
+            return
+        tensors, metadata = read_tensors_and_metadata(self.path)
+        if metadata.get("identity") != self.identity:
+            return
+        host = json.loads(metadata["host"])
+        for part, module in self.modules(runner).items():
+            own = {n.removeprefix(f"{part}."): t for n, t in tensors.items() if n.startswith(f"{part}.")}
+            module.load_state_dict(own)
+        self.load_optimizer(runner.optim_wrapper.optimizer, tensors, host["groups"])
+        for scheduler, state in zip(runner.param_schedulers, host["schedulers"], strict=True):
+            scheduler.load_state_dict(state)
+        self.losses.values.copy_(tensors["losses"])
+        runner.train_loop._iter = host["step"]
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Write the state when the last one is old, or when this was the last step."""
+        if time.monotonic() - self.written < SECONDS_BETWEEN_STATES and runner.iter + 1 < runner.max_iters:
+            return
+        optimizer = runner.optim_wrapper.optimizer
+        tensors = {f"{part}.{n}": t for part, m in self.modules(runner).items() for n, t in m.state_dict().items()}
+        for index, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
+        host = {
+            "step": runner.iter + 1,
+            "groups": optimizer.state_dict()["param_groups"],
+            "schedulers": [scheduler.state_dict() for scheduler in runner.param_schedulers],
+        }
+        metadata = {"identity": self.identity, "host": json.dumps(host)}
+        write_tensors(self.path, tensors | {"losses": self.losses.values}, metadata)
+        self.written = time.monotonic()
+
+    def modules(self, runner) -> dict[str, nn.Module]:
+        """Return what has weights: the model and its average."""
+        return {"model": runner.model} | ({"average": self.average.ema_model} if self.average else {})
+
+    @staticmethod
+    def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], groups: list[dict]) -> None:
+        """Give the optimiser its state back."""
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".")
+                state.setdefault(int(index), {})[key] = tensor
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+class QuietRunner(Runner):
+    """mmengine's Runner on a device of our choice, its log in a file and only warnings on the terminal."""
+
+    def __init__(self, *, device: torch.device, **settings):
+        self.device = device
+        super().__init__(**settings)
+
+    def wrap_model(self, model_wrapper_cfg, model):
+        """Put the model on the chosen device."""
+        return model.to(self.device)
+
+    def build_logger(self, log_level="INFO", log_file=None, **kwargs):
+        """Keep the terminal for the progress bar."""
+        logger = super().build_logger(log_level, log_file, **kwargs)
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.setLevel(logging.WARNING)
+        return logger
+
+
+def train(
+    objective: nn.Module,
+    rows: Tensor,
+    name: str,
+    folder: Path | None,
+    seed: int,
+    *,
+    steps: int,
+    batch_size: int,
+    lr: float,
+    weight_decay: float,
+    schedule: str,
+    ema: float,
+    amp: bool,
+) -> list[float]:
+    """Train `objective` on `rows` and return the loss of every step.
+
+    Args:
+        objective: an mmengine `BaseModel` that takes `rows` and `step`.
+        rows: `(N, ...)`, on the device of the training.
+        name: what is trained, for logs and files.
+        folder: where log and state go; with a state of the same training in it, the training goes on from there.
+        seed: of the order of the rows.
+        steps: optimiser steps.
+        batch_size: B.
+        lr: AdamW's learning rate.
+        weight_decay: AdamW's weight decay.
+        schedule: `cosine` (to 0 over all steps) or `constant`.
+        ema: decay of the exponential moving average of the weights, which then is the result; 0 for none.
+        amp: bfloat16 autocast.
+    """
+    if schedule not in LEARNING_RATE_SCHEDULES:
+        raise PdiffError(f"engine.{name}_training.schedule: got {schedule!r}. {known(schedule, LEARNING_RATE_SCHEDULES)}")
+    if steps == 0 or not any(p.requires_grad for p in objective.parameters()):
+        return []
+    with tempfile.TemporaryDirectory() as scratch, progress(f"fit {name}", steps) as advance:
+        work = Path(folder) if folder else Path(scratch)
+        losses = Losses()
+        average = EMAHook(momentum=1 - ema, update_buffers=True) if ema else None
+        identity = f"{objective}|{steps}|{batch_size}|{lr}|{weight_decay}|{schedule}|{ema}|{amp}|{seed}|{checksum(rows)}"
+        state = TrainingState(work / f"{name}.state.safetensors", losses, average, str(derive_seed(0, identity)))
+        optimizer = {"type": "AdamW", "lr": lr, "weight_decay": weight_decay}
+        wrapper = {"type": "AmpOptimWrapper", "dtype": "bfloat16"} if amp else {"type": "OptimWrapper"}
+        cosine = {"type": "CosineAnnealingLR", "T_max": steps, "by_epoch": False}
+        runner = QuietRunner(
+            device=rows.device,
+            model=objective,
+            work_dir=str(work / "logs" / name),
+            train_dataloader=DataLoader(Batches(rows, batch_size, steps, seed), batch_size=None),
+            train_cfg={"by_epoch": False, "max_iters": steps},
+            optim_wrapper={**wrapper, "optimizer": optimizer},
+            param_scheduler=[cosine] if schedule == "cosine" else [],
+            default_hooks={"timer": None, "checkpoint": None, "sampler_seed": None, "logger": {"type": "LoggerHook", "interval": 100}},
+            custom_hooks=[hook for hook in (average, losses, ShowProgress(advance), state) if hook],
+            default_scope="mmengine",
+            randomness={"seed": seed % 2**31},
+            experiment_name=f"{name}_{next(_numbers)}",
+        )
+        runner.train()
+        if average:
+            objective.load_state_dict(average.ema_model.module.state_dict())
+        close_log(runner)
+        return losses.values.tolist()
+
+
+def checksum(rows: Tensor) -> str:
+    """Return a hash of a tensor's bytes."""
+    return hashlib.sha256(rows.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
+
+
+def close_log(runner: Runner) -> None:
+    """Close the runner's log file: mmengine leaves it open for the life of the process."""
+    for handler in [h for h in runner.logger.handlers if isinstance(h, logging.FileHandler)]:
+        handler.close()
+        runner.logger.removeHandler(handler)

@@ -1,0 +1,73 @@
+"""The stages in their order; each reads files of the run directory and writes files of the run directory."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from mmengine.config import Config
+
+from pdiff.errors import PdiffError, known
+from pdiff.measure import environment, measured
+from pdiff.progress import logger
+from pdiff.run import Run
+from pdiff.rundir import STAGES, RunDirectory
+from pdiff.stages.collect import collect
+from pdiff.stages.compare import compare
+from pdiff.stages.evaluate import evaluate
+from pdiff.stages.fit import fit
+from pdiff.stages.generate import generate
+from pdiff.storage import write_json
+
+FUNCTIONS: dict[str, Callable[[Run], None]] = {
+    "collect": collect,
+    "fit": fit,
+    "generate": generate,
+    "evaluate": evaluate,
+    "compare": compare,
+}
+
+
+def stages_of(name: str) -> Sequence[str]:
+    """Return the stages that `--stage` names: one, or all."""
+    if name == "all":
+        return STAGES
+    if name not in STAGES:
+        raise PdiffError(f"--stage: got {name!r}. {known(name, [*STAGES, 'all'])}")
+    return (name,)
+
+
+def run_pipeline(
+    config: Config, directory: RunDirectory, stages: Sequence[str] = STAGES, resume: bool = False, overwrite: bool = False
+) -> None:
+    """Run stages of a config in a directory.
+
+    Args:
+        config: the resolved config.
+        directory: the run directory.
+        stages: names, in order.
+        resume: keep what is done, and go on where an earlier run stopped.
+        overwrite: repeat the stages, and accept a directory of another config.
+
+    Raises:
+        PdiffError: for whatever the user can mend; nothing that was computed is lost.
+    """
+    run = Run(config, directory)
+    with directory.locked():
+        directory.prepare(config.to_dict(), stages, resume, overwrite)
+        settings = {"seed": config.seed, "command": " ".join(sys.argv)}
+        write_json(directory.path / "environment.json", {**environment(run.device), **settings})
+        for stage in stages:
+            run_stage(run, stage)
+
+
+def run_stage(run: Run, stage: str) -> None:
+    """Run one stage, unless it is done; the stages before it must be, with all their files whole."""
+    if stage in run.directory.records():
+        run.directory.require(stage)
+        logger.info("%s: done before", stage)
+        return
+    for earlier in STAGES[: STAGES.index(stage)]:
+        run.directory.require(earlier)
+    with measured() as cost:
+        FUNCTIONS[stage](run)
+    run.directory.finish(stage, cost)
+    logger.info("%s: %.1f s", stage, cost["seconds"])

@@ -1,0 +1,81 @@
+"""A run: config, directory, plugin and task, as every stage gets them."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from pdiff.errors import PdiffError
+from pdiff.plugins import load_plugin, plugin_name
+from pdiff.rundir import RunDirectory
+from pdiff.seeding import derive_seed, resolve_device
+from pdiff.storage import read_tensors
+from pdiff.task import Candidates, Task
+from pdiff.weights.layout import Layout
+from pdiff.weights.population import Population
+
+
+class Run:
+    """What a stage works with. The task is built when a stage first asks for it.
+
+    Args:
+        config: the resolved config.
+        directory: where the stages read and write.
+    """
+
+    def __init__(self, config: Config, directory: RunDirectory):
+        self.config = config
+        self.directory = directory
+        self.device = resolve_device(config.device)
+        self.plugin = load_plugin(config.plugin)
+
+    @property
+    def hook(self) -> Any:
+        """The hooks of the plugin."""
+        return self.plugin.hook
+
+    @cached_property
+    def task(self) -> Task:
+        """The plugin's task, the frozen network in it if the run has one."""
+        task = self.hook.build(cfg=self.config)
+        if not isinstance(task, Task):
+            raise PdiffError(f"plugin {self.name}: build returned {type(task).__name__}, expected pdiff.Task.")
+        if self.directory.base.exists():
+            load_base(task, self.directory.base)
+        return task
+
+    @property
+    def name(self) -> str:
+        """The plugin's name."""
+        return plugin_name(self.config.plugin)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The layout of the selection."""
+        names = list(self.hook.select_params(task=self.task, cfg=self.config))
+        if not names:
+            raise PdiffError(f"plugin {self.name}: select_params returned no name. Select at least one parameter.")
+        return Layout.of(self.task.model.state_dict(), names)
+
+    @cached_property
+    def population(self) -> Population:
+        """The collected population."""
+        return Population.open(self.directory.folder("collect"))
+
+    def candidates(self, vectors) -> Candidates:
+        """Return vectors `(M, P)` as candidates for the plugin's `evaluate`."""
+        return Candidates(vectors, self.population.layout, self.hook.load_params)
+
+    def seed(self, *names: object) -> int:
+        """Return the seed of a part of the run."""
+        return derive_seed(self.config.seed, *names)
+
+
+def load_base(task: Task, path: Path) -> None:
+    """Put the frozen network of a file into the task's model, every tensor of it."""
+    try:
+        task.model.load_state_dict(read_tensors(path))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise PdiffError(f"{path}: does not fit the network ({reason}). Check task in the config.") from None

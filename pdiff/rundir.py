@@ -1,0 +1,154 @@
+"""The run directory: where each stage writes, which stages are done, and whether their files are still whole."""
+
+import fcntl
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pdiff.errors import PdiffError
+from pdiff.storage import explain_write_errors, read_json, read_text, sha256, write_json, write_text
+
+STAGES = ("collect", "fit", "generate", "evaluate", "compare")
+FOLDERS = {"collect": "population", "fit": "engine", "generate": "samples", "evaluate": "evaluation", "compare": "report"}
+# A stage depends on these sections of the config, and on every stage before it.
+SECTIONS = {
+    "collect": ("plugin", "seed", "select", "task", "collect", "checkpoints"),
+    "fit": ("engine",),
+    "generate": ("generate",),
+    "evaluate": ("evaluate",),
+    "compare": ("compare",),
+}
+NOT_RECORDED = ("*.part", "*.state.safetensors", "*.log", "*.json.tmp")
+
+
+class RunDirectory:
+    """One run on disk.
+
+    Args:
+        path: the folder, made if it is not there.
+    """
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+
+    def folder(self, stage: str) -> Path:
+        """Return the folder that a stage writes."""
+        return self.path / FOLDERS[stage]
+
+    @property
+    def base(self) -> Path:
+        """The frozen network."""
+        return self.path / "base.safetensors"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the directory for this process alone.
+
+        Raises:
+            PdiffError: another run holds it, or it cannot be written.
+        """
+        with explain_write_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = open(self.path / ".lock", "w")
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise PdiffError(f"{self.path}: another run is using it. Wait for it, or give another --work-dir.") from None
+            yield
+
+    def prepare(self, config: dict[str, Any], stages: Sequence[str], resume: bool, overwrite: bool) -> None:
+        """Make the directory ready for running `stages` with `config`.
+
+        Args:
+            config: the resolved config.
+            stages: what is to be run.
+            resume: keep what is done, and go on.
+            overwrite: drop what was computed with another config; without `resume`, repeat the stages too.
+
+        Raises:
+            PdiffError: the directory is of another config, or a stage is done, and nothing says what to do about it.
+        """
+        changed = self.changed_keys(config)
+        if changed and not overwrite:
+            raise PdiffError(
+                f"{self.path}: was made with another config ({', '.join(changed[:4])} differ). "
+                "Give another --work-dir, or --overwrite to drop the stages that depend on it."
+            )
+        done = [stage for stage in stages if self.started(stage)]
+        if done and not resume and not overwrite:
+            raise PdiffError(f"{self.path}: {done[0]} was run before. Give --resume to go on, or --overwrite to repeat it.")
+        stale = [stage for stage in STAGES if any(key.split(".")[0] in SECTIONS[stage] for key in changed)]
+        repeated = [] if resume else list(stages)
+        first = min((STAGES.index(stage) for stage in [*stale, *repeated]), default=len(STAGES))
+        self.drop(STAGES[first:])
+        write_text(self.path / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+
+    def changed_keys(self, config: dict[str, Any]) -> list[str]:
+        """Return the keys in which `config` differs from that of the directory; none for a new directory."""
+        path = self.path / "config.yaml"
+        if not path.exists():
+            return []
+        try:
+            old = yaml.safe_load(read_text(path))
+        except yaml.YAMLError as error:
+            raise PdiffError(f"{path}: is corrupt ({' '.join(str(error).split())}). Give another --work-dir.") from None
+        before, after = flatten(old or {}), flatten(config)
+        return [key for key in {**before, **after} if key != "device" and before.get(key) != after.get(key)]
+
+    def drop(self, stages: Sequence[str]) -> None:
+        """Delete what the stages wrote."""
+        records = {stage: record for stage, record in self.records().items() if stage not in stages}
+        if self.records() != records:
+            write_json(self.path / "stages.json", records)
+        for stage in stages:
+            shutil.rmtree(self.folder(stage), ignore_errors=True)
+        if "collect" in stages:
+            self.base.unlink(missing_ok=True)
+
+    def records(self) -> dict[str, Any]:
+        """Return what each finished stage cost and wrote."""
+        path = self.path / "stages.json"
+        return read_json(path) if path.exists() else {}
+
+    def started(self, stage: str) -> bool:
+        """Say whether a stage left anything."""
+        return stage in self.records() or self.folder(stage).exists()
+
+    def finish(self, stage: str, cost: dict[str, float]) -> None:
+        """Record that a stage is done, with the checksum of every file it wrote."""
+        files = [path for path in sorted(self.folder(stage).rglob("*")) if self._recorded(path)]
+        if stage == "collect":
+            files.append(self.base)
+        sums = {str(path.relative_to(self.path)): sha256(path) for path in files}
+        write_json(self.path / "stages.json", {**self.records(), stage: {**cost, "files": sums}})
+
+    def _recorded(self, path: Path) -> bool:
+        logs = self.folder("fit") / "logs"
+        return path.is_file() and logs not in path.parents and not any(path.match(p) for p in NOT_RECORDED)
+
+    def require(self, stage: str) -> None:
+        """Raise a `PdiffError` unless a stage is done and all it wrote is unchanged."""
+        if stage not in self.records():
+            raise PdiffError(f"{self.path}: {stage} is not done. Run it first: --stage {stage}, or --stage all.")
+        for name, checksum in self.records()[stage]["files"].items():
+            path = self.path / name
+            if not path.is_file():
+                raise PdiffError(f"{path}: is missing. Repeat its stage: --stage {stage} --overwrite.")
+            if sha256(path) != checksum:
+                raise PdiffError(f"{path}: differs from its checksum. Repeat its stage: --stage {stage} --overwrite.")
+
+
+def flatten(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings by dotted key."""
+    result: dict[str, Any] = {}
+    for key, value in section.items():
+        if isinstance(value, dict) and value:
+            result |= flatten(value, f"{prefix}{key}.")
+        else:
+            result[f"{prefix}{key}"] = value
+    return result

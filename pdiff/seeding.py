@@ -1,0 +1,54 @@
+"""Randomness that depends on names and numbers only, never on what ran before."""
+
+import hashlib
+import random
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from pdiff.errors import PdiffError
+
+
+def derive_seed(seed: int, *names: object) -> int:
+    """Return a 63-bit seed that belongs to `seed` and the sequence of `names`."""
+    digest = hashlib.sha256("/".join(map(str, (seed, *names))).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def generator(seed: int, *names: object, device: torch.device | str = "cpu") -> torch.Generator:
+    """Return a generator on `device`, seeded by `derive_seed`."""
+    return torch.Generator(device).manual_seed(derive_seed(seed, *names))
+
+
+@contextmanager
+def isolated_seed(seed: int):
+    """Seed Python, numpy and torch inside the block, and give the caller's random state back after it."""
+    python, numpy_state = random.getstate(), np.random.get_state()
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices):
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy_state)
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device called `name`; `auto` means the first GPU, else the CPU.
+
+    Raises:
+        PdiffError: the name is unknown, or this machine has no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise PdiffError(f"device: got {name!r}, which cannot be used here ({reason}). Use auto, cpu or cuda.") from None
+    return device

@@ -1,0 +1,129 @@
+"""Stage 5: the sources side by side: how good, and how new."""
+
+import json
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from pdiff.novelty import nearest_distance, nearest_similarity, spread
+from pdiff.report.figures import draw_figures
+from pdiff.report.table import markdown_table
+from pdiff.run import Run
+from pdiff.rundir import STAGES
+from pdiff.sources import source_vectors
+from pdiff.statistics import best_index, describe, mean_interval
+from pdiff.storage import read_json, read_tensors, read_text, write_json, write_text
+
+REFERENCE = "trained"
+SUBJECT = "generated"
+
+
+@dataclass(frozen=True)
+class SourceResults:
+    """What one source's evaluation left on disk: vectors `(M, P)`, signatures and scores, and metrics by split."""
+
+    name: str
+    vectors: Tensor
+    tensors: dict[str, Tensor]
+    metrics: dict[str, np.ndarray]
+
+
+def compare(run: Run) -> None:
+    """Write `report/`: summary.json, table.md and the figures."""
+    folder = run.directory.folder("compare")
+    sources = read_sources(run)
+    reference = sources[REFERENCE]
+    similarities = {name: similarity(run, source, reference) for name, source in sources.items()}
+    rows = {name: row(run, source, reference, similarities[name]) for name, source in sources.items()}
+    write_json(folder / "summary.json", summary(run, rows))
+    write_text(folder / "table.md", markdown_table(read_json(folder / "summary.json")))
+    tests = {name: source.metrics["test"] for name, source in sources.items()}
+    history = read_json(run.directory.folder("fit") / "history.json")
+    draw_figures(folder, run.task.metric, tests, similarities, history)
+
+
+def read_sources(run: Run) -> dict[str, SourceResults]:
+    """Return the results of every source of the config."""
+    generated = read_tensors(run.directory.folder("generate") / "vectors.safetensors")["vectors"]
+    folder = run.directory.folder("evaluate")
+    return {
+        name: SourceResults(
+            name,
+            source_vectors(run, name, generated),
+            read_tensors(folder / f"{name}.safetensors"),
+            read_metrics(folder / f"{name}.jsonl"),
+        )
+        for name in run.config.evaluate.sources
+    }
+
+
+def read_metrics(path: Path) -> dict[str, np.ndarray]:
+    """Return the primary metric of each candidate `(M,)`, by split."""
+    metrics: dict[str, list[float]] = {}
+    for line in read_text(path).splitlines():
+        record = json.loads(line)
+        metrics.setdefault(record["split"], []).append(record["metric"])
+    return {split: np.array(values) for split, values in metrics.items()}
+
+
+def similarity(run: Run, source: SourceResults, reference: SourceResults) -> np.ndarray:
+    """Return each candidate's largest similarity `(M,)` to a trained one on `test`; a trained one leaves itself out."""
+    table = run.task.similarity(source.tensors["test.signature"], reference.tensors["test.signature"])
+    return nearest_similarity(table, source.name == REFERENCE).numpy()
+
+
+def row(run: Run, source: SourceResults, reference: SourceResults, similarities: np.ndarray) -> dict[str, Any]:
+    """Return one source's figures; of the metric, all on `test`."""
+    higher, test = run.task.metric.higher_is_better, source.metrics["test"]
+    best = best_index(source.metrics["select"], higher)
+    distance = nearest_distance(source.vectors, reference.vectors, source.name == REFERENCE)
+    scores = source.tensors.get("test.scores")
+    interval = None
+    if scores is not None:
+        interval = mean_interval(scores[best].numpy(), run.config.compare.resamples, run.config.seed)
+    figures = {
+        "best": test[best],
+        **describe(test, higher),
+        "similarity": similarities.mean(),
+        "distance": distance.mean().item(),
+        "spread": spread(source.vectors, reference.vectors),
+    }
+    return {"n": len(test), "best_index": best, "best_ci": interval} | {k: finite(v) for k, v in figures.items()}
+
+
+def finite(value: float) -> float | None:
+    """Return a plain number that JSON can hold; None for one that is not finite."""
+    return float(value) if math.isfinite(value) else None
+
+
+def summary(run: Run, rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return what other programs read."""
+    metric, records = run.task.metric, run.directory.records()
+    return {
+        "plugin": run.name,
+        "metric": {"name": metric.name, "higher_is_better": metric.higher_is_better},
+        "verdict": verdict(rows, metric.name, metric.higher_is_better),
+        "sources": rows,
+        "seconds": {stage: records[stage]["seconds"] for stage in STAGES if stage in records},
+        "peak_memory_bytes": {stage: records[stage]["peak_memory_bytes"] for stage in STAGES if stage in records},
+        "environment": read_json(run.directory.path / "environment.json"),
+        "command": " ".join(sys.argv),
+    }
+
+
+def verdict(rows: dict[str, dict[str, Any]], metric: str, higher_is_better: bool) -> str:
+    """Return one line: generated against trained by mean, and every baseline whose mean is better."""
+    if not {REFERENCE, SUBJECT} <= rows.keys():
+        return "not compared: the sources lack trained or generated"
+    sign = 1 if higher_is_better else -1
+    means = {name: row["mean"] for name, row in rows.items()}
+    gain = sign * (means[SUBJECT] - means[REFERENCE])
+    better = [name for name in means if name not in (REFERENCE, SUBJECT) and sign * (means[name] - means[SUBJECT]) > 0]
+    relation = "above" if gain > 0 else "below" if gain < 0 else "equal to"
+    line = f"mean {metric} of generated {means[SUBJECT]:.4f} is {relation} that of trained {means[REFERENCE]:.4f}"
+    return line + (f"; better still on average: {', '.join(better)}" if better else "; no baseline is better on average")

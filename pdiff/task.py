@@ -1,0 +1,99 @@
+"""What plugins and the core hand to each other."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from pdiff.novelty import error_iou
+from pdiff.weights.layout import Layout
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The name and direction of a task's primary metric."""
+
+    name: str
+    higher_is_better: bool = True
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a plugin's `build` returns.
+
+    Attributes:
+        model: the network, on the device of the run.
+        splits: the data, by the names `train`, `select` and `test`; only the plugin looks inside.
+        metric: the primary metric.
+        head: names of the modules that the selector `head` means.
+        similarity: from two stacks of signatures, `(A, ...)` and `(B, ...)`, their similarities `(A, B)`; 1 means
+            equal behaviour. Default: the error-IoU of boolean signatures.
+    """
+
+    model: nn.Module
+    splits: Mapping[str, Any]
+    metric: Metric
+    head: Sequence[str] = ()
+    similarity: Callable[[Tensor, Tensor], Tensor] = error_iou
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One step of a collection.
+
+    Attributes:
+        params: the selected tensors by name; empty where the collection only rests (after an epoch of the base
+            training, say) so that it can go on from `state`.
+        provenance: JSON values that say where it comes from: seed, branch, step, training metric.
+        state: tensors from which `collect` can go on after this snapshot; optional.
+    """
+
+    params: Mapping[str, Tensor]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    state: Mapping[str, Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one candidate reached on one split.
+
+    Attributes:
+        metric: the primary metric, a fraction where it is one.
+        signature: what the candidate gets wrong, sample by sample; compared by `Task.similarity`.
+        scores: the metric's terms, one per sample, whose mean is `metric`; None where the metric is no mean.
+        details: further figures.
+    """
+
+    metric: float
+    signature: Tensor
+    scores: Tensor | None = None
+    details: Mapping[str, float] = field(default_factory=dict)
+
+
+class Candidates(Sequence):
+    """M vectors to be evaluated, and the way to put one into the network.
+
+    Args:
+        vectors: `(M, P)`.
+        layout: what the vectors stand for.
+        load_params: the hook that puts one selection into the network.
+    """
+
+    def __init__(self, vectors: Tensor, layout: Layout, load_params: Callable[[nn.Module, dict], None]):
+        self.vectors = vectors
+        self.layout = layout
+        self.load_params = load_params
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return self.layout.unflatten(self.vectors[index])
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        return (self[index] for index in range(len(self)))
+
+    def load(self, model: nn.Module, index: int) -> None:
+        """Put candidate `index` into the network."""
+        self.load_params(model=model, params=self[index])

@@ -1,0 +1,62 @@
+"""State dicts that the user already has: `.safetensors`, `.pth` and `.pt` files, read without running any code."""
+
+import glob
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pdiff.errors import PdiffError
+from pdiff.storage import read_tensors
+
+SUFFIXES = (".safetensors", ".pth", ".pt")
+NESTED = ("state_dict", "model")
+
+
+def find_checkpoints(pattern: str) -> list[Path]:
+    """Return the checkpoint files of a folder or a glob, numbers in their names in numerical order.
+
+    Raises:
+        PdiffError: nothing matches.
+    """
+    where = str(Path(pattern) / "*") if Path(pattern).is_dir() else pattern
+    paths = [Path(p) for p in glob.glob(where, recursive=True) if p.endswith(SUFFIXES)]
+    if not paths:
+        raise PdiffError(f"checkpoints.files: got {pattern!r}, which matches no {', '.join(SUFFIXES)} file.")
+    return sorted(paths, key=lambda p: [int(t) if t.isdigit() else t for t in re.split(r"(\d+)", str(p))])
+
+
+def load_state_dict(path: Path, prefix: str = "") -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint file on the CPU.
+
+    Args:
+        path: a safetensors file, or a file of `torch.save`, which is loaded weights-only; a state dict that is
+            nested under `state_dict` or `model` is found.
+        prefix: taken away from each name that has it, `module.` for instance.
+
+    Raises:
+        PdiffError: the file cannot be read, holds more than tensors, or no state dict is found in it.
+    """
+    path = Path(path)
+    content = read_tensors(path) if path.suffix == ".safetensors" else _load_weights_only(path)
+    for key in NESTED:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not any(isinstance(value, Tensor) for value in content.values()):
+        raise PdiffError(f"{path}: holds no state dict, neither at the top nor under {' or '.join(NESTED)}.")
+    return {name.removeprefix(prefix): value for name, value in content.items() if isinstance(value, Tensor)}
+
+
+def _load_weights_only(path: Path):
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise PdiffError(
+            f"{path}: holds objects other than tensors, and reading it could run code. "
+            "Save the state dict alone, best as safetensors."
+        ) from None
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
+        raise PdiffError(f"{path}: cannot be read ({str(error).splitlines()[0]}). It is missing or corrupt.") from None

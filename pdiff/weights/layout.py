@@ -1,0 +1,142 @@
+"""The bijection between a selection of named tensors and one flat float32 vector."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pdiff.errors import PdiffError
+
+# Every value of these types is a float32 value too, so that the way into the vector loses nothing.
+EXACT = (torch.float32, torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int8, torch.int16)
+COUNTERS = (torch.int32, torch.int64)
+LARGEST_EXACT_INTEGER = 2**24
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of a layout: its name, shape, dtype and the place of its first value in the vector."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    offset: int
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+    @property
+    def slice(self) -> slice:
+        """The entry's place in the vector."""
+        return slice(self.offset, self.offset + self.size)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names, shapes, dtypes and offsets of a selection."""
+
+    entries: tuple[Entry, ...]
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor], names: Iterable[str] | None = None) -> "Layout":
+        """Return the layout of the tensors called `names`, in that order (default: all of `tensors`).
+
+        Raises:
+            PdiffError: a name is missing, or a dtype has values that float32 cannot hold.
+        """
+        entries, offset = [], 0
+        for name in tensors if names is None else names:
+            if name not in tensors:
+                raise PdiffError(f"selection: got {name!r}, which the network does not have. Check the selector.")
+            tensor = tensors[name]
+            if tensor.dtype not in EXACT + COUNTERS:
+                raise PdiffError(
+                    f"{name}: got dtype {tensor.dtype}, which float32 cannot hold exactly. "
+                    "Cast the network to float32 or leave this tensor out of the selection."
+                )
+            entries.append(Entry(name, tuple(tensor.shape), tensor.dtype, offset))
+            offset += tensor.numel()
+        return cls(tuple(entries))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the selected tensors, in order."""
+        return tuple(entry.name for entry in self.entries)
+
+    @property
+    def size(self) -> int:
+        """P, the length of a vector."""
+        return sum(entry.size for entry in self.entries)
+
+    def flatten(self, tensors: Mapping[str, Tensor], origin: str = "selection") -> Tensor:
+        """Return the selected tensors as one vector, float32 `(P,)` on the CPU.
+
+        Args:
+            tensors: at least the tensors of this layout.
+            origin: where they come from, for the error line.
+
+        Raises:
+            PdiffError: a tensor is missing, has another shape, or holds a NaN or an infinity.
+        """
+        vector = torch.empty(self.size, dtype=torch.float32)
+        for entry in self.entries:
+            vector[entry.slice] = self._checked(entry, tensors, origin).reshape(-1)
+        return vector
+
+    def _checked(self, entry: Entry, tensors: Mapping[str, Tensor], origin: str) -> Tensor:
+        if entry.name not in tensors:
+            raise PdiffError(f"{origin}: lacks {entry.name!r}. Check the file, the prefix and the selector.")
+        tensor = tensors[entry.name].detach()
+        if tuple(tensor.shape) != entry.shape:
+            raise PdiffError(
+                f"{origin}: {entry.name!r} has shape {tuple(tensor.shape)}, expected {entry.shape}. "
+                "All checkpoints must be of one network."
+            )
+        if not torch.isfinite(tensor).all():
+            raise PdiffError(f"{origin}: {entry.name!r} holds NaN or infinity. Remove this checkpoint.")
+        if tensor.dtype in COUNTERS and tensor.abs().max() > LARGEST_EXACT_INTEGER:
+            raise PdiffError(f"{origin}: {entry.name!r} holds integers above 2**24. Leave it out of the selection.")
+        return tensor
+
+    def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
+        """Return the tensors that a vector `(P,)` stands for, in their own shapes and dtypes.
+
+        Integer tensors take the nearest integer, since generated values lie between integers.
+
+        Raises:
+            PdiffError: the vector has another length than P.
+        """
+        if vector.shape != (self.size,):
+            raise PdiffError(f"vector: got shape {tuple(vector.shape)}, expected ({self.size},), the layout's length.")
+        return {entry.name: _cast(vector[entry.slice].reshape(entry.shape), entry.dtype) for entry in self.entries}
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries)
+
+    def to_json(self) -> list[dict]:
+        """Return the layout as JSON-ready records."""
+        return [
+            {"name": e.name, "shape": list(e.shape), "dtype": str(e.dtype).removeprefix("torch."), "offset": e.offset}
+            for e in self.entries
+        ]
+
+    @classmethod
+    def from_json(cls, records: list[dict]) -> "Layout":
+        """Return the layout that `to_json` wrote."""
+        return cls(tuple(Entry(r["name"], tuple(r["shape"]), getattr(torch, r["dtype"]), r["offset"]) for r in records))
+
+    def fingerprint(self) -> str:
+        """Return a short hash: two layouts with the same fingerprint are the same."""
+        return hashlib.sha256(json.dumps(self.to_json()).encode()).hexdigest()[:16]
+
+
+def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    if dtype.is_floating_point:
+        return tensor.to(dtype)
+    return tensor.round().to(dtype)

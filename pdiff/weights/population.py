@@ -1,0 +1,140 @@
+"""N vectors of one layout on disk: memory-mapped, appendable, atomic, with the provenance of each.
+
+`vectors.f32` holds the rows (little-endian float32), `provenance.jsonl` one line per row with the row's
+CRC-32. A row exists once its line is complete: bytes behind the last line are a torn write, and are ignored.
+"""
+
+import json
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pdiff.errors import PdiffError
+from pdiff.storage import explain_write_errors, read_json, read_text, write_json
+from pdiff.weights.layout import Layout
+
+
+class Population:
+    """The vectors in `folder`, which `create` makes and `open` finds again."""
+
+    def __init__(self, folder: Path, layout: Layout, provenance: list[dict]):
+        self.folder = Path(folder)
+        self.layout = layout
+        self.provenance = provenance
+        self._committed = sum(map(_line_length, provenance))
+
+    @classmethod
+    def create(cls, folder: Path, layout: Layout) -> "Population":
+        """Start an empty population in `folder`; what was there is dropped."""
+        folder = Path(folder)
+        with explain_write_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "provenance.jsonl").write_bytes(b"")
+            (folder / "vectors.f32").write_bytes(b"")
+        write_json(folder / "layout.json", layout.to_json())
+        return cls(folder, layout, [])
+
+    @classmethod
+    def open(cls, folder: Path) -> "Population":
+        """Open the population in `folder` and check every row against its checksum.
+
+        Raises:
+            PdiffError: a file is missing, truncated or changed; the line names it.
+        """
+        folder = Path(folder)
+        try:
+            layout = Layout.from_json(read_json(folder / "layout.json"))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise PdiffError(f"{folder / 'layout.json'}: is no layout ({error!r}). Collect again.") from error
+        population = cls(folder, layout, _read_provenance(folder / "provenance.jsonl"))
+        population.verify()
+        return population
+
+    def __len__(self) -> int:
+        return len(self.provenance)
+
+    @property
+    def vectors_path(self) -> Path:
+        """The file of the rows."""
+        return self.folder / "vectors.f32"
+
+    @property
+    def vectors(self) -> np.ndarray:
+        """The rows `(N, P)` as a read-only memory map, float32."""
+        if len(self) == 0:
+            return np.empty((0, self.layout.size), np.float32)
+        return np.memmap(self.vectors_path, np.dtype("<f4"), "r", shape=(len(self), self.layout.size))
+
+    def tensor(self) -> Tensor:
+        """Return the rows `(N, P)` as a float32 tensor in memory."""
+        return torch.from_numpy(np.array(self.vectors, dtype=np.float32))
+
+    def append(self, vector: Tensor, **provenance) -> None:
+        """Add one vector `(P,)` and its provenance (JSON values); on return both are on disk.
+
+        Raises:
+            PdiffError: the vector has another length or holds a NaN, or the disk is full (nothing is added).
+        """
+        if vector.shape != (self.layout.size,):
+            raise PdiffError(f"population: got a vector {tuple(vector.shape)}, expected ({self.layout.size},).")
+        if not torch.isfinite(vector).all():
+            raise PdiffError(f"population: vector {len(self)} holds NaN or infinity. Lower the learning rate.")
+        data = vector.detach().cpu().to(torch.float32).numpy().astype("<f4").tobytes()
+        record = {**provenance, "crc32": zlib.crc32(data)}
+        _write_at(self.vectors_path, len(self) * len(data), data)
+        line = (json.dumps(record) + "\n").encode()
+        _write_at(self.folder / "provenance.jsonl", self._committed, line)
+        self.provenance.append(record)
+        self._committed += len(line)
+
+    def truncate(self, length: int) -> None:
+        """Forget every row from `length` on."""
+        self.provenance = self.provenance[:length]
+        self._committed = sum(map(_line_length, self.provenance))
+        with explain_write_errors(self.folder):
+            os.truncate(self.folder / "provenance.jsonl", self._committed)
+            os.truncate(self.vectors_path, len(self) * self.layout.size * 4)
+
+    def verify(self) -> None:
+        """Compare every row with its checksum.
+
+        Raises:
+            PdiffError: `vectors.f32` is shorter than its rows, or a row was changed.
+        """
+        expected = len(self) * self.layout.size * 4
+        found = self.vectors_path.stat().st_size if self.vectors_path.exists() else 0
+        if found < expected:
+            raise PdiffError(
+                f"{self.vectors_path}: got {found} bytes, expected {expected}; the file is truncated. Collect again."
+            )
+        for row, (vector, record) in enumerate(zip(self.vectors, self.provenance, strict=True)):
+            if zlib.crc32(vector.tobytes()) != record["crc32"]:
+                raise PdiffError(f"{self.vectors_path}: row {row} differs from its checksum. Collect again.")
+
+
+def _line_length(record: dict) -> int:
+    return len(json.dumps(record)) + 1
+
+
+def _write_at(path: Path, offset: int, data: bytes) -> None:
+    with explain_write_errors(path), open(path, "r+b") as file:
+        file.truncate(offset)
+        file.seek(offset)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read_provenance(path: Path) -> list[dict]:
+    complete, _, _ = read_text(path).rpartition("\n")
+    try:
+        records = [json.loads(line) for line in complete.splitlines()]
+    except json.JSONDecodeError as error:
+        raise PdiffError(f"{path}: is corrupt ({error}). Collect again.") from error
+    if not all(isinstance(record, dict) and "crc32" in record for record in records):
+        raise PdiffError(f"{path}: is corrupt (a line without checksum). Collect again.")
+    return records

@@ -1,0 +1,1 @@
+"""The task plugins that come with pdiff."""

@@ -1,0 +1,292 @@
+"""Collection as published: train, freeze all but the selection, fine-tune it, a snapshot per step.
+
+Every step draws its randomness from (seed, step) alone, so that a collection that was interrupted goes on from the
+state of its last snapshot and ends with the same bytes.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from pdiff import PdiffError, Snapshot, Task
+from pdiff.errors import known
+from pdiff.progress import progress
+from pdiff.registry import call
+from pdiff.seeding import derive_seed
+from pdiff.weights.select import parameter_names
+from pdiff_plugins.classification.augment import build_augmentations
+from pdiff_plugins.classification.data import Split
+
+MODES = ("train", "eval")
+
+
+def snapshots(
+    task: Task,
+    names: Sequence[str],
+    seed: int,
+    state: Mapping[str, Tensor] | None,
+    train: dict,
+    finetune: dict,
+    seeds: int = 1,
+    branches: int = 1,
+) -> Iterator[Snapshot]:
+    """Yield the snapshots of every branch of every seed.
+
+    Args:
+        task: the classification task.
+        names: the selection.
+        seed: of the run.
+        state: where an interrupted collection goes on.
+        train: settings of the base training (`train_base`).
+        finetune: settings of the fine-tuning (`finetune_selection`).
+        seeds: independently initialised and trained networks; needs a selection that leaves nothing trainable out.
+        branches: fine-tunings of each trained network.
+    """
+    check_seeds(task.model, names, seeds)
+    position = {key: int(state[key]) for key in ("seed", "branch")} if state else {"seed": 0, "branch": -1}
+    for number in range(position["seed"], seeds):
+        here = state if number == position["seed"] else None
+        base = base_of(here, names)
+        if base is None:
+            if number > 0 and here is None:
+                initialise(task.model, derive_seed(seed, "network", number))
+            yield from call(train_base, train, "collect.train", task=task, seed=seed, number=number, state=here)
+            base = {name: tensor.detach().clone() for name, tensor in task.model.state_dict().items() if name in names}
+            here = None
+        for branch in range(max(position["branch"], 0) if here else 0, branches):
+            yield from call(
+                finetune_selection,
+                finetune,
+                "collect.finetune",
+                task=task,
+                names=names,
+                seed=seed,
+                place=(number, branch),
+                base=base,
+                state=here if here and branch == position["branch"] else None,
+            )
+
+
+def check_seeds(model: nn.Module, names: Sequence[str], seeds: int) -> None:
+    """Raise a `PdiffError` when several seeds would differ in what is not selected."""
+    frozen = sorted(parameter_names(model) - set(names))
+    if seeds > 1 and frozen:
+        raise PdiffError(
+            f"collect.seeds: got {seeds}, expected 1, since each seed would train another {frozen[0]!r}, which is not "
+            "selected. Use collect.branches, or select all."
+        )
+
+
+def initialise(model: nn.Module, seed: int) -> None:
+    """Give every layer new random weights, as its constructor draws them."""
+    torch.manual_seed(seed)
+    for module in model.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+
+
+def base_of(state: Mapping[str, Tensor] | None, names: Sequence[str]) -> dict[str, Tensor] | None:
+    """Return the trained selection inside a state of the fine-tuning; None for a state of the base training."""
+    if state is None or int(state["branch"]) < 0:
+        return None
+    return {name: state[f"base.{name}"] for name in names}
+
+
+def train_base(
+    task: Task,
+    seed: int,
+    number: int,
+    state: Mapping[str, Tensor] | None,
+    epochs: int,
+    batch_size: int = 128,
+    lr: float = 1e-3,
+    weight_decay: float = 5e-4,
+    augment: Sequence[dict] = (),
+) -> Iterator[Snapshot]:
+    """Train the whole network with AdamW and a cosine to 0; rest after every epoch.
+
+    Args:
+        task: the classification task.
+        seed: of the run.
+        number: of the trained network.
+        state: that of the last rest.
+        epochs: passes over the training split; 0 keeps the network as it was built.
+        batch_size: images per step.
+        lr: first learning rate.
+        weight_decay: AdamW's.
+        augment: augmentations of a batch, in order.
+    """
+    model, data = task.model, task.splits["train"]
+    change = build_augmentations(augment)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
+    first = load_training(model, optimizer, state) if state else 0
+    steps = math.ceil(len(data) / batch_size)
+    model.train().requires_grad_(True)
+    with progress(f"train network {number}", epochs * steps, first * steps) as advance:
+        for epoch in range(first, epochs):
+            for step, rows in enumerate(epoch_rows(len(data), batch_size, derive_seed(seed, "train", number, epoch))):
+                torch.manual_seed(derive_seed(seed, "train", number, epoch, step))
+                rate = lr * 0.5 * (1 + math.cos(math.pi * (epoch * steps + step) / (epochs * steps)))
+                training_step(model, optimizer, data, rows, change, rate)
+                advance()
+            yield Snapshot({}, state=training_state(model, optimizer, number, epoch + 1))
+
+
+def epoch_rows(size: int, batch_size: int, seed: int) -> Sequence[Tensor]:
+    """Return the rows of each batch of an epoch, in random order."""
+    return torch.randperm(size, generator=torch.Generator().manual_seed(seed)).split(batch_size)
+
+
+def training_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, data: Split, rows: Tensor, change, rate: float
+) -> tuple[float, float]:
+    """Take one step of AdamW at learning rate `rate`, and return the loss and the accuracy on its batch."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    logits = model(data.resized(change(data.pixels(rows))))
+    labels = data.labels[rows].to(logits.device)
+    loss = cross_entropy(logits, labels)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item(), (logits.argmax(1) == labels).float().mean().item()
+
+
+def training_state(model: nn.Module, optimizer: torch.optim.Optimizer, number: int, epoch: int) -> dict[str, Tensor]:
+    """Return what the base training needs to go on after `epoch`."""
+    place = {"seed": torch.tensor(number), "branch": torch.tensor(-1), "epoch": torch.tensor(epoch)}
+    weights = {f"model.{name}": tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    return place | weights | optimizer_tensors(optimizer)
+
+
+def load_training(model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> int:
+    """Take `training_state` up again, and return the number of finished epochs."""
+    model.load_state_dict({n.removeprefix("model."): t for n, t in state.items() if n.startswith("model.")})
+    load_optimizer(optimizer, state)
+    return int(state["epoch"])
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the optimiser's state as named tensors."""
+    state = optimizer.state_dict()["state"]
+    return {f"optimizer.{i}.{key}": value.clone() for i, values in state.items() for key, value in values.items()}
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Give the optimiser the state back that `optimizer_tensors` returned."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".")
+            state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def finetune_selection(
+    task: Task,
+    names: Sequence[str],
+    seed: int,
+    place: tuple[int, int],
+    base: Mapping[str, Tensor],
+    state: Mapping[str, Tensor] | None,
+    steps: int = 300,
+    batch_size: int = 128,
+    lr: float = 3e-2,
+    weight_decay: float = 5e-4,
+    mode: str = "eval",
+    every: int = 1,
+    augment: Sequence[dict] = (),
+) -> Iterator[Snapshot]:
+    """Fine-tune the selection from the trained network with AdamW at a constant rate, a snapshot per `every` steps.
+
+    Args:
+        task: the classification task.
+        names: the selection.
+        seed: of the run.
+        place: number of the trained network, and of the branch.
+        base: the selection of the trained network.
+        state: that of the last snapshot of this branch.
+        steps: optimiser steps.
+        batch_size: images per step.
+        lr: learning rate.
+        weight_decay: AdamW's.
+        mode: `eval` keeps running statistics as they are (as published); `train` updates those of the selected
+            layers, which then must be selected too.
+        every: steps between snapshots.
+        augment: augmentations of a batch, in order.
+    """
+    model, data = task.model, task.splits["train"]
+    number, branch = place
+    change = build_augmentations(augment)
+    set_mode(model, names, mode)
+    tensors = model.state_dict(keep_vars=True)
+    with torch.no_grad():
+        for name in names:
+            tensors[name].copy_(base[name])
+    trainable = trainable_tensors(model, names)
+    optimizer = torch.optim.AdamW(trainable, lr=lr, weight_decay=weight_decay)
+    first = 0
+    if state:
+        load_optimizer(optimizer, state)
+        first = int(state["step"])
+        with torch.no_grad():
+            for name in names:
+                tensors[name].copy_(state[f"selected.{name}"])
+    batches = math.ceil(len(data) / batch_size)
+    with progress(f"collect {number}.{branch}", steps, first) as advance:
+        for step in range(first, steps):
+            epoch, batch = divmod(step, batches)
+            rows = epoch_rows(len(data), batch_size, derive_seed(seed, "finetune", *place, epoch))[batch]
+            torch.manual_seed(derive_seed(seed, "finetune", *place, "step", step))
+            loss, accuracy = training_step(model, optimizer, data, rows, change, lr)
+            advance()
+            if (step + 1) % every == 0:
+                params = {name: tensors[name].detach().clone() for name in names}
+                origin = {"seed": number, "branch": branch, "step": step + 1, "loss": loss, "accuracy": accuracy}
+                yield Snapshot(params, origin, finetune_state(params, base, optimizer, place, step + 1))
+    for tensor in trainable:
+        tensor.requires_grad_(False)
+
+
+def finetune_state(
+    params: Mapping[str, Tensor],
+    base: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    place: tuple[int, int],
+    step: int,
+) -> dict[str, Tensor]:
+    """Return what the fine-tuning needs to go on after `step`."""
+    where = {"seed": torch.tensor(place[0]), "branch": torch.tensor(place[1]), "step": torch.tensor(step)}
+    selected = {f"selected.{name}": tensor for name, tensor in params.items()}
+    return where | selected | {f"base.{n}": t for n, t in base.items()} | optimizer_tensors(optimizer)
+
+
+def set_mode(model: nn.Module, names: Sequence[str], mode: str) -> None:
+    """Put the network into eval mode, and with `train` the modules that hold a selected tensor into training mode."""
+    if mode not in MODES:
+        raise PdiffError(f"collect.finetune.mode: got {mode!r}. {known(mode, MODES)}")
+    model.eval()
+    if mode == "eval":
+        return
+    selected = set(names)
+    for path, module in model.named_modules():
+        own = {f"{path}.{name}" if path else name for name, _ in module.named_parameters(recurse=False)}
+        if not own & selected:
+            continue
+        module.train()
+        drifting = [n for n, _ in module.named_buffers(recurse=False) if f"{path}.{n}" not in selected]
+        if drifting:
+            raise PdiffError(
+                f"collect.finetune.mode: got 'train', which changes {path}.{drifting[0]}, which is not selected. "
+                "Add +buffers to the selector or use mode eval."
+            )
+
+
+def trainable_tensors(model: nn.Module, names: Sequence[str]) -> list[Tensor]:
+    """Return the selected tensors that gradients change, and let no other have a gradient."""
+    model.requires_grad_(False)
+    tensors, trainable = model.state_dict(keep_vars=True), parameter_names(model)
+    return [tensors[name].requires_grad_(True) for name in names if name in trainable]

@@ -1,0 +1,85 @@
+"""Networks by config: any of timm's by name, and the mini networks."""
+
+from pathlib import Path
+
+from mmengine.registry import Registry
+from torch import nn
+
+from pdiff.errors import PdiffError, known
+from pdiff.registry import build
+from pdiff.weights.checkpoints import load_state_dict
+from pdiff_plugins.classification import mini
+from pdiff_plugins.classification.data import Split
+
+NETWORKS = Registry("network", scope="pdiff")
+
+
+@NETWORKS.register_module(name="timm")
+def timm_network(
+    split: Split,
+    name: str,
+    pretrained: bool = False,
+    checkpoint: str | None = None,
+    prefix: str = "",
+    options: dict | None = None,
+) -> nn.Module:
+    """Return a timm network for the split's channels and classes.
+
+    Args:
+        split: the training split.
+        name: timm's name of it.
+        pretrained: take timm's weights, where this machine can reach them.
+        checkpoint: take the weights of this state-dict file instead.
+        prefix: taken away from each name in that file.
+        options: further arguments of `timm.create_model`.
+    """
+    import timm
+
+    if not timm.is_model(name):
+        raise PdiffError(f"task.network.name: got {name!r}, which timm does not have. {known(name, timm.list_models())}")
+    shape = {"in_chans": split.images.shape[1], "num_classes": split.classes}
+    try:
+        model = timm.create_model(name, pretrained=pretrained, **shape, **(options or {}))
+    except (OSError, RuntimeError, TypeError) as error:
+        raise PdiffError(
+            f"task.network: timm cannot make {name!r} ({' '.join(str(error).split())}). "
+            "Check `options`; where weights cannot be reached, give a state dict as `checkpoint`."
+        ) from error
+    return load_checkpoint(model, checkpoint, prefix)
+
+
+def load_checkpoint(model: nn.Module, checkpoint: str | None, prefix: str) -> nn.Module:
+    """Return `model` with the weights of a state-dict file, every name matched; as it is without one."""
+    if checkpoint is None:
+        return model
+    try:
+        model.load_state_dict(load_state_dict(Path(checkpoint), prefix))
+    except RuntimeError as error:
+        raise PdiffError(f"{checkpoint}: does not fit the network ({' '.join(str(error).split())}).") from None
+    return model
+
+
+def _register_mini(name: str, network: type[nn.Module]) -> None:
+    def make(split: Split) -> nn.Module:
+        if split.size != mini.SIZE:
+            raise PdiffError(f"task.data.size: got {split.size}, expected {mini.SIZE} for the network {name!r}.")
+        return network(split.images.shape[1], split.classes)
+
+    NETWORKS.register_module(name=name, module=make)
+
+
+for _name, _network in mini.NETWORKS.items():
+    _register_mini(_name, _network)
+
+
+def build_network(cfg: dict, split: Split) -> nn.Module:
+    """Return the network that a config section describes, for the images and classes of a split."""
+    return build(NETWORKS, cfg, "task.network", split=split)
+
+
+def head_names(model: nn.Module) -> tuple[str, ...]:
+    """Return the module names of the classifier: what timm calls so, or `head` of a mini network."""
+    if isinstance(model, tuple(mini.NETWORKS.values())):
+        return ("head",)
+    names = model.pretrained_cfg.get("classifier") or ()
+    return (names,) if isinstance(names, str) else tuple(names)

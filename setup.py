@@ -1,0 +1,48 @@
+"""Packaging of pdiff: the core as `pdiff`, the folder `plugins/` as `pdiff_plugins`."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+CORE = [
+    "torch>=2.4",
+    "onedl-mmengine>=0.10.12",
+    "opencv-python-headless",  # mmengine imports cv2 and does not require it
+    "diffusers>=0.30",
+    "pluggy>=1.5",
+    "pyyaml",
+    "safetensors",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "matplotlib",
+    "rich",
+]
+EXTRAS = {
+    "classification": ["torchvision", "timm>=1.0"],
+    "test": ["pytest", "ruff", "build"],
+}
+EXTRAS["all"] = sorted({r for name, group in EXTRAS.items() if name != "test" for r in group})
+
+PLUGIN_PACKAGES = find_packages("plugins")
+
+setup(
+    name="pdiff",
+    version="0.1.0",
+    description="Generate neural-network parameters with latent diffusion, for any task by plugin",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.10",
+    packages=[
+        *find_packages(include=["pdiff", "pdiff.*"]),
+        "pdiff_plugins",
+        *(f"pdiff_plugins.{name}" for name in PLUGIN_PACKAGES),
+    ],
+    package_dir={"pdiff_plugins": "plugins"},
+    package_data={"pdiff": ["*.yaml", "presets/*.yaml"], "pdiff_plugins": ["*/*.yaml"]},
+    install_requires=CORE,
+    extras_require=EXTRAS,
+    entry_points={"pdiff.plugins": ["classification = pdiff_plugins.classification"]},
+)

@@ -1,0 +1,60 @@
+"""Run pdiff: collect checkpoints, fit the engine, generate, evaluate, compare."""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+import yaml
+from mmengine.config import DictAction
+
+from pdiff.config import load_config
+from pdiff.errors import PdiffError
+from pdiff.pipeline import run_pipeline, stages_of
+from pdiff.plugins import plugin_name
+from pdiff.report.table import print_table
+from pdiff.rundir import RunDirectory
+from pdiff.storage import read_json
+
+
+def parse() -> argparse.Namespace:
+    """Return the arguments."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--plugin", help="name of an installed plugin, or path of a plugin's folder or file")
+    parser.add_argument("--config", help="YAML file; default: the plugin's embedded config")
+    parser.add_argument("--work-dir", help="run directory; default: runs/<plugin>")
+    parser.add_argument("--stage", default="all", help="collect, fit, generate, evaluate, compare or all (default)")
+    parser.add_argument("--resume", action="store_true", help="keep what is done and go on where a run stopped")
+    parser.add_argument("--overwrite", action="store_true", help="repeat the stages; accept a directory of another config")
+    parser.add_argument("--seed", type=int, help="seed of everything; default: the config's")
+    parser.add_argument("--device", help="auto (default), cpu, cuda, cuda:1, ...")
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="settings over the config: key.sub=value ...")
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved config and stop")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run, and return the exit code: 2 for what the user can mend."""
+    arguments = parse()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("pdiff").setLevel(logging.INFO)
+    try:
+        over = {"seed": arguments.seed, "device": arguments.device}
+        config = load_config(arguments.plugin, arguments.config, over, arguments.cfg_options or {})
+        if arguments.dry_run:
+            print(yaml.safe_dump(config.to_dict(), sort_keys=False), end="")
+            return 0
+        directory = RunDirectory(Path(arguments.work_dir or f"runs/{plugin_name(config.plugin)}"))
+        run_pipeline(config, directory, stages_of(arguments.stage), arguments.resume, arguments.overwrite)
+    except PdiffError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    summary = directory.folder("compare") / "summary.json"
+    if summary.exists():
+        print_table(read_json(summary))
+        print(f"report: {summary.parent}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
