@@ -179,14 +179,16 @@ class ParameterDiffusion:
         folder = Path(folder)
         description = read_json(folder / "engine.json")
         if description.get("format") != FORMAT:
-            raise PdiffError(f"{folder / 'engine.json'}: got format {description.get('format')}, expected {FORMAT}. Fit again.")
+            found = description.get("format")
+            raise PdiffError(f"{folder / 'engine.json'}: got format {found}, expected {FORMAT}. Fit again.")
         engine = cls(description["config"], seed=description["seed"], device=device)
         engine.build(Layout.from_json(description["layout"]))
         for name, part in engine.parts().items():
             try:
                 part.load_state_dict(read_tensors(folder / f"{name}.safetensors"))
             except RuntimeError as error:
-                raise PdiffError(f"{folder / name}.safetensors: does not fit engine.json ({error}). Fit again.") from error
+                file = folder / f"{name}.safetensors"
+                raise PdiffError(f"{file}: does not fit engine.json ({error}). Fit again.") from error
         engine.history = read_json(folder / "history.json")
         return engine
 
@@ -194,7 +196,8 @@ class ParameterDiffusion:
 def check_vectors(vectors: Tensor, layout: Layout) -> None:
     """Raise a `PdiffError` unless `vectors` is a population `(N >= 2, P)` of finite numbers."""
     if vectors.ndim != 2 or vectors.shape[1] != layout.size:
-        raise PdiffError(f"population: got shape {tuple(vectors.shape)}, expected (N, {layout.size}), the layout's length.")
+        shape = tuple(vectors.shape)
+        raise PdiffError(f"population: got shape {shape}, expected (N, {layout.size}), the layout's length.")
     if len(vectors) < 2:
         raise PdiffError(f"population: got {len(vectors)} vector, expected at least 2. Collect more checkpoints.")
     bad = (~torch.isfinite(vectors)).any(1).nonzero().flatten().tolist()

@@ -36,7 +36,11 @@ def stages_of(name: str) -> Sequence[str]:
 
 
 def run_pipeline(
-    config: Config, directory: RunDirectory, stages: Sequence[str] = STAGES, resume: bool = False, overwrite: bool = False
+    config: Config,
+    directory: RunDirectory,
+    stages: Sequence[str] = STAGES,
+    resume: bool = False,
+    overwrite: bool = False,
 ) -> None:
     """Run stages of a config in a directory.
 

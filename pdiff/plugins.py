@@ -69,7 +69,7 @@ def plugin_name(name: str) -> str:
 
 
 def register(name: str, plugin: object) -> pluggy.PluginManager:
-    """Return a manager with `plugin`, checked against the specification, and the defaults of the hooks it leaves out."""
+    """Return a manager with `plugin`, checked against the hook specs, and defaults for the hooks it leaves out."""
     manager = pluggy.PluginManager("pdiff")
     manager.add_hookspecs(hookspecs)
     try:
@@ -80,7 +80,7 @@ def register(name: str, plugin: object) -> pluggy.PluginManager:
     own = hook_names(manager, name)
     missing = [hook for hook in REQUIRED if hook not in own]
     if missing:
-        raise PdiffError(f"plugin {name}: lacks the hook {missing[0]}. Define it and decorate it with @pdiff.hookimpl.")
+        raise PdiffError(f"plugin {name}: lacks the hook {missing[0]}. Define it, decorated with @pdiff.hookimpl.")
     for hook, default in DEFAULTS.items():
         if hook not in own:
             manager.register(default, f"default {hook}")
@@ -100,7 +100,7 @@ def import_plugin(name: str) -> ModuleType:
 
 
 def _is_path(name: str) -> bool:
-    return "/" in name or name.endswith(".py") or Path(name).is_dir() and name not in _entry_points()
+    return "/" in name or name.endswith(".py") or (Path(name).is_dir() and name not in _entry_points())
 
 
 def _import_entry_point(name: str) -> ModuleType:

@@ -13,7 +13,13 @@ from pdiff.errors import PdiffError
 from pdiff.storage import explain_write_errors, read_json, read_text, sha256, write_json, write_text
 
 STAGES = ("collect", "fit", "generate", "evaluate", "compare")
-FOLDERS = {"collect": "population", "fit": "engine", "generate": "samples", "evaluate": "evaluation", "compare": "report"}
+FOLDERS = {
+    "collect": "population",
+    "fit": "engine",
+    "generate": "samples",
+    "evaluate": "evaluation",
+    "compare": "report",
+}
 # A stage depends on these sections of the config, and on every stage before it.
 SECTIONS = {
     "collect": ("plugin", "seed", "select", "task", "collect", "checkpoints"),
@@ -53,12 +59,13 @@ class RunDirectory:
         """
         with explain_write_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = open(self.path / ".lock", "w")
+            lock = open(self.path / ".lock", "w")  # noqa: SIM115
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise PdiffError(f"{self.path}: another run is using it. Wait for it, or give another --work-dir.") from None
+                line = f"{self.path}: another run is using it. Wait for it, or give another --work-dir."
+                raise PdiffError(line) from None
             yield
 
     def prepare(self, config: dict[str, Any], stages: Sequence[str], resume: bool, overwrite: bool) -> None:
@@ -81,7 +88,8 @@ class RunDirectory:
             )
         done = [stage for stage in stages if self.started(stage)]
         if done and not resume and not overwrite:
-            raise PdiffError(f"{self.path}: {done[0]} was run before. Give --resume to go on, or --overwrite to repeat it.")
+            line = f"{self.path}: {done[0]} was run before. Give --resume to go on, or --overwrite to repeat it."
+            raise PdiffError(line)
         stale = [stage for stage in STAGES if any(key.split(".")[0] in SECTIONS[stage] for key in changed)]
         repeated = [] if resume else list(stages)
         first = min((STAGES.index(stage) for stage in [*stale, *repeated]), default=len(STAGES))

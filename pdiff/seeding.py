@@ -50,5 +50,6 @@ def resolve_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise PdiffError(f"device: got {name!r}, which cannot be used here ({reason}). Use auto, cpu or cuda.") from None
+        line = f"device: got {name!r}, which cannot be used here ({reason}). Use auto, cpu or cuda."
+        raise PdiffError(line) from None
     return device

@@ -54,7 +54,7 @@ def soup_of(
 ) -> Tensor:
     """Return `num` averages of `members` trained vectors, drawn without repetition."""
     if members > len(population):
-        raise PdiffError(f"evaluate.sources: got members {members}, expected at most {len(population)}, the population.")
+        raise PdiffError(f"evaluate.sources: got members {members}, expected at most {len(population)} (the trained).")
     draws = [torch.randperm(len(population), generator=rng)[:members] for _ in range(num)]
     return torch.stack([population[draw].mean(0) for draw in draws])
 
@@ -70,7 +70,7 @@ def gaussian(population: Tensor, generated: Tensor, layout: Layout, rng: torch.G
 def relative_noise(
     population: Tensor, generated: Tensor, layout: Layout, rng: torch.Generator, scale: float, num: int = 200
 ) -> Tensor:
-    """Return trained vectors, drawn at random, with Gaussian noise of `scale` times each tensor's standard deviation."""
+    """Return trained vectors, drawn at random, with noise of `scale` times each tensor's standard deviation."""
     vectors = population[torch.randint(len(population), (num,), generator=rng)]
     noise = scale * normal(vectors.shape, rng)
     for entry in layout:

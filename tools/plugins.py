@@ -11,7 +11,8 @@ from pdiff.plugins import list_plugins
 def main() -> int:
     """Print a row per plugin: name, origin, hooks, state."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_subparsers(dest="command", required=True).add_parser("list", help="every installed plugin with its state")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="every installed plugin with its state")
     parser.parse_args()
     table = Table("name", "origin", "hooks", "state")
     for plugin in list_plugins():

@@ -25,10 +25,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--work-dir", help="run directory; default: runs/<plugin>")
     parser.add_argument("--stage", default="all", help="collect, fit, generate, evaluate, compare or all (default)")
     parser.add_argument("--resume", action="store_true", help="keep what is done and go on where a run stopped")
-    parser.add_argument("--overwrite", action="store_true", help="repeat the stages; accept a directory of another config")
+    parser.add_argument("--overwrite", action="store_true", help="repeat the stages, with another config too")
     parser.add_argument("--seed", type=int, help="seed of everything; default: the config's")
     parser.add_argument("--device", help="auto (default), cpu, cuda, cuda:1, ...")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="settings over the config: key.sub=value ...")
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="settings over the config: a.b=value ...")
     parser.add_argument("--dry-run", action="store_true", help="print the resolved config and stop")
     return parser.parse_args()
 

@@ -76,7 +76,7 @@ def _prepared(scheduler: Any, steps: int | None) -> Any:
     timesteps = scheduler.config.num_train_timesteps
     steps = timesteps if steps is None else steps
     if not 1 <= steps <= timesteps:
-        raise PdiffError(f"engine.sampler.steps: got {steps}, expected 1 to {timesteps}, the timesteps of the training.")
+        raise PdiffError(f"engine.sampler.steps: got {steps}, expected 1 to {timesteps}, the training's timesteps.")
     scheduler.set_timesteps(steps)
     return scheduler
 

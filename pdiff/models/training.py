@@ -205,15 +205,17 @@ def train(
         amp: bfloat16 autocast.
     """
     if schedule not in LEARNING_RATE_SCHEDULES:
-        raise PdiffError(f"engine.{name}_training.schedule: got {schedule!r}. {known(schedule, LEARNING_RATE_SCHEDULES)}")
+        where = f"engine.{name}_training.schedule"
+        raise PdiffError(f"{where}: got {schedule!r}. {known(schedule, LEARNING_RATE_SCHEDULES)}")
     if steps == 0 or not any(p.requires_grad for p in objective.parameters()):
         return []
     with tempfile.TemporaryDirectory() as scratch, progress(f"fit {name}", steps) as advance:
         work = Path(folder) if folder else Path(scratch)
         losses = Losses()
         average = EMAHook(momentum=1 - ema, update_buffers=True) if ema else None
-        identity = f"{objective}|{steps}|{batch_size}|{lr}|{weight_decay}|{schedule}|{ema}|{amp}|{seed}|{checksum(rows)}"
-        state = TrainingState(work / f"{name}.state.safetensors", losses, average, str(derive_seed(0, identity)))
+        settings = (objective, steps, batch_size, lr, weight_decay, schedule, ema, amp, seed, checksum(rows))
+        identity = str(derive_seed(0, *settings))
+        state = TrainingState(work / f"{name}.state.safetensors", losses, average, identity)
         optimizer = {"type": "AdamW", "lr": lr, "weight_decay": weight_decay}
         wrapper = {"type": "AmpOptimWrapper", "dtype": "bfloat16"} if amp else {"type": "OptimWrapper"}
         cosine = {"type": "CosineAnnealingLR", "T_max": steps, "by_epoch": False}
@@ -225,7 +227,12 @@ def train(
             train_cfg={"by_epoch": False, "max_iters": steps},
             optim_wrapper={**wrapper, "optimizer": optimizer},
             param_scheduler=[cosine] if schedule == "cosine" else [],
-            default_hooks={"timer": None, "checkpoint": None, "sampler_seed": None, "logger": {"type": "LoggerHook", "interval": 100}},
+            default_hooks={
+                "timer": None,
+                "checkpoint": None,
+                "sampler_seed": None,
+                "logger": {"type": "LoggerHook", "interval": 100},
+            },
             custom_hooks=[hook for hook in (average, losses, ShowProgress(advance), state) if hook],
             default_scope="mmengine",
             randomness={"seed": seed % 2**31},

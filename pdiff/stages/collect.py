@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,7 +47,7 @@ def open_population(run: Run) -> Population:
         return Population.create(folder, run.layout)
     population = Population.open(folder)
     if population.layout != run.layout:
-        raise PdiffError(f"{folder}: holds another selection than {run.config.select!r}. Give --overwrite to collect again.")
+        raise PdiffError(f"{folder}: holds another selection than {run.config.select!r}. Give --overwrite.")
     return population
 
 
@@ -92,7 +93,7 @@ def repeated(snapshots: Iterator[Snapshot], population: Population) -> Iterator[
             continue
         if row >= len(population):
             yield snapshot
-        elif not torch.equal(population.layout.flatten(snapshot.params), torch.from_numpy(population.vectors[row].copy())):
+        elif not np.array_equal(population.layout.flatten(snapshot.params).numpy(), population.vectors[row]):
             raise PdiffError(
                 f"collect: snapshot {row} differs from the one on disk, so the collection cannot be resumed. "
                 "Give --overwrite to collect again, and seed everything that the plugin draws."
@@ -110,7 +111,7 @@ def append(run: Run, population: Population, snapshot: Snapshot) -> None:
 
 
 def check_frozen(run: Run) -> None:
-    """Raise a `PdiffError` when the collection changed what is not selected: candidates would not be what was trained."""
+    """Raise a `PdiffError` when the collection changed what is not selected: no candidate would be what was trained."""
     base = read_tensors(run.directory.base)
     for name, tensor in run.task.model.state_dict().items():
         if name not in run.layout.names and not torch.equal(tensor.cpu(), base[name]):

@@ -73,7 +73,7 @@ def state_names(model: nn.Module) -> list[str]:
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Say whether a module is a normalisation layer with tensors of its own, by the name of a class it descends from."""
+    """Say whether a module is a normalisation layer with tensors of its own, by the names of its classes."""
     named = any("norm" in cls.__name__.lower() for cls in type(module).__mro__)
     return named and any(True for _ in own_tensors(module))
 
@@ -103,7 +103,7 @@ def _all(model, argument, head, chosen):
 def _norm_modules(model: nn.Module) -> list[str]:
     norms = [name for name, module in model.named_modules() if is_norm(module) and parameter_names(model, name)]
     if not norms:
-        raise PdiffError("select: the network has no normalisation layer with parameters. Use module(...) or regex(...).")
+        raise PdiffError("select: the network has no normalisation layer with parameters. Use module(...).")
     return norms
 
 
@@ -127,7 +127,7 @@ def _head(model, argument, head, chosen):
 def _module(model, argument, head, chosen):
     modules = dict(model.named_modules())
     if argument not in modules:
-        raise PdiffError(f"select: got module({argument}), which the network does not have. {_closest(argument, modules)}")
+        raise PdiffError(f"select: got module({argument}), which is not in the network. {_closest(argument, modules)}")
     names = parameter_names(model, argument)
     if not names:
         raise PdiffError(f"select: module({argument}) has no parameters. {_closest(argument, modules)}")

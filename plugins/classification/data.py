@@ -140,7 +140,8 @@ def npz(path: str, size: int, select: int, train: int | None = None, seed: int =
 def _as_tensors(images: np.ndarray, labels: np.ndarray) -> Arrays:
     images = images[..., None] if images.ndim == 3 else images
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) != len(labels):
-        raise PdiffError(f"task.data: got images {images.dtype} {images.shape}, expected uint8 (S, H, W, C), one label each.")
+        found = f"{images.dtype} {images.shape} and {len(labels)} labels"
+        raise PdiffError(f"task.data: got images {found}, expected uint8 (S, H, W, C) and one label each.")
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels.astype(np.int64))
 
 

@@ -8,6 +8,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
+from pdiff_plugins.classification.augment import build_augmentations
+from pdiff_plugins.classification.data import Split
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -17,8 +19,6 @@ from pdiff.progress import progress
 from pdiff.registry import call
 from pdiff.seeding import derive_seed
 from pdiff.weights.select import parameter_names
-from pdiff_plugins.classification.augment import build_augmentations
-from pdiff_plugins.classification.data import Split
 
 MODES = ("train", "eval")
 

@@ -1,15 +1,16 @@
 """Networks by config: any of timm's by name, and the mini networks."""
 
+import difflib
 from pathlib import Path
 
 from mmengine.registry import Registry
-from torch import nn
-
-from pdiff.errors import PdiffError, known
-from pdiff.registry import build
-from pdiff.weights.checkpoints import load_state_dict
 from pdiff_plugins.classification import mini
 from pdiff_plugins.classification.data import Split
+from torch import nn
+
+from pdiff.errors import PdiffError
+from pdiff.registry import build
+from pdiff.weights.checkpoints import load_state_dict
 
 NETWORKS = Registry("network", scope="pdiff")
 
@@ -36,7 +37,8 @@ def timm_network(
     import timm
 
     if not timm.is_model(name):
-        raise PdiffError(f"task.network.name: got {name!r}, which timm does not have. {known(name, timm.list_models())}")
+        close = ", ".join(difflib.get_close_matches(name, timm.list_models(), n=5))
+        raise PdiffError(f"task.network.name: got {name!r}, which timm does not have. Closest: {close or 'none'}.")
     shape = {"in_chans": split.images.shape[1], "num_classes": split.classes}
     try:
         model = timm.create_model(name, pretrained=pretrained, **shape, **(options or {}))
