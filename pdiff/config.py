@@ -67,6 +67,10 @@ def resolve(values: Mapping[str, Any]) -> Config:
     for section in ("checkpoints", "generate", "evaluate", "compare"):
         check_keys(complete[section], defaults[section], section)
     complete["engine"] = engine_config(complete["engine"])
+    sources = {name: source for name, source in complete["evaluate"]["sources"].items() if source is not None}
+    if sources.get("trained", {}).get("type") != "trained":
+        raise PdiffError("evaluate.sources: lacks `trained: {type: trained}`, which all others are compared with.")
+    complete["evaluate"]["sources"] = sources
     return Config(complete)
 
 

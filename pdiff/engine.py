@@ -109,7 +109,8 @@ class ParameterDiffusion:
 
     def _train(self, name: str, objective: nn.Module, rows: Tensor, folder: Path | None) -> None:
         settings = self.config[f"{name}_training"]
-        self.history[name] = train(objective, rows, name, folder, derive_seed(self.seed, name), **settings)
+        seed, identity = derive_seed(self.seed, name), json.dumps(self.config)
+        self.history[name] = train(objective, rows, name, folder, seed, identity, **settings)
         getattr(self, name).eval()
 
     @torch.no_grad()

@@ -134,6 +134,9 @@ class RunDirectory:
             files.append(self.base)
         sums = {str(path.relative_to(self.path)): sha256(path) for path in files}
         write_json(self.path / "stages.json", {**self.records(), stage: {**cost, "files": sums}})
+        # Only now: without its state, a stage that is not recorded as done would have to start anew.
+        for state in self.folder(stage).glob("*.state.safetensors"):
+            state.unlink()
 
     def _recorded(self, path: Path) -> bool:
         logs = self.folder("fit") / "logs"

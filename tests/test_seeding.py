@@ -16,8 +16,8 @@ def draw() -> tuple[float, float, float]:
 
 
 def test_derived_seeds_are_fixed_for_all_time():
-    assert derive_seed(0) == 2880597842387867615
-    assert derive_seed(7, "source", "soup16") == 4144110894229092141
+    assert derive_seed(0) == 2033344993903900207
+    assert derive_seed(7, "source", "soup16") == 8095102751488111556
 
 
 def test_derived_seeds_differ_by_seed_name_and_order():

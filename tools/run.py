@@ -49,6 +49,9 @@ def main() -> int:
     except PdiffError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted: the same command with --resume goes on", file=sys.stderr)
+        return 130
     summary = directory.folder("compare") / "summary.json"
     if summary.exists():
         print_table(read_json(summary))

@@ -10,11 +10,13 @@ import json
 import logging
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
 import torch
 from mmengine.hooks import EMAHook, Hook
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -153,6 +155,17 @@ class TrainingState(Hook):
         optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
+class Bfloat16OptimWrapper(OptimWrapper):
+    """Runs the forward pass in bfloat16 autocast on any device; mmengine's own wrapper refuses CPUs."""
+
+    @contextmanager
+    def optim_context(self, model):
+        """Autocast on the model's device; bfloat16 has float32's range, so the loss needs no scaling."""
+        device = next(model.parameters()).device.type
+        with super().optim_context(model), torch.autocast(device, torch.bfloat16):
+            yield
+
+
 class QuietRunner(Runner):
     """mmengine's Runner on a device of our choice, its log in a file and only warnings on the terminal."""
 
@@ -179,6 +192,7 @@ def train(
     name: str,
     folder: Path | None,
     seed: int,
+    identity: str,
     *,
     steps: int,
     batch_size: int,
@@ -196,6 +210,7 @@ def train(
         name: what is trained, for logs and files.
         folder: where log and state go; with a state of the same training in it, the training goes on from there.
         seed: of the order of the rows.
+        identity: everything else that decides about the result; a state of another identity is not taken.
         steps: optimiser steps.
         batch_size: B.
         lr: AdamW's learning rate.
@@ -213,11 +228,9 @@ def train(
         work = Path(folder) if folder else Path(scratch)
         losses = Losses()
         average = EMAHook(momentum=1 - ema, update_buffers=True) if ema else None
-        settings = (objective, steps, batch_size, lr, weight_decay, schedule, ema, amp, seed, checksum(rows))
-        identity = str(derive_seed(0, *settings))
-        state = TrainingState(work / f"{name}.state.safetensors", losses, average, identity)
+        whole = str(derive_seed(seed, identity, checksum(rows)))
+        state = TrainingState(work / f"{name}.state.safetensors", losses, average, whole)
         optimizer = {"type": "AdamW", "lr": lr, "weight_decay": weight_decay}
-        wrapper = {"type": "AmpOptimWrapper", "dtype": "bfloat16"} if amp else {"type": "OptimWrapper"}
         cosine = {"type": "CosineAnnealingLR", "T_max": steps, "by_epoch": False}
         runner = QuietRunner(
             device=rows.device,
@@ -225,7 +238,7 @@ def train(
             work_dir=str(work / "logs" / name),
             train_dataloader=DataLoader(Batches(rows, batch_size, steps, seed), batch_size=None),
             train_cfg={"by_epoch": False, "max_iters": steps},
-            optim_wrapper={**wrapper, "optimizer": optimizer},
+            optim_wrapper={"type": Bfloat16OptimWrapper if amp else OptimWrapper, "optimizer": optimizer},
             param_scheduler=[cosine] if schedule == "cosine" else [],
             default_hooks={
                 "timer": None,

@@ -37,7 +37,6 @@ def collect(run: Run) -> None:
     if len(population) == 0:
         raise PdiffError(f"plugin {run.name}: collect yielded no snapshot. Yield pdiff.Snapshot(params, ...).")
     check_frozen(run)
-    resting.unlink(missing_ok=True)
 
 
 def open_population(run: Run) -> Population:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from pdiff.measure import measured
 from pdiff.novelty import nearest_distance, nearest_similarity, spread
 from pdiff.report.figures import draw_figures
 from pdiff.report.table import markdown_table
@@ -36,15 +37,19 @@ class SourceResults:
 def compare(run: Run) -> None:
     """Write `report/`: summary.json, table.md and the figures."""
     folder = run.directory.folder("compare")
-    sources = read_sources(run)
-    reference = sources[REFERENCE]
-    similarities = {name: similarity(run, source, reference) for name, source in sources.items()}
-    rows = {name: row(run, source, reference, similarities[name]) for name, source in sources.items()}
-    write_json(folder / "summary.json", summary(run, rows))
-    write_text(folder / "table.md", markdown_table(read_json(folder / "summary.json")))
-    tests = {name: source.metrics["test"] for name, source in sources.items()}
-    history = read_json(run.directory.folder("fit") / "history.json")
-    draw_figures(folder, run.task.metric, tests, similarities, history)
+    folder.mkdir(parents=True, exist_ok=True)
+    with measured() as cost:
+        sources = read_sources(run)
+        reference = sources[REFERENCE]
+        similarities = {name: similarity(run, source, reference) for name, source in sources.items()}
+        rows = {name: row(run, source, reference, similarities[name]) for name, source in sources.items()}
+        tests = {name: source.metrics["test"] for name, source in sources.items()}
+        history = read_json(run.directory.folder("fit") / "history.json")
+        draw_figures(folder, run.task.metric, tests, similarities, history)
+    costs = {**run.directory.records(), "compare": cost}
+    whole = summary(run, rows, costs)
+    write_text(folder / "table.md", markdown_table(whole))
+    write_json(folder / "summary.json", whole)
 
 
 def read_sources(run: Run) -> dict[str, SourceResults]:
@@ -101,16 +106,16 @@ def finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def summary(run: Run, rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def summary(run: Run, rows: dict[str, dict[str, Any]], costs: dict[str, Any]) -> dict[str, Any]:
     """Return what other programs read."""
-    metric, records = run.task.metric, run.directory.records()
+    metric = run.task.metric
     return {
         "plugin": run.name,
         "metric": {"name": metric.name, "higher_is_better": metric.higher_is_better},
         "verdict": verdict(rows, metric.name, metric.higher_is_better),
         "sources": rows,
-        "seconds": {stage: records[stage]["seconds"] for stage in STAGES if stage in records},
-        "peak_memory_bytes": {stage: records[stage]["peak_memory_bytes"] for stage in STAGES if stage in records},
+        "seconds": {stage: costs[stage]["seconds"] for stage in STAGES},
+        "peak_memory_bytes": {stage: costs[stage]["peak_memory_bytes"] for stage in STAGES},
         "environment": read_json(run.directory.path / "environment.json"),
         "command": " ".join(sys.argv),
     }

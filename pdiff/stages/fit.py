@@ -11,5 +11,3 @@ def fit(run: Run) -> None:
     engine = ParameterDiffusion(run.config.engine.to_dict(), seed=run.seed("engine"), device=str(run.device))
     engine.fit(population.vectors, population.layout, folder)
     engine.save(folder)
-    for state in folder.glob("*.state.safetensors"):
-        state.unlink()

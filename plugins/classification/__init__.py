@@ -20,7 +20,7 @@ def build_task(seed, device, network: dict, data: dict, eval_batch: int = 250) -
     from pdiff_plugins.classification.networks import build_network, head_names
 
     splits = build_data(data, eval_batch, device)
-    with isolated_seed(derive_seed(seed, "network")):
+    with isolated_seed(derive_seed(seed, "network", 0)):
         model = build_network(network, splits["train"]).to(device)
     return Task(model=model, splits=splits, metric=Metric("accuracy"), head=head_names(model))
 
@@ -29,8 +29,15 @@ def build_task(seed, device, network: dict, data: dict, eval_batch: int = 250) -
 def collect(task, names, cfg, state):
     """Train, freeze everything but the selection, fine-tune it, a snapshot per step (`cfg.collect`)."""
     from pdiff_plugins.classification.finetune import snapshots
+    from pdiff_plugins.classification.networks import build_network
 
-    return call(snapshots, cfg.collect, "collect", task=task, names=names, seed=cfg.seed, state=state)
+    def network(number):
+        with isolated_seed(derive_seed(cfg.seed, "network", number)):
+            return build_network(cfg.task.network, task.splits["train"])
+
+    return call(
+        snapshots, cfg.collect, "collect", task=task, names=names, seed=cfg.seed, network=network, state=state
+    )
 
 
 @hookimpl

@@ -5,7 +5,7 @@ state of its last snapshot and ends with the same bytes.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from pdiff_plugins.classification.augment import build_augmentations
@@ -27,6 +27,7 @@ def snapshots(
     task: Task,
     names: Sequence[str],
     seed: int,
+    network: Callable[[int], nn.Module],
     state: Mapping[str, Tensor] | None,
     train: dict,
     finetune: dict,
@@ -39,6 +40,7 @@ def snapshots(
         task: the classification task.
         names: the selection.
         seed: of the run.
+        network: from a number to a network with the initial weights of that number.
         state: where an interrupted collection goes on.
         train: settings of the base training (`train_base`).
         finetune: settings of the fine-tuning (`finetune_selection`).
@@ -51,8 +53,7 @@ def snapshots(
         here = state if number == position["seed"] else None
         base = base_of(here, names)
         if base is None:
-            if number > 0 and here is None:
-                initialise(task.model, derive_seed(seed, "network", number))
+            task.model.load_state_dict(network(number).state_dict())
             yield from call(train_base, train, "collect.train", task=task, seed=seed, number=number, state=here)
             base = {name: tensor.detach().clone() for name, tensor in task.model.state_dict().items() if name in names}
             here = None
@@ -78,14 +79,6 @@ def check_seeds(model: nn.Module, names: Sequence[str], seeds: int) -> None:
             f"collect.seeds: got {seeds}, expected 1, since each seed would train another {frozen[0]!r}, which is not "
             "selected. Use collect.branches, or select all."
         )
-
-
-def initialise(model: nn.Module, seed: int) -> None:
-    """Give every layer new random weights, as its constructor draws them."""
-    torch.manual_seed(seed)
-    for module in model.modules():
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
 
 
 def base_of(state: Mapping[str, Tensor] | None, names: Sequence[str]) -> dict[str, Tensor] | None:

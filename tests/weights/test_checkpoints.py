@@ -71,7 +71,7 @@ def test_a_prefix_is_taken_away_where_it_is(tmp_path):
 
 def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path):
     path = save(tmp_path / "a.pth", {"state_dict": STATE, "extra": Touch(tmp_path / "proof")})
-    with pytest.raises(PdiffError, match=r"a\.pth: holds objects other than tensors, .* Save the state dict alone"):
+    with pytest.raises(PdiffError, match=r"a\.pth: .*holds objects other than tensors, .* Save the state dict"):
         load_state_dict(path)
     assert not (tmp_path / "proof").exists()
 
@@ -90,13 +90,13 @@ def test_the_pickle_that_is_refused_would_have_run_code(tmp_path):
 
 
 def test_a_whole_module_is_refused(tmp_path):
-    with pytest.raises(PdiffError, match=r"a\.pth: holds objects other than tensors"):
+    with pytest.raises(PdiffError, match=r"a\.pth: .*holds objects other than tensors"):
         load_state_dict(save(tmp_path / "a.pth", nn.Linear(2, 2)))
 
 
 @pytest.mark.parametrize("content", [3, [torch.zeros(1)], {}, {"epoch": 3}, {"state_dict": {}}, torch.zeros(2)])
 def test_a_file_without_state_dict_is_refused(tmp_path, content):
-    with pytest.raises(PdiffError, match=r"a\.pth: holds no state dict, neither at the top nor under state_dict or model"):
+    with pytest.raises(PdiffError, match=r"a\.pth: holds no state dict, neither at the top nor under state_dict"):
         load_state_dict(save(tmp_path / "a.pth", content))
 
 
@@ -106,7 +106,7 @@ def test_a_truncated_file_is_refused_by_name(tmp_path, name):
     whole = path.read_bytes()
     for length in (0, 1, 10, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(PdiffError, match=rf"{name}: cannot be read \(.+\)\. It is missing"):
+        with pytest.raises(PdiffError, match=rf"{name}: .*(damaged|corrupt)"):
             load_state_dict(path)
 
 
@@ -135,7 +135,7 @@ def test_a_flipped_byte_is_refused_by_name_or_harmless(tmp_path):
 def test_a_file_that_is_missing_or_is_text_is_refused_by_name(tmp_path, name, text):
     if text is not None:
         (tmp_path / name).write_text(text)
-    with pytest.raises(PdiffError, match=rf"{name}: cannot be read \(.+\)\. It is missing"):
+    with pytest.raises(PdiffError, match=rf"{name}: .*(missing|damaged|corrupt)"):
         load_state_dict(tmp_path / name)
 
 

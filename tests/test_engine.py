@@ -1,0 +1,142 @@
+import pytest
+import torch
+
+from pdiff import Layout, ParameterDiffusion, PdiffError
+
+SMALL = {"denoiser": {"width": 32, "depth": 1}, "denoiser_training": {"steps": 30}}
+PAPER = {
+    "preset": "paper",
+    "autoencoder": {"latent": 16, "encoder": [2, 4, 4, 4, 2], "decoder": [4, 4, 4, 2, 2]},
+    "autoencoder_training": {"steps": 6},
+    "denoiser": {"channels": [2, 4, 4, 8, 4, 4, 2]},
+    "denoiser_training": {"steps": 6},
+    "sampler": {"steps": 20},
+}
+
+
+def population(rows=40, size=96, seed=0):
+    rng = torch.Generator().manual_seed(seed)
+    return torch.randn(rows, 3, generator=rng) @ torch.randn(3, size, generator=rng) + 5
+
+
+def test_fitted_engine_draws_the_mean_and_spread_of_a_gaussian_population():
+    vectors = population(rows=300)
+    config = {"autoencoder": {"noise": 0.0}, "denoiser": {"width": 64}, "denoiser_training": {"steps": 400}}
+    new = ParameterDiffusion(config).fit(vectors).sample(500, seed=1)
+    assert ((new.mean(0) - vectors.mean(0)).abs() / vectors.std(0)).max() < 0.4
+    assert (new.std(0) / vectors.std(0)).mean() == pytest.approx(1, abs=0.15)
+
+
+@pytest.mark.parametrize("config", [SMALL, PAPER])
+def test_same_seed_gives_the_same_bytes(config):
+    one, other = (ParameterDiffusion(config, seed=3).fit(population()).sample(7, seed=5) for _ in range(2))
+    assert torch.equal(one, other)
+
+
+def test_other_seeds_give_other_samples():
+    engine = ParameterDiffusion(SMALL).fit(population())
+    assert not torch.equal(engine.sample(4, seed=0), engine.sample(4, seed=1))
+
+
+def test_fit_and_sample_leave_the_random_state_of_the_caller_alone():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    ParameterDiffusion(SMALL).fit(population()).sample(2)
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("config", [SMALL, PAPER])
+def test_loaded_engine_draws_and_encodes_as_the_saved_one(tmp_path, config):
+    engine = ParameterDiffusion(config).fit(population())
+    engine.save(tmp_path)
+    loaded = ParameterDiffusion.load(tmp_path)
+    assert torch.equal(loaded.sample(5), engine.sample(5))
+    assert torch.equal(loaded.encode(population()), engine.encode(population()))
+    assert loaded.history == engine.history
+
+
+def test_saved_engine_needs_no_pickle_to_be_read(tmp_path):
+    ParameterDiffusion(SMALL).fit(population()).save(tmp_path)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors", ".json"}
+
+
+def test_decode_undoes_encode_for_a_population_of_low_rank():
+    engine = ParameterDiffusion(SMALL | {"autoencoder": {"noise": 0.0}}).fit(population())
+    torch.testing.assert_close(engine.decode(engine.encode(population())), population(), atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("config", [SMALL, PAPER])
+def test_constant_coordinates_are_drawn_exactly(config):
+    vectors = population()
+    vectors[:, 10:20] = 0.1
+    assert (ParameterDiffusion(config).fit(vectors).sample(3)[:, 10:20] == torch.tensor(0.1)).all()
+
+
+@pytest.mark.parametrize("config", [SMALL, PAPER])
+def test_population_of_one_repeated_vector_draws_that_vector(config):
+    vectors = torch.randn(1, 96).repeat(4, 1)
+    assert torch.equal(ParameterDiffusion(config).fit(vectors).sample(2), vectors[:2])
+
+
+def test_two_vectors_are_enough():
+    assert ParameterDiffusion(SMALL).fit(population(rows=2)).sample(3).shape == (3, 96)
+
+
+@pytest.mark.parametrize("name", ["DDPM", "DDIM", "DPM-Solver++"])
+def test_sampler_is_chosen_by_name(name):
+    engine = ParameterDiffusion(SMALL | {"sampler": {"type": name, "steps": 10}}).fit(population())
+    assert torch.isfinite(engine.sample(2)).all()
+
+
+def test_samples_may_be_drawn_in_batches():
+    engine = ParameterDiffusion(SMALL).fit(population())
+    assert engine.sample(5, batch_size=2).shape == (5, 96)
+
+
+def with_nan():
+    vectors = population()
+    vectors[3, 7] = float("nan")
+    return vectors
+
+
+@pytest.mark.parametrize(
+    ("vectors", "layout", "words"),
+    [
+        (population(rows=1), None, "got 1 vector, expected at least 2"),
+        (with_nan(), None, "vector 3 holds NaN"),
+        (population(), Layout.of({"a": torch.empty(95)}), r"got shape \(40, 96\), expected \(N, 95\)"),
+    ],
+)
+def test_unusable_population_is_refused(vectors, layout, words):
+    with pytest.raises(PdiffError, match=words):
+        ParameterDiffusion(SMALL).fit(vectors, layout)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"preset": "fats"}, "engine.preset: got 'fats'. Did you mean 'fast'"),
+        ({"denoisr": {}}, "engine: got unknown key 'denoisr'. Did you mean 'denoiser'"),
+        ({"denoiser_training": {"step": 1}}, "engine.denoiser_training: got unknown key 'step'"),
+        ({"sampler": {"type": "Euler"}}, "engine.sampler.type: got 'Euler'"),
+        ({"scaling": {"type": "none"}}, "engine.scaling.type: got 'none'"),
+        ({"autoencoder": {"latents": 3}}, "engine.autoencoder: got unknown key 'latents'. Did you mean 'latent'"),
+    ],
+)
+def test_unknown_settings_are_refused_by_name(config, words):
+    with pytest.raises(PdiffError, match=words):
+        ParameterDiffusion(config).fit(population())
+
+
+def test_unknown_device_is_refused():
+    with pytest.raises(PdiffError, match="device: got 'tpu0'"):
+        ParameterDiffusion(device="tpu0")
+
+
+def test_engine_of_another_layout_is_refused_by_file(tmp_path):
+    ParameterDiffusion(SMALL).fit(population()).save(tmp_path)
+    ParameterDiffusion(SMALL).fit(population(size=50)).save(tmp_path / "other")
+    (tmp_path / "other" / "autoencoder.safetensors").rename(tmp_path / "autoencoder.safetensors")
+    with pytest.raises(PdiffError, match="autoencoder.safetensors: does not fit engine.json"):
+        ParameterDiffusion.load(tmp_path)

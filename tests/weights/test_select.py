@@ -1,0 +1,217 @@
+"""The selector language on small networks of every kind of norm layer, and on the networks of the paper."""
+
+import pytest
+import torch
+from torch import nn
+
+from pdiff.errors import PdiffError
+from pdiff.weights.select import select, split_terms
+
+
+class Net(nn.Module):
+    """A network with every norm layer that torch and torchvision have, and a submodule whose name holds a `-`."""
+
+    def __init__(self):
+        from torchvision.ops import FrozenBatchNorm2d
+
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 1, bias=False)
+        self.layers = nn.ModuleDict(
+            {
+                "a-1": nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)),
+                "b+2": nn.Sequential(nn.Conv2d(4, 4, 1), nn.GroupNorm(2, 4)),
+            }
+        )
+        self.frozen = FrozenBatchNorm2d(4)
+        self.bare = nn.LayerNorm(4, elementwise_affine=False)
+        self.norm = nn.LayerNorm(4)
+        self.fc = nn.Linear(4, 2)
+
+
+BATCH = ["layers.a-1.1.weight", "layers.a-1.1.bias"]
+GROUP = ["layers.b+2.1.weight", "layers.b+2.1.bias"]
+FROZEN = ["frozen.weight", "frozen.bias"]
+LAYER = ["norm.weight", "norm.bias"]
+HEAD = ["fc.weight", "fc.bias"]
+CONVOLUTIONS = ["layers.a-1.0.weight", "layers.a-1.0.bias", "layers.b+2.0.weight", "layers.b+2.0.bias"]
+ALL = ["stem.weight", *CONVOLUTIONS[:2], *BATCH, *CONVOLUTIONS[2:], *GROUP, *FROZEN, *LAYER, *HEAD]
+BATCH_STATISTICS = ["layers.a-1.1.running_mean", "layers.a-1.1.running_var", "layers.a-1.1.num_batches_tracked"]
+FROZEN_STATISTICS = ["frozen.running_mean", "frozen.running_var"]
+
+
+@pytest.fixture(scope="module")
+def net():
+    """Return the small network."""
+    return Net()
+
+
+@pytest.mark.parametrize(
+    ("selector", "names"),
+    [
+        ("all", ALL),
+        ("norms", [*BATCH, *GROUP, *FROZEN, *LAYER]),
+        ("last_norms(1)", LAYER),
+        ("last_norms( 3 )", [*GROUP, *FROZEN, *LAYER]),
+        ("head", HEAD),
+        ("module(fc)", HEAD),
+        ("module(layers.a-1)", [*CONVOLUTIONS[:2], *BATCH]),
+        ("module(layers.b+2.1)+head", [*GROUP, *HEAD]),
+        ("module(layers.a-1)-module(layers.a-1.0)", BATCH),
+        ("regex(^norm)", LAYER),
+        (r"regex(^(fc|norm)\.(bias))", ["norm.bias", "fc.bias"]),
+        (r"regex(a-1\.[0-9]\.bias) + head", ["layers.a-1.0.bias", "layers.a-1.1.bias", *HEAD]),
+        ("norms - last_norms(2)", [*BATCH, *GROUP]),
+        ("all-norms-head", ["stem.weight", *CONVOLUTIONS]),
+        ("all - all + head", HEAD),
+        (" head +\n norms ", [*BATCH, *GROUP, *FROZEN, *LAYER, *HEAD]),
+        ("module(layers.a-1.1)+buffers", [*BATCH, *BATCH_STATISTICS]),
+        ("module(frozen)+buffers", [*FROZEN, *FROZEN_STATISTICS]),
+        ("norms+buffers-module(frozen)", [*BATCH, *BATCH_STATISTICS, *GROUP, *FROZEN_STATISTICS, *LAYER]),
+    ],
+)
+def test_a_selector_means(net, selector, names):
+    assert sorted(select(net, selector, head=["fc"])) == sorted(names)
+
+
+def test_names_come_in_the_order_of_the_state_dict_whatever_the_order_of_the_terms(net):
+    for selector in ("head+norms+buffers", "norms+head+buffers"):
+        names = select(net, selector, head=["fc"])
+        assert names == [name for name in net.state_dict() if name in names]
+
+
+def test_statistics_belong_to_a_selection_only_when_asked_for(net):
+    assert not set(select(net, "all")) & {*BATCH_STATISTICS, *FROZEN_STATISTICS}
+    assert set(select(net, "all+buffers")) == set(net.state_dict())
+
+
+def test_buffers_are_those_of_the_modules_selected_before(net):
+    assert select(net, "module(frozen)+buffers+head", head=["fc"]) == [*FROZEN, *FROZEN_STATISTICS, *HEAD]
+
+
+def test_buffers_that_the_state_dict_lacks_are_not_selected():
+    model = nn.Linear(2, 2)
+    model.register_buffer("saved", torch.zeros(1))
+    model.register_buffer("scratch", torch.zeros(1), persistent=False)
+    assert select(model, "all+buffers") == ["weight", "bias", "saved"]
+
+
+def test_a_head_of_several_modules_is_their_union(net):
+    assert select(net, "head", head=["norm", "fc"]) == [*LAYER, *HEAD]
+
+
+def test_signs_inside_parentheses_belong_to_the_term():
+    assert split_terms("a+b(c-(d+e)-f)-g") == [("+", "a"), ("+", "b(c-(d+e)-f)"), ("-", "g")]
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [nn.BatchNorm1d(2), nn.SyncBatchNorm(2), nn.InstanceNorm2d(2, affine=True), nn.LayerNorm(2), nn.RMSNorm(2)],
+    ids=lambda norm: type(norm).__name__,
+)
+def test_every_normalisation_class_is_a_norm(norm):
+    names = [f"1.{name}" for name, _ in norm.named_parameters()]
+    assert select(nn.Sequential(nn.Linear(2, 2), norm), "norms") == names
+
+
+def test_an_own_class_that_descends_from_a_norm_is_a_norm():
+    class Mine(nn.LayerNorm):
+        pass
+
+    assert select(nn.Sequential(nn.Linear(2, 2), Mine(2)), "norms") == ["1.weight", "1.bias"]
+
+
+@pytest.mark.parametrize("base", [nn.Linear, nn.Conv1d])
+def test_a_layer_whose_name_speaks_of_norms_but_that_is_none_is_not_selected(base):
+    normed = type(f"Normed{base.__name__}", (base,), {})
+    layer = normed(2, 2, 1) if base is nn.Conv1d else normed(2, 2)
+    assert select(nn.Sequential(layer, nn.LayerNorm(2)), "norms") == ["1.weight", "1.bias"]
+
+
+def test_the_helpers_of_weight_and_spectral_norm_are_no_norm_layers():
+    from torch.nn.utils.parametrizations import spectral_norm, weight_norm
+
+    model = nn.Sequential(spectral_norm(nn.Linear(2, 2)), weight_norm(nn.Linear(2, 2)), nn.LayerNorm(2))
+    assert select(model, "norms") == ["2.weight", "2.bias"]
+
+
+@pytest.fixture
+def tied():
+    """Return a network whose decoder has the encoder's weight and a bias of its own."""
+    model = nn.ModuleDict({"encoder": nn.Embedding(3, 2), "decoder": nn.Linear(2, 3)})
+    model["decoder"].weight = model["encoder"].weight
+    return model
+
+
+def test_a_tied_weight_is_selected_once_under_its_first_name(tied):
+    assert select(tied, "all") == ["encoder.weight", "decoder.bias"]
+    assert select(tied, "module(encoder)") == ["encoder.weight"]
+
+
+def test_a_tied_weight_is_selected_through_either_module(tied):
+    assert select(tied, "module(decoder)") == ["encoder.weight", "decoder.bias"]
+    assert select(tied, "head", head=["decoder"]) == ["encoder.weight", "decoder.bias"]
+
+
+def test_a_shared_module_is_selected_through_either_name():
+    shared = nn.Linear(2, 2)
+    model = nn.ModuleDict({"first": shared, "second": shared})
+    assert select(model, "module(second)") == ["first.weight", "first.bias"]
+
+
+@pytest.mark.parametrize(
+    ("selector", "line"),
+    [
+        ("nroms", r"^select: got unknown selector 'nroms'\. Did you mean 'norms'\? Known: all, buffers, head,"),
+        ("all+", r"^select: cannot read ''\. .*Known: all"),
+        ("-norms", r"^select: cannot read ''\. .*Known: all"),
+        ("", r"^select: cannot read ''\. .*Known: all"),
+        ("all norms", r"^select: cannot read 'all norms'\."),
+        ("module(fc", r"^select: cannot read 'module\(fc'\."),
+        ("module", r"^select: got 'module', expected module\(\.\.\.\)\.$"),
+        ("norms(2)", r"^select: got 'norms\(2\)', expected norms without parentheses\.$"),
+        ("last_norms(0)", r"^select: got last_norms\(0\), expected a number from 1 to 4\.$"),
+        ("last_norms(5)", r"^select: got last_norms\(5\), expected a number from 1 to 4\.$"),
+        ("last_norms(-1)", r"^select: got last_norms\(-1\), expected a number"),
+        ("last_norms(two)", r"^select: got last_norms\(two\), expected a number"),
+        ("last_norms(²)", r"^select: got last_norms\(²\), expected a number"),
+        ("module(layers.a_1)", r"^select: got module\(layers\.a_1\), which .* Closest names: .*layers\.a-1"),
+        ("module(bare)", r"^select: module\(bare\) has no parameters\. Closest names: "),
+        ("regex(norm.wieght)", r"^select: regex\(norm\.wieght\) matches nothing\. Closest names: norm\.weight"),
+        ("regex([)", r"^select: got regex\(\[\), which is no regular expression \(.*\)\.$"),
+        ("head", r"^select: this task names no head\. Use module\(\.\.\.\)"),
+        ("norms-norms", r"^select: got 'norms-norms', which leaves nothing selected\."),
+        ("module(fc)+buffers", r"^select: the selected modules have no buffers\."),
+        ("buffers", r"^select: the selected modules have no buffers\. Take '\+buffers' away, or put it last\.$"),
+    ],
+)
+def test_a_selector_that_cannot_be_meant_is_refused_with_what_could(net, selector, line):
+    with pytest.raises(PdiffError, match=line):
+        select(net, selector)
+
+
+def test_a_head_that_the_network_lacks_is_refused_with_the_closest_names(net):
+    with pytest.raises(PdiffError, match=r"module\(fcc\), which .* the network.* Closest names: fc"):
+        select(net, "head", head=["fcc"])
+
+
+def test_a_network_without_norm_layers_is_refused():
+    with pytest.raises(PdiffError, match=r"^select: the network has no normalisation layer with parameters\. Use"):
+        select(nn.Linear(2, 2), "norms")
+
+
+@pytest.mark.parametrize(
+    ("network", "size"), [("resnet18", 2048), ("vit_tiny_patch16_224", 768), ("convnext_tiny", 3072)]
+)
+def test_the_last_two_norms_of_a_timm_network_have_the_size_of_the_paper(network, size):
+    timm = pytest.importorskip("timm")
+    with torch.device("meta"):
+        model = timm.create_model(network)
+    assert sum(model.state_dict()[name].numel() for name in select(model, "last_norms(2)")) == size
+
+
+def test_the_last_two_norms_of_a_resnet18_are_those_of_its_last_block():
+    timm = pytest.importorskip("timm")
+    with torch.device("meta"):
+        model = timm.create_model("resnet18")
+    expected = [f"layer4.1.bn{number}.{kind}" for number in (1, 2) for kind in ("weight", "bias")]
+    assert select(model, "last_norms(2)") == expected
