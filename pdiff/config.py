@@ -6,7 +6,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from pdiff.errors import PdiffError, check_keys, known
+from pdiff.errors import PdiffError, check_keys, check_section, known
 from pdiff.plugins import default_config, plugin_name
 
 PACKAGE = Path(__file__).parent
@@ -31,6 +31,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     if not Path(path).is_file():
         raise PdiffError(f"config: got {str(path)!r}, which is no file. Check the path.")
+    if Path(path).suffix not in (".yaml", ".yml"):
+        raise PdiffError(f"config: got {str(path)!r}, expected a .yaml file.")
     try:
         return Config.fromfile(str(path)).to_dict()
     except Exception as error:  # mmengine and the YAML parser raise many kinds
@@ -43,6 +45,7 @@ def engine_config(section: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         PdiffError: the preset or a key is unknown.
     """
+    check_section(section, "engine")
     own = dict(section)
     preset = own.pop("preset", "fast")
     if preset not in PRESETS:
@@ -64,6 +67,8 @@ def resolve(values: Mapping[str, Any]) -> Config:
     defaults = read_yaml(PACKAGE / "defaults.yaml")
     check_keys(values, defaults, "config")
     complete = merge(defaults, values)
+    for section in ("task", "collect"):
+        check_section(complete[section], section)
     for section in ("checkpoints", "generate", "evaluate", "compare"):
         check_keys(complete[section], defaults[section], section)
     complete["engine"] = engine_config(complete["engine"])
@@ -95,6 +100,8 @@ def load_config(
     if plugin and values.get("plugin") not in (None, plugin, plugin_name(plugin)):
         raise PdiffError(f"--plugin: got {plugin!r}, but {embedded} is for {values['plugin']!r}. Leave one out.")
     values["plugin"] = plugin or values.get("plugin")
+    if not values["plugin"]:
+        raise PdiffError(f"config {path}: names no plugin. Add `plugin: <name>` to it, or give --plugin.")
     values |= {key: value for key, value in over.items() if value is not None}
     return resolve(merge(values, nested(options)))
 
@@ -107,5 +114,7 @@ def nested(options: Mapping[str, Any]) -> dict[str, Any]:
         *path, last = key.split(".")
         for part in path:
             section = section.setdefault(part, {})
+            if not isinstance(section, dict):
+                raise PdiffError(f"--cfg-options: got {key!r}, but another option sets {part!r} itself. Leave one out.")
         section[last] = value
     return result

@@ -1,7 +1,8 @@
 """The one exception for what a user can mend, and the words that name close matches."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class PdiffError(Exception):
@@ -21,8 +22,15 @@ def known(name: str, choices: Iterable[str]) -> str:
     return f"{hint}Known: {', '.join(choices) or 'none'}."
 
 
-def check_keys(section: Iterable[str], choices: Iterable[str], where: str) -> None:
+def check_section(section: Any, where: str) -> None:
+    """Raise a `PdiffError` when the config has a plain value where keys with values belong."""
+    if not isinstance(section, Mapping):
+        raise PdiffError(f"{where}: got {section!r}, expected a section. Write keys with their values below it.")
+
+
+def check_keys(section: Mapping[str, Any], choices: Iterable[str], where: str) -> None:
     """Raise a `PdiffError` when a config section has a key that is not among `choices`."""
+    check_section(section, where)
     choices = list(choices)
     for key in section:
         if key not in choices:

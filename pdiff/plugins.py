@@ -2,7 +2,9 @@
 
 import importlib.util
 import inspect
+import os
 import sys
+import zlib
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -65,7 +67,7 @@ def load_plugin(name: str) -> pluggy.PluginManager:
 
 def plugin_name(name: str) -> str:
     """Return the short name of a plugin that is given by name or by path."""
-    return Path(name).stem if _is_path(name) else name
+    return _absolute(name).stem if _is_path(name) else name
 
 
 def register(name: str, plugin: object) -> pluggy.PluginManager:
@@ -90,10 +92,10 @@ def register(name: str, plugin: object) -> pluggy.PluginManager:
 def import_plugin(name: str) -> ModuleType:
     """Import the module of a plugin that is given by name or by path."""
     try:
-        module = _import_path(Path(name)) if _is_path(name) else _import_entry_point(name)
+        module = _import_path(_absolute(name)) if _is_path(name) else _import_entry_point(name)
     except PdiffError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PdiffError(f"plugin {name}: cannot be imported ({type(error).__name__}: {error}).") from error
     _check_requirements(plugin_name(name), module)
     return module
@@ -101,6 +103,10 @@ def import_plugin(name: str) -> ModuleType:
 
 def _is_path(name: str) -> bool:
     return "/" in name or name.endswith(".py") or (Path(name).is_dir() and name not in _entry_points())
+
+
+def _absolute(name: str) -> Path:
+    return Path(os.path.abspath(name))
 
 
 def _import_entry_point(name: str) -> ModuleType:
@@ -114,7 +120,8 @@ def _import_path(path: Path) -> ModuleType:
     file = path / "__init__.py" if path.is_dir() else path
     if not file.is_file():
         raise PdiffError(f"plugin: got {str(path)!r}, expected a Python file or a folder with __init__.py.")
-    name = f"pdiff_plugin_{path.stem}"
+    # The path is part of the name, so that two plugins of one name do not share their modules.
+    name = f"pdiff_plugin_{path.stem}_{zlib.crc32(str(path).encode()):08x}"
     spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=[str(file.parent)])
     module = importlib.util.module_from_spec(spec)
     # Registered before it runs, as for any import, so that relative imports inside the plugin find it.
@@ -126,8 +133,15 @@ def _import_path(path: Path) -> ModuleType:
 def _check_requirements(name: str, module: ModuleType) -> None:
     """A plugin may name the packages it needs in `REQUIRES`, so that the list can say which one is missing."""
     for package in getattr(module, "REQUIRES", ()):
-        if importlib.util.find_spec(package) is None:
+        if not _is_installed(package):
             raise PdiffError(f"plugin {name}: needs the package {package}. Run: pip install 'pdiff[{name}]'.")
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return package in sys.modules or importlib.util.find_spec(package) is not None
+    except ImportError:  # of the package that a dotted name lies in
+        return False
 
 
 def default_config(name: str) -> Path | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from mmengine.registry import Registry
 
-from pdiff.errors import PdiffError, check_keys, known
+from pdiff.errors import PdiffError, check_keys, check_section, known
 
 SCALINGS = Registry("scaling", scope="pdiff")
 AUTOENCODERS = Registry("autoencoder", scope="pdiff")
@@ -27,6 +27,7 @@ def build(registry: Registry, cfg: Mapping[str, Any], where: str, **given: Any) 
     Raises:
         PdiffError: the type is unknown, an argument is unknown, or one is missing.
     """
+    check_section(cfg, where)
     arguments = dict(cfg)
     name = arguments.pop("type", None)
     target = registry.module_dict.get(name)

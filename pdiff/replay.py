@@ -2,15 +2,17 @@
 
 Candidates differ only in the selection. Every forward pass of a second, third, ... candidate therefore repeats
 the first one exactly until the first operation that reads a selected tensor. The pass of the first candidate is
-recorded: the outputs of the largest frozen submodules that finish before that operation. The passes after it
-get these outputs handed back and compute the rest. Results are bit-identical to evaluating each candidate alone.
+recorded: the outputs of the frozen submodules that finish before that operation. The passes after it get the
+outputs of the largest of them handed back and compute the rest. Results are bit-identical to evaluating each
+candidate alone.
 
-What is recorded is decided by what the code between those submodules does, seen operation by operation:
+What is recorded is decided operation by operation. Code outside the recorded submodules runs for every candidate,
+and is called running code:
 
 - an output that no running code touches is not kept; in its place stands a tensor without memory that refuses
   every operation (should a later candidate touch it after all, that candidate is computed in full);
-- an output that running code writes into is kept as a copy, and handed back as a copy;
-- a submodule that writes into something that running code has read is run again, not remembered.
+- an output that running code writes into is handed back in a copy of its storage, one copy for all that share it;
+- a submodule with effects beyond its outputs is run again, not remembered; the submodules inside it still are.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, UntypedStorage, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch.utils.weak import TensorWeakRef
@@ -31,11 +33,11 @@ T = TypeVar("T")
 TRANSPARENT = (bool, int, float, str, torch.Size, torch.dtype, torch.device, type(None))
 
 
-class Miss(Exception):
-    """A replayed pass left the recorded path."""
+class Miss(BaseException):
+    """A replayed pass left the recorded path. No `Exception`, so that no network catches it."""
 
 
-class Rerun(Exception):
+class Rerun(BaseException):
     """A frozen submodule cannot be remembered: it must run for every candidate."""
 
     def __init__(self, module: nn.Module):
@@ -62,68 +64,125 @@ class Forgotten(Tensor):
         raise Miss
 
 
-@dataclass
-class Kept:
-    """A remembered tensor: its values, the version they had, and whether running code writes into it."""
+def storage_pointer(tensor: Tensor) -> int:
+    """Return the address of the memory that a tensor and its views share; -1 without such memory (sparse, say)."""
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except RuntimeError:
+        return -1
 
-    value: Tensor
-    version: int
-    written: bool = False
 
-    def give(self) -> Tensor:
-        """Return the tensor to hand back."""
-        return self.value.clone() if self.written else self.value
+def pointers(values: Any) -> set[int]:
+    """Return the addresses of all tensors in nested containers."""
+    return {storage_pointer(x) for x in tree_flatten(values)[0] if isinstance(x, Tensor)}
 
-    def intact(self) -> bool:
-        """Say whether nothing wrote into the remembered values."""
-        return self.value._version == self.version
+
+def written_pointers(func, args: tuple, kwargs: dict) -> set[int]:
+    """Return the addresses that an operation writes into, by its schema."""
+    if not func._schema.is_mutable:
+        return set()
+    arguments = func._schema.arguments
+    given = {**dict(zip((x.name for x in arguments), args, strict=False)), **kwargs}
+    return pointers([given.get(x.name) for x in arguments if x.alias_info is not None and x.alias_info.is_write])
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Say whether a tensor is fully described by storage, offset, shape and strides."""
+    special = tensor.is_nested or tensor.is_quantized or tensor.is_conj() or tensor.is_neg() or tensor.requires_grad
+    return type(tensor) is Tensor and tensor.layout is torch.strided and not special
+
+
+def moved(tensor: Tensor, copies: dict[int, UntypedStorage]) -> Tensor:
+    """Return the tensor's counterpart in a copy of its storage; tensors that share a storage share the copy."""
+    pointer = storage_pointer(tensor)
+    if pointer not in copies:
+        copies[pointer] = tensor.untyped_storage().clone()
+    empty = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+    return empty.set_(copies[pointer], tensor.storage_offset(), tensor.shape, tensor.stride())
+
+
+def copied(batch: Any) -> Any:
+    """Return the batch with each of its tensors copied, strides and overlaps included."""
+
+    def copy(tensor: Tensor) -> Tensor:
+        if not is_plain(tensor) or tensor.numel() == 0:
+            return tensor.clone()
+        # The part of the storage that the tensor spans, for the storage may be a whole data set.
+        span = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+        return tensor.as_strided((span,), (1,)).clone().as_strided(tensor.shape, tensor.stride(), 0)
+
+    values, structure = tree_flatten(batch)
+    return tree_unflatten([copy(x) if isinstance(x, Tensor) else x for x in values], structure)
+
+
+class Memory:
+    """A storage in which remembered tensors lie, and what running code does to it."""
+
+    def __init__(self):
+        self.leaves: list[Leaf] = []
+        self.touched = False
+        self.written = False
+        self.copies: dict[int, UntypedStorage] = {}
+
+    def alive(self) -> bool:
+        """Say whether a tensor still lies in it; otherwise its address may belong to another one."""
+        return any(leaf.reference() is not None for leaf in self.leaves)
+
+    def touch(self, written: bool) -> None:
+        """Note that running code is about to read, or to write into, this storage."""
+        self.touched = True
+        for leaf in self.leaves:
+            leaf.keep()
+        # An inference tensor counts no versions, so that nobody could see a later write.
+        self.written = self.written or written or any(x.kept is not None and x.kept.is_inference() for x in self.leaves)
+        if self.written:
+            # The write has not happened yet: these are still the values that the next candidate must see.
+            for leaf in self.leaves:
+                leaf.keep_copy(self.copies)
 
 
 class Leaf:
-    """One tensor among the outputs of a recorded call (or among the inputs), watched until the pass ends."""
+    """One tensor among the outputs of a recorded call, or of the batch; kept once running code touches it."""
 
-    def __init__(self, tensor: Tensor, hold: bool = False):
+    def __init__(self, tensor: Tensor):
         self.reference = TensorWeakRef(tensor)
         self.stand_in = Forgotten(tensor)
-        self.pointer = storage_pointer(tensor)
-        self.kept: Kept | None = None
-        if hold:
-            self.touch(tensor, written=False)
+        self.kept: Tensor | None = None
+        self.version = 0
+        self.in_copy = False
 
-    def touch(self, tensor: Tensor, written: bool) -> None:
-        """Note that running code is about to read, or to write into, this tensor."""
+    def keep(self) -> None:
+        """Keep the tensor, unless it is kept already or gone."""
         if self.kept is None:
-            self.kept = Kept(tensor, tensor._version)
-        if written and not self.kept.written:
-            # The write has not happened yet: these are still the values that the next candidate must see.
-            clone = self.kept.value.clone()
-            self.kept = Kept(clone, clone._version, written=True)
+            self.kept = self.reference()
+            self.version = 0 if self.kept is None or self.kept.is_inference() else self.kept._version
 
-    def give(self) -> Tensor:
-        """Return what a replayed pass gets."""
-        return self.stand_in if self.kept is None else self.kept.give()
+    def keep_copy(self, copies: dict[int, UntypedStorage]) -> None:
+        """Keep a kept tensor's counterpart in the copy of its storage instead."""
+        if self.kept is not None and not self.in_copy:
+            self.kept, self.in_copy = moved(self.kept, copies), True
+
+    def give(self, copies: dict[int, UntypedStorage]) -> Tensor:
+        """Return what a replayed pass gets; `copies` are the storages of this pass."""
+        if self.kept is None:
+            return self.stand_in
+        return moved(self.kept, copies) if self.in_copy else self.kept
 
     def intact(self) -> bool:
-        """Say whether the remembered values, if any, are still the recorded ones."""
-        return self.kept is None or self.kept.intact()
+        """Say whether the remembered values are still the recorded ones; a copy of them is never handed out."""
+        return self.kept is None or self.in_copy or self.kept._version == self.version
 
 
 @dataclass
-class Call:
-    """One recorded call of a frozen submodule: its outputs, tensors replaced by leaves."""
+class Values:
+    """Nested containers, tensors replaced by leaves: the outputs of a recorded call, or the batch."""
 
-    module: nn.Module
-    outputs: list[Any]
+    values: list[Any]
     structure: Any
 
-    def give(self) -> Any:
-        """Return the outputs to hand back."""
-        return tree_unflatten([x.give() if isinstance(x, Leaf) else x for x in self.outputs], self.structure)
-
-
-def storage_pointer(tensor: Tensor) -> int:
-    """Return the address of the memory that a tensor and its views share."""
-    return tensor.untyped_storage().data_ptr()
+    def give(self, copies: dict[int, UntypedStorage]) -> Any:
+        """Return what a replayed pass gets."""
+        return tree_unflatten([x.give(copies) if isinstance(x, Leaf) else x for x in self.values], self.structure)
 
 
 class Recording(TorchDispatchMode):
@@ -131,102 +190,116 @@ class Recording(TorchDispatchMode):
 
     Args:
         selected: addresses of the tensors that differ between candidates.
-        modules: the frozen submodules whose calls may be recorded.
         batch: the input of the pass; copied, so that the caller's own is never written into.
     """
 
-    def __init__(self, selected: set[int], modules: list[nn.Module], batch: Any):
+    def __init__(self, selected: set[int], batch: Any):
         super().__init__()
         self.selected = selected
-        self.modules = modules
-        self.calls: list[Call] = []
-        self.leaves: dict[int, list[Leaf]] = {}
-        self.depth = 0
-        self.clean = True
-        values, self.structure = tree_flatten(batch)
-        self.inputs = [Leaf(x.clone(), hold=True) if isinstance(x, Tensor) else x for x in values]
-        for leaf in self.input_leaves():
-            self.leaves.setdefault(leaf.pointer, []).append(leaf)
+        self.calls: list[tuple[nn.Module, Values]] = []
+        self.memories: dict[int, Memory] = {}
+        self.clean = True  # whether calls are recorded
+        self.inside = False  # whether one is being recorded; then:
+        self.own: set[int] = set()  # the storages that it allocated, and
+        self.refused = False  # whether it did what a replay would lack
+        values, structure = tree_flatten(copied(batch))
+        self.batch = Values([self.remember(x) if self.can_remember(x, new=True) else x for x in values], structure)
+        for memory in self.memories.values():
+            memory.touch(written=False)
 
-    def input_leaves(self) -> list[Leaf]:
-        """Return the tensors of the batch."""
-        return [x for x in self.inputs if isinstance(x, Leaf)]
+    def can_remember(self, value: Any, new: bool) -> bool:
+        """Say whether a value is a tensor that can be handed back, in new or in remembered storage."""
+        if not isinstance(value, Tensor) or not is_plain(value):
+            return False
+        pointer = storage_pointer(value)
+        return new or pointer in self.own or self.is_remembered(pointer)
 
-    def batch(self) -> Any:
-        """Return the batch for one pass: where the network writes into an input, with a copy of that input."""
-        return tree_unflatten([x.give() if isinstance(x, Leaf) else x for x in self.inputs], self.structure)
+    def is_remembered(self, pointer: int) -> bool:
+        """Say whether remembered tensors lie at an address."""
+        return pointer in self.memories and self.memories[pointer].alive()
+
+    def remember(self, tensor: Tensor) -> Leaf:
+        """Return a new leaf, which holds the tensor weakly: what nobody holds or touches is not kept."""
+        pointer = storage_pointer(tensor)
+        if not self.is_remembered(pointer):
+            self.memories[pointer] = Memory()
+        leaf = Leaf(tensor)
+        self.memories[pointer].leaves.append(leaf)
+        return leaf
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if self.depth == 0:
-            self.watch(func, args, kwargs or {})
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        taken, written = pointers((args, kwargs)), written_pointers(func, args, kwargs)
+        if not self.inside:
+            self.watch(taken, written)
+            return func(*args, **kwargs)
+        self.refused |= not self.selected.isdisjoint(taken) or not all(map(self.may_write, written))
+        result = func(*args, **kwargs)
+        self.own |= pointers(result) - taken - {-1}
+        return result
 
-    def watch(self, func, args, kwargs) -> None:
-        """Note what an operation of running code reads and writes."""
-        schema = func._schema.arguments
-        named = {argument.name: argument for argument in schema}
-        for argument, value in [*zip(schema, args, strict=False), *((named.get(k), v) for k, v in kwargs.items())]:
-            written = argument is not None and argument.alias_info is not None and argument.alias_info.is_write
-            for tensor in tree_flatten(value)[0]:
-                if isinstance(tensor, Tensor):
-                    self.watch_tensor(tensor, written)
+    def watch(self, taken: set[int], written: set[int]) -> None:
+        """Note what an operation of running code is about to read and to write into."""
+        self.clean = self.clean and self.selected.isdisjoint(taken)
+        for pointer in taken & self.memories.keys():
+            self.memories[pointer].touch(pointer in written)
 
-    def watch_tensor(self, tensor: Tensor, written: bool) -> None:
-        """Note that running code is about to read, or to write into, `tensor`."""
-        pointer = storage_pointer(tensor)
-        self.clean = self.clean and pointer not in self.selected
-        for leaf in self.leaves.get(pointer, ()):
-            remembered = leaf.reference()
-            if remembered is not None:
-                leaf.touch(remembered, written)
+    def may_write(self, pointer: int) -> bool:
+        """Say whether a recorded call may write there: running code has not seen the values before."""
+        return pointer in self.own or (self.is_remembered(pointer) and not self.memories[pointer].touched)
 
     def run(self, module: nn.Module, forward: Callable, args, kwargs) -> Any:
         """Run a frozen submodule, and record the call if the pass has not yet read a selected tensor."""
-        if self.depth or not self.clean:
+        if not self.clean:
             return forward(*args, **kwargs)
-        self.depth += 1
+        inputs, structure = tree_flatten((args, kwargs))
+        self.clean, self.inside, self.own, self.refused = False, True, set(), False
         try:
             result = forward(*args, **kwargs)
         finally:
-            self.depth -= 1
-        if not all(leaf.intact() for leaves in self.leaves.values() for leaf in leaves):
+            self.inside = False
+        self.clean = True  # not reached after an exception: the rest runs for every candidate
+        inputs_now, structure_now = tree_flatten((args, kwargs))
+        outputs, structure_of_outputs = tree_flatten(result)
+        # Nobody could tell whether an opaque object changes, now or for a later candidate.
+        transparent = all(isinstance(x, (Tensor, *TRANSPARENT)) for x in inputs)
+        same = structure == structure_now and all(x is y for x, y in zip(inputs, inputs_now, strict=True))
+        known = all(isinstance(x, TRANSPARENT) or self.can_remember(x, new=False) for x in outputs)
+        if self.refused or not (transparent and same and known):
             raise Rerun(module)
-        self.record(module, result)
+        leaves = [self.remember(x) if isinstance(x, Tensor) else x for x in outputs]
+        self.calls.append((module, Values(leaves, structure_of_outputs)))
         return result
 
-    def record(self, module: nn.Module, result: Any) -> None:
-        """Remember the outputs of a call, weakly: what nobody holds or touches is not kept."""
-        outputs, structure = tree_flatten(result)
-        if not all(isinstance(x, (Tensor, *TRANSPARENT)) for x in outputs):
-            raise Rerun(module)  # nobody could tell whether a later candidate changes such an object
-        outputs = [Leaf(x) if isinstance(x, Tensor) else x for x in outputs]
-        for leaf in outputs:
-            if isinstance(leaf, Leaf):
-                # The address may have belonged to a tensor that is gone; its leaf can no longer be touched.
-                alive = [other for other in self.leaves.get(leaf.pointer, ()) if other.reference() is not None]
-                self.leaves[leaf.pointer] = [*alive, leaf]
-        self.calls.append(Call(module, outputs, structure))
+    def release(self, result: Any) -> None:
+        """Let the caller do what it likes with a result: what it shares with remembered tensors becomes a copy."""
+        for memory in self.memories.values():
+            if any(leaf.kept is None and leaf.reference() is not None for leaf in memory.leaves):
+                memory.touch(written=True)
+        for pointer in pointers(result) & self.memories.keys():
+            self.memories[pointer].touch(written=True)
 
     def intact(self) -> bool:
-        """Say whether everything remembered, the inputs included, still has its recorded values."""
-        leaves = [x for call in self.calls for x in call.outputs if isinstance(x, Leaf)]
-        return all(leaf.intact() for leaf in [*self.input_leaves(), *leaves])
+        """Say whether everything remembered, the batch included, still has its recorded values."""
+        return all(leaf.intact() for memory in self.memories.values() for leaf in memory.leaves)
 
 
 class Playback:
-    """Hands the recorded outputs back, call by call."""
+    """Hands the batch and the recorded outputs back, call by call."""
 
-    def __init__(self, calls: list[Call]):
-        self.remaining = iter(calls)
+    def __init__(self, recording: Recording):
+        self.copies: dict[int, UntypedStorage] = {}
+        self.batch = recording.batch.give(self.copies)
+        self.remaining = iter(recording.calls)
 
     def run(self, module: nn.Module, forward: Callable, args, kwargs) -> Any:
         """Return the recorded outputs of the next call; behind the last one, run the submodule."""
-        call = next(self.remaining, None)
-        if call is None:
+        recorded, outputs = next(self.remaining, (None, None))
+        if recorded is None:
             return forward(*args, **kwargs)
-        if call.module is not module:
+        if recorded is not module:
             raise Miss
-        return call.give()
+        return outputs.give(self.copies)
 
 
 class Replay:
@@ -257,31 +330,41 @@ class Replay:
         recording = None
         for index in range(len(self.candidates)):
             self.candidates.load(self.model, index)
+            torch.clear_autocast_cache()  # the caller's autocast would go on with the cast weights of the last one
             if recording is None or not recording.intact():
                 result, recording = self.record(batch)
             else:
-                result = self.play(recording)
+                result = self.play(recording, batch)
             yield result
 
     def record(self, batch: Any) -> tuple[T, Recording]:
         """Run one pass, and return its result and what the next candidates need of it."""
         selected = self.selected_pointers()
+        frozen = frozen_modules(self.model, selected)
         while True:
-            modules = [m for m in frozen_modules(self.model, selected) if m not in self.rerun]
-            recording = Recording(selected, modules, batch)
+            recording = Recording(selected, batch)
             try:
-                with intercept(modules, recording), recording:
-                    return self.forward(recording.batch()), recording
+                with intercept([m for m in frozen if m not in self.rerun], recording), recording:
+                    result = self.forward(recording.batch.give({}))
             except Rerun as request:
                 self.rerun.add(request.module)
+                continue
+            recording.release(result)
+            return result, recording
 
-    def play(self, recording: Recording) -> T:
+    def play(self, recording: Recording, batch: Any) -> T:
         """Run one pass that gets the recorded outputs handed back."""
+        player = Playback(recording)
         try:
-            with intercept(recording.modules, Playback(recording.calls)):
-                return self.forward(recording.batch())
-        except Miss:
-            return self.forward(recording.batch())
+            with intercept({module for module, _ in recording.calls}, player):
+                result = self.forward(player.batch)
+            if any(isinstance(x, Forgotten) for x in tree_flatten(result)[0]):
+                raise Miss
+        except (Miss, Exception):  # compiled code answers a tensor without memory with errors of its own
+            return self.forward(copied(batch))
+        if recording.intact():
+            recording.release(result)
+        return result
 
     def selected_pointers(self) -> set[int]:
         """Return the addresses of the tensors that differ between candidates."""
@@ -290,32 +373,35 @@ class Replay:
 
 
 def frozen_modules(model: nn.Module, selected: set[int]) -> list[nn.Module]:
-    """Return the largest submodules that hold no selected tensor; a tied tensor counts wherever it appears."""
+    """Return the submodules that hold no selected tensor; a tied tensor counts wherever it appears."""
+    frozen: dict[nn.Module, None] = {}
+    _collect_frozen(model, selected, frozen)
+    return list(frozen)
 
-    def holds_selected(module: nn.Module) -> bool:
-        return any(storage_pointer(tensor) in selected for tensor in [*module.parameters(), *module.buffers()])
 
-    found, unexplored = [], [model]
-    while unexplored:
-        for child in unexplored.pop().children():
-            (unexplored if holds_selected(child) else found).append(child)
-    return list(dict.fromkeys(found))
+def _collect_frozen(module: nn.Module, selected: set[int], frozen: dict[nn.Module, None]) -> bool:
+    children = [_collect_frozen(child, selected, frozen) for child in module.children()]
+    own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+    if not all(children) or any(storage_pointer(tensor) in selected for tensor in own):
+        return False
+    frozen[module] = None
+    return True
 
 
 @contextmanager
-def intercept(modules: list[nn.Module], player: Recording | Playback):
+def intercept(modules, player: Recording | Playback):
     """Let `player` decide, inside the block, what a call of one of the modules does."""
     own = {module: module.__dict__.get("forward") for module in modules}
     for module in modules:
-        module.forward = _intercepted(module, module.forward, player)
+        module.__dict__["forward"] = _intercepted(module, module.forward, player)
     try:
         yield
     finally:
         for module, forward in own.items():
             if forward is None:
-                del module.forward
+                del module.__dict__["forward"]
             else:
-                module.forward = forward
+                module.__dict__["forward"] = forward
 
 
 def _intercepted(module: nn.Module, forward: Callable, player: Recording | Playback) -> Callable:

@@ -47,9 +47,9 @@ def resolve_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        torch.zeros(1, device=device).item()
+    except Exception as error:  # torch raises many kinds
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         line = f"device: got {name!r}, which cannot be used here ({reason}). Use auto, cpu or cuda."
         raise PdiffError(line) from None
     return device

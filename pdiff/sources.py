@@ -53,8 +53,8 @@ def soup_of(
     population: Tensor, generated: Tensor, layout: Layout, rng: torch.Generator, members: int = 16, num: int = 100
 ) -> Tensor:
     """Return `num` averages of `members` trained vectors, drawn without repetition."""
-    if members > len(population):
-        raise PdiffError(f"evaluate.sources: got members {members}, expected at most {len(population)} (the trained).")
+    if not 1 <= members <= len(population):
+        raise PdiffError(f"evaluate.sources: got members {members}, expected 1 to {len(population)}, the number of trained.")
     draws = [torch.randperm(len(population), generator=rng)[:members] for _ in range(num)]
     return torch.stack([population[draw].mean(0) for draw in draws])
 

@@ -22,7 +22,7 @@ def find_checkpoints(pattern: str) -> list[Path]:
     Raises:
         PdiffError: nothing matches.
     """
-    where = str(Path(pattern) / "*") if Path(pattern).is_dir() else pattern
+    where = str(Path(glob.escape(pattern)) / "*") if Path(pattern).is_dir() else pattern
     paths = [Path(p) for p in glob.glob(where, recursive=True) if p.endswith(SUFFIXES)]
     if not paths:
         raise PdiffError(f"checkpoints.files: got {pattern!r}, which matches no {', '.join(SUFFIXES)} file.")
@@ -55,8 +55,9 @@ def _load_weights_only(path: Path):
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise PdiffError(
-            f"{path}: holds objects other than tensors, and reading it could run code. "
+            f"{path}: is damaged or holds objects other than tensors, and reading it could run code. "
             "Save the state dict alone, best as safetensors."
         ) from None
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError) as error:
-        raise PdiffError(f"{path}: cannot be read ({str(error).splitlines()[0]}). It is missing or corrupt.") from None
+    except Exception as error:  # torch raises many kinds over a damaged file
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise PdiffError(f"{path}: cannot be read ({reason}). It is missing or corrupt.") from None

@@ -98,16 +98,18 @@ class Layout:
                 f"{origin}: {entry.name!r} has shape {tuple(tensor.shape)}, expected {entry.shape}. "
                 "All checkpoints must be of one network."
             )
-        if not torch.isfinite(tensor).all():
+        if not torch.isfinite(tensor.to(torch.float32)).all():
             raise PdiffError(f"{origin}: {entry.name!r} holds NaN or infinity. Remove this checkpoint.")
-        if tensor.dtype in COUNTERS and tensor.abs().max() > LARGEST_EXACT_INTEGER:
+        too_large = (tensor > LARGEST_EXACT_INTEGER) | (tensor < -LARGEST_EXACT_INTEGER)
+        if tensor.dtype in COUNTERS and too_large.any():
             raise PdiffError(f"{origin}: {entry.name!r} holds integers above 2**24. Leave it out of the selection.")
         return tensor
 
     def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
         """Return the tensors that a vector `(P,)` stands for, in their own shapes and dtypes.
 
-        Integer tensors take the nearest integer, since generated values lie between integers.
+        Integer tensors take the nearest integer that their dtype holds, since generated values lie between and
+        beyond integers.
 
         Raises:
             PdiffError: the vector has another length than P.
@@ -128,8 +130,17 @@ class Layout:
 
     @classmethod
     def from_json(cls, records: list[dict]) -> "Layout":
-        """Return the layout that `to_json` wrote."""
-        return cls(tuple(Entry(r["name"], tuple(r["shape"]), getattr(torch, r["dtype"]), r["offset"]) for r in records))
+        """Return the layout that `to_json` wrote.
+
+        Raises:
+            ValueError, KeyError, TypeError, AttributeError or RuntimeError: the records are no layout.
+        """
+        layout = cls.of(
+            {r["name"]: torch.empty(r["shape"], dtype=getattr(torch, r["dtype"]), device="meta") for r in records}
+        )
+        if layout.to_json() != records:
+            raise ValueError("shapes and offsets do not fit together")
+        return layout
 
     def fingerprint(self) -> str:
         """Return a short hash: two layouts with the same fingerprint are the same."""
@@ -139,4 +150,7 @@ class Layout:
 def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     if dtype.is_floating_point:
         return tensor.to(dtype)
-    return tensor.round().to(dtype)
+    if dtype == torch.bool:
+        return tensor > 0.5
+    limits = torch.iinfo(dtype)
+    return tensor.round().clamp(limits.min, limits.max).to(dtype)

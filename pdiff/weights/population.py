@@ -7,6 +7,7 @@ CRC-32. A row exists once its line is complete: bytes behind the last line are a
 import json
 import os
 import zlib
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,11 @@ from pdiff.weights.layout import Layout
 class Population:
     """The vectors in `folder`, which `create` makes and `open` finds again."""
 
-    def __init__(self, folder: Path, layout: Layout, provenance: list[dict]):
+    def __init__(self, folder: Path, layout: Layout, provenance: list[dict], ends: list[int]):
         self.folder = Path(folder)
         self.layout = layout
         self.provenance = provenance
-        self._committed = sum(map(_line_length, provenance))
+        self._ends = [0, *ends]  # where each line of provenance.jsonl ends, in bytes
 
     @classmethod
     def create(cls, folder: Path, layout: Layout) -> "Population":
@@ -36,7 +37,7 @@ class Population:
             (folder / "provenance.jsonl").write_bytes(b"")
             (folder / "vectors.f32").write_bytes(b"")
         write_json(folder / "layout.json", layout.to_json())
-        return cls(folder, layout, [])
+        return cls(folder, layout, [], [])
 
     @classmethod
     def open(cls, folder: Path) -> "Population":
@@ -48,9 +49,9 @@ class Population:
         folder = Path(folder)
         try:
             layout = Layout.from_json(read_json(folder / "layout.json"))
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
             raise PdiffError(f"{folder / 'layout.json'}: is no layout ({error!r}). Collect again.") from error
-        population = cls(folder, layout, _read_provenance(folder / "provenance.jsonl"))
+        population = cls(folder, layout, *_read_provenance(folder / "provenance.jsonl"))
         population.verify()
         return population
 
@@ -81,22 +82,23 @@ class Population:
         """
         if vector.shape != (self.layout.size,):
             raise PdiffError(f"population: got a vector {tuple(vector.shape)}, expected ({self.layout.size},).")
+        vector = vector.detach().cpu().to(torch.float32)
         if not torch.isfinite(vector).all():
             raise PdiffError(f"population: vector {len(self)} holds NaN or infinity. Lower the learning rate.")
-        data = vector.detach().cpu().to(torch.float32).numpy().astype("<f4").tobytes()
+        data = vector.numpy().astype("<f4").tobytes()
         record = {**provenance, "crc32": zlib.crc32(data)}
         _write_at(self.vectors_path, len(self) * len(data), data)
         line = (json.dumps(record) + "\n").encode()
-        _write_at(self.folder / "provenance.jsonl", self._committed, line)
+        _write_at(self.folder / "provenance.jsonl", self._ends[-1], line)
         self.provenance.append(record)
-        self._committed += len(line)
+        self._ends.append(self._ends[-1] + len(line))
 
     def truncate(self, length: int) -> None:
         """Forget every row from `length` on."""
         self.provenance = self.provenance[:length]
-        self._committed = sum(map(_line_length, self.provenance))
+        self._ends = self._ends[: len(self) + 1]
         with explain_write_errors(self.folder):
-            os.truncate(self.folder / "provenance.jsonl", self._committed)
+            os.truncate(self.folder / "provenance.jsonl", self._ends[-1])
             os.truncate(self.vectors_path, len(self) * self.layout.size * 4)
 
     def verify(self) -> None:
@@ -116,10 +118,6 @@ class Population:
                 raise PdiffError(f"{self.vectors_path}: row {row} differs from its checksum. Collect again.")
 
 
-def _line_length(record: dict) -> int:
-    return len(json.dumps(record)) + 1
-
-
 def _write_at(path: Path, offset: int, data: bytes) -> None:
     with explain_write_errors(path), open(path, "r+b") as file:
         file.truncate(offset)
@@ -129,12 +127,12 @@ def _write_at(path: Path, offset: int, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _read_provenance(path: Path) -> list[dict]:
-    complete, _, _ = read_text(path).rpartition("\n")
+def _read_provenance(path: Path) -> tuple[list[dict], list[int]]:
+    lines = read_text(path).split("\n")[:-1]
     try:
-        records = [json.loads(line) for line in complete.splitlines()]
+        records = [json.loads(line) for line in lines]
     except json.JSONDecodeError as error:
         raise PdiffError(f"{path}: is corrupt ({error}). Collect again.") from error
     if not all(isinstance(record, dict) and "crc32" in record for record in records):
         raise PdiffError(f"{path}: is corrupt (a line without checksum). Collect again.")
-    return records
+    return records, list(accumulate(len(line.encode()) + 1 for line in lines))

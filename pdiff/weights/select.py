@@ -13,6 +13,8 @@ from torch import nn
 
 from pdiff.errors import PdiffError, known
 
+# Layers with normalised weights, such as mmdet's NormedLinear, speak of norms in their names.
+NO_NORMS = (nn.Linear, nn.modules.conv._ConvNd)
 TERM = re.compile(r"\s*(?P<word>\w+)\s*(?:\((?P<argument>.*)\))?\s*", re.DOTALL)
 
 
@@ -27,6 +29,8 @@ def select(model: nn.Module, selector: str, head: Sequence[str] = ()) -> list[st
     Raises:
         PdiffError: the expression cannot be read, or one of its terms matches nothing.
     """
+    if not isinstance(selector, str):
+        raise PdiffError(f"select: got {selector!r}, expected an expression. {known('', TERMS)}")
     chosen: set[str] = set()
     for sign, term in split_terms(selector):
         matched = match_term(model, term, head, chosen)
@@ -62,20 +66,21 @@ def match_term(model: nn.Module, term: str, head: Sequence[str], chosen: set[str
     return TERMS[word](model, (argument or "").strip(), head, chosen)
 
 
+def first_names(model: nn.Module) -> dict[str, str]:
+    """Return for every name of the state dict the first name of its tensor, which is another for a tied one."""
+    state, first = model.state_dict(keep_vars=True), {}
+    return {name: first.setdefault(id(tensor), name) for name, tensor in state.items()}
+
+
 def state_names(model: nn.Module) -> list[str]:
     """Return every name of the state dict once, tied tensors under their first name."""
-    seen, names = set(), []
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            names.append(name)
-    return names
+    return list(dict.fromkeys(first_names(model).values()))
 
 
 def is_norm(module: nn.Module) -> bool:
     """Say whether a module is a normalisation layer with tensors of its own, by the names of its classes."""
     named = any("norm" in cls.__name__.lower() for cls in type(module).__mro__)
-    return named and any(True for _ in own_tensors(module))
+    return named and not isinstance(module, NO_NORMS) and any(True for _ in own_tensors(module))
 
 
 def own_tensors(module: nn.Module) -> Iterable[str]:
@@ -88,12 +93,13 @@ def parameter_names(model: nn.Module, module_name: str = "") -> set[str]:
     """Return the parameters below a module; weight and bias of a frozen normalisation are among them."""
     module = model.get_submodule(module_name)
     prefix = f"{module_name}." if module_name else ""
-    names = {prefix + name for name, _ in module.named_parameters()}
-    for path, child in module.named_modules():
+    names = {prefix + name for name, _ in module.named_parameters(remove_duplicate=False)}
+    for path, child in module.named_modules(remove_duplicate=False):
         if is_norm(child):
             below = prefix + (f"{path}." if path else "")
             names |= {below + name for name, _ in child.named_buffers(recurse=False) if name in ("weight", "bias")}
-    return names & set(state_names(model))
+    first = first_names(model)
+    return {first[name] for name in names if name in first}
 
 
 def _all(model, argument, head, chosen):
@@ -113,7 +119,7 @@ def _norms(model, argument, head, chosen):
 
 def _last_norms(model, argument, head, chosen):
     norms = _norm_modules(model)
-    if not argument.isdigit() or not 1 <= int(argument) <= len(norms):
+    if not argument.isdecimal() or not 1 <= int(argument) <= len(norms):
         raise PdiffError(f"select: got last_norms({argument}), expected a number from 1 to {len(norms)}.")
     return set().union(*(parameter_names(model, name) for name in norms[-int(argument) :]))
 
@@ -125,7 +131,7 @@ def _head(model, argument, head, chosen):
 
 
 def _module(model, argument, head, chosen):
-    modules = dict(model.named_modules())
+    modules = dict(model.named_modules(remove_duplicate=False))
     if argument not in modules:
         raise PdiffError(f"select: got module({argument}), which is not in the network. {_closest(argument, modules)}")
     names = parameter_names(model, argument)

@@ -1,0 +1,62 @@
+"""A real run that takes seconds: a tiny timm network on digits, all stages, all sources."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pdiff.config import resolve
+from pdiff.pipeline import run_pipeline
+from pdiff.rundir import RunDirectory
+
+TINY = {
+    "plugin": "classification",
+    "select": "last_norms(2)",
+    "task": {
+        "network": {"type": "timm", "name": "test_resnet"},
+        "data": {"type": "digits", "size": 32, "noise": 0.1, "train": 64, "select": 64},
+        "eval_batch": 900,
+    },
+    "collect": {
+        "train": {"epochs": 2, "batch_size": 32, "augment": [{"type": "shift"}]},
+        "finetune": {"steps": 10, "batch_size": 32, "augment": [{"type": "noise", "std": 0.1}]},
+    },
+    "engine": {"denoiser": {"width": 16, "depth": 1}, "denoiser_training": {"steps": 20}},
+    "generate": {"num": 5},
+    "evaluate": {
+        "sources": {
+            "soup16": {"members": 3, "num": 4},
+            "gaussian": {"num": 4},
+            "noise05": {"num": 4},
+            "noise15": {"num": 4},
+        }
+    },
+    "compare": {"resamples": 50},
+}
+
+
+@pytest.fixture
+def tiny() -> dict:
+    """The values of the tiny config, to be changed at will."""
+    return yaml.safe_load(yaml.safe_dump(TINY))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> RunDirectory:
+    """A finished tiny run; not to be changed."""
+    directory = RunDirectory(tmp_path_factory.mktemp("runs") / "finished")
+    run_pipeline(resolve(TINY), directory)
+    return directory
+
+
+@pytest.fixture
+def results():
+    """Return what a run computed: its bytes by file, without times and logs."""
+
+    def read(path: Path) -> dict[str, bytes]:
+        folders = ("population", "engine", "samples", "evaluation")
+        files = [f for name in folders for f in (path / name).rglob("*") if f.is_file() and "logs" not in f.parts]
+        files = [f for f in [*files, path / "base.safetensors"] if f.suffix != ".part"]
+        return {str(f.relative_to(path)): f.read_bytes() for f in files}
+
+    return read

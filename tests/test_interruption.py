@@ -1,0 +1,74 @@
+"""Real runs that are killed, or run out of disk, and then go on with --resume."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def command(tiny, tmp_path):
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny))
+    arguments = ["--config", str(tmp_path / "tiny.yaml"), "--work-dir", str(tmp_path / "run")]
+    return [sys.executable, str(ROOT / "tools" / "run.py"), *arguments]
+
+
+def lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+# Where to kill: in the base training, among the snapshots, in the fit, among the evaluations.
+MOMENTS = {
+    "training": lambda run: (run / "population" / "collect.state.safetensors").exists(),
+    "collecting": lambda run: lines(run / "population" / "provenance.jsonl") >= 4,
+    "fitting": lambda run: (run / "engine" / "logs").exists(),
+    "evaluating": lambda run: (run / "evaluation" / "generated.jsonl").exists(),
+}
+
+
+def kill_at(command: list[str], run: Path, moment) -> bool:
+    """Start a run, kill -9 it at a moment, and say whether it was still alive then."""
+    process = subprocess.Popen([*command, "--resume"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while process.poll() is None and not moment(run):
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    return process.wait() == -signal.SIGKILL
+
+
+def test_run_that_is_killed_again_and_again_ends_with_the_same_bytes(command, tmp_path, finished, results):
+    killed = [name for name, moment in MOMENTS.items() if kill_at(command, tmp_path / "run", moment)]
+    assert killed == list(MOMENTS)
+    done = subprocess.run([*command, "--resume"], check=True, capture_output=True, text=True)
+    assert results(tmp_path / "run") == results(finished.path)
+    assert "generated" in done.stdout
+
+
+def limit_file_size():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+
+
+def test_disk_that_is_full_is_one_clear_line_and_nothing_is_lost(command, tmp_path, finished, results):
+    failed = subprocess.run(command, preexec_fn=limit_file_size, capture_output=True, text=True, check=False)
+    assert failed.returncode == 2
+    last = failed.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "cannot be written (File too large). Make room" in last
+    assert "Traceback" not in failed.stderr
+    subprocess.run([*command, "--resume"], check=True, capture_output=True)
+    assert results(tmp_path / "run") == results(finished.path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes where nobody may")
+def test_read_only_folder_is_one_clear_line(command, tmp_path):
+    (tmp_path / "run").mkdir(mode=0o555)
+    failed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert failed.returncode == 2
+    assert "cannot be written" in failed.stderr

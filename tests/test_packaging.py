@@ -1,0 +1,52 @@
+"""Editable install and built wheel: both bring pdiff, pdiff_plugins, the configs inside them, and the entry point."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ASK = (
+    "import pdiff, pdiff_plugins, pdiff.plugins as p; print(pdiff.__file__); print(pdiff_plugins.__file__);"
+    "print([(i.name, i.state) for i in p.list_plugins()]); print(p.default_config('classification'))"
+)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run([sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT)], check=True)
+    return next(folder.glob("*.whl"))
+
+
+def ask(cwd: Path, path: str = "") -> list[str]:
+    env = {"PYTHONPATH": path, "PATH": "/usr/bin:/bin", "HOME": str(cwd)}
+    done = subprocess.run([sys.executable, "-c", ASK], cwd=cwd, env=env, check=True, capture_output=True, text=True)
+    return done.stdout.splitlines()
+
+
+def test_editable_install_imports_the_folders_of_the_checkout(tmp_path):
+    core, plugins, found, default = ask(tmp_path)
+    assert (Path(core), Path(plugins)) == (ROOT / "pdiff" / "__init__.py", ROOT / "plugins" / "__init__.py")
+    assert found == "[('classification', 'ready')]"
+    assert Path(default) == ROOT / "plugins" / "classification" / "default.yaml"
+
+
+def test_wheel_holds_packages_and_configs_and_nothing_else(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {
+        "pdiff/engine.py", "pdiff/defaults.yaml", "pdiff/presets/fast.yaml", "pdiff/presets/paper.yaml",
+        "pdiff_plugins/classification/__init__.py", "pdiff_plugins/classification/default.yaml",
+    } <= set(names)  # fmt: skip
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"pdiff", "pdiff_plugins"}
+
+
+def test_wheel_works_without_the_checkout(wheel, tmp_path):
+    site = tmp_path / "site"
+    install = ["install", "--quiet", "--no-deps", "--target", str(site), str(wheel)]
+    subprocess.run([sys.executable, "-m", "pip", *install], check=True)
+    core, plugins, found, default = ask(tmp_path, str(site))
+    assert all(str(site) in line for line in (core, plugins, default))
+    assert "('classification', 'ready')" in found

@@ -1,0 +1,87 @@
+"""The tools as a user calls them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+
+def call(tool: str, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "tools" / f"{tool}.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_dry_run_prints_the_resolved_config_and_writes_nothing(tmp_path):
+    options = ["--cfg-options", "generate.num=7", "engine.sampler.type=DDPM", "--seed", "5"]
+    done = call("run", "--plugin", "classification", "--work-dir", str(tmp_path / "run"), "--dry-run", *options)
+    config = yaml.safe_load(done.stdout)
+    assert (config["generate"]["num"], config["engine"]["sampler"], config["seed"]) == (7, {"type": "DDPM"}, 5)
+    assert config["select"] == "last_norms(2)"
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "run: got neither --plugin nor --config"),
+        (["--plugin", "clasification"], "plugin: got 'clasification'. Did you mean 'classification'?"),
+        (["--plugin", "classification", "--cfg-options", "genrate.num=3"], "config: got unknown key 'genrate'"),
+        (["--plugin", "classification", "--device", "tpu"], "device: got 'tpu', which cannot be used here"),
+        (["--plugin", "classification", "--stage", "fits"], "--stage: got 'fits'. Did you mean 'fit'?"),
+        (["--config", "no.yaml"], "config: got 'no.yaml', which is no file"),
+        (["--plugin", "classification", "--cfg-options", "select=norm"], "select: got unknown selector 'norm'"),
+        (["--plugin", "classification", "--cfg-options", "task.date.x=1"], "task: got unknown key 'date'"),
+    ],
+)
+def test_mistake_is_one_line_and_exit_code_2(tmp_path, arguments, words):
+    done = call("run", "--work-dir", str(tmp_path / "run"), *arguments)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stderr.startswith(f"error: {words}")
+
+
+def test_list_shows_the_plugin_with_its_hooks():
+    done = call("plugins", "list")
+    row = next(line for line in done.stdout.splitlines() if "classification" in line)
+    assert "build, collect, evaluate" in row
+    assert "ready" in row
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_exported_candidate_loads_into_timm_strictly(finished, tmp_path, suffix):
+    import timm
+
+    from pdiff.weights.checkpoints import load_state_dict
+
+    path = tmp_path / f"model.{suffix}"
+    done = call("export", str(finished.path), "--pick", "best", "-o", str(path))
+    assert done.returncode == 0, done.stderr
+    model = timm.create_model("test_resnet", num_classes=10, in_chans=1)
+    model.load_state_dict(load_state_dict(path), strict=True)
+    base = load_state_dict(finished.path / "base.safetensors")
+    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, base[name])}
+    assert changed == {line["name"] for line in yaml.safe_load((finished.path / "population" / "layout.json").read_text())}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--pick", "99", "-o", "m.pth"], "--pick: got '99', expected best or a number from 0 to 4"),
+        (["--source", "trainde", "-o", "m.pth"], "source: got 'trainde'. Did you mean 'trained'?"),
+        (["-o", "m.onnx"], "--output: got 'm.onnx', expected a name that ends in .safetensors, .pth, .pt"),
+    ],
+)
+def test_export_refuses_what_is_not_there(finished, arguments, words):
+    done = call("export", str(finished.path), *arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+
+
+def test_export_refuses_a_folder_that_is_no_run(tmp_path):
+    done = call("export", str(tmp_path), "-o", "m.pth")
+    assert "is no run directory" in done.stderr
