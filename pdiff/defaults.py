@@ -1,10 +1,22 @@
 """The core's own answers to two hooks; a plugin may give others."""
 
 import torch
+from torch import Tensor, nn
 
 from pdiff.errors import PdiffError
 from pdiff.hookspecs import hookimpl
 from pdiff.weights.select import select
+
+
+def find_tensor(model: nn.Module, name: str) -> Tensor | None:
+    """Return the parameter or buffer of a name; None without one. A whole state dict costs more than a small network."""
+    path, _, last = name.rpartition(".")
+    try:
+        module = model.get_submodule(path)
+    except AttributeError:
+        return None
+    tensor = getattr(module, last, None)
+    return tensor if isinstance(tensor, Tensor) else None
 
 
 class SelectParams:
@@ -23,12 +35,12 @@ class LoadParams:
     @torch.no_grad()
     def load_params(self, model, params):
         """Copy `params`; raise a `PdiffError` for a tensor that the network lacks or has in another shape."""
-        state = model.state_dict(keep_vars=True)
         for name, value in params.items():
-            if name not in state or state[name].shape != value.shape:
-                found = f"has shape {tuple(state[name].shape)}" if name in state else "lacks it"
+            tensor = find_tensor(model, name)
+            if tensor is None or tensor.shape != value.shape:
+                found = "lacks it" if tensor is None else f"has shape {tuple(tensor.shape)}"
                 raise PdiffError(f"load_params: got {name!r} of shape {tuple(value.shape)}, the network {found}.")
-            state[name].copy_(value)
+            tensor.copy_(value)
 
 
 DEFAULTS = {"select_params": SelectParams(), "load_params": LoadParams()}

@@ -54,7 +54,7 @@ def soup_of(
 ) -> Tensor:
     """Return `num` averages of `members` trained vectors, drawn without repetition."""
     if not 1 <= members <= len(population):
-        raise PdiffError(f"evaluate.sources: got members {members}, expected 1 to {len(population)}, the number of trained.")
+        raise PdiffError(f"evaluate.sources: got members {members}, expected 1 to {len(population)}, all trained.")
     draws = [torch.randperm(len(population), generator=rng)[:members] for _ in range(num)]
     return torch.stack([population[draw].mean(0) for draw in draws])
 

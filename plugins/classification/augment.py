@@ -13,9 +13,9 @@ from pdiff.registry import build
 AUGMENTATIONS = Registry("augmentation", scope="pdiff")
 
 
-def build_augmentations(cfgs: Sequence[dict]) -> Callable[[Tensor], Tensor]:
-    """Return a function of images `(B, C, H, W)` that applies the augmentations of a config in order."""
-    steps = [build(AUGMENTATIONS, cfg, "collect.train.augment") for cfg in cfgs]
+def build_augmentations(cfgs: Sequence[dict], where: str) -> Callable[[Tensor], Tensor]:
+    """Return a function of images `(B, C, H, W)` that applies the augmentations of config section `where` in order."""
+    steps = [build(AUGMENTATIONS, cfg, where) for cfg in cfgs]
 
     def augment(images: Tensor) -> Tensor:
         for step in steps:

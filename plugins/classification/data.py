@@ -82,14 +82,17 @@ def stratified(images: Tensor, labels: Tensor, first: int, seed: int, where: str
     if not 0 < first < len(labels):
         raise PdiffError(f"{where}: got {first}, expected 1 to {len(labels) - 1}, as there are {len(labels)} images.")
     rows = np.arange(len(labels))
-    a, b = train_test_split(rows, train_size=first, stratify=labels.numpy(), random_state=seed)
+    try:
+        a, b = train_test_split(rows, train_size=first, stratify=labels.numpy(), random_state=seed)
+    except ValueError as error:
+        raise PdiffError(f"{where}: got {first}, which cannot be shared among the classes ({error}).") from None
     return (images[a], labels[a]), (images[b], labels[b])
 
 
 def with_select(train: Arrays, test: Arrays, select: int, limit: int | None, seed: int) -> dict[str, Arrays]:
     """Return three splits: `select` images are taken out of the training images; `limit` of the rest are kept."""
     chosen, rest = stratified(*train, select, seed, "task.data.select")
-    if limit is not None and limit < len(rest[1]):
+    if limit not in (None, len(rest[1])):
         rest, _ = stratified(*rest, limit, seed, "task.data.train")
     return {"train": rest, "select": chosen, "test": test}
 
@@ -128,10 +131,11 @@ def npz(path: str, size: int, select: int, train: int | None = None, seed: int =
         seed: of the splits.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {key: file[key] for key in ("x_train", "y_train", "x_test", "y_test")}
-    except (OSError, KeyError, ValueError) as error:
-        message = f"cannot be used ({error}), expected arrays x_train, y_train, x_test, y_test without pickle"
+    except Exception as error:  # numpy raises many kinds over a damaged file
+        reason = " ".join(str(error).split())
+        message = f"cannot be used ({reason}), expected arrays x_train, y_train, x_test, y_test without pickle"
         raise PdiffError(f"task.data.path: {path} {message}.") from None
     pairs = [_as_tensors(arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test")]
     return with_select(*pairs, select, train, seed), size
@@ -139,9 +143,10 @@ def npz(path: str, size: int, select: int, train: int | None = None, seed: int =
 
 def _as_tensors(images: np.ndarray, labels: np.ndarray) -> Arrays:
     images = images[..., None] if images.ndim == 3 else images
-    if images.dtype != np.uint8 or images.ndim != 4 or len(images) != len(labels):
-        found = f"{images.dtype} {images.shape} and {len(labels)} labels"
-        raise PdiffError(f"task.data: got images {found}, expected uint8 (S, H, W, C) and one label each.")
+    fits = images.dtype == np.uint8 and images.ndim == 4
+    if not fits or labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
+        found = f"images {images.dtype} {images.shape} and labels {labels.dtype} {labels.shape}"
+        raise PdiffError(f"task.data: got {found}, expected uint8 (S, H, W, C) and one integer label each.")
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels.astype(np.int64))
 
 
@@ -172,8 +177,9 @@ def torchvision_data(
     parts = [{"train": True}, {"train": False}] if by_flag else [{"split": first}, {"split": "test"}]
     try:
         pairs = [_decode(dataset(root, download=download, **part), size) for part in parts]
-    except RuntimeError as error:
-        raise PdiffError(f"task.data: torchvision's {name} cannot be loaded from {root} ({error}).") from None
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise PdiffError(f"task.data: torchvision's {name} cannot be loaded from {root} ({reason}).") from None
     return with_select(*pairs, select, train, seed), size
 
 
@@ -183,7 +189,8 @@ def folder(path: str, size: int, select: int, train: int | None = None, seed: in
 
     Args:
         path: the folder.
-        size: side in pixels: images are resized to it on the shorter side and cropped at the centre.
+        size: side in pixels: images that are no squares of one size are resized to it on the shorter side and cropped
+            at the centre.
         select: number of training images that choose the best candidate instead.
         train: number of training images to keep; default: all.
         seed: of the splits.
@@ -194,17 +201,29 @@ def folder(path: str, size: int, select: int, train: int | None = None, seed: in
     if test is None or not (Path(path) / "train").is_dir():
         raise PdiffError(f"task.data.path: got {path!r}, expected a folder with train/ and test/ (or val/) in it.")
     try:
-        pairs = [_decode(ImageFolder(str(Path(path) / part)), size) for part in ("train", test)]
+        parts = [ImageFolder(str(Path(path) / part), loader=_load_image) for part in ("train", test)]
     except FileNotFoundError as error:
         raise PdiffError(f"task.data.path: {error}.") from None
-    return with_select(*pairs, select, train, seed), size
+    here, there = (", ".join(part.classes) for part in parts)
+    if here != there:
+        raise PdiffError(f"task.data.path: got the classes {there} in {test}/, expected {here} as in train/.")
+    return with_select(*(_decode(part, size) for part in parts), select, train, seed), size
+
+
+def _load_image(path: str):
+    from torchvision.datasets.folder import pil_loader
+
+    try:
+        return pil_loader(path)
+    except OSError as error:
+        raise PdiffError(f"{path}: cannot be read as an image ({error}). Mend it, or take it away.") from None
 
 
 def _decode(dataset, size: int) -> Arrays:
-    """Return all images of a torchvision dataset, each resized and cropped only if the sizes differ."""
+    """Return all images of a torchvision dataset, resized and cropped unless they are squares of one size."""
     from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 
     images, labels = zip(*((image, label) for image, label in dataset), strict=True)
-    if len({(image.size, image.mode) for image in images}) > 1:
+    if len({(*image.size, image.mode) for image in images}) > 1 or images[0].width != images[0].height:
         images = [center_crop(resize(image.convert("RGB"), size, antialias=True), [size, size]) for image in images]
     return torch.stack([pil_to_tensor(image) for image in images]), torch.tensor(labels, dtype=torch.int64)

@@ -18,7 +18,7 @@ from pdiff.errors import known
 from pdiff.progress import progress
 from pdiff.registry import call
 from pdiff.seeding import derive_seed
-from pdiff.weights.select import parameter_names
+from pdiff.weights.select import parameter_names, state_names
 
 MODES = ("train", "eval")
 
@@ -44,20 +44,18 @@ def snapshots(
         state: where an interrupted collection goes on.
         train: settings of the base training (`train_base`).
         finetune: settings of the fine-tuning (`finetune_selection`).
-        seeds: independently initialised and trained networks; needs a selection that leaves nothing trainable out.
+        seeds: independently initialised and trained networks; needs a selection that leaves nothing out.
         branches: fine-tunings of each trained network.
     """
     check_seeds(task.model, names, seeds)
-    position = {key: int(state[key]) for key in ("seed", "branch")} if state else {"seed": 0, "branch": -1}
-    for number in range(position["seed"], seeds):
-        here = state if number == position["seed"] else None
-        base = base_of(here, names)
+    for number in range(int(state["seed"]) if state else 0, seeds):
+        base = base_of(state, names)
         if base is None:
             task.model.load_state_dict(network(number).state_dict())
-            yield from call(train_base, train, "collect.train", task=task, seed=seed, number=number, state=here)
+            yield from call(train_base, train, "collect.train", task=task, seed=seed, number=number, state=state)
             base = {name: tensor.detach().clone() for name, tensor in task.model.state_dict().items() if name in names}
-            here = None
-        for branch in range(max(position["branch"], 0) if here else 0, branches):
+            state = None  # the interrupted part has been caught up with, and all that follows starts afresh
+        for branch in range(int(state["branch"]) if state else 0, branches):
             yield from call(
                 finetune_selection,
                 finetune,
@@ -67,17 +65,20 @@ def snapshots(
                 seed=seed,
                 place=(number, branch),
                 base=base,
-                state=here if here and branch == position["branch"] else None,
+                state=state,
             )
+            state = None
 
 
 def check_seeds(model: nn.Module, names: Sequence[str], seeds: int) -> None:
-    """Raise a `PdiffError` when several seeds would differ in what is not selected."""
-    frozen = sorted(parameter_names(model) - set(names))
+    """Raise a `PdiffError` when several seeds would differ in what is not selected, running statistics included."""
+    everything = state_names(model)
+    frozen = [name for name in everything if name not in names]
     if seeds > 1 and frozen:
+        selector = "all" if parameter_names(model) == set(everything) else "all+buffers"
         raise PdiffError(
             f"collect.seeds: got {seeds}, expected 1, since each seed would train another {frozen[0]!r}, which is not "
-            "selected. Use collect.branches, or select all."
+            f"selected. Use collect.branches, or select {selector}."
         )
 
 
@@ -113,7 +114,7 @@ def train_base(
         augment: augmentations of a batch, in order.
     """
     model, data = task.model, task.splits["train"]
-    change = build_augmentations(augment)
+    change = build_augmentations(augment, "collect.train.augment")
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
     first = load_training(model, optimizer, state) if state else 0
     steps = math.ceil(len(data) / batch_size)
@@ -174,7 +175,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
     for name, tensor in tensors.items():
         if name.startswith("optimizer."):
             _, index, key = name.split(".")
-            state.setdefault(int(index), {})[key] = tensor
+            state.setdefault(int(index), {})[key] = tensor.clone()
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
@@ -213,7 +214,7 @@ def finetune_selection(
     """
     model, data = task.model, task.splits["train"]
     number, branch = place
-    change = build_augmentations(augment)
+    change = build_augmentations(augment, "collect.finetune.augment")
     set_mode(model, names, mode)
     tensors = model.state_dict(keep_vars=True)
     with torch.no_grad():
@@ -264,16 +265,16 @@ def set_mode(model: nn.Module, names: Sequence[str], mode: str) -> None:
     model.eval()
     if mode == "eval":
         return
-    selected = set(names)
+    selected, frozen = set(names), set(model.state_dict()) - set(names)
     for path, module in model.named_modules():
-        own = {f"{path}.{name}" if path else name for name, _ in module.named_parameters(recurse=False)}
-        if not own & selected:
+        prefix = f"{path}." if path else ""
+        if selected.isdisjoint(prefix + name for name, _ in module.named_parameters(recurse=False)):
             continue
-        module.train()
-        drifting = [n for n, _ in module.named_buffers(recurse=False) if f"{path}.{n}" not in selected]
+        module.training = True  # not `train()`, which would reach the modules inside
+        drifting = [prefix + name for name, _ in module.named_buffers(recurse=False) if prefix + name in frozen]
         if drifting:
             raise PdiffError(
-                f"collect.finetune.mode: got 'train', which changes {path}.{drifting[0]}, which is not selected. "
+                f"collect.finetune.mode: got 'train', which changes {drifting[0]}, which is not selected. "
                 "Add +buffers to the selector or use mode eval."
             )
 

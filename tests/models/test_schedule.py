@@ -32,7 +32,9 @@ def draw(schedule, sampler, count=20_000):
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
-@pytest.mark.parametrize("cfg", [{"type": "DDPM"}, {"type": "DDIM", "steps": 50}, {"type": "DPM-Solver++", "steps": 20}])
+@pytest.mark.parametrize(
+    "cfg", [{"type": "DDPM"}, {"type": "DDIM", "steps": 50}, {"type": "DPM-Solver++", "steps": 20}]
+)
 def test_sampler_with_the_exact_denoiser_recovers_a_gaussian(prediction, cfg):
     schedule = noise_schedule(prediction=prediction)
     z = draw(schedule, build_sampler(cfg, schedule))

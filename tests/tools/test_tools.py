@@ -8,6 +8,8 @@ import pytest
 import torch
 import yaml
 
+from pdiff.storage import read_json
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -65,7 +67,7 @@ def test_exported_candidate_loads_into_timm_strictly(finished, tmp_path, suffix)
     model.load_state_dict(load_state_dict(path), strict=True)
     base = load_state_dict(finished.path / "base.safetensors")
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, base[name])}
-    assert changed == {line["name"] for line in yaml.safe_load((finished.path / "population" / "layout.json").read_text())}
+    assert changed == {entry["name"] for entry in read_json(finished.path / "population" / "layout.json")}
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,26 @@
-"""Measure Replay against evaluating candidates one by one, on a random-weight timm network and random images."""
+"""Replay against evaluating candidates one by one, on a random-weight timm network and random images."""
 
 import argparse
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 
-CHUNK = 10
+import timm
+import torch
+from timm.models.resnet import BasicBlock, ResNet
+from torch import nn
+
+from pdiff.defaults import LoadParams
+from pdiff.measure import peak_memory, reset_peak_memory
+from pdiff.replay import Replay
+from pdiff.task import Candidates
+from pdiff.weights.layout import Layout
+from pdiff.weights.select import select
+
+CHUNK = 10  # passes of every kind take turns, so many at a time: noise of the machine meets them all
+BY_HAND = ("bn1", "act1", "conv2", "bn2")
 
 
 def parse() -> argparse.Namespace:
@@ -14,5 +32,143 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--candidates", type=int, default=100, help="K (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=16, help="images (default: %(default)s)")
     parser.add_argument("--naive", type=int, help="evaluate only so many one by one, and scale the time (default: K)")
-    parser.add_argument("--memory", choices=("one", "replay"), help="print only baseline and peak memory, in bytes")
+    parser.add_argument("--memory", choices=("one", "replay"), help="print only baseline and peak memory in bytes")
     return parser.parse_args()
+
+
+def prepare(arguments: argparse.Namespace) -> tuple[nn.Module, Candidates, torch.Tensor]:
+    """Return the network, its candidates and a batch."""
+    torch.manual_seed(0)
+    network = timm.create_model(arguments.network).eval()
+    state = network.state_dict()
+    layout = Layout.of(state, select(network, arguments.select))
+    vectors = layout.flatten(state) + 0.1 * torch.randn(arguments.candidates, layout.size)
+    batch = torch.randn(arguments.batch, 3, arguments.size, arguments.size)
+    return network, Candidates(vectors, layout, LoadParams().load_params), batch
+
+
+def timed(function: Callable, *arguments):
+    """Return what a call returns, and its seconds."""
+    start = time.perf_counter()
+    result = function(*arguments)
+    return result, time.perf_counter() - start
+
+
+def suffix_by_hand(network: nn.Module, module: str, batch: torch.Tensor) -> Callable[[], float]:
+    """Return a measurement of the part from a module of a ResNet's last basic block on, on stored inputs."""
+    name, _, first = module.rpartition(".")
+    block, inputs = network.get_submodule(name), {}
+    for part in (block, block.get_submodule(first)):
+        part.register_forward_pre_hook(lambda part, args: inputs.update({part: args[0].clone()}))
+    expected = network(batch)
+    block._forward_pre_hooks.clear()
+    block.get_submodule(first)._forward_pre_hooks.clear()
+
+    def suffix() -> torch.Tensor:
+        y = inputs[block.get_submodule(first)]
+        for part in BY_HAND[BY_HAND.index(first) :]:
+            y = block.get_submodule(part)(y)
+        y += inputs[block]
+        return network.forward_head(block.act2(y))
+
+    assert torch.equal(suffix(), expected)
+    return lambda: timed(suffix)[1]
+
+
+def suffix_by_hook(network: nn.Module, module: str, batch: torch.Tensor) -> Callable[[], float]:
+    """Return a measurement of the time from the call of a module to the end of a plain pass."""
+    entered = []
+    network.get_submodule(module).register_forward_pre_hook(lambda *_: entered.append(time.perf_counter()))
+    return lambda: (entered.clear(), network(batch), time.perf_counter() - entered[0])[-1]
+
+
+def suffix_of(network: nn.Module, names: tuple[str, ...], batch: torch.Tensor) -> tuple[Callable[[], float], str]:
+    """Return a measurement, without Replay, of the part from the first selected module on, and how it is done."""
+    holders = {name.rpartition(".")[0] for name in names}
+    first = next(name for name, _ in network.named_modules() if name in holders)
+    block, _, part = first.rpartition(".")
+    last = list(network.layer4.named_children())[-1] if isinstance(network, ResNet) else ("", None)
+    if isinstance(last[1], BasicBlock) and block == f"layer4.{last[0]}" and part in BY_HAND:
+        return suffix_by_hand(network, first, batch), f"from {first} on, called by hand on stored inputs"
+    return suffix_by_hook(network, first, batch), f"from {first} on, by a hook within a plain pass"
+
+
+def evaluate_one(network: nn.Module, candidates: Candidates, index: int, batch: torch.Tensor) -> torch.Tensor:
+    """Return the result of one candidate, without Replay."""
+    candidates.load(network, index)
+    return network(batch)
+
+
+def measure(network, candidates, batch, naive: int, suffix: Callable[[], float]) -> tuple[dict[str, float], bool]:
+    """Return the seconds of everything, and whether all results that were computed twice are identical."""
+    network(batch)
+    full, suffixes, played, single, identical = [], [], [], [], True
+    results = Replay(network, candidates)(batch)
+    for start in range(0, len(candidates), CHUNK):
+        chunk = range(start, min(start + CHUNK, len(candidates)))
+        replayed, seconds = zip(*(timed(next, results) for _ in chunk), strict=True)
+        played += seconds
+        suffixes += [suffix() for _ in chunk]
+        full += [timed(network, batch)[1] for _ in range(2)]
+        for index, result in zip(chunk[: max(naive - start, 0)], replayed, strict=False):
+            alone, seconds = timed(evaluate_one, network, candidates, index, batch)
+            single.append(seconds)
+            identical = identical and torch.equal(alone.view(torch.int32), result.view(torch.int32))
+    medians = {"t_full": statistics.median(full), "t_suffix": statistics.median(suffixes)}
+    one_by_one = sum(single) * len(candidates) / naive
+    return {**medians, "played": statistics.median(played), "replay": sum(played), "one_by_one": one_by_one}, identical
+
+
+def print_memory(arguments: argparse.Namespace) -> None:
+    """Print the resident memory after building the network, and its peak after evaluating (`VmHWM`)."""
+    network, candidates, batch = prepare(arguments)
+    reset_peak_memory()
+    baseline = peak_memory()
+    if arguments.memory == "one":
+        evaluate_one(network, candidates, 0, batch)
+    else:
+        list(Replay(network, candidates)(batch))
+    print(baseline, peak_memory())
+
+
+def peak_of(mode: str) -> tuple[int, int]:
+    """Return baseline and peak memory of a fresh process with these arguments."""
+    command = [sys.executable, __file__, *sys.argv[1:], "--memory", mode]
+    baseline, peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    return int(baseline), int(peak)
+
+
+@torch.no_grad()
+def main() -> int:
+    """Measure and print; exit code 1 if results differ."""
+    arguments = parse()
+    if arguments.memory:
+        print_memory(arguments)
+        return 0
+    network, candidates, batch = prepare(arguments)
+    count, naive = len(candidates), min(arguments.naive or len(candidates), len(candidates))
+    suffix, how = suffix_of(network, candidates.layout.names, batch)
+    seconds, identical = measure(network, candidates, batch, naive, suffix)
+    limit = count * seconds["t_full"] / (seconds["t_full"] + (count - 1) * seconds["t_suffix"])
+    ratio = seconds["one_by_one"] / seconds["replay"]
+    (base_one, one), (base_all, peak) = peak_of("one"), peak_of("replay")
+    print(f"{arguments.network} {arguments.size} px, {arguments.select}, K = {count}, batch of {arguments.batch}")
+    for label, value, note in [
+        ("t_full", f"{seconds['t_full'] * 1e3:.2f} ms", "one plain pass, median"),
+        ("t_suffix", f"{seconds['t_suffix'] * 1e3:.2f} ms", f"{how}, median"),
+        ("played pass", f"{seconds['played'] * 1e3:.2f} ms", "one candidate with Replay, median"),
+        ("one by one", f"{seconds['one_by_one']:.2f} s", f"K candidates, scaled from {naive}"),
+        ("Replay", f"{seconds['replay']:.2f} s", "K candidates"),
+        ("ratio", f"{ratio:.2f}", "one by one / Replay"),
+        ("limit", f"{limit:.2f}", "K t_full / (t_full + (K - 1) t_suffix)"),
+        ("share of limit", f"{ratio / limit:.1%}", ""),
+        ("identical", str(identical), f"{naive} results, bit by bit"),
+        ("peak memory", f"{peak / one:.3f}", f"{peak / 2**20:.0f} MiB for K with Replay, {one / 2**20:.0f} for one"),
+        ("growth", f"{(peak - base_all) / (one - base_one):.3f}", "the same, less the memory before evaluating"),
+    ]:
+        print(f"{label:<15}{value:>12}  {note}")
+    return 0 if identical else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,164 @@
+"""The hooks of the plugin, as the core calls them."""
+
+import pytest
+import torch
+
+from pdiff.config import resolve
+from pdiff.errors import PdiffError
+from pdiff.plugins import load_plugin
+from pdiff.task import Candidates
+from pdiff.weights.layout import Layout
+
+HOOK = load_plugin("classification").hook
+
+
+@pytest.fixture
+def config(tiny) -> dict:
+    """The tiny config with small images and batches that do not divide the splits."""
+    tiny["device"] = "cpu"
+    tiny["task"]["data"].update(size=16, train=1400, select=300)
+    tiny["task"]["eval_batch"] = 64
+    return tiny
+
+
+@pytest.fixture
+def task(config):
+    """Return a task whose network is trained enough to be right now and then."""
+    task = HOOK.build(cfg=resolve(config))
+    images, labels = task.splits["train"].pixels(slice(0, 256)), task.splits["train"].labels[:256]
+    optimizer = torch.optim.AdamW(task.model.parameters(), lr=1e-2)
+    for _ in range(8):
+        loss = torch.nn.functional.cross_entropy(task.model(task.splits["train"].resized(images)), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return task
+
+
+def candidates_of(task, count: int = 4) -> Candidates:
+    """Return the last two normalisations with more and more noise in them."""
+    names = HOOK.select_params(task=task, cfg=resolve({"select": "last_norms(2)"}))
+    layout = Layout.of(task.model.state_dict(), names)
+    base = layout.flatten(task.model.state_dict())
+    noise = torch.randn(count, layout.size, generator=torch.Generator().manual_seed(0))
+    return Candidates(base + torch.arange(count)[:, None] * 0.5 * noise, layout, HOOK.load_params)
+
+
+def evaluate(task, candidates, split="test") -> list:
+    """Return what `evaluate` yields."""
+    return list(HOOK.evaluate(task=task, candidates=candidates, split=split))
+
+
+def assert_same(ones, others) -> None:
+    """Assert that evaluations are equal bit for bit."""
+    for one, other in zip(ones, others, strict=True):
+        assert one.metric == other.metric
+        assert torch.equal(one.signature, other.signature)
+        assert torch.equal(one.scores, other.scores)
+
+
+def test_build_says_what_the_network_and_its_metric_are(config):
+    task = HOOK.build(cfg=resolve(config))
+    assert (task.metric.name, task.metric.higher_is_better) == ("accuracy", True)
+    assert tuple(task.splits) == ("train", "select", "test")
+    assert task.head == ("fc",)
+    assert task.model.fc.out_features == 10
+
+
+def test_build_gives_the_same_network_for_the_same_seed_and_leaves_the_random_state(config):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    one = HOOK.build(cfg=resolve(config)).model.state_dict()
+    assert torch.equal(torch.rand(3), expected)
+    again = HOOK.build(cfg=resolve(config)).model.state_dict()
+    other = HOOK.build(cfg=resolve({**config, "seed": 1})).model.state_dict()
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    assert not torch.equal(one["fc.weight"], other["fc.weight"])
+
+
+@pytest.mark.parametrize(
+    ("key", "line"),
+    [
+        ("netwrok", r"^task: got unknown key 'netwrok'\. Did you mean 'network'\? Known: data, eval_batch, network\.$"),
+        ("seed", r"^task: got unknown key 'seed'"),
+    ],
+)
+def test_build_refuses_unknown_keys(config, key, line):
+    config["task"][key] = 1
+    with pytest.raises(PdiffError, match=line):
+        HOOK.build(cfg=resolve(config))
+
+
+def test_build_names_what_is_missing(config):
+    del config["task"]["network"]
+    with pytest.raises(PdiffError, match=r"^task: missing a required argument: 'network'"):
+        HOOK.build(cfg=resolve(config))
+
+
+@pytest.mark.parametrize("key", ["finetunes", "state", "names"])
+def test_collect_refuses_unknown_keys(config, key):
+    config["collect"][key] = 1
+    task = HOOK.build(cfg=resolve(config))
+    with pytest.raises(PdiffError, match=rf"^collect: got unknown key '{key}'.* Known: branches, finetune, seeds, tr"):
+        HOOK.collect(task=task, names=["fc.weight"], cfg=resolve(config), state=None)
+
+
+@pytest.mark.parametrize("split", ["select", "test"])
+def test_accuracy_is_the_mean_of_the_scores_and_the_share_not_in_the_signature(task, split):
+    evaluations = evaluate(task, candidates_of(task), split)
+    assert len(evaluations) == 4
+    for evaluation in evaluations:
+        assert evaluation.signature.dtype == torch.bool
+        assert evaluation.signature.shape == evaluation.scores.shape == (len(task.splits[split]),)
+        assert evaluation.metric == evaluation.scores.double().mean().item()
+        assert evaluation.metric == pytest.approx(1 - evaluation.signature.double().mean().item())
+    assert evaluations[0].metric > 0.2
+    assert len({evaluation.metric for evaluation in evaluations}) > 1
+
+
+def test_accuracy_is_that_of_the_network_with_the_candidate_in_it(task):
+    candidates, data = candidates_of(task), task.splits["test"]
+    for index, evaluation in enumerate(evaluate(task, candidates)):
+        candidates.load(task.model, index)
+        with torch.no_grad():
+            predictions = [task.model.eval()(images).argmax(1) for _, images, _ in data.batches()]
+        assert torch.equal(torch.cat(predictions) != data.labels, evaluation.signature)
+
+
+def test_evaluation_is_repeatable_and_needs_no_eval_mode(task):
+    candidates = candidates_of(task)
+    first = evaluate(task, candidates)
+    task.model.train()
+    assert_same(evaluate(task, candidates), first)
+
+
+def test_evaluation_does_not_depend_on_the_order_or_the_company_of_candidates(task):
+    candidates = candidates_of(task)
+    together = evaluate(task, candidates)
+    order = [2, 0, 3, 1]
+    shuffled = Candidates(candidates.vectors[order], candidates.layout, HOOK.load_params)
+    assert_same(evaluate(task, shuffled), [together[index] for index in order])
+    alone = Candidates(candidates.vectors[3:], candidates.layout, HOOK.load_params)
+    assert_same(evaluate(task, alone), together[3:])
+
+
+@pytest.mark.parametrize("eval_batch", [1, 50, 1000])
+def test_evaluation_does_not_depend_on_the_size_of_its_batches(task, eval_batch):
+    candidates = candidates_of(task, 2)
+    before = evaluate(task, candidates)
+    task.splits["test"].eval_batch = eval_batch
+    assert_same(evaluate(task, candidates), before)
+
+
+def test_evaluation_changes_the_selection_only(task):
+    candidates = candidates_of(task)
+    before = {name: tensor.clone() for name, tensor in task.model.state_dict().items()}
+    evaluate(task, candidates)
+    for name, tensor in task.model.state_dict().items():
+        assert name in candidates.layout.names or torch.equal(tensor, before[name])
+
+
+def test_no_candidates_are_no_evaluations(task):
+    candidates = candidates_of(task)
+    assert evaluate(task, Candidates(candidates.vectors[:0], candidates.layout, HOOK.load_params)) == []

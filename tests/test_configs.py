@@ -1,0 +1,157 @@
+"""The configs that come with pdiff: each resolves, fits the code that reads it, and says what was published."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+
+from pdiff.config import PACKAGE, load_config, read_yaml
+from pdiff.plugins import list_plugins
+from pdiff.registry import AUTOENCODERS, DENOISERS, build
+from pdiff.weights.select import select
+
+ROOT = Path(__file__).parents[1]
+PLUGINS = ROOT / "plugins"
+CONFIGS = [path for path in sorted((ROOT / "configs").rglob("*.yaml")) if path.parent.name != "_base_"]
+EVERY = [*sorted(PLUGINS.glob("*/default.yaml")), *CONFIGS]
+CLASSIFICATION = [path for path in EVERY if path.parent.name == "classification"]
+
+# The sizes of the selections as published.
+SIZES = {
+    "default": 2048,
+    "resnet18_digits_norms_paper": 2048,
+    "resnet18_cifar100_norms": 2048,
+    "resnet50_cifar100_norms": 5120,
+    "vit_tiny_cifar100_norms": 768,
+    "vit_base_cifar100_norms": 3072,
+    "convnext_tiny_cifar100_norms": 3072,
+    "convnext_base_cifar100_norms": 4096,
+    "convnet_mini_cifar10_all": 24_262,
+    "mlp_mini_cifar10_all": 66_970,
+    "resnet_mini_cifar10_all": 25_138,
+    "vit_mini_cifar10_all": 80_714,
+    "convnext_mini_cifar10_all": 74_970,
+}
+
+
+def load(path: Path):
+    """Return a resolved config."""
+    return load_config(None, str(path), {}, {})
+
+
+def names(paths) -> list[str]:
+    """Return what the cases of a test are called."""
+    return [f"{path.parent.name}/{path.stem}" for path in paths]
+
+
+def settings(function) -> set[str]:
+    """Return the names of a function's arguments."""
+    return set(inspect.signature(function).parameters)
+
+
+def check_augmentations(section) -> None:
+    from pdiff_plugins.classification.augment import build_augmentations
+
+    build_augmentations(section.get("augment", ()), "augment")(torch.rand(2, 3, 8, 8))
+
+
+@pytest.mark.parametrize("path", EVERY, ids=names(EVERY))
+def test_config_resolves_and_is_for_a_plugin_that_exists(path):
+    config = load(path)
+    assert config.plugin in {plugin.name for plugin in list_plugins()}
+    assert config.plugin == path.parent.name
+    assert config.select
+
+
+def test_every_config_of_classification_has_a_published_size():
+    assert sorted(SIZES) == sorted(path.stem for path in CLASSIFICATION)
+
+
+@pytest.mark.parametrize("path", CLASSIFICATION, ids=names(CLASSIFICATION))
+def test_selection_has_the_published_size(path):
+    from pdiff_plugins.classification.data import Split
+    from pdiff_plugins.classification.networks import build_network
+
+    task = load(path).task
+    classes = 100 if task.data.get("name") == "CIFAR100" else 10
+    channels = 1 if task.data.type == "digits" else 3
+    split = Split(torch.zeros(1, channels, 1, 1), torch.zeros(1), classes, task.data.size, 1, torch.device("cpu"))
+    network = {key: value for key, value in task.network.items() if key != "pretrained"}
+    with torch.device("meta"):
+        model = build_network(network, split)
+    state = model.state_dict()
+    assert sum(state[name].numel() for name in select(model, load(path).select)) == SIZES[path.stem]
+
+
+@pytest.mark.parametrize("path", CLASSIFICATION, ids=names(CLASSIFICATION))
+def test_every_key_is_an_argument_of_what_reads_it(path):
+    from pdiff_plugins.classification import build_task
+    from pdiff_plugins.classification.data import DATASETS
+    from pdiff_plugins.classification.finetune import finetune_selection, snapshots, train_base
+
+    config = load(path)
+    assert set(config.task) <= settings(build_task) - {"seed", "device"}
+    assert set(config.task.data) - {"type"} <= settings(DATASETS.get(config.task.data.type))
+    assert set(config.collect) <= settings(snapshots) - {"task", "names", "seed", "network", "state"}
+    assert set(config.collect.train) <= settings(train_base) - {"task", "seed", "number", "state"}
+    own = {"task", "names", "seed", "place", "base", "state"}
+    assert set(config.collect.finetune) <= settings(finetune_selection) - own
+    check_augmentations(config.collect.train)
+    check_augmentations(config.collect.finetune)
+
+
+@pytest.mark.parametrize("path", [p for p in CLASSIFICATION if "cifar100" in p.stem], ids=lambda path: path.stem)
+def test_normalisation_layers_are_collected_as_published(path):
+    config = load(path)
+    finetune = config.collect.finetune
+    assert config.select == "last_norms(2)"
+    assert (finetune.steps, finetune.batch_size, finetune.lr, finetune.weight_decay) == (300, 128, 0.03, 5e-4)
+    assert (finetune.mode, finetune.get("every", 1), config.collect.get("seeds", 1)) == ("eval", 1, 1)
+
+
+@pytest.mark.parametrize("path", [p for p in CLASSIFICATION if "mini" in p.stem], ids=lambda path: path.stem)
+def test_whole_networks_are_collected_as_published(path):
+    config = load(path)
+    train, finetune = config.collect.train, config.collect.finetune
+    assert (config.select, config.task.data.size) == ("all", 64)
+    assert (train.epochs, train.batch_size, train.lr, train.weight_decay) == (50, 128, 5e-3, 5e-4)
+    assert (finetune.steps, finetune.lr) == (300, 1e-3)
+    assert [step.type for step in train.augment] == ["resized_crop", "flip"]
+
+
+def test_paper_preset_has_the_published_figures():
+    training = {"batch_size": 50, "weight_decay": 0.0, "schedule": "cosine", "ema": 0.0, "amp": False}
+    assert read_yaml(PACKAGE / "presets" / "paper.yaml") == {
+        "scaling": {"type": "per_tensor"},
+        "autoencoder": {
+            "type": "conv", "latent": 128, "encoder": [64, 128, 256, 256, 32], "decoder": [256, 256, 128, 64, 64]
+        },
+        "vector_noise": 0.001,
+        "latent_noise": 0.1,
+        "autoencoder_training": {"steps": 500, "lr": 2e-5, **training},
+        "whiten": False,
+        "denoiser": {"type": "conv", "channels": [64, 128, 256, 512, 256, 128, 64], "frequencies": 256},
+        "noise_schedule": {
+            "timesteps": 1000, "beta_start": 1e-4, "beta_end": 2e-2, "beta_schedule": "linear", "prediction": "epsilon"
+        },
+        "denoiser_training": {"steps": 1000, "lr": 1e-4, **training},
+        "sampler": {"type": "DDPM", "steps": 1000},
+    }  # fmt: skip
+
+
+def test_networks_of_the_paper_preset_have_the_published_sizes():
+    from pdiff.models import autoencoder, denoiser  # noqa: F401  (they fill the registries)
+
+    preset = read_yaml(PACKAGE / "presets" / "paper.yaml")
+    codec = build(AUTOENCODERS, preset["autoencoder"], "autoencoder", size=2048)
+    diffusion = build(DENOISERS, preset["denoiser"], "denoiser", size=codec.latent)
+    assert [sum(p.numel() for p in model.parameters()) for model in (codec, diffusion)] == pytest.approx(
+        [2.2e6, 2.5e6], rel=0.02
+    )
+
+
+def test_paper_config_generates_200_samples_with_the_paper_preset():
+    config = load(ROOT / "configs" / "classification" / "resnet18_digits_norms_paper.yaml")
+    assert config.engine == {"preset": "paper", **read_yaml(PACKAGE / "presets" / "paper.yaml")}
+    assert config.generate.num == 200

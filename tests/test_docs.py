@@ -1,0 +1,68 @@
+"""The documentation says what is so: its code runs, its signatures are those of the hooks."""
+
+import inspect
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pdiff import hookspecs
+
+ROOT = Path(__file__).parents[1]
+PLUGINS = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+HOOKS = ("build", "select_params", "collect", "load_params", "evaluate")
+
+
+def blocks(language: str, page: str = PLUGINS) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_every_hook_has_a_heading_with_its_arguments(name):
+    arguments = ", ".join(inspect.signature(getattr(hookspecs, name)).parameters)
+    assert f"### `{name}({arguments}) -> " in PLUGINS
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_blocks_are_valid(code):
+    compile(code, "docs/plugins.md", "exec")
+
+
+def test_smallest_plugin_runs_from_the_documentation(tmp_path):
+    (tmp_path / "moons.py").write_text(blocks("python")[0])
+    (tmp_path / "moons.yaml").write_text(blocks("yaml")[0])
+    command = [sys.executable, str(ROOT / "tools" / "run.py"), "--plugin", "moons.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "runs" / "moons" / "report" / "summary.json").read_text())
+    assert summary["sources"]["generated"]["n"] == 100
+    assert summary["sources"]["trained"]["mean"] > 0.85
+
+
+def test_smallest_plugin_has_at_most_forty_lines_of_code():
+    assert len([line for line in blocks("python")[0].splitlines() if line.strip()]) <= 40
+
+
+def test_python_of_the_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec("\n".join(blocks("python", README)), names)
+    assert names["new"].shape == (200, 300)
+    assert (tmp_path / "engine" / "engine.json").is_file()
+
+
+def test_options_of_the_readme_exist():
+    for command in re.findall(r"python (tools/\S+) (.*)", README):
+        tool = (ROOT / command[0]).read_text(encoding="utf-8")
+        for option in re.findall(r"--[a-z-]+", command[1]):
+            assert f'"{option}"' in tool
+
+
+def test_links_of_readme_and_docs_lead_to_files():
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
