@@ -9,7 +9,7 @@ from pdiff.weights.select import select
 
 
 def find_tensor(model: nn.Module, name: str) -> Tensor | None:
-    """Return the parameter or buffer of a name; None without one. A whole state dict costs more than a small network."""
+    """Return the parameter or buffer of a name; None without one. Making a state dict for it would cost more."""
     path, _, last = name.rpartition(".")
     try:
         module = model.get_submodule(path)

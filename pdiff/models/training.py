@@ -28,7 +28,13 @@ from pdiff.storage import read_tensors_and_metadata, write_tensors
 
 SECONDS_BETWEEN_STATES = 30
 LEARNING_RATE_SCHEDULES = ("cosine", "constant")
-_numbers = itertools.count()
+DEFAULT_HOOKS = {
+    "timer": None,
+    "checkpoint": None,
+    "sampler_seed": None,
+    "logger": {"type": "LoggerHook", "interval": 100},
+}
+_numbers = itertools.count()  # mmengine keeps runners by name for the life of the process
 
 
 class Batches(Dataset):
@@ -224,38 +230,34 @@ def train(
         raise PdiffError(f"{where}: got {schedule!r}. {known(schedule, LEARNING_RATE_SCHEDULES)}")
     if steps == 0 or not any(p.requires_grad for p in objective.parameters()):
         return []
+    cosine = {"type": "CosineAnnealingLR", "T_max": steps, "by_epoch": False}
+    losses, average = Losses(), EMAHook(momentum=1 - ema, update_buffers=True) if ema else None
     with tempfile.TemporaryDirectory() as scratch, progress(f"fit {name}", steps) as advance:
         work = Path(folder) if folder else Path(scratch)
-        losses = Losses()
-        average = EMAHook(momentum=1 - ema, update_buffers=True) if ema else None
         whole = str(derive_seed(seed, identity, checksum(rows)))
         state = TrainingState(work / f"{name}.state.safetensors", losses, average, whole)
-        optimizer = {"type": "AdamW", "lr": lr, "weight_decay": weight_decay}
-        cosine = {"type": "CosineAnnealingLR", "T_max": steps, "by_epoch": False}
         runner = QuietRunner(
             device=rows.device,
             model=objective,
             work_dir=str(work / "logs" / name),
             train_dataloader=DataLoader(Batches(rows, batch_size, steps, seed), batch_size=None),
             train_cfg={"by_epoch": False, "max_iters": steps},
-            optim_wrapper={"type": Bfloat16OptimWrapper if amp else OptimWrapper, "optimizer": optimizer},
-            param_scheduler=[cosine] if schedule == "cosine" else [],
-            default_hooks={
-                "timer": None,
-                "checkpoint": None,
-                "sampler_seed": None,
-                "logger": {"type": "LoggerHook", "interval": 100},
+            optim_wrapper={
+                "type": Bfloat16OptimWrapper if amp else OptimWrapper,
+                "optimizer": {"type": "AdamW", "lr": lr, "weight_decay": weight_decay},
             },
+            param_scheduler=[cosine] if schedule == "cosine" else [],
+            default_hooks=dict(DEFAULT_HOOKS),
             custom_hooks=[hook for hook in (average, losses, ShowProgress(advance), state) if hook],
             default_scope="mmengine",
             randomness={"seed": seed % 2**31},
             experiment_name=f"{name}_{next(_numbers)}",
         )
         runner.train()
-        if average:
-            objective.load_state_dict(average.ema_model.module.state_dict())
         close_log(runner)
-        return losses.values.tolist()
+    if average:
+        objective.load_state_dict(average.ema_model.module.state_dict())
+    return losses.values.tolist()
 
 
 def checksum(rows: Tensor) -> str:
