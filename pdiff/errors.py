@@ -22,6 +22,13 @@ def known(name: str, choices: Iterable[str]) -> str:
     return f"{hint}Known: {', '.join(choices) or 'none'}."
 
 
+def check_positive(where: str, **values: Any) -> None:
+    """Raise a `PdiffError` for a setting that is no integer above 0."""
+    for name, value in values.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise PdiffError(f"{where}.{name}: got {value!r}, expected an integer from 1 on.")
+
+
 def check_section(section: Any, where: str) -> None:
     """Raise a `PdiffError` when the config has a plain value where keys with values belong."""
     if not isinstance(section, Mapping):

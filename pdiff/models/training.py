@@ -21,7 +21,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from pdiff.errors import PdiffError, known
+from pdiff.errors import PdiffError, check_positive, known
 from pdiff.progress import progress
 from pdiff.seeding import derive_seed, generator
 from pdiff.storage import read_tensors_and_metadata, write_tensors
@@ -225,6 +225,7 @@ def train(
         ema: decay of the exponential moving average of the weights, which then is the result; 0 for none.
         amp: bfloat16 autocast.
     """
+    check_positive(f"engine.{name}_training", batch_size=batch_size)
     if schedule not in LEARNING_RATE_SCHEDULES:
         where = f"engine.{name}_training.schedule"
         raise PdiffError(f"{where}: got {schedule!r}. {known(schedule, LEARNING_RATE_SCHEDULES)}")

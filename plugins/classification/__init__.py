@@ -1,6 +1,6 @@
 """Image classification: any timm network or a mini network, on digits, torchvision data, folders or arrays."""
 
-from pdiff import Evaluation, Metric, Replay, Task, hookimpl
+from pdiff import Evaluation, Metric, PdiffError, Replay, Task, hookimpl
 from pdiff.progress import progress
 from pdiff.registry import call
 from pdiff.seeding import derive_seed, isolated_seed, resolve_device
@@ -22,7 +22,21 @@ def build_task(seed, device, network: dict, data: dict, eval_batch: int = 250) -
     splits = build_data(data, eval_batch, device)
     with isolated_seed(derive_seed(seed, "network", 0)):
         model = build_network(network, splits["train"]).to(device)
+    check_size(model, splits["train"])
     return Task(model=model, splits=splits, metric=Metric("accuracy"), head=head_names(model))
+
+
+def check_size(model, split) -> None:
+    """Raise a `PdiffError` unless the network takes images of the split's size."""
+    import torch
+
+    try:
+        with torch.no_grad():
+            model.eval()(split.resized(split.pixels(slice(0, 1))))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        line = f"task.data.size: the network cannot take images of {split.size} pixels ({reason}). Change the size."
+        raise PdiffError(line) from None
 
 
 @hookimpl

@@ -64,12 +64,14 @@ class Split:
 
 
 def build_data(cfg: dict, eval_batch: int, device: torch.device) -> dict[str, Split]:
-    """Return the splits `train`, `select` and `test`, normalised by the moments of `train`."""
+    """Return the splits `train`, `select` and `test`, normalised by the moments of (at most 10,000 of) `train`."""
     arrays, size = build(DATASETS, cfg, "task.data")
     classes = 1 + max(int(labels.max()) for _, labels in arrays.values())
     splits = {name: Split(*pair, classes, size, eval_batch, device) for name, pair in arrays.items()}
     sample = splits["train"].pixels(slice(0, 10_000))
     mean, std = sample.mean((0, 2, 3)).cpu(), sample.std((0, 2, 3)).cpu()
+    if not (std > 0).all():
+        raise PdiffError("task.data: a channel of the training images never changes. Leave it out of the images.")
     for split in splits.values():
         split.mean, split.std = mean, std
     return splits

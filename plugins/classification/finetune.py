@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from pdiff import PdiffError, Snapshot, Task
-from pdiff.errors import known
+from pdiff.errors import check_positive, known
 from pdiff.progress import progress
 from pdiff.registry import call
 from pdiff.seeding import derive_seed
@@ -47,6 +47,7 @@ def snapshots(
         seeds: independently initialised and trained networks; needs a selection that leaves nothing out.
         branches: fine-tunings of each trained network.
     """
+    check_positive("collect", seeds=seeds, branches=branches)
     check_seeds(task.model, names, seeds)
     for number in range(int(state["seed"]) if state else 0, seeds):
         base = base_of(state, names)
@@ -113,6 +114,7 @@ def train_base(
         weight_decay: AdamW's.
         augment: augmentations of a batch, in order.
     """
+    check_positive("collect.train", batch_size=batch_size)
     model, data = task.model, task.splits["train"]
     change = build_augmentations(augment, "collect.train.augment")
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
@@ -212,6 +214,7 @@ def finetune_selection(
         every: steps between snapshots.
         augment: augmentations of a batch, in order.
     """
+    check_positive("collect.finetune", steps=steps, batch_size=batch_size, every=every)
     model, data = task.model, task.splits["train"]
     number, branch = place
     change = build_augmentations(augment, "collect.finetune.augment")

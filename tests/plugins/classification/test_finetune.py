@@ -414,3 +414,14 @@ def test_an_epoch_takes_every_row_once_in_an_order_of_its_own():
     assert sorted(torch.cat(epochs[0]).tolist()) == list(range(10))
     assert torch.equal(torch.cat(epochs[0]), torch.cat(epochs[1]))
     assert not torch.equal(torch.cat(epochs[0]), torch.cat(epochs[2]))
+
+
+@pytest.mark.parametrize("key", ["steps", "batch_size", "every"])
+def test_settings_below_one_are_refused(tiny, key):
+    tiny["collect"]["finetune"][key] = 0
+    config = resolve(tiny)
+    hook = load_plugin("classification").hook
+    task = hook.build(cfg=config)
+    names = hook.select_params(task=task, cfg=config)
+    with pytest.raises(PdiffError, match=rf"collect.finetune.{key}: got 0, expected an integer from 1 on"):
+        list(hook.collect(task=task, names=names, cfg=config, state=None))

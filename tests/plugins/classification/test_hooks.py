@@ -162,3 +162,10 @@ def test_evaluation_changes_the_selection_only(task):
 def test_no_candidates_are_no_evaluations(task):
     candidates = candidates_of(task)
     assert evaluate(task, Candidates(candidates.vectors[:0], candidates.layout, HOOK.load_params)) == []
+
+
+def test_network_that_cannot_take_the_size_is_refused_before_any_training(tiny):
+    tiny["task"]["network"]["name"] = "vit_tiny_patch16_224"
+    tiny["task"]["data"]["size"] = 32
+    with pytest.raises(PdiffError, match=r"task.data.size: the network cannot take images of 32 pixels"):
+        HOOK.build(cfg=resolve(tiny))
