@@ -20,5 +20,5 @@ lint: $(STAMP)
 $(STAMP): setup.py pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[all,test]'
+	$(BIN)/python -m pip install --quiet --editable '.[classification,test]'
 	touch $(STAMP)

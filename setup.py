@@ -20,6 +20,9 @@ CORE = [
 ]
 EXTRAS = {
     "classification": ["torchvision", "timm>=1.0"],
+    "detection": ["torchvision", "onedl-mmcv", "onedl-mmdetection"],
+    "segmentation": ["torchvision", "onedl-mmcv", "onedl-mmsegmentation"],
+    "generation": ["torchvision", "torchmetrics"],
     "test": ["pytest", "ruff", "build"],
 }
 EXTRAS["all"] = sorted({r for name, group in EXTRAS.items() if name != "test" for r in group})
@@ -34,7 +37,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     license_files=["LICENSE"],
-    python_requires=">=3.10",
+    python_requires=">=3.10,<3.13",
     packages=[
         *find_packages(include=["pdiff", "pdiff.*"]),
         "pdiff_plugins",

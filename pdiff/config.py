@@ -1,15 +1,17 @@
 """Configs: YAML through mmengine's Config, merged over defaults, every unknown key refused."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
-from pdiff.errors import PdiffError, check_keys, check_section, known
+from pdiff.errors import PdiffError, check_keys, check_section, check_type, known
 from pdiff.plugins import default_config, plugin_name
 
 PACKAGE = Path(__file__).parent
+EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 PRESETS = tuple(sorted(path.stem for path in (PACKAGE / "presets").glob("*.yaml")))
 
 
@@ -23,6 +25,15 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
+def numbers(value: Any) -> Any:
+    """Return a value in which texts like `1e-3` are numbers: YAML 1.1, which PyYAML reads, wants `1.0e-3`."""
+    if isinstance(value, Mapping):
+        return {key: numbers(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [numbers(item) for item in value]
+    return float(value) if isinstance(value, str) and EXPONENT.fullmatch(value) else value
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the plain values of a YAML config, its `_base_` files included.
 
@@ -34,7 +45,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if Path(path).suffix not in (".yaml", ".yml"):
         raise PdiffError(f"config: got {str(path)!r}, expected a .yaml file.")
     try:
-        return Config.fromfile(str(path)).to_dict()
+        return numbers(Config.fromfile(str(path)).to_dict())
     except Exception as error:  # mmengine and the YAML parser raise many kinds
         raise PdiffError(f"config {path}: cannot be read ({' '.join(str(error).split())}).") from error
 
@@ -55,6 +66,10 @@ def engine_config(section: Mapping[str, Any]) -> dict[str, Any]:
     complete = merge(base, own)
     for key in ("noise_schedule", "autoencoder_training", "denoiser_training"):
         check_keys(complete[key], base[key], f"engine.{key}")
+        for name, value in complete[key].items():
+            check_type(value, type(base[key][name]), f"engine.{key}.{name}")
+    for key in ("vector_noise", "latent_noise", "whiten"):
+        check_type(complete[key], type(base[key]), f"engine.{key}")
     return {"preset": preset, **complete}
 
 
@@ -72,10 +87,8 @@ def resolve(values: Mapping[str, Any]) -> Config:
     for section in ("checkpoints", "generate", "evaluate", "compare"):
         check_keys(complete[section], defaults[section], section)
     complete["engine"] = engine_config(complete["engine"])
-    sources = {name: source for name, source in complete["evaluate"]["sources"].items() if source is not None}
-    if sources.get("trained", {}).get("type") != "trained":
+    if (complete["evaluate"]["sources"].get("trained") or {}).get("type") != "trained":
         raise PdiffError("evaluate.sources: lacks `trained: {type: trained}`, which all others are compared with.")
-    complete["evaluate"]["sources"] = sources
     return Config(complete)
 
 
@@ -103,7 +116,7 @@ def load_config(
     if not values["plugin"]:
         raise PdiffError(f"config {path}: names no plugin. Add `plugin: <name>` to it, or give --plugin.")
     values |= {key: value for key, value in over.items() if value is not None}
-    return resolve(merge(values, nested(options)))
+    return resolve(merge(values, numbers(nested(options))))
 
 
 def nested(options: Mapping[str, Any]) -> dict[str, Any]:

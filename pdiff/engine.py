@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pdiff.config import engine_config
-from pdiff.errors import PdiffError
+from pdiff.errors import PdiffError, check_positive
 from pdiff.models import autoencoder, denoiser, scaling  # noqa: F401  (they fill the registries)
 from pdiff.models.objectives import Denoising, Reconstruction, normal
 from pdiff.models.schedule import build_sampler, noise_schedule
@@ -46,12 +46,8 @@ class ParameterDiffusion:
         self.seed = seed
         self.device = resolve_device(device)
         self.schedule = call(noise_schedule, self.config["noise_schedule"], "engine.noise_schedule")
-        self.sampler()
+        build_sampler(self.config["sampler"], self.schedule)  # a mistake in it is better told before the fit
         self.history: dict[str, list[float]] = {}
-
-    def sampler(self) -> Any:
-        """Return a fresh sampler, a diffusers scheduler."""
-        return build_sampler(self.config["sampler"], self.schedule)
 
     def fit(
         self, vectors: Tensor | np.ndarray, layout: Layout | None = None, folder: Path | None = None
@@ -67,7 +63,9 @@ class ParameterDiffusion:
         Raises:
             PdiffError: fewer than two vectors, a NaN, or another length than the layout's.
         """
-        vectors = torch.tensor(np.asarray(vectors), dtype=torch.float32, device=self.device)
+        # A memory map cannot be written into, and torch warns of that: so always a copy.
+        copy = np.array(vectors) if isinstance(vectors, np.ndarray) else vectors.detach()
+        vectors = torch.as_tensor(copy, dtype=torch.float32, device=self.device)
         layout = layout or Layout.of({"vector": torch.empty(vectors.shape[-1])})
         check_vectors(vectors, layout)
         self.build(layout)
@@ -96,10 +94,26 @@ class ParameterDiffusion:
         self.scaling.fit(vectors, self.layout)
         scaled = self.scaling(vectors)
         self.autoencoder.fit(scaled)
+        self.check_autoencoder_training()
         objective = Reconstruction(
             self.autoencoder, self.config["vector_noise"], self.config["latent_noise"], self.seed
         )
         self._train("autoencoder", objective, scaled, folder)
+
+    def check_autoencoder_training(self) -> None:
+        """Raise a `PdiffError` when the settings of the training do not fit an autoencoder with or without weights."""
+        kind, has_weights = self.config["autoencoder"]["type"], any(True for _ in self.autoencoder.parameters())
+        steps = self.config["autoencoder_training"]["steps"]
+        if has_weights and steps == 0:
+            raise PdiffError(
+                f"engine.autoencoder_training.steps: got 0, but the autoencoder {kind!r} must be trained. "
+                "Take the settings of the preset paper: steps 500, lr 2e-5, and latent_noise 0.1."
+            )
+        if not has_weights and (steps or self.config["vector_noise"] or self.config["latent_noise"]):
+            raise PdiffError(
+                f"engine.autoencoder: {kind!r} is fitted in closed form and not trained. "
+                "Set autoencoder_training.steps, vector_noise and latent_noise to 0; it has autoencoder.noise."
+            )
 
     def fit_diffusion(self, latents: Tensor, folder: Path | None) -> None:
         """Fit whitening and denoiser to latents `(N, L)`."""
@@ -109,32 +123,39 @@ class ParameterDiffusion:
 
     def _train(self, name: str, objective: nn.Module, rows: Tensor, folder: Path | None) -> None:
         settings = self.config[f"{name}_training"]
-        seed, identity = derive_seed(self.seed, name), json.dumps(self.config)
+        identity = json.dumps({key: value for key, value in self.config.items() if key != "sampler"})
+        seed = derive_seed(self.seed, name)
         self.history[name] = train(objective, rows, name, folder, seed, identity, **settings)
         getattr(self, name).eval()
 
     @torch.no_grad()
-    def encode(self, vectors: Tensor) -> Tensor:
-        """Return the latents `(B, L)` of vectors `(B, P)`, on the CPU."""
-        return self.autoencoder.encode(self.scaling(vectors.to(self.device))).cpu()
+    def encode(self, vectors: Tensor, batch_size: int = 1000) -> Tensor:
+        """Return the latents `(M, L)` of vectors `(M, P)`, on the CPU."""
+        batches = vectors.split(batch_size)
+        return torch.cat([self.autoencoder.encode(self.scaling(rows.to(self.device))).cpu() for rows in batches])
 
     @torch.no_grad()
-    def decode(self, latents: Tensor) -> Tensor:
-        """Return the vectors `(B, P)` of latents `(B, L)`, on the CPU."""
-        return self.scaling.inverse(self.autoencoder.decode(latents.to(self.device))).cpu()
+    def decode(self, latents: Tensor, batch_size: int = 1000) -> Tensor:
+        """Return the vectors `(M, P)` of latents `(M, L)`, on the CPU."""
+        batches = (self.autoencoder.decode(rows.to(self.device)) for rows in latents.split(batch_size))
+        return torch.cat([self.scaling.inverse(rows).cpu() for rows in batches])
 
-    def sample(self, n: int, seed: int = 0, batch_size: int = 1000) -> Tensor:
+    def sample(
+        self, n: int, seed: int = 0, batch_size: int = 1000, sampler: Mapping[str, Any] | None = None
+    ) -> Tensor:
         """Draw new vectors `(n, P)`, on the CPU.
 
         Args:
             n: how many.
             seed: of the noise; the same seed on the same machine gives the same bytes.
-            batch_size: how many are drawn at once.
+            batch_size: how many are drawn and decoded at once.
+            sampler: `type`, `steps`, ... of another sampler than the config's.
 
         Raises:
             PdiffError: the result is not finite; the line says which part to look at.
         """
-        vectors = self.decode(self.sample_latents(n, seed, batch_size))
+        check_positive("sample", n=n, batch_size=batch_size)
+        vectors = self.decode(self.sample_latents(n, seed, batch_size, sampler), batch_size)
         if not torch.isfinite(vectors).all():
             raise PdiffError(
                 "sample: got vectors with NaN or infinity, so the diffusion did not converge. "
@@ -143,23 +164,20 @@ class ParameterDiffusion:
         return vectors
 
     @torch.no_grad()
-    def sample_latents(self, n: int, seed: int = 0, batch_size: int = 1000) -> Tensor:
+    def sample_latents(
+        self, n: int, seed: int = 0, batch_size: int = 1000, sampler: Mapping[str, Any] | None = None
+    ) -> Tensor:
         """Draw new latents `(n, L)`, on the CPU: white noise, denoised step by step, un-whitened."""
-        rng = generator(seed, "sample", device=self.device)
+        rng, cfg = generator(seed, "sample", device=self.device), sampler or self.config["sampler"]
         sizes = [min(batch_size, n - start) for start in range(0, n, batch_size)]
-        return torch.cat([self._sample_batch(size, rng) for size in sizes])
+        return torch.cat([self._sample_batch(size, rng, build_sampler(cfg, self.schedule)) for size in sizes])
 
-    def _sample_batch(self, size: int, rng: torch.Generator) -> Tensor:
-        sampler = self.sampler()
+    def _sample_batch(self, size: int, rng: torch.Generator, sampler: Any) -> Tensor:
         z = normal(torch.Size([size, self.autoencoder.latent]), rng) * sampler.init_noise_sigma
         for t in sampler.timesteps:
             prediction = self.denoiser(sampler.scale_model_input(z, t), t.to(self.device).expand(size))
-            z = self._step(sampler, prediction, t, z, rng)
+            z = sampler.step(prediction, t, z, generator=rng).prev_sample
         return self.whitening.inverse(z).cpu()
-
-    @staticmethod
-    def _step(sampler: Any, prediction: Tensor, t: Tensor, z: Tensor, rng: torch.Generator) -> Tensor:
-        return sampler.step(prediction, t, z, generator=rng).prev_sample
 
     def save(self, folder: Path) -> None:
         """Write the fitted engine to `folder` as safetensors and JSON."""

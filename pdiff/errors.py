@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "a text"}
+
 
 class PdiffError(Exception):
     """A mistake that the user can mend: shown as one line, without a traceback."""
@@ -27,6 +29,15 @@ def check_positive(where: str, **values: Any) -> None:
     for name, value in values.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise PdiffError(f"{where}.{name}: got {value!r}, expected an integer from 1 on.")
+
+
+def check_type(value: Any, expected: Any, where: str) -> None:
+    """Raise a `PdiffError` when a plain setting is not of its type; an integer is a number too, a bool is neither."""
+    if expected not in (bool, int, float, str):
+        return
+    allowed = (int, float) if expected is float else (expected,)
+    if not isinstance(value, allowed) or (isinstance(value, bool) and expected is not bool):
+        raise PdiffError(f"{where}: got {value!r}, expected {NAMES[expected]}.")
 
 
 def check_section(section: Any, where: str) -> None:

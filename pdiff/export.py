@@ -35,7 +35,8 @@ def export(path: Path, source: str, pick: str, output: Path) -> int:
     directory = RunDirectory(path)
     if not (directory.path / "config.yaml").exists():
         raise PdiffError(f"{path}: is no run directory. Give the --work-dir of a run.")
-    run = Run(resolve(yaml.safe_load(read_text(directory.path / "config.yaml"))), directory)
+    config = resolve({**yaml.safe_load(read_text(directory.path / "config.yaml")), "device": "cpu"})
+    run = Run(config, directory)
     for stage in ("collect", "generate"):
         directory.require(stage)
     generated = read_tensors(directory.folder("generate") / "vectors.safetensors")["vectors"]

@@ -1,5 +1,6 @@
 """The stages in their order; each reads files of the run directory and writes files of the run directory."""
 
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 
@@ -57,7 +58,7 @@ def run_pipeline(
     run = Run(config, directory)
     with directory.locked():
         directory.prepare(config.to_dict(), stages, resume, overwrite)
-        settings = {"seed": config.seed, "command": " ".join(sys.argv)}
+        settings = {"seed": config.seed, "command": shlex.join(sys.argv)}
         write_json(directory.path / "environment.json", {**environment(run.device), **settings})
         for stage in stages:
             run_stage(run, stage)
@@ -71,7 +72,8 @@ def run_stage(run: Run, stage: str) -> None:
         return
     for earlier in STAGES[: STAGES.index(stage)]:
         run.directory.require(earlier)
+    resumed = run.directory.started(stage)
     with measured() as cost:
         FUNCTIONS[stage](run)
-    run.directory.finish(stage, cost)
+    run.directory.finish(stage, {**cost, "resumed": resumed})
     logger.info("%s: %.1f s", stage, cost["seconds"])

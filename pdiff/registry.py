@@ -6,7 +6,7 @@ from typing import Any
 
 from mmengine.registry import Registry
 
-from pdiff.errors import PdiffError, check_keys, check_section, known
+from pdiff.errors import PdiffError, check_keys, check_section, check_type, known
 
 SCALINGS = Registry("scaling", scope="pdiff")
 AUTOENCODERS = Registry("autoencoder", scope="pdiff")
@@ -45,4 +45,6 @@ def call(target: Any, arguments: Mapping[str, Any], where: str, **given: Any) ->
         bound = signature.bind(**arguments, **given)
     except TypeError as error:
         raise PdiffError(f"{where}: {error}. Arguments: {', '.join(settings)}.") from None
+    for name, value in arguments.items():
+        check_type(value, signature.parameters[name].annotation, f"{where}.{name}")
     return target(*bound.args, **bound.kwargs)

@@ -16,6 +16,7 @@ from torch import UntypedStorage, nn
 from torch.utils._pytree import tree_flatten
 
 from pdiff.errors import PdiffError
+from pdiff.progress import logger
 from pdiff.recording import Forgotten, Miss, Recording, Rerun, copied, storage_pointer
 from pdiff.task import Candidates
 
@@ -56,6 +57,7 @@ class Replay:
         self.candidates = candidates
         self.forward = forward or model
         self.rerun: set[nn.Module] = set()
+        self.misses = 0
 
     @torch.no_grad()
     def __call__(self, batch: Any) -> Iterator[T]:
@@ -99,7 +101,12 @@ class Replay:
                 result = self.forward(player.batch)
             if any(isinstance(x, Forgotten) for x in tree_flatten(result)[0]):
                 raise Miss
-        except (Miss, Exception):  # compiled code answers a tensor without memory with errors of its own
+        except torch.OutOfMemoryError:
+            raise
+        except (Miss, Exception) as error:  # compiled code answers a tensor without memory with errors of its own
+            self.misses += 1
+            if self.misses == 1:
+                logger.warning("replay: a candidate left the recorded path (%r) and is computed in full", error)
             return self.forward(copied(batch))
         if recording.intact():
             recording.release(result)

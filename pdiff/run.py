@@ -37,11 +37,11 @@ class Run:
 
     @cached_property
     def task(self) -> Task:
-        """The plugin's task, the frozen network in it if the run has one."""
+        """The plugin's task, with the frozen network in it once the collection is done."""
         task = self.hook.build(cfg=self.config)
         if not isinstance(task, Task):
             raise PdiffError(f"plugin {self.name}: build returned {type(task).__name__}, expected pdiff.Task.")
-        if self.directory.base.exists():
+        if "collect" in self.directory.records():
             load_base(task, self.directory.base)
         return task
 

@@ -91,6 +91,12 @@ class RunDirectory:
             line = f"{self.path}: {done[0]} was run before. Give --resume to go on, or --overwrite to repeat it."
             raise PdiffError(line)
         stale = [stage for stage in STAGES if any(key.split(".")[0] in SECTIONS[stage] for key in changed)]
+        too_early = [stage for stage in stale if STAGES.index(stage) < STAGES.index(stages[0])]
+        if too_early and self.started(too_early[0]):
+            raise PdiffError(
+                f"{self.path}: {too_early[0]} was run with another config ({', '.join(changed[:4])} differ), so "
+                f"{stages[0]} alone would not fit it. Give --stage all --overwrite, or another --work-dir."
+            )
         repeated = [] if resume else list(stages)
         first = min((STAGES.index(stage) for stage in [*stale, *repeated]), default=len(STAGES))
         self.drop(STAGES[first:])
@@ -114,7 +120,9 @@ class RunDirectory:
         if self.records() != records:
             write_json(self.path / "stages.json", records)
         for stage in stages:
-            shutil.rmtree(self.folder(stage), ignore_errors=True)
+            if self.folder(stage).exists():
+                with explain_write_errors(self.folder(stage)):
+                    shutil.rmtree(self.folder(stage))
         if "collect" in stages:
             self.base.unlink(missing_ok=True)
 
@@ -127,7 +135,7 @@ class RunDirectory:
         """Say whether a stage left anything."""
         return stage in self.records() or self.folder(stage).exists()
 
-    def finish(self, stage: str, cost: dict[str, float]) -> None:
+    def finish(self, stage: str, cost: dict[str, Any]) -> None:
         """Record that a stage is done, with the checksum of every file it wrote."""
         files = [path for path in sorted(self.folder(stage).rglob("*")) if self._recorded(path)]
         if stage == "collect":

@@ -14,14 +14,18 @@ from pdiff.seeding import generator
 from pdiff.weights.layout import Layout
 
 
+def source_names(run: Run) -> list[str]:
+    """Return the sources of the config; those that it sets to null are left out."""
+    return [name for name, source in run.config.evaluate.sources.items() if source is not None]
+
+
 def source_vectors(run: Run, name: str, generated: Tensor) -> Tensor:
     """Return the vectors `(M, P)` of the source that the config calls `name`; the same ones at each call."""
-    sources = run.config.evaluate.sources
-    if name not in sources:
-        raise PdiffError(f"source: got {name!r}. {known(name, sources)}")
+    if name not in source_names(run):
+        raise PdiffError(f"source: got {name!r}. {known(name, source_names(run))}")
     return build(
         SOURCES,
-        sources[name],
+        run.config.evaluate.sources[name],
         f"evaluate.sources.{name}",
         population=run.population.tensor(),
         generated=generated,

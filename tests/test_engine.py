@@ -89,6 +89,22 @@ def test_sampler_is_chosen_by_name(name):
     assert torch.isfinite(engine.sample(2)).all()
 
 
+def test_another_sampler_may_be_taken_without_another_fit():
+    engine = ParameterDiffusion(SMALL).fit(population())
+    other = engine.sample(3, sampler={"type": "DPM-Solver++", "steps": 5})
+    assert not torch.equal(other, engine.sample(3))
+
+
+def test_tensors_with_gradient_and_of_other_types_are_fitted():
+    for vectors in (population().requires_grad_(), population().bfloat16(), population().numpy()):
+        assert ParameterDiffusion(SMALL).fit(vectors).sample(1).dtype == torch.float32
+
+
+def test_no_sample_is_refused():
+    with pytest.raises(PdiffError, match="sample.n: got 0, expected an integer from 1 on"):
+        ParameterDiffusion(SMALL).fit(population()).sample(0)
+
+
 def test_samples_may_be_drawn_in_batches():
     engine = ParameterDiffusion(SMALL).fit(population())
     assert engine.sample(5, batch_size=2).shape == (5, 96)
@@ -121,6 +137,15 @@ def test_unusable_population_is_refused(vectors, layout, words):
         ({"denoiser_training": {"step": 1}}, "engine.denoiser_training: got unknown key 'step'"),
         ({"sampler": {"type": "Euler"}}, "engine.sampler.type: got 'Euler'"),
         ({"scaling": {"type": "none"}}, "engine.scaling.type: got 'none'"),
+        ({"autoencoder": {"type": "conv"}}, "autoencoder_training.steps: got 0, but the autoencoder 'conv' must be"),
+        ({"latent_noise": 0.1}, "'principal' is fitted in closed form and not trained. Set"),
+        ({"autoencoder": {"latent": 0}}, "engine.autoencoder.latent: got 0, expected an integer from 1 on"),
+        ({"autoencoder": {"noise": "much"}}, "engine.autoencoder.noise: got 'much', expected a number"),
+        ({"whiten": "no"}, "engine.whiten: got 'no', expected true or false"),
+        ({"denoiser_training": {"steps": -1}}, "denoiser_training: got steps -1 and ema"),
+        ({"denoiser_training": {"ema": 2.0}}, "expected steps >= 0, 0 <= ema < 1"),
+        ({"denoiser_training": {"batch_size": 0}}, "denoiser_training.batch_size: got 0, expected an integer from 1"),
+        ({"sampler": {"steps": 2.5}}, "engine.sampler.steps: got 2.5, expected an integer"),
         ({"autoencoder": {"latents": 3}}, "engine.autoencoder: got unknown key 'latents'. Did you mean 'latent'"),
     ],
 )

@@ -1,6 +1,7 @@
 """Real runs that are killed, or run out of disk, and then go on with --resume."""
 
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -49,6 +50,21 @@ def test_run_that_is_killed_again_and_again_ends_with_the_same_bytes(command, tm
     done = subprocess.run([*command, "--resume"], check=True, capture_output=True, text=True)
     assert results(tmp_path / "run") == results(finished.path)
     assert "generated" in done.stdout
+
+
+def test_plugin_that_keeps_no_state_is_resumed_by_collecting_again(tmp_path):
+    page = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+    code, config = (re.search(rf"```{language}\n(.*?)```", page, re.DOTALL)[1] for language in ("python", "yaml"))
+    (tmp_path / "moons.py").write_text(code)
+    (tmp_path / "moons.yaml").write_text(config)
+    run = tmp_path / "run"
+    command = [sys.executable, str(ROOT / "tools" / "run.py"), "--plugin", str(tmp_path / "moons.py"), "--stage"]
+    command = [*command, "collect", "--work-dir", str(run)]
+    assert kill_at(command, run, lambda run: lines(run / "population" / "provenance.jsonl") >= 7)
+    kept = (run / "population" / "vectors.f32").read_bytes()
+    subprocess.run([*command, "--resume"], check=True, capture_output=True)
+    assert lines(run / "population" / "provenance.jsonl") == 100
+    assert (run / "population" / "vectors.f32").read_bytes().startswith(kept[: 7 * 66 * 4])
 
 
 def limit_file_size():

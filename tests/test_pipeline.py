@@ -92,6 +92,26 @@ def test_other_config_drops_only_what_depends_on_it_when_asked(copied, tiny):
     assert len((copied.path / "evaluation" / "generated.jsonl").read_text().splitlines()) == 6
 
 
+def test_later_stage_alone_is_refused_where_an_earlier_one_is_of_another_config(copied, tiny):
+    tiny["collect"]["finetune"]["steps"] = 4
+    with pytest.raises(PdiffError, match=r"collect was run with another config \(collect.finetune.steps"):
+        run_pipeline(resolve(tiny), copied, ["fit"], overwrite=True)
+    assert (copied.path / "population" / "vectors.f32").exists()
+
+
+def test_source_that_is_set_to_null_is_left_out(copied, tiny):
+    tiny["evaluate"]["sources"]["soup16"] = None
+    run_pipeline(resolve(tiny), copied, resume=True, overwrite=True)
+    summary = json.loads((copied.path / "report" / "summary.json").read_text())
+    assert "soup16" not in summary["sources"]
+
+
+def test_run_without_trained_source_is_refused(tiny):
+    tiny["evaluate"]["sources"]["trained"] = None
+    with pytest.raises(PdiffError, match="evaluate.sources: lacks `trained"):
+        resolve(tiny)
+
+
 def test_device_may_differ_between_calls(copied, tiny):
     tiny["device"] = "cpu"
     run_pipeline(resolve(tiny), copied, resume=True)

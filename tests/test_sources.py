@@ -54,7 +54,7 @@ def run(tmp_path, population):
     (tmp_path / "plain.py").write_text(PLUGIN)
     stored = Population.create(tmp_path / "run" / "population", LAYOUT)
     for row in population:
-        stored.append(row)
+        stored.append(row, {})
     sources = {"soup16": {"members": 4, "num": 3}, "wrong": {"type": "soop"}, "short": {"type": "relative_noise"}}
     config = resolve({"plugin": str(tmp_path / "plain.py"), "device": "cpu", "evaluate": {"sources": sources}})
     return Run(config, RunDirectory(tmp_path / "run"))

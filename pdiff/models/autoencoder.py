@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pdiff.errors import PdiffError, check_positive
 from pdiff.registry import AUTOENCODERS
 
 KERNEL = 7
@@ -49,6 +50,7 @@ class PrincipalAutoencoder(Autoencoder):
 
     def __init__(self, size: int, latent: int = 128, noise: float = 0.1):
         super().__init__()
+        check_positive("engine.autoencoder", latent=latent)
         self.latent = latent
         self.noise = noise
         self.register_buffer("mean", torch.zeros(size))
@@ -117,12 +119,14 @@ class ConvAutoencoder(Autoencoder):
         decoder: Sequence[int] = (256, 256, 128, 64, 64),
     ):
         super().__init__()
+        check_positive("engine.autoencoder", latent=latent)
+        if len(encoder) != len(decoder):
+            blocks = f"{len(encoder)} and {len(decoder)} blocks"
+            raise PdiffError(f"engine.autoencoder: got encoder and decoder of {blocks}, expected equally many.")
         self.size, self.latent = size, latent
         multiple = max(64, 2 ** len(encoder))
         self.padding = -size % multiple
         length = (size + self.padding) // 2 ** len(encoder)
-        if len(encoder) != len(decoder):
-            raise ValueError(f"encoder and decoder need equally many blocks, got {len(encoder)} and {len(decoder)}")
         self.encoder = nn.Sequential(
             nn.Unflatten(1, (1, size + self.padding)),
             *map(encoder_block, (1, *encoder[:-1]), encoder),

@@ -57,7 +57,9 @@ class PerTensor(Scaling):
         for entry in layout:
             block = vectors[:, entry.slice]
             mean[entry.slice] = block.mean()
-            std[entry.slice] = block.std(1, correction=0).mean()
+            within = block.std(1, correction=0).mean()
+            # A tensor of one value has no deviation within; its scale is that over the checkpoints.
+            std[entry.slice] = within if within > 0 else block.std(correction=0)
         return mean, std
 
 

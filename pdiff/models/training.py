@@ -226,6 +226,8 @@ def train(
         amp: bfloat16 autocast.
     """
     check_positive(f"engine.{name}_training", batch_size=batch_size)
+    if steps < 0 or not 0 <= ema < 1:
+        raise PdiffError(f"engine.{name}_training: got steps {steps} and ema {ema}, expected steps >= 0, 0 <= ema < 1.")
     if schedule not in LEARNING_RATE_SCHEDULES:
         where = f"engine.{name}_training.schedule"
         raise PdiffError(f"{where}: got {schedule!r}. {known(schedule, LEARNING_RATE_SCHEDULES)}")

@@ -27,8 +27,8 @@ def caption(summary: dict[str, Any]) -> str:
     metric = summary["metric"]
     direction = "higher" if metric["higher_is_better"] else "lower"
     return (
-        f"{metric['name']} on the test split, {direction} is better; best: chosen on the select split; similarity: "
-        "largest to a trained one; distance: to the nearest trained vector; spread: of the vectors, trained = 1"
+        f"{metric['name']} on the test split, {direction} is better; best: of n, chosen on the select split; "
+        "similarity: largest to a trained one; distance: to the nearest trained vector; spread: trained = 1"
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,6 +64,8 @@ def continued_snapshots(run: Run, population: Population, resting: Path) -> Iter
     if "state" in implementation[0].argnames:
         state, rows = read_state(resting)
         population.truncate(rows)
+        if rows:
+            load_base(run.task, run.directory.base)
         return checked(run, run.hook.collect(**arguments, state=state))
     return repeated(checked(run, run.hook.collect(**arguments, state=None)), population)
 
@@ -106,7 +109,12 @@ def append(run: Run, population: Population, snapshot: Snapshot) -> None:
         write_tensors(run.directory.base, run.task.model.state_dict())
     origin = f"snapshot {len(population)}"
     vector = population.layout.flatten(snapshot.params, origin)
-    population.append(vector, run=run.name, **snapshot.provenance)
+    population.append(vector, {**origin_of(run), **snapshot.provenance})
+
+
+def origin_of(run: Run) -> dict[str, Any]:
+    """Return what the provenance of every vector of a run begins with."""
+    return {"run": {"plugin": run.name, "seed": run.config.seed}}
 
 
 def check_frozen(run: Run) -> None:
@@ -128,6 +136,9 @@ def import_checkpoints(run: Run) -> None:
     base = load_state_dict(base_file, settings.prefix)
     own = run.task.model.state_dict()
     frozen = [name for name in own if name not in run.layout.names]
+    missing = [name for name in frozen if name not in base]
+    if missing:
+        raise PdiffError(f"{base_file}: lacks {missing[0]!r}. Name a file with the frozen part as checkpoints.base.")
     population = Population.create(run.directory.folder("collect"), run.layout)
     with progress("read checkpoints", len(files)) as advance:
         for file in files:
@@ -135,10 +146,9 @@ def import_checkpoints(run: Run) -> None:
             vector = population.layout.flatten(tensors, str(file))
             if settings.base is None:
                 check_same_base(tensors, base, frozen, file, base_file)
-            population.append(vector, run=run.name, file=file.name)
+            population.append(vector, {**origin_of(run), "file": file.name})
             advance()
-    selected = {name: own[name] for name in run.layout.names}
-    write_tensors(run.directory.base, {**{n: t for n, t in base.items() if n in own}, **selected})
+    write_tensors(run.directory.base, {name: base.get(name, tensor) for name, tensor in own.items()})
     load_base(run.task, run.directory.base)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from pdiff.report.figures import draw_figures
 from pdiff.report.table import markdown_table
 from pdiff.run import Run
 from pdiff.rundir import STAGES
-from pdiff.sources import source_vectors
+from pdiff.sources import source_names, source_vectors
 from pdiff.statistics import best_index, describe, mean_interval
 from pdiff.storage import read_json, read_tensors, read_text, write_json, write_text
 
@@ -63,7 +64,7 @@ def read_sources(run: Run) -> dict[str, SourceResults]:
             read_tensors(folder / f"{name}.safetensors"),
             read_metrics(folder / f"{name}.jsonl"),
         )
-        for name in run.config.evaluate.sources
+        for name in source_names(run)
     }
 
 
@@ -116,8 +117,9 @@ def summary(run: Run, rows: dict[str, dict[str, Any]], costs: dict[str, Any]) ->
         "sources": rows,
         "seconds": {stage: costs[stage]["seconds"] for stage in STAGES},
         "peak_memory_bytes": {stage: costs[stage]["peak_memory_bytes"] for stage in STAGES},
+        "resumed": [stage for stage in STAGES if costs[stage].get("resumed")],  # of these, the last attempt's cost
         "environment": read_json(run.directory.path / "environment.json"),
-        "command": " ".join(sys.argv),
+        "command": shlex.join(sys.argv),
     }
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pdiff.errors import PdiffError
 from pdiff.run import Run
-from pdiff.sources import source_vectors
+from pdiff.sources import source_names, source_vectors
 from pdiff.storage import read_tensors, write_tensors, write_text
 from pdiff.task import Evaluation
 
@@ -19,7 +19,7 @@ def evaluate(run: Run) -> None:
     """Write `evaluation/<source>.jsonl` and `.safetensors`; sources that are there already are kept."""
     folder = run.directory.folder("evaluate")
     generated = read_tensors(run.directory.folder("generate") / "vectors.safetensors")["vectors"]
-    for source in run.config.evaluate.sources:
+    for source in source_names(run):
         if (folder / f"{source}.jsonl").exists():
             continue
         vectors = source_vectors(run, source, generated)
@@ -35,6 +35,9 @@ def evaluate_split(run: Run, source: str, vectors: Tensor, split: str) -> list[E
     results = list(run.hook.evaluate(task=run.task, candidates=run.candidates(vectors), split=split))
     if len(results) != len(vectors):
         raise PdiffError(f"plugin {run.name}: evaluate yielded {len(results)} results for {len(vectors)} candidates.")
+    shapes = {result.signature.shape for result in results if isinstance(result, Evaluation)}
+    if len(shapes) > 1:
+        raise PdiffError(f"plugin {run.name}: evaluate yielded signatures of {len(shapes)} shapes, expected one.")
     for index, result in enumerate(results):
         if not isinstance(result, Evaluation) or not math.isfinite(result.metric):
             raise PdiffError(f"plugin {run.name}: evaluate yielded {result!r} for candidate {index} of {source}.")
@@ -51,4 +54,5 @@ def stack(results: list[Evaluation]) -> dict[str, Tensor]:
 
 def line(index: int, split: str, result: Evaluation) -> str:
     """Return one candidate's line."""
-    return json.dumps({"index": index, "split": split, "metric": result.metric, **result.details}) + "\n"
+    record = {"index": index, "split": split, "metric": result.metric, "details": dict(result.details)}
+    return json.dumps(record) + "\n"

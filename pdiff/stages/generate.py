@@ -1,7 +1,6 @@
 """Stage 3: new vectors, drawn from the engine."""
 
 from pdiff.engine import ParameterDiffusion
-from pdiff.errors import check_positive
 from pdiff.novelty import spread
 from pdiff.run import Run
 from pdiff.storage import write_json, write_tensors
@@ -10,16 +9,16 @@ from pdiff.storage import write_json, write_tensors
 def generate(run: Run) -> None:
     """Write `samples/`: the vectors and what they were drawn with."""
     folder, settings = run.directory.folder("generate"), run.config.generate
-    check_positive("generate", num=settings.num, batch_size=settings.batch_size)
     engine = ParameterDiffusion.load(run.directory.folder("fit"), str(run.device))
     seed = run.seed("generate")
-    vectors = engine.sample(settings.num, seed, settings.batch_size)
+    sampler = settings.sampler or engine.config["sampler"]
+    vectors = engine.sample(settings.num, seed, settings.batch_size, sampler)
     write_tensors(folder / "vectors.safetensors", {"vectors": vectors})
     description = {
         "num": settings.num,
         "seed": seed,
         "layout": engine.layout.fingerprint(),
-        "sampler": engine.config["sampler"],
+        "sampler": dict(sampler),
         "spread": spread(vectors, run.population.tensor()),
     }
     write_json(folder / "samples.json", description)

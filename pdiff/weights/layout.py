@@ -98,6 +98,8 @@ class Layout:
                 f"{origin}: {entry.name!r} has shape {tuple(tensor.shape)}, expected {entry.shape}. "
                 "All checkpoints must be of one network."
             )
+        if tensor.dtype not in EXACT + COUNTERS:
+            raise PdiffError(f"{origin}: {entry.name!r} is {tensor.dtype}, which float32 cannot hold exactly. Cast it.")
         if not torch.isfinite(tensor.to(torch.float32)).all():
             raise PdiffError(f"{origin}: {entry.name!r} holds NaN or infinity. Remove this checkpoint.")
         too_large = (tensor > LARGEST_EXACT_INTEGER) | (tensor < -LARGEST_EXACT_INTEGER)

@@ -7,8 +7,10 @@ CRC-32. A row exists once its line is complete: bytes behind the last line are a
 import json
 import os
 import zlib
+from collections.abc import Mapping
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,11 +76,12 @@ class Population:
         """Return the rows `(N, P)` as a float32 tensor in memory."""
         return torch.from_numpy(np.array(self.vectors, dtype=np.float32))
 
-    def append(self, vector: Tensor, **provenance) -> None:
-        """Add one vector `(P,)` and its provenance (JSON values); on return both are on disk.
+    def append(self, vector: Tensor, provenance: Mapping[str, Any]) -> None:
+        """Add one vector `(P,)` and its provenance; on return both are on disk.
 
         Raises:
-            PdiffError: the vector has another length or holds a NaN, or the disk is full (nothing is added).
+            PdiffError: the vector has another length or holds a NaN, the provenance is no JSON, or the disk is full;
+                nothing is added then.
         """
         if vector.shape != (self.layout.size,):
             raise PdiffError(f"population: got a vector {tuple(vector.shape)}, expected ({self.layout.size},).")
@@ -87,8 +90,11 @@ class Population:
             raise PdiffError(f"population: vector {len(self)} holds NaN or infinity. Lower the learning rate.")
         data = vector.numpy().astype("<f4").tobytes()
         record = {**provenance, "crc32": zlib.crc32(data)}
+        try:
+            line = (json.dumps(record, allow_nan=False) + "\n").encode()
+        except (TypeError, ValueError) as error:
+            raise PdiffError(f"population: provenance {record} is no JSON ({error}). Use plain values.") from None
         _write_at(self.vectors_path, len(self) * len(data), data)
-        line = (json.dumps(record) + "\n").encode()
         _write_at(self.folder / "provenance.jsonl", self._ends[-1], line)
         self.provenance.append(record)
         self._ends.append(self._ends[-1] + len(line))

@@ -242,7 +242,7 @@ def finetune_selection(
             advance()
             if (step + 1) % every == 0:
                 params = {name: tensors[name].detach().clone() for name in names}
-                origin = {"seed": number, "branch": branch, "step": step + 1, "loss": loss, "accuracy": accuracy}
+                origin = {"network": number, "branch": branch, "step": step + 1, "loss": loss, "accuracy": accuracy}
                 yield Snapshot(params, origin, finetune_state(params, base, optimizer, place, step + 1))
     for tensor in trainable:
         tensor.requires_grad_(False)

@@ -44,3 +44,10 @@ def test_per_coordinate_gives_each_coordinate_mean_zero_and_std_one(vectors):
     scaled = fitted(PerCoordinate, vectors)(vectors)
     torch.testing.assert_close(scaled.mean(0), torch.zeros(LAYOUT.size), atol=1e-5, rtol=0)
     torch.testing.assert_close(scaled.std(0), torch.ones(LAYOUT.size))
+
+
+def test_per_tensor_scales_a_single_value_by_its_deviation_over_the_checkpoints():
+    layout = Layout.of({"counter": torch.empty(())})
+    scaling = PerTensor(1)
+    scaling.fit(torch.arange(300.0)[:, None], layout)
+    torch.testing.assert_close(scaling(torch.arange(300.0)[:, None]).std(correction=0), torch.tensor(1.0))

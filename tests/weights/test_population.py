@@ -21,7 +21,7 @@ def folder(tmp_path):
     """Return the folder of a population of three rows."""
     population = Population.create(tmp_path / "population", LAYOUT)
     for step, row in enumerate(ROWS[:3]):
-        population.append(row, step=step, metric=0.1 * step, note="ünder\u2028line\n")
+        population.append(row, {"step": step, "metric": 0.1 * step, "note": "ünder\u2028line\n"})
     return tmp_path / "population"
 
 
@@ -46,7 +46,7 @@ def check_that_the_next_append_repairs(folder, rows: int) -> None:
     """Open, append, open again: the rows before and the new one are there."""
     population = Population.open(folder)
     assert len(population) == rows
-    population.append(ROWS[3], step=99)
+    population.append(ROWS[3], {"step": 99})
     again = Population.open(folder)
     assert torch.equal(again.tensor(), torch.cat([ROWS[:rows], ROWS[3:]]))
     assert [record["step"] for record in again.provenance] == [*range(rows), 99]
@@ -65,7 +65,7 @@ def test_rows_provenance_and_layout_come_back(folder):
 def test_a_row_is_on_disk_when_append_returns(tmp_path):
     population = Population.create(tmp_path, LAYOUT)
     for count, row in enumerate(ROWS, 1):
-        population.append(row)
+        population.append(row, {})
         assert torch.equal(Population.open(tmp_path).tensor(), ROWS[:count])
 
 
@@ -91,7 +91,7 @@ def test_create_drops_what_was_there(folder):
 
 def test_a_vector_on_another_type_or_with_gradient_is_stored_as_float32(tmp_path):
     population = Population.create(tmp_path, LAYOUT)
-    population.append(ROWS[0].half().requires_grad_())
+    population.append(ROWS[0].half().requires_grad_(), {})
     assert torch.equal(population.tensor()[0], ROWS[0].half().float())
 
 
@@ -125,7 +125,7 @@ def test_an_append_cut_at_any_byte_leaves_the_rows_before_it(folder):
 def test_a_full_disk_adds_nothing_and_is_one_line(folder):
     population = Population.open(folder)
     with full_disk(3 * 32 + 5), pytest.raises(PdiffError, match=r"cannot be written \(.*\)\. Make room .* --resume"):
-        population.append(ROWS[3])
+        population.append(ROWS[3], {})
     assert len(population) == 3
     check_that_the_next_append_repairs(folder, rows=3)
 
@@ -133,20 +133,20 @@ def test_a_full_disk_adds_nothing_and_is_one_line(folder):
 @pytest.mark.parametrize("shape", [(7,), (9,), (1, 8), ()])
 def test_a_vector_of_another_length_is_refused(folder, shape):
     with pytest.raises(PdiffError, match=r"^population: got a vector \(.*\), expected \(8,\)\.$"):
-        Population.open(folder).append(torch.zeros(shape))
+        Population.open(folder).append(torch.zeros(shape), {})
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_vector_that_is_not_finite_is_refused_and_nothing_is_added(folder, value):
     population = Population.open(folder)
     with pytest.raises(PdiffError, match=r"^population: vector 3 holds NaN or infinity\."):
-        population.append(torch.full((8,), value))
+        population.append(torch.full((8,), value), {})
     check_that_the_next_append_repairs(folder, rows=3)
 
 
 def test_a_double_that_overflows_float32_is_refused(folder):
     with pytest.raises(PdiffError, match=r"^population: vector 3 holds NaN or infinity\."):
-        Population.open(folder).append(torch.full((8,), 1e300, dtype=torch.float64))
+        Population.open(folder).append(torch.full((8,), 1e300, dtype=torch.float64), {})
 
 
 @pytest.mark.parametrize("size", [0, 1, 95])
@@ -231,3 +231,12 @@ def test_a_truncated_layout_file_is_refused(folder):
         (folder / "layout.json").write_text(text[:length])
         with pytest.raises(PdiffError, match=r"layout\.json: is not valid JSON"):
             Population.open(folder)
+
+
+@pytest.mark.parametrize("value", [torch.zeros(1), float("nan"), {1, 2}])
+def test_provenance_that_is_no_json_is_refused_and_nothing_is_added(folder, value):
+    population = Population.open(folder)
+    before = folder.joinpath("vectors.f32").read_bytes()
+    with pytest.raises(PdiffError, match="is no JSON"):
+        population.append(ROWS[3], {"step": value})
+    assert folder.joinpath("vectors.f32").read_bytes() == before

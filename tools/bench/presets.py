@@ -24,9 +24,9 @@ def timed(function, *arguments):
     return result, time.monotonic() - start
 
 
-def mean_metric(run: Run, vectors: torch.Tensor) -> float:
-    """Return the mean of the task's metric on the test split."""
-    results = run.hook.evaluate(task=run.task, candidates=run.candidates(vectors), split="test")
+def mean_metric(run: Run, vectors: torch.Tensor, split: str) -> float:
+    """Return the mean of the task's metric on a split."""
+    results = run.hook.evaluate(task=run.task, candidates=run.candidates(vectors), split=split)
     return sum(result.metric for result in results) / len(vectors)
 
 
@@ -35,7 +35,7 @@ def draw_one_by_one(engine: ParameterDiffusion, count: int) -> list[torch.Tensor
     return [engine.sample(1, seed=index) for index in range(count)]
 
 
-def measure(run: Run, preset: str, draw: int, singles: int) -> dict[str, float]:
+def measure(run: Run, preset: str, split: str, draw: int, singles: int) -> dict[str, float]:
     """Return seconds of fitting and of drawing 200, and the quality of what was drawn."""
     vectors = run.population.tensor()
     engine = ParameterDiffusion({"preset": preset}, seed=run.config.seed)
@@ -51,7 +51,7 @@ def measure(run: Run, preset: str, draw: int, singles: int) -> dict[str, float]:
         "seconds for 200 samples": draw_seconds,
         "seconds in all": fit_seconds + draw_seconds,
         "samples evaluated": len(new),
-        "mean metric": mean_metric(run, new),
+        "mean metric": mean_metric(run, new, split),
         "spread": spread(new, vectors),
     }
 
@@ -62,15 +62,16 @@ def main() -> int:
     parser.add_argument("run", type=Path, help="run directory whose population is used, runs/demo for instance")
     parser.add_argument("--draw", type=int, default=64, help="samples of `paper` whose quality is measured")
     parser.add_argument("--singles", type=int, default=5, help="samples of `paper` that are drawn one by one and timed")
+    parser.add_argument("--split", default="test", help="test (default), or select, for choosing settings")
     arguments = parser.parse_args()
     directory = RunDirectory(arguments.run)
     try:
         directory.require("collect")
         run = Run(resolve(yaml.safe_load(read_text(directory.path / "config.yaml"))), directory)
-        trained = mean_metric(run, run.population.tensor())
-        fast = measure(run, "fast", 200, 0)
+        trained = mean_metric(run, run.population.tensor(), arguments.split)
+        fast = measure(run, "fast", arguments.split, 200, 0)
         print("fast done", file=sys.stderr)
-        paper = measure(run, "paper", arguments.draw, arguments.singles)
+        paper = measure(run, "paper", arguments.split, arguments.draw, arguments.singles)
     except PdiffError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -18,7 +18,7 @@ def main() -> int:
     print(f"{'seed':<8}" + "".join(f"{name:>11}" for name in SHOWN) + f"{'best generated (95 %)':>26}{'seconds':>9}")
     for summary in summaries:
         sources = summary["sources"]
-        best = sources["generated"]["best"], *sources["generated"]["best_ci"]
+        best = sources["generated"]["best"], *(sources["generated"]["best_ci"] or (float("nan"),) * 2)
         print(
             f"{summary['environment']['seed']:<8}"
             + "".join(f"{sources[name]['mean']:>11.4f}" for name in SHOWN)

@@ -60,7 +60,7 @@ class Collection:
 
     def rows(self, branch: int = 0, seed: int = 0) -> list[dict]:
         """Return the selections of one branch of one seed."""
-        origin = {"branch": branch, "seed": seed}
+        origin = {"branch": branch, "network": seed}
         return [s.params for s in self.snapshots if s.params and origin.items() <= s.provenance.items()]
 
     def changed(self) -> set[str]:
