@@ -36,6 +36,13 @@ TINY = {
 
 
 @pytest.fixture
+def empty_plugin() -> str:
+    """The code of a plugin whose hooks do nothing."""
+    hooks = ("build(cfg)", "evaluate(task)")
+    return "import pdiff\n" + "".join(f"\n@pdiff.hookimpl\ndef {hook}:\n    pass\n" for hook in hooks)
+
+
+@pytest.fixture
 def tiny() -> dict:
     """The values of the tiny config, to be changed at will."""
     return yaml.safe_load(yaml.safe_dump(TINY))

@@ -5,23 +5,11 @@ import pytest
 from pdiff.config import PRESETS, engine_config, load_config, merge, nested, read_yaml, resolve
 from pdiff.errors import PdiffError
 
-PLUGIN = """
-import pdiff
-
-@pdiff.hookimpl
-def build(cfg):
-    pass
-
-@pdiff.hookimpl
-def evaluate(task):
-    pass
-"""
-
 
 @pytest.fixture
-def plugin(tmp_path):
+def plugin(tmp_path, empty_plugin):
     """Return the path of a plugin with an embedded config."""
-    (tmp_path / "mine.py").write_text(PLUGIN)
+    (tmp_path / "mine.py").write_text(empty_plugin)
     (tmp_path / "mine.yaml").write_text("plugin: mine\nseed: 4\nselect: norms\ntask: {network: {type: a, depth: 2}}\n")
     return str(tmp_path / "mine.py")
 
@@ -158,8 +146,8 @@ def test_the_plugin_alone_gives_its_embedded_config(plugin):
     assert (config.plugin, config.seed, config.select) == (plugin, 4, "norms")
 
 
-def test_a_plugin_without_embedded_config_gets_the_defaults(tmp_path):
-    (tmp_path / "plain.py").write_text(PLUGIN)
+def test_a_plugin_without_embedded_config_gets_the_defaults(tmp_path, empty_plugin):
+    (tmp_path / "plain.py").write_text(empty_plugin)
     config = load_config(str(tmp_path / "plain.py"), None, {}, {})
     assert (config.seed, config.select, config.engine.preset) == (0, None, "fast")
 

@@ -28,6 +28,7 @@ SIZES = {
     "convnext_tiny_cifar100_norms": 3072,
     "convnext_base_cifar100_norms": 4096,
     "convnet_mini_cifar10_all": 24_262,
+    "convnet_mini_cifar10_all_paper": 24_262,
     "mlp_mini_cifar10_all": 66_970,
     "resnet_mini_cifar10_all": 25_138,
     "vit_mini_cifar10_all": 80_714,

@@ -16,17 +16,6 @@ from pdiff.weights.population import Population
 LAYOUT = Layout.of({"wide": torch.zeros(3, 100), "narrow": torch.zeros(100), "scalar": torch.tensor(0.0)})
 WIDE, NARROW, SCALAR = (entry.slice for entry in LAYOUT)
 GENERATED = torch.zeros(2, LAYOUT.size)
-PLUGIN = """
-import pdiff
-
-@pdiff.hookimpl
-def build(cfg):
-    pass
-
-@pdiff.hookimpl
-def evaluate(task):
-    pass
-"""
 
 
 @pytest.fixture
@@ -49,9 +38,9 @@ def draw(source, population, rng, **settings) -> torch.Tensor:
 
 
 @pytest.fixture
-def run(tmp_path, population):
+def run(tmp_path, population, empty_plugin):
     """Return a run whose population is collected."""
-    (tmp_path / "plain.py").write_text(PLUGIN)
+    (tmp_path / "plain.py").write_text(empty_plugin)
     stored = Population.create(tmp_path / "run" / "population", LAYOUT)
     for row in population:
         stored.append(row, {})
