@@ -64,11 +64,13 @@ def _similarity(
     axes: Any, metric: Metric, tests: Mapping[str, np.ndarray], similarities: Mapping[str, np.ndarray]
 ) -> None:
     for row, (name, values) in enumerate(tests.items()):
-        size = 40 if len(values) == 1 else 10
-        axes.scatter(similarities[name], values, s=size, color=_colour(row), alpha=0.6, linewidths=0, label=name)
+        style = {"s": 90, "marker": "*", "edgecolors": "black"} if len(values) == 1 else {"s": 12, "linewidths": 0}
+        # The first sources, trained and generated, are drawn over the baselines.
+        order = 3 + len(tests) - row if len(values) > 1 else 20
+        axes.scatter(similarities[name], values, color=_colour(row), alpha=0.7, label=name, zorder=order, **style)
     axes.set_xlabel("largest similarity to a trained one (1: wrong on the same samples)")
     axes.set_ylabel(f"{metric.name} on the test split")
-    axes.legend(markerscale=2, framealpha=0.8)
+    axes.figure.legend(markerscale=1.5, loc="outside right upper")
     axes.grid(alpha=0.3)
 
 
