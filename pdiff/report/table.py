@@ -4,6 +4,9 @@ from typing import Any
 
 COLUMNS = ("source", "n", "best", "95 % interval", "mean", "std", "median", "worst", "similarity", "distance", "spread")
 
+NARROW = ("source", "n", "best", "95 % interval", "mean", "similarity", "spread")  # for terminals under FULL_WIDTH
+FULL_WIDTH = 118
+
 
 def cells(name: str, row: dict[str, Any]) -> list[str]:
     """Return one source's cells."""
@@ -44,13 +47,14 @@ def print_table(summary: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(caption=caption(summary))
-    for column in COLUMNS:
-        table.add_column(column, justify="left" if column == "source" else "right", no_wrap=True)
-    for name, row in summary["sources"].items():
-        table.add_row(*cells(name, row))
     console = Console()
     if not console.is_terminal:
-        console = Console(width=140)
+        console = Console(width=FULL_WIDTH)
+    shown = COLUMNS if console.width >= FULL_WIDTH else NARROW
+    table = Table(caption=caption(summary))
+    for column in shown:
+        table.add_column(column, justify="left" if column == "source" else "right", no_wrap=True)
+    for name, row in summary["sources"].items():
+        table.add_row(*(cell for column, cell in zip(COLUMNS, cells(name, row), strict=True) if column in shown))
     console.print(table)
     console.print(summary["verdict"], highlight=False)

@@ -132,6 +132,6 @@ def verdict(rows: dict[str, dict[str, Any]], metric: str, higher_is_better: bool
     gain = sign * (means[SUBJECT] - means[REFERENCE])
     baselines = [name for name in means if name not in (REFERENCE, SUBJECT)]
     better = [name for name in baselines if sign * (means[name] - means[SUBJECT]) > 0]
-    relation = "above" if gain > 0 else "below" if gain < 0 else "equal to"
+    relation = "better than" if gain > 0 else "worse than" if gain < 0 else "equal to"
     line = f"mean {metric} of generated {means[SUBJECT]:.4f} is {relation} that of trained {means[REFERENCE]:.4f}; "
     return line + (f"better still on average: {', '.join(better)}" if better else "no baseline is better on average")
