@@ -23,7 +23,7 @@ EXTRAS = {
     "detection": ["torchvision", "onedl-mmcv", "onedl-mmdetection"],
     "segmentation": ["torchvision", "onedl-mmcv", "onedl-mmsegmentation"],
     "generation": ["torchvision", "torchmetrics"],
-    "test": ["pytest", "ruff", "build"],
+    "test": ["pytest", "ruff~=0.17.0", "build"],
 }
 EXTRAS["all"] = sorted({r for name, group in EXTRAS.items() if name != "test" for r in group})
 
