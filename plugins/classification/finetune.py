@@ -220,18 +220,13 @@ def finetune_selection(
     change = build_augmentations(augment, "collect.finetune.augment")
     set_mode(model, names, mode)
     tensors = model.state_dict(keep_vars=True)
+    first = int(state["step"]) if state else 0
     with torch.no_grad():
         for name in names:
-            tensors[name].copy_(base[name])
+            tensors[name].copy_(state[f"selected.{name}"] if state else base[name])
     trainable = trainable_tensors(model, names)
     optimizer = torch.optim.AdamW(trainable, lr=lr, weight_decay=weight_decay)
-    first = 0
-    if state:
-        load_optimizer(optimizer, state)
-        first = int(state["step"])
-        with torch.no_grad():
-            for name in names:
-                tensors[name].copy_(state[f"selected.{name}"])
+    load_optimizer(optimizer, state or {})
     batches = math.ceil(len(data) / batch_size)
     with progress(f"collect {number}.{branch}", steps, first) as advance:
         for step in range(first, steps):
