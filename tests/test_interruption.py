@@ -3,6 +3,7 @@
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from pdiff.rundir import STAGES, RunDirectory
 
 ROOT = Path(__file__).parents[1]
 
@@ -50,6 +53,31 @@ def test_run_that_is_killed_again_and_again_ends_with_the_same_bytes(command, tm
     done = subprocess.run([*command, "--resume"], check=True, capture_output=True, text=True)
     assert results(tmp_path / "run") == results(finished.path)
     assert "generated" in done.stdout
+
+
+STATE_AT_EVERY_STEP = """
+import sys
+from pathlib import Path
+from pdiff.config import load_config
+from pdiff.models import training
+from pdiff.pipeline import run_pipeline
+from pdiff.rundir import RunDirectory
+
+training.SECONDS_BETWEEN_STATES = 0
+run_pipeline(load_config(None, sys.argv[1], {}, {}), RunDirectory(Path(sys.argv[2])), resume=True)
+"""
+
+
+def test_fit_that_is_killed_between_two_steps_goes_on_to_the_same_bytes(tmp_path, tiny, finished, results):
+    shutil.copytree(finished.path, tmp_path / "run")
+    directory = RunDirectory(tmp_path / "run")
+    directory.drop(STAGES[1:])
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny))
+    command = [sys.executable, "-c", STATE_AT_EVERY_STEP, str(tmp_path / "tiny.yaml"), str(directory.path)]
+    assert kill_at(command, directory.path, lambda run: (run / "engine" / "denoiser.state.safetensors").exists())
+    assert not (directory.path / "engine" / "engine.json").exists()
+    subprocess.run(command, check=True, capture_output=True)
+    assert results(directory.path) == results(finished.path)
 
 
 def test_plugin_that_keeps_no_state_is_resumed_by_collecting_again(tmp_path):
