@@ -91,10 +91,10 @@ class ParameterDiffusion:
 
     def fit_codec(self, vectors: Tensor, folder: Path | None) -> None:
         """Fit scaling and autoencoder to `(N, P)`."""
+        self.check_autoencoder_training()
         self.scaling.fit(vectors, self.layout)
         scaled = self.scaling(vectors)
         self.autoencoder.fit(scaled)
-        self.check_autoencoder_training()
         objective = Reconstruction(
             self.autoencoder, self.config["vector_noise"], self.config["latent_noise"], self.seed
         )

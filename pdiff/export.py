@@ -4,7 +4,6 @@ import io
 from pathlib import Path
 
 import torch
-import yaml
 
 from pdiff.config import resolve
 from pdiff.errors import PdiffError
@@ -13,7 +12,7 @@ from pdiff.rundir import RunDirectory
 from pdiff.sources import source_vectors
 from pdiff.stages.compare import read_metrics
 from pdiff.statistics import best_index
-from pdiff.storage import read_tensors, read_text, write_bytes, write_tensors
+from pdiff.storage import read_tensors, write_bytes, write_tensors
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 
@@ -35,7 +34,7 @@ def export(path: Path, source: str, pick: str, output: Path) -> int:
     directory = RunDirectory(path)
     if not (directory.path / "config.yaml").exists():
         raise PdiffError(f"{path}: is no run directory. Give the --work-dir of a run.")
-    config = resolve({**yaml.safe_load(read_text(directory.path / "config.yaml")), "device": "cpu"})
+    config = resolve({**directory.config(), "device": "cpu"})
     run = Run(config, directory)
     for stage in ("collect", "generate"):
         directory.require(stage)

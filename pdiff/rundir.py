@@ -102,16 +102,19 @@ class RunDirectory:
         self.drop(STAGES[first:])
         write_text(self.path / "config.yaml", yaml.safe_dump(config, sort_keys=False))
 
-    def changed_keys(self, config: dict[str, Any]) -> list[str]:
-        """Return the keys in which `config` differs from that of the directory; none for a new directory."""
+    def config(self) -> dict[str, Any]:
+        """Return the config that the directory was made with; raise a `PdiffError` when its file is corrupt."""
         path = self.path / "config.yaml"
-        if not path.exists():
-            return []
         try:
-            old = yaml.safe_load(read_text(path))
+            return yaml.safe_load(read_text(path)) or {}
         except yaml.YAMLError as error:
             raise PdiffError(f"{path}: is corrupt ({' '.join(str(error).split())}). Give another --work-dir.") from None
-        before, after = flatten(old or {}), flatten(config)
+
+    def changed_keys(self, config: dict[str, Any]) -> list[str]:
+        """Return the keys in which `config` differs from that of the directory; none for a new directory."""
+        if not (self.path / "config.yaml").exists():
+            return []
+        before, after = flatten(self.config()), flatten(config)
         return [key for key in {**before, **after} if key != "device" and before.get(key) != after.get(key)]
 
     def drop(self, stages: Sequence[str]) -> None:

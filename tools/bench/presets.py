@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import torch
-import yaml
 
 from pdiff.config import resolve
 from pdiff.engine import ParameterDiffusion
@@ -14,7 +13,6 @@ from pdiff.errors import PdiffError
 from pdiff.novelty import spread
 from pdiff.run import Run
 from pdiff.rundir import RunDirectory
-from pdiff.storage import read_text
 
 
 def timed(function, *arguments):
@@ -67,7 +65,7 @@ def main() -> int:
     directory = RunDirectory(arguments.run)
     try:
         directory.require("collect")
-        run = Run(resolve(yaml.safe_load(read_text(directory.path / "config.yaml"))), directory)
+        run = Run(resolve(directory.config()), directory)
         trained = mean_metric(run, run.population.tensor(), arguments.split)
         fast = measure(run, "fast", arguments.split, 200, 0)
         print("fast done", file=sys.stderr)
