@@ -1,9 +1,6 @@
 """One candidate of a run as a file that other programs load."""
 
-import io
 from pathlib import Path
-
-import torch
 
 from pdiff.config import resolve
 from pdiff.errors import PdiffError
@@ -12,25 +9,22 @@ from pdiff.rundir import RunDirectory
 from pdiff.sources import source_vectors
 from pdiff.stages.compare import read_metrics
 from pdiff.statistics import best_index
-from pdiff.storage import read_tensors, write_bytes, write_tensors
-
-SUFFIXES = (".safetensors", ".pth", ".pt")
+from pdiff.storage import read_tensors
 
 
 def export(path: Path, source: str, pick: str, output: Path) -> int:
-    """Write the full state dict of a candidate to `output` and return the candidate's number.
+    """Write the network with a candidate in it to `output`, as the task does, and return the candidate's number.
 
     Args:
         path: the run directory.
         source: whose candidates.
         pick: `best` (on the select split) or a number.
-        output: a `.safetensors`, `.pth` or `.pt` file.
+        output: a path with a suffix that the task can write; without other word from the task a `.safetensors`, `.pth`
+            or `.pt` file with the full state dict.
 
     Raises:
         PdiffError: the run is not there, or source, number or suffix is unknown.
     """
-    if output.suffix not in SUFFIXES:
-        raise PdiffError(f"--output: got {str(output)!r}, expected a name that ends in {', '.join(SUFFIXES)}.")
     directory = RunDirectory(path)
     if not (directory.path / "config.yaml").exists():
         raise PdiffError(f"{path}: is no run directory. Give the --work-dir of a run.")
@@ -42,7 +36,7 @@ def export(path: Path, source: str, pick: str, output: Path) -> int:
     vectors = source_vectors(run, source, generated)
     index = pick_index(run, source, pick, len(vectors))
     run.candidates(vectors).load(run.task.model, index)
-    write_state_dict(output, run.task.model.state_dict())
+    run.task.export(run.task.model, output)
     return index
 
 
@@ -55,14 +49,3 @@ def pick_index(run: Run, source: str, pick: str, count: int) -> int:
     if not pick.isdigit() or int(pick) >= count:
         raise PdiffError(f"--pick: got {pick!r}, expected best or a number from 0 to {count - 1}.")
     return int(pick)
-
-
-def write_state_dict(path: Path, state: dict[str, torch.Tensor]) -> None:
-    """Write a state dict in the format of the file's suffix."""
-    state = {name: tensor.detach().cpu() for name, tensor in state.items()}
-    if path.suffix == ".safetensors":
-        write_tensors(path, state)
-        return
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_bytes(path, buffer.getvalue())

@@ -1,6 +1,7 @@
 """The five hooks: all that a plugin tells the core. `select_params` and `load_params` have defaults."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import pluggy
 from torch import Tensor, nn
@@ -22,11 +23,14 @@ def select_params(task: Task, cfg) -> Sequence[str]:
 
 
 @hookspec(firstresult=True)
-def collect(task: Task, names: Sequence[str], cfg, state: Mapping[str, Tensor] | None) -> Iterator[Snapshot]:
+def collect(
+    task: Task, names: Sequence[str], cfg, state: Mapping[str, Tensor] | None, folder: Path
+) -> Iterator[Snapshot]:
     """Train or fine-tune, and yield one snapshot after another.
 
     `state` is that of the last snapshot on disk when a run is resumed, else None. A plugin that does not take it
     is run from its beginning, and the snapshots that are there already are compared with what it yields.
+    `folder` is for logs; pdiff reads nothing in it.
     """
 
 

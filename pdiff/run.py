@@ -1,5 +1,6 @@
 """A run: config, directory, plugin and task, as every stage gets them."""
 
+import importlib
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ class Run:
     def __init__(self, config: Config, directory: RunDirectory):
         self.config = config
         self.directory = directory
+        check_opencv()
         self.device = resolve_device(config.device)
         self.plugin = load_plugin(config.plugin)
 
@@ -70,6 +72,17 @@ class Run:
     def seed(self, *names: object) -> int:
         """Return the seed of a part of the run."""
         return derive_seed(self.config.seed, *names)
+
+
+def check_opencv() -> None:
+    """Raise a `PdiffError` when OpenCV, which mmengine imports, cannot load, as without a screen's libraries."""
+    try:
+        importlib.import_module("cv2")
+    except ImportError as error:
+        raise PdiffError(
+            f"OpenCV cannot be loaded ({error}). Run: pip install --force-reinstall --no-deps opencv-python-headless, "
+            "or install the system library it names (libGL.so.1: apt install libgl1)."
+        ) from None
 
 
 def load_base(task: Task, path: Path) -> None:

@@ -150,8 +150,8 @@ class RunDirectory:
             state.unlink()
 
     def _recorded(self, path: Path) -> bool:
-        logs = self.folder("fit") / "logs"
-        return path.is_file() and logs not in path.parents and not any(path.match(p) for p in NOT_RECORDED)
+        logs = any((self.folder(stage) / "logs") in path.parents for stage in STAGES)
+        return path.is_file() and not logs and not any(path.match(p) for p in NOT_RECORDED)
 
     def require(self, stage: str) -> None:
         """Raise a `PdiffError` unless a stage is done and all it wrote is unchanged."""

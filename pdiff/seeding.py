@@ -21,15 +21,25 @@ def generator(seed: int, *names: object, device: torch.device | str = "cpu") -> 
     return torch.Generator(device).manual_seed(derive_seed(seed, *names))
 
 
+def seed_all(seed: int, cuda: bool = True) -> None:
+    """Seed the global generators of Python, numpy and torch; `cuda=False` leaves those of the GPUs alone."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    (torch.manual_seed if cuda else torch.default_generator.manual_seed)(seed)
+
+
 @contextmanager
-def isolated_seed(seed: int):
-    """Seed Python, numpy and torch inside the block, and give the caller's random state back after it."""
+def isolated_seed(seed: int, cuda: bool = True):
+    """Seed Python, numpy and torch inside the block, and give the caller's random state back after it.
+
+    Args:
+        seed: of the block.
+        cuda: whether the block draws on GPUs; a data worker must not touch them.
+    """
     python, numpy_state = random.getstate(), np.random.get_state()
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    devices = list(range(torch.cuda.device_count())) if cuda and torch.cuda.is_available() else []
     with torch.random.fork_rng(devices):
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        torch.manual_seed(seed)
+        seed_all(seed, cuda)
         try:
             yield
         finally:

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from pdiff.novelty import error_iou
+from pdiff.weights.checkpoints import export_state_dict
 from pdiff.weights.layout import Layout
 
 
@@ -29,6 +31,8 @@ class Task:
         head: names of the modules that the selector `head` means.
         similarity: from two stacks of signatures, `(A, ...)` and `(B, ...)`, their similarities `(A, B)`; 1 means
             equal behaviour. Default: the error-IoU of boolean signatures.
+        export: writes the network, one candidate in it, to a path in the format that the task's own library loads.
+            Default: the state dict, as `.safetensors`, `.pth` or `.pt`.
     """
 
     model: nn.Module
@@ -36,6 +40,7 @@ class Task:
     metric: Metric
     head: Sequence[str] = ()
     similarity: Callable[[Tensor, Tensor], Tensor] = error_iou
+    export: Callable[[nn.Module, Path], None] = export_state_dict
 
 
 @dataclass(frozen=True)

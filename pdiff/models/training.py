@@ -5,9 +5,7 @@ from (seed, step). So the state between two steps is weights, averages and optim
 """
 
 import hashlib
-import itertools
 import json
-import logging
 import tempfile
 import time
 from contextlib import contextmanager
@@ -17,11 +15,11 @@ from typing import ClassVar
 import torch
 from mmengine.hooks import EMAHook, Hook
 from mmengine.optim import OptimWrapper
-from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from pdiff.errors import PdiffError, check_positive, known
+from pdiff.models.runner import QuietRunner
 from pdiff.progress import progress
 from pdiff.seeding import derive_seed, generator
 from pdiff.storage import read_tensors_and_metadata, write_tensors
@@ -34,7 +32,6 @@ DEFAULT_HOOKS = {
     "sampler_seed": None,
     "logger": {"type": "LoggerHook", "interval": 100},
 }
-_numbers = itertools.count()  # mmengine keeps runners by name for the life of the process
 
 
 class Batches(Dataset):
@@ -172,26 +169,6 @@ class Bfloat16OptimWrapper(OptimWrapper):
             yield
 
 
-class QuietRunner(Runner):
-    """mmengine's Runner on a device of our choice, its log in a file and only warnings on the terminal."""
-
-    def __init__(self, *, device: torch.device, **settings):
-        self.device = device
-        super().__init__(**settings)
-
-    def wrap_model(self, model_wrapper_cfg, model):
-        """Put the model on the chosen device."""
-        return model.to(self.device)
-
-    def build_logger(self, log_level="INFO", log_file=None, **kwargs):
-        """Keep the terminal for the progress bar."""
-        logger = super().build_logger(log_level, log_file, **kwargs)
-        for handler in logger.handlers:
-            if not isinstance(handler, logging.FileHandler):
-                handler.setLevel(logging.WARNING)
-        return logger
-
-
 def train(
     objective: nn.Module,
     rows: Tensor,
@@ -240,6 +217,7 @@ def train(
         whole = str(derive_seed(seed, identity, checksum(rows)))
         state = TrainingState(work / f"{name}.state.safetensors", losses, average, whole)
         runner = QuietRunner(
+            name=name,
             device=rows.device,
             model=objective,
             work_dir=str(work / "logs" / name),
@@ -254,10 +232,9 @@ def train(
             custom_hooks=[hook for hook in (average, losses, ShowProgress(advance), state) if hook],
             default_scope="mmengine",
             randomness={"seed": seed % 2**31},
-            experiment_name=f"{name}_{next(_numbers)}",
         )
         runner.train()
-        close_log(runner)
+        runner.close_log()
     if average:
         objective.load_state_dict(average.ema_model.module.state_dict())
     return losses.values.tolist()
@@ -266,10 +243,3 @@ def train(
 def checksum(rows: Tensor) -> str:
     """Return a hash of a tensor's bytes."""
     return hashlib.sha256(rows.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
-
-
-def close_log(runner: Runner) -> None:
-    """Close the runner's log file: mmengine leaves it open for the life of the process."""
-    for handler in [h for h in runner.logger.handlers if isinstance(h, logging.FileHandler)]:
-        handler.close()
-        runner.logger.removeHandler(handler)

@@ -60,7 +60,8 @@ def continued_snapshots(run: Run, population: Population, resting: Path) -> Iter
     implementation = run.hook.collect.get_hookimpls()
     if not implementation:
         raise PdiffError(f"plugin {run.name}: lacks the hook collect. Define it, or give checkpoints.files.")
-    arguments = {"task": run.task, "names": run.layout.names, "cfg": run.config}
+    logs = run.directory.folder("collect") / "logs"
+    arguments = {"task": run.task, "names": run.layout.names, "cfg": run.config, "folder": logs}
     if "state" in implementation[0].argnames:
         state, rows = read_state(resting)
         population.truncate(rows)

@@ -27,12 +27,21 @@ SUBJECT = "generated"
 
 @dataclass(frozen=True)
 class SourceResults:
-    """What one source's evaluation left on disk: vectors `(M, P)`, signatures and scores, and metrics by split."""
+    """What one source's evaluation left on disk.
+
+    Attributes:
+        name: of the source.
+        vectors: `(M, P)`.
+        tensors: signatures and scores.
+        metrics: the primary metric `(M,)`, by split.
+        details: further figures of each candidate on `test`.
+    """
 
     name: str
     vectors: Tensor
     tensors: dict[str, Tensor]
     metrics: dict[str, np.ndarray]
+    details: list[dict[str, float]]
 
 
 def compare(run: Run) -> None:
@@ -63,16 +72,21 @@ def read_sources(run: Run) -> dict[str, SourceResults]:
             source_vectors(run, name, generated),
             read_tensors(folder / f"{name}.safetensors"),
             read_metrics(folder / f"{name}.jsonl"),
+            [record["details"] for record in read_lines(folder / f"{name}.jsonl") if record["split"] == "test"],
         )
         for name in source_names(run)
     }
 
 
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return what was written of each candidate on each split."""
+    return [json.loads(line) for line in read_text(path).splitlines()]
+
+
 def read_metrics(path: Path) -> dict[str, np.ndarray]:
     """Return the primary metric of each candidate `(M,)`, by split."""
     metrics: dict[str, list[float]] = {}
-    for line in read_text(path).splitlines():
-        record = json.loads(line)
+    for record in read_lines(path):
         metrics.setdefault(record["split"], []).append(record["metric"])
     return {split: np.array(values) for split, values in metrics.items()}
 
@@ -99,7 +113,15 @@ def row(run: Run, source: SourceResults, reference: SourceResults, similarities:
         "distance": distance.mean().item(),
         "spread": spread(source.vectors, reference.vectors),
     }
-    return {"n": len(test), "best_index": best, "best_ci": interval} | {k: finite(v) for k, v in figures.items()}
+    row = {"n": len(test), "best_index": best, "best_ci": interval} | {k: finite(v) for k, v in figures.items()}
+    return row | {"details": aggregate(source.details, best)}
+
+
+def aggregate(details: list[dict[str, float]], best: int) -> dict[str, dict[str, float]]:
+    """Return the mean of each further figure over the candidates that have it, and that of the best candidate."""
+    keys = dict.fromkeys(key for figures in details for key in figures)
+    means = {key: float(np.mean([figures[key] for figures in details if key in figures])) for key in keys}
+    return {key: {"best": details[best].get(key), "mean": mean} for key, mean in means.items()}
 
 
 def finite(value: float) -> float | None:

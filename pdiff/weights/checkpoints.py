@@ -1,16 +1,18 @@
-"""State dicts that the user already has: `.safetensors`, `.pth` and `.pt` files, read without running any code."""
+"""State dicts in files: `.safetensors`, `.pth` and `.pt`, read without running any code, and written."""
 
 import glob
+import io
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pdiff.errors import PdiffError
-from pdiff.storage import read_tensors
+from pdiff.storage import read_tensors, write_bytes, write_tensors
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 NESTED = ("state_dict", "model")
@@ -61,3 +63,30 @@ def _load_weights_only(path: Path):
     except Exception as error:  # torch raises many kinds over a damaged file
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise PdiffError(f"{path}: cannot be read ({reason}). It is missing or corrupt.") from None
+
+
+def export_state_dict(model: nn.Module, path: Path) -> None:
+    """Write a network's state dict in the format of the file's suffix.
+
+    Raises:
+        PdiffError: the suffix is none of `.safetensors`, `.pth` and `.pt`.
+    """
+    check_suffix(path, SUFFIXES)
+    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    if path.suffix == ".safetensors":
+        write_tensors(path, state)
+    else:
+        save(path, state)
+
+
+def check_suffix(path: Path, suffixes: Sequence[str]) -> None:
+    """Raise a `PdiffError` for a file to be written whose suffix stands for no known format."""
+    if path.suffix not in suffixes:
+        raise PdiffError(f"--output: got {str(path)!r}, expected a name that ends in {', '.join(suffixes)}.")
+
+
+def save(path: Path, content: Any) -> None:
+    """Write what `torch.save` makes of `content`, atomically."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_bytes(path, buffer.getvalue())

@@ -1,0 +1,41 @@
+"""mmengine's Runner, made to run inside a program: any device, several in one process, a quiet terminal."""
+
+import itertools
+import logging
+
+import torch
+from mmengine.runner import Runner
+
+_numbers = itertools.count()  # mmengine keeps runners by name for the life of the process
+
+
+class QuietRunner(Runner):
+    """mmengine's Runner on a device of our choice, its log in a file and only warnings on the terminal.
+
+    Args:
+        name: what is trained.
+        device: where the model goes.
+        settings: of mmengine's Runner.
+    """
+
+    def __init__(self, *, name: str, device: torch.device, **settings):
+        self.device = device
+        super().__init__(**settings, experiment_name=f"{name}_{next(_numbers)}")
+
+    def wrap_model(self, model_wrapper_cfg, model):
+        """Put the model on the chosen device."""
+        return model.to(self.device)
+
+    def build_logger(self, log_level="INFO", log_file=None, **kwargs):
+        """Keep the terminal for the progress bar."""
+        logger = super().build_logger(log_level, log_file, **kwargs)
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.setLevel(logging.WARNING)
+        return logger
+
+    def close_log(self) -> None:
+        """Close the log file: mmengine leaves it open for the life of the process."""
+        for handler in [h for h in self.logger.handlers if isinstance(h, logging.FileHandler)]:
+            handler.close()
+            self.logger.removeHandler(handler)
