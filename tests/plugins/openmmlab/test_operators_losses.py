@@ -1,0 +1,132 @@
+"""Focal losses and their gradients, against the formula differentiated by autograd, and torchvision's."""
+
+import importlib
+
+import pytest
+import torch
+import torchvision
+from pdiff_plugins.openmmlab.extension import provide_operators
+from torch.nn.functional import logsigmoid, one_hot
+
+pytest.importorskip("mmcv")
+pytestmark = pytest.mark.filterwarnings("ignore:.*MultiScaleDeformableAttention.*:ImportWarning")
+
+N, C = 12, 5
+ALPHA = 0.3
+GAMMAS = [0.0, 0.5, 1.0, 2.0]
+REDUCTIONS = {"none": lambda x: x, "sum": torch.sum, "mean": lambda x: x.sum() / N}
+
+
+@pytest.fixture(scope="module")
+def ops():
+    """Return `mmcv.ops` with the stand-in."""
+    if not provide_operators():
+        pytest.skip("a compiled mmcv is installed")
+    return importlib.import_module("mmcv.ops")
+
+
+@pytest.fixture
+def logits():
+    """Return logits (N, C)."""
+    torch.manual_seed(0)
+    return (3 * torch.randn(N, C, dtype=torch.float64)).requires_grad_()
+
+
+@pytest.fixture
+def target():
+    """Return labels (N,), each class at least twice."""
+    return torch.arange(N) % C
+
+
+@pytest.fixture
+def weight():
+    """Return weights of the classes (C,)."""
+    return torch.linspace(0.5, 1.5, C, dtype=torch.float64)
+
+
+def sigmoid_loss(logits, target, gamma) -> torch.Tensor:
+    """Return the loss of every logit, with the logarithms of both probabilities taken exactly."""
+    there = target[:, None] == torch.arange(C)
+    p = logits.sigmoid()
+    present = -ALPHA * (1 - p) ** gamma * logsigmoid(logits)
+    absent = -(1 - ALPHA) * p**gamma * logsigmoid(-logits)
+    return torch.where(there, present, absent)
+
+
+def softmax_loss(logits, target, gamma) -> torch.Tensor:
+    """Return the loss of every row."""
+    log_p = logits.log_softmax(1)[torch.arange(N), target]
+    return -ALPHA * (1 - log_p.exp()) ** gamma * log_p
+
+
+def check(own, reference, logits) -> None:
+    """Compare two losses and the gradients of a random projection."""
+    torch.testing.assert_close(own, reference)
+    weights = torch.randn_like(own)
+    torch.testing.assert_close(*(torch.autograd.grad((loss * weights).sum(), logits) for loss in (own, reference)))
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("gamma", GAMMAS)
+def test_sigmoid_focal_loss_is_the_formula(ops, logits, target, weight, gamma, reduction):
+    reduce = REDUCTIONS[reduction]
+    own = ops.sigmoid_focal_loss(logits, target, gamma, ALPHA, weight, reduction)
+    check(own, reduce(sigmoid_loss(logits, target, gamma) * weight[target, None]), logits)
+    background = target.where(torch.arange(N) > 3, C)
+    layer = ops.SigmoidFocalLoss(gamma, ALPHA, reduction=reduction)
+    check(layer(logits, background), reduce(sigmoid_loss(logits, background, gamma)), logits)
+
+
+@pytest.mark.parametrize("gamma", GAMMAS)
+def test_sigmoid_focal_loss_is_that_of_torchvision(ops, logits, target, gamma):
+    reference = torchvision.ops.sigmoid_focal_loss(logits, one_hot(target, C).double(), ALPHA, gamma)
+    check(ops.sigmoid_focal_loss(logits, target, gamma, ALPHA, None, "none"), reference, logits)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("gamma", GAMMAS)
+def test_softmax_focal_loss_is_the_formula(ops, logits, target, weight, gamma, reduction):
+    reduce = REDUCTIONS[reduction]
+    if reduction == "none":  # mmcv multiplies a gradient (N, C) by one (N,)
+        own = ops.softmax_focal_loss(logits, target, gamma, ALPHA, weight, reduction)
+        torch.testing.assert_close(own, softmax_loss(logits, target, gamma) * weight[target])
+        return
+    own = ops.softmax_focal_loss(logits, target, gamma, ALPHA, weight, reduction)
+    check(own, reduce(softmax_loss(logits, target, gamma) * weight[target]), logits)
+    layer = ops.SoftmaxFocalLoss(gamma, ALPHA, reduction=reduction)
+    check(layer(logits, target), reduce(softmax_loss(logits, target, gamma)), logits)
+
+
+def test_rows_with_a_negative_label_have_no_softmax_loss(ops, logits, target):
+    target[3] = -1
+    loss = ops.softmax_focal_loss(logits, target, 2.0, ALPHA, None, "sum")
+    rows = torch.arange(N) != 3
+    torch.testing.assert_close(loss, softmax_loss(logits, target.clamp(min=0), 2.0)[rows].sum())
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert (gradient.any(1) == rows).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("gamma", GAMMAS)
+def test_extreme_logits_have_finite_losses_and_gradients(ops, gamma, dtype):
+    logits = torch.tensor([[-300.0, 300], [300, -300]], dtype=dtype, requires_grad=True)
+    target, bound = torch.tensor([0, 0]), 127 * torch.tensor(2.0).log()  # of the smallest normal number, 2 ** -126
+    for loss in (ops.sigmoid_focal_loss, ops.softmax_focal_loss):
+        value = loss(logits, target, gamma, ALPHA, None, "sum")
+        assert 10 < value < 2 * bound
+        assert torch.autograd.grad(value, logits)[0].isfinite().all()
+
+
+def test_large_logits_lose_no_digits_in_single_precision(ops):
+    logits = torch.tensor([[20.0, 20]], requires_grad=True)
+    own = ops.sigmoid_focal_loss(logits, torch.tensor([0]), 2.0, ALPHA, None, "none")
+    expected = torch.tensor([[0.3 * 2.0611536e-9**3, 0.7 * 20]])
+    torch.testing.assert_close(own, expected, rtol=1e-4, atol=0)
+
+
+def test_no_rows_are_no_problem(ops):
+    logits = torch.zeros(0, C, requires_grad=True)
+    for loss in (ops.sigmoid_focal_loss, ops.softmax_focal_loss):
+        value = loss(logits, torch.zeros(0).long(), 2.0, ALPHA, None, "sum")
+        assert value == 0
+        assert torch.autograd.grad(value, logits)[0].shape == (0, C)
