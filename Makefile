@@ -20,5 +20,7 @@ lint: $(STAMP)
 $(STAMP): setup.py pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[classification,test]'
+	$(BIN)/python -m pip install --quiet --editable '.[classification,detection,segmentation,test]'
+	# mmcv wants the OpenCV that needs a screen's system libraries; this one, in the same place, does not.
+	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps opencv-python-headless
 	touch $(STAMP)

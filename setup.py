@@ -20,13 +20,14 @@ CORE = [
 ]
 EXTRAS = {
     "classification": ["torchvision", "timm>=1.0"],
-    "detection": ["torchvision", "onedl-mmcv", "onedl-mmdetection"],
+    "detection": ["torchvision", "onedl-mmcv", "onedl-mmdetection", "faster-coco-eval"],
     "segmentation": ["torchvision", "onedl-mmcv", "onedl-mmsegmentation"],
     "generation": ["torchvision", "torchmetrics"],
     "test": ["pytest", "ruff~=0.17.0", "build"],
 }
 EXTRAS["all"] = sorted({r for name, group in EXTRAS.items() if name != "test" for r in group})
 
+PLUGINS = ["classification", "detection", "segmentation"]
 PLUGIN_PACKAGES = find_packages("plugins")
 
 setup(
@@ -44,8 +45,8 @@ setup(
         *(f"pdiff_plugins.{name}" for name in PLUGIN_PACKAGES),
     ],
     package_dir={"pdiff_plugins": "plugins"},
-    package_data={"pdiff": ["*.yaml", "presets/*.yaml"], "pdiff_plugins": ["*/*.yaml"]},
+    package_data={"pdiff": ["*.yaml", "presets/*.yaml"], "pdiff_plugins": ["*/*.yaml", "*/configs/*.py"]},
     install_requires=CORE,
     extras_require=EXTRAS,
-    entry_points={"pdiff.plugins": ["classification = pdiff_plugins.classification"]},
+    entry_points={"pdiff.plugins": [f"{name} = pdiff_plugins.{name}" for name in PLUGINS]},
 )

@@ -16,6 +16,7 @@ PLUGINS = ROOT / "plugins"
 CONFIGS = [path for path in sorted((ROOT / "configs").rglob("*.yaml")) if path.parent.name != "_base_"]
 EVERY = [*sorted(PLUGINS.glob("*/default.yaml")), *CONFIGS]
 CLASSIFICATION = [path for path in EVERY if path.parent.name == "classification"]
+OPENMMLAB = [path for path in EVERY if path.parent.name in ("detection", "segmentation")]
 
 # The sizes of the selections as published.
 SIZES = {
@@ -33,6 +34,17 @@ SIZES = {
     "resnet_mini_cifar10_all": 25_138,
     "vit_mini_cifar10_all": 80_714,
     "convnext_mini_cifar10_all": 74_970,
+}
+
+SIZES_OPENMMLAB = {
+    "detection/default": 82_641,
+    "detection/fcos_r18_bccd_predictors": 9_224,
+    "detection/faster_rcnn_r50_coco_head": 411_025,
+    "detection/fcos_r50_coco_head": 195_925,
+    "segmentation/default": 2_523,
+    "segmentation/fcn_r18_camvid_head": 74_571,
+    "segmentation/fcn_r50_voc_norm": 4_096,
+    "segmentation/upernet_vit_b_ade20k_norms": 3_072,
 }
 
 
@@ -100,6 +112,43 @@ def test_every_key_is_an_argument_of_what_reads_it(path):
     assert set(config.collect.finetune) <= settings(finetune_selection) - own
     check_augmentations(config.collect.train)
     check_augmentations(config.collect.finetune)
+
+
+@pytest.mark.parametrize("path", OPENMMLAB, ids=names(OPENMMLAB))
+def test_network_of_an_openmmlab_config_is_built_and_its_selection_has_its_size(path, monkeypatch):
+    pytest.importorskip("mmdet")
+    from pdiff_plugins import detection, segmentation
+    from pdiff_plugins.openmmlab.library import MMDET, MMSEG, open_config
+
+    monkeypatch.chdir(ROOT)  # the configs name files of the checkout
+    config = load(path)
+    library, heads = (MMDET, detection.HEADS) if config.plugin == "detection" else (MMSEG, segmentation.HEADS)
+    library.load()
+    # mmseg's vision transformer computes its rates of dropped paths from tensors' values, which meta tensors lack.
+    with library.scope(), torch.device("cpu" if "vit" in path.stem else "meta"):
+        model = library.registry("MODELS").build(open_config(library, **config.task.model).model)
+    head = [name for name in heads if name in dict(model.named_modules())][:1]
+    chosen = select(model, config.select, head)
+    size = sum(model.state_dict()[name].numel() for name in chosen)
+    assert size == SIZES_OPENMMLAB[f"{path.parent.name}/{path.stem}"]
+
+
+@pytest.mark.parametrize("path", OPENMMLAB, ids=names(OPENMMLAB))
+def test_every_key_of_an_openmmlab_config_is_an_argument_of_what_reads_it(path):
+    pytest.importorskip("mmdet")
+    from pdiff_plugins import detection, segmentation
+    from pdiff_plugins.openmmlab.collection import finetune_selection, snapshots, train_base
+    from pdiff_plugins.openmmlab.data import build_splits
+    from pdiff_plugins.openmmlab.library import open_config
+
+    config = load(path)
+    build_task = {"detection": detection.detection_task, "segmentation": segmentation.segmentation_task}[config.plugin]
+    assert set(config.task) <= settings(build_task) - {"seed", "device"}
+    assert set(config.task.model) <= settings(open_config) - {"library"}
+    assert set(config.task.data) <= settings(build_splits) - {"library", "config", "seed"}
+    assert set(config.collect) <= settings(snapshots)
+    assert set(config.collect.get("train", {})) <= settings(train_base)
+    assert set(config.collect.finetune) <= settings(finetune_selection)
 
 
 @pytest.mark.parametrize("path", [p for p in CLASSIFICATION if "cifar100" in p.stem], ids=lambda path: path.stem)

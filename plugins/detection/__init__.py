@@ -1,0 +1,77 @@
+"""Object detection: parts of any mmdet detector, on digit scenes or on the data of a user's own config."""
+
+from functools import partial
+
+from pdiff import Evaluation, Metric, Task, hookimpl
+from pdiff.registry import call
+from pdiff.seeding import resolve_device
+
+REQUIRES = ("mmdet", "mmcv", "faster_coco_eval")
+DETECTIONS = ("bboxes", "scores", "labels")
+HEADS = ("roi_head.bbox_head", "bbox_head")  # of two-stage detectors, of one-stage detectors
+
+
+@hookimpl
+def build(cfg):
+    """Build detector and data from `cfg.task` (`model`, `data`, `score_threshold`)."""
+    from pdiff_plugins.openmmlab.library import MMDET
+
+    MMDET.load()
+    return call(detection_task, cfg.task, "task", seed=cfg.seed, device=resolve_device(cfg.device))
+
+
+def detection_task(seed, device, model: dict, data: dict, score_threshold: float = 0.3) -> Task:
+    """Return the detection task; primary metric: COCO's AP, a fraction.
+
+    Args:
+        seed: of initial weights and of every choice of images.
+        device: of the detector.
+        model: settings of `open_config`.
+        data: settings of `build_splits`.
+        score_threshold: from which on a detection counts in the signature (`Errors`).
+    """
+    from pdiff_plugins.detection.data import measure
+    from pdiff_plugins.detection.errors import shared_errors
+    from pdiff_plugins.openmmlab.library import MMDET
+    from pdiff_plugins.openmmlab.task import build_task
+
+    measured = partial(measure, threshold=score_threshold)
+    return build_task(MMDET, seed, device, model, data, Metric("AP"), HEADS, measured, shared_errors)
+
+
+@hookimpl
+def collect(task, names, cfg, state, folder):
+    """Train with mmengine's Runner, freeze everything but the selection, fine-tune it (`cfg.collect`)."""
+    from pdiff_plugins.openmmlab.collection import snapshots
+    from pdiff_plugins.openmmlab.library import MMDET
+
+    given = {"task": task, "names": names, "seed": cfg.seed, "device": resolve_device(cfg.device)}
+    return call(snapshots, cfg.collect, "collect", library=MMDET, state=state, folder=folder, **given)
+
+
+@hookimpl
+def evaluate(task, candidates, split):
+    """Measure COCO's AP of each candidate; its signature is which objects it misses and what it sees that is not."""
+    from pdiff_plugins.openmmlab.prediction import predictions
+
+    data = task.splits[split]
+    metrics = [data.metric.another() for _ in candidates]
+    errors = [data.errors() for _ in candidates]
+    title = f"evaluate on {split}"
+    for index, truths, found in predictions(task.model, data.split, candidates, title, read_detections):
+        for truth, *detections in zip(truths, *found, strict=True):
+            named = dict(zip(DETECTIONS, detections, strict=True))
+            metrics[index].process({}, [{**truth.metainfo, "pred_instances": named}])
+            errors[index].add(data.images[truth.img_id], *detections)
+    for metric, wrong in zip(metrics, errors, strict=True):
+        figures = metric.compute_metrics(metric.results)
+        yield Evaluation(figures.pop("AP"), wrong.signature(), details=figures)
+
+
+def read_detections(samples):
+    """Return the boxes, the scores and the labels of a batch on the CPU, for each a tuple with a tensor per image."""
+    import torch
+
+    sizes = [len(sample.pred_instances) for sample in samples]
+    found = [torch.cat([sample.pred_instances[key] for sample in samples]).cpu() for key in DETECTIONS]
+    return [tensor.split(sizes) for tensor in found]

@@ -1,0 +1,69 @@
+"""COCO's average precision of many candidates on one split, with mmdet's own metric."""
+
+import contextlib
+import copy
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from faster_coco_eval import COCO, COCOeval_faster
+from mmdet.evaluation.metrics import CocoMetric
+
+STATS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
+
+
+class CandidateMetric(CocoMetric):
+    """mmdet's CocoMetric, one instance per candidate, all with the same ground truths.
+
+    It differs in two things: the precisions are not rounded to three digits, and `faster_coco_eval` computes
+    them, with the results of pycocotools in a fraction of the time.
+
+    Args:
+        ann_file: COCO annotations.
+        images: ids of the images that are evaluated.
+        categories: ids of the categories, in the order of the labels.
+        settings: of the config's CocoMetric; `iou_thrs` and `proposal_nums` are heeded.
+    """
+
+    def __init__(self, ann_file: str, images: Sequence[int], categories: Sequence[int], **settings: Any):
+        super().__init__(metric="bbox", **settings)
+        with contextlib.redirect_stdout(io.StringIO()):
+            self._coco_api = COCO(ann_file)
+        self.cat_ids = list(categories)
+        self.img_ids = list(images)
+
+    def another(self) -> "CandidateMetric":
+        """Return an empty accumulator with the same ground truths."""
+        metric = copy.copy(self)
+        metric.results = []
+        return metric
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Return AP, AP50, AP75, AP by size, and `AP/<class>`; figures that no ground truth defines are left out."""
+        detections = np.concatenate([self.rows(prediction) for _, prediction in results])
+        if len(detections) == 0:
+            return dict.fromkeys(STATS[:3], 0.0)
+        with contextlib.redirect_stdout(io.StringIO()):
+            found = self._coco_api.loadRes(detections)
+            evaluation = COCOeval_faster(self._coco_api, found, "bbox", print_function=lambda *_: None)
+            evaluation.params.catIds = self.cat_ids
+            evaluation.params.imgIds = self.img_ids
+            evaluation.params.maxDets = list(self.proposal_nums)
+            evaluation.params.iouThrs = np.asarray(self.iou_thrs)
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+        figures = dict(zip(STATS, map(float, evaluation.stats), strict=False))
+        precision = evaluation.eval["precision"]  # (thresholds, recalls, classes, sizes, numbers of detections)
+        for index, category in enumerate(self._coco_api.loadCats(sorted(self.cat_ids))):
+            own = precision[:, :, index, 0, -1]
+            figures[f"AP/{category['name']}"] = float(own[own > -1].mean()) if (own > -1).any() else -1.0
+        return {name: value for name, value in figures.items() if value >= 0}
+
+    def rows(self, prediction: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the detections of an image `(D, 7)`: image, x, y, width, height, score, category."""
+        x1, y1, x2, y2 = prediction["bboxes"].astype(np.float64).reshape(-1, 4).T
+        image = np.full(len(x1), prediction["img_id"], np.float64)
+        category = np.array(self.cat_ids, np.float64)[prediction["labels"]]
+        return np.stack([image, x1, y1, x2 - x1, y2 - y1, prediction["scores"].astype(np.float64), category], 1)

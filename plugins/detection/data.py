@@ -1,0 +1,71 @@
+"""What detections on a split are measured against."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from pdiff_plugins.detection.coco import CandidateMetric
+from pdiff_plugins.detection.errors import Errors
+from pdiff_plugins.openmmlab.data import Split, evaluator_settings
+from torch import Tensor
+
+from pdiff import PdiffError
+
+SETTINGS = ("proposal_nums", "iou_thrs", "backend_args")  # of the config's metric, heeded in a candidate's
+
+
+@dataclass(frozen=True)
+class MeasuredSplit:
+    """A split with what predictions on it are measured against.
+
+    Attributes:
+        split: data set and loader.
+        metric: to be asked for `another()` accumulator per candidate.
+        images: position of each image id.
+        truths: for each of the S images `boxes` `(g, 4)` in its original pixels, `labels` and `ignored` `(g,)`.
+        classes: number of classes.
+        threshold: of the score, from which on a detection counts in a signature.
+    """
+
+    split: Split
+    metric: CandidateMetric
+    images: Mapping[int, int]
+    truths: Sequence[Mapping[str, Tensor]]
+    classes: int
+    threshold: float
+
+    def errors(self) -> Errors:
+        """Return an empty record of a candidate's errors."""
+        return Errors(self.truths, self.classes, self.threshold)
+
+
+def measure(config: Config, name: str, split: Split, threshold: float) -> MeasuredSplit:
+    """Return a split with its ground truths.
+
+    Raises:
+        PdiffError: the config's data are not in COCO's format, or no object is annotated.
+    """
+    settings = evaluator_settings(config, "CocoMetric", SETTINGS)
+    dataset = split.dataset
+    infos = [dataset.get_data_info(index) for index in range(len(dataset))]
+    truths = [ground_truth(info["instances"]) for info in infos]
+    if not any((~truth["ignored"]).any() for truth in truths):
+        raise PdiffError(
+            f"task.data: no image of {name} has an annotated object ({dataset.ann_file}). "
+            "Check the annotations, and that metainfo names the classes in them."
+        )
+    ids = [info["img_id"] for info in infos]
+    metric = CandidateMetric(dataset.ann_file, ids, dataset.cat_ids, **settings)
+    images = {image: position for position, image in enumerate(ids)}
+    return MeasuredSplit(split, metric, images, truths, len(dataset.metainfo["classes"]), threshold)
+
+
+def ground_truth(instances: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+    """Return the objects of an image as tensors."""
+    return {
+        "boxes": torch.tensor([instance["bbox"] for instance in instances], dtype=torch.float32).reshape(-1, 4),
+        "labels": torch.tensor([instance["bbox_label"] for instance in instances], dtype=torch.int64),
+        "ignored": torch.tensor([bool(instance["ignore_flag"]) for instance in instances], dtype=torch.bool),
+    }

@@ -1,0 +1,283 @@
+"""Collection for networks of mmdet and mmseg: train on mmengine's Runner, freeze, fine-tune the selection.
+
+The base training is the one that the config describes. The fine-tuning goes on with its data, its augmentations and
+its optimiser, at a constant learning rate, and hands over the selection every few steps.
+"""
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from pdiff_plugins.openmmlab.data import Split
+from pdiff_plugins.openmmlab.draws import Numbers, SeededDraws
+from pdiff_plugins.openmmlab.hooks import (
+    Emit,
+    FreezeAllBut,
+    Rests,
+    SeedSteps,
+    ShowProgress,
+    Snapshots,
+    check_drift,
+    freeze_all_but,
+)
+from pdiff_plugins.openmmlab.library import Library
+from pdiff_plugins.openmmlab.state import unpack
+from pdiff_plugins.openmmlab.stream import stream
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from pdiff import PdiffError, Snapshot, Task
+from pdiff.errors import check_positive, known
+from pdiff.models.runner import QuietRunner
+from pdiff.progress import logger, progress
+from pdiff.registry import call
+from pdiff.seeding import derive_seed
+
+MODES = ("eval", "train")
+DRAWS = ("seeded", "config")
+SETTINGS = ("env_cfg", "auto_scale_lr", "data_preprocessor", "log_level")
+
+
+class TaskRunner(QuietRunner):
+    """A Runner for a network that has its weights already."""
+
+    def _init_model_weights(self) -> None:
+        """Keep the weights."""
+
+    def load_or_resume(self) -> None:
+        """Leave it to the hook that keeps the state."""
+
+
+def snapshots(
+    task: Task,
+    names: Sequence[str],
+    seed: int,
+    device: torch.device,
+    state: Mapping[str, Tensor] | None,
+    folder: Path,
+    library: Library,
+    finetune: dict,
+    train: dict | None = None,
+    branches: int = 1,
+    draws: str = "seeded",
+) -> Iterator[Snapshot]:
+    """Yield the snapshots of every branch.
+
+    Args:
+        task: whose split `train` is a `data.Split`; its network holds the library's config as `cfg`.
+        names: the selection.
+        seed: of the run.
+        device: where the network is.
+        state: where an interrupted collection goes on.
+        folder: for mmengine's logs.
+        library: mmdet or mmseg.
+        finetune: settings of the fine-tuning (`finetune_selection`).
+        train: settings of the base training (`train_base`).
+        branches: fine-tunings of the trained network.
+        draws: `seeded` makes every draw of training data a function of seed and step, so that an interrupted
+            collection ends with the same bytes; `config` keeps the samplers of the config.
+    """
+    check_positive("collect", branches=branches)
+    if draws not in DRAWS:
+        raise PdiffError(f"collect.draws: got {draws!r}. {known(draws, DRAWS)}")
+    state = unpack(state) if state else None
+    given = {"task": task, "seed": seed, "config": task.model.cfg, "library": library, "draws": draws}
+    given |= {"folder": folder, "device": device}
+    base = state.get("base") if state else None
+    if base is None:
+        yield from call(train_base, train or {}, "collect.train", state=state, **given)
+        base = {name: tensor.detach().clone() for name, tensor in task.model.state_dict().items() if name in names}
+        state = None
+    for branch in range(state["branch"] if state else 0, branches):
+        place = {"names": names, "branch": branch, "base": base, "state": state}
+        yield from call(finetune_selection, finetune, "collect.finetune", **place, **given)
+        state = None
+
+
+def train_base(
+    task: Task,
+    seed: int,
+    config: Config,
+    library: Library,
+    draws: str,
+    folder: Path,
+    device: torch.device,
+    state: Mapping[str, Any] | None,
+    enabled: bool = True,
+    validate: bool = False,
+) -> Iterator[Snapshot]:
+    """Train the whole network as the config says; rest now and then.
+
+    Args:
+        task, seed, config, library, draws, folder, device: as for `snapshots`.
+        state: that of the last rest.
+        enabled: false takes the weights as they are, from a checkpoint say.
+        validate: run the config's validation during the training.
+    """
+    if not enabled:
+        return
+    for key in ("train_cfg", "optim_wrapper"):
+        if not config.get(key):
+            raise PdiffError(f"collect.train: the config has no {key}. Add it, or give collect.train.enabled=false.")
+    epochs = config.train_cfg.get("by_epoch", config.train_cfg.get("type") == "EpochBasedTrainLoop")
+    loader = training_loader(task.splits["train"], derive_seed(seed, "train"), draws, endless=not epochs)
+    steps = config.train_cfg.max_epochs * len(loader) if epochs else config.train_cfg.max_iters
+    done = state["iter"] if state else 0
+    own = {
+        "train_cfg": dict(config.train_cfg),
+        "optim_wrapper": dict(config.optim_wrapper),
+        "param_scheduler": config.get("param_scheduler") or [],
+        "default_hooks": {**without(config.get("default_hooks", {}), "visualization"), "checkpoint": None},
+        "log_processor": config.get("log_processor"),
+        "resume": state is not None,  # hooks ask for it when they take up what they kept
+    }
+    validation = {key: config.get(key) for key in ("val_dataloader", "val_cfg", "val_evaluator") if validate}
+
+    def program(emit: Emit) -> None:
+        with progress("train", steps, done) as advance:
+            rests = Rests(emit, state)
+            hooks = [*(config.get("custom_hooks") or []), SeedSteps(seed), ShowProgress(advance), rests]
+            run(task.model, "train", library, config, device, folder, loader, {**own, **validation}, hooks, seed)
+            task.model.load_state_dict(rests.weights)
+
+    if steps > 0:
+        yield from stream(program)
+
+
+def finetune_selection(
+    task: Task,
+    names: Sequence[str],
+    seed: int,
+    config: Config,
+    library: Library,
+    draws: str,
+    folder: Path,
+    device: torch.device,
+    branch: int,
+    base: Mapping[str, Tensor],
+    state: Mapping[str, Any] | None,
+    steps: int = 300,
+    every: int = 1,
+    optimizer: dict | None = None,
+    mode: str = "eval",
+) -> Iterator[Snapshot]:
+    """Fine-tune the selection from the trained network at a constant rate, a snapshot per `every` steps.
+
+    Args:
+        task, seed, config, library, draws, folder, device: as for `snapshots`.
+        names: the selection.
+        branch: number of this fine-tuning.
+        base: the selection of the trained network.
+        state: that of the last snapshot of this branch.
+        steps: optimiser steps.
+        every: steps between snapshots.
+        optimizer: `{type: AdamW, lr: 1.0e-4, weight_decay: 5.0e-4}`, any of mmengine's; null takes the config's. Other
+            settings of the config's `optim_wrapper`, clipping or mixed precision, stay; those by parameter do not.
+        mode: `eval` keeps the running statistics of every normalisation as they are; `train` updates those of the
+            selected ones, which then must be selected too.
+    """
+    check_positive("collect.finetune", steps=steps, every=every)
+    if mode not in MODES:
+        raise PdiffError(f"collect.finetune.mode: got {mode!r}. {known(mode, MODES)}")
+    check_drift(task.model, names, mode)
+    first = state["step"] if state else 0
+    if first == steps:
+        return
+    tensors = task.model.state_dict()
+    for name in names:
+        tensors[name].copy_((state["selected"] if state else base)[name])
+    part = derive_seed(seed, "finetune", branch)
+    loader = training_loader(task.splits["train"], part, draws, endless=True, first=first)
+    wrapper = constant_rate(config, optimizer, freeze_all_but(task.model, set(names), mode))
+    own = {
+        "train_cfg": {"type": "IterBasedTrainLoop", "max_iters": steps - first},
+        "optim_wrapper": wrapper,
+        "param_scheduler": [],
+        "default_hooks": {"checkpoint": None, "logger": {"type": "LoggerHook", "interval": 50}},
+        "log_processor": {"by_epoch": False},
+    }
+    place, keep = {"branch": branch}, {"base": dict(base)}
+    start = state["optimizer"] if state else None
+
+    def program(emit: Emit) -> None:
+        with progress(f"collect {branch}", steps, first) as advance:
+            last = Snapshots(emit, names, place, keep, first, every, start)
+            hooks = [FreezeAllBut(names, mode), SeedSteps(part, first), ShowProgress(advance), last]
+            run(task.model, f"finetune_{branch}", library, config, device, folder, loader, own, hooks, part)
+
+    yield from stream(program)
+    task.model.requires_grad_(False)
+
+
+def without(settings: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    """Return settings without some keys."""
+    return {key: value for key, value in settings.items() if key not in keys}
+
+
+def training_loader(split: Split, seed: int, draws: str, endless: bool, first: int = 0) -> DataLoader:
+    """Return the loader of the training data, at its beginning or behind the first `first` batches."""
+    if draws == "config":
+        return split.batches()
+    settings = without(split.loader, "sampler", "batch_sampler")
+    numbers = Numbers(len(split.dataset), endless, first * settings["batch_size"])
+    return Split(SeededDraws(split.dataset, seed), {**settings, "sampler": numbers}).batches()
+
+
+def constant_rate(config: Config, optimizer: Mapping[str, Any] | None, tensors: Sequence[Tensor]) -> Any:
+    """Return the config's optimiser wrapper around an optimiser of these tensors.
+
+    Raises:
+        PdiffError: mmengine cannot build it, or there is nothing to optimise.
+    """
+    from mmengine.registry import OPTIM_WRAPPERS, OPTIMIZERS
+
+    if not tensors:
+        raise PdiffError("collect.finetune: no selected tensor is trained by gradients. Select a weight or a bias.")
+    settings = {"type": "OptimWrapper", **without(config.get("optim_wrapper") or {}, "constructor", "paramwise_cfg")}
+    chosen = dict(optimizer or settings.get("optimizer") or {})
+    try:
+        inner = OPTIMIZERS.build({**copy.deepcopy(chosen), "params": list(tensors)})
+        return OPTIM_WRAPPERS.build({**copy.deepcopy(settings), "optimizer": inner})
+    except (KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise PdiffError(
+            f"collect.finetune.optimizer: got {chosen}, which mmengine cannot build ({reason}). "
+            "Give one like {type: AdamW, lr: 1.0e-4}."
+        ) from None
+
+
+def run(
+    model: nn.Module,
+    name: str,
+    library: Library,
+    config: Config,
+    device: torch.device,
+    folder: Path,
+    loader: DataLoader,
+    own: Mapping[str, Any],
+    hooks: Sequence[Any],
+    seed: int,
+) -> None:
+    """Train on mmengine's Runner, and say what of the config was replaced."""
+    settings = {key: config[key] for key in SETTINGS if config.get(key) is not None}
+    replaced = [key for key, value in own.items() if key in config and config[key] != value]
+    logger.info("%s: %s", name, f"pdiff sets {', '.join(['train_dataloader', *replaced])} of {config.filename}")
+    runner = TaskRunner(
+        name=f"{library.name}_{name}",
+        device=device,
+        model=model,
+        work_dir=str(folder / name),
+        train_dataloader=loader,
+        custom_hooks=list(hooks),
+        randomness={"seed": seed % 2**31},
+        default_scope=library.name,
+        **settings,
+        **own,
+    )
+    try:
+        runner.train()
+    finally:
+        runner.close_log()

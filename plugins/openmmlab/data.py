@@ -1,0 +1,238 @@
+"""The splits of a task from the data loaders of an OpenMMLab config."""
+
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from pdiff_plugins.openmmlab.library import LOADERS, Library, one_line, silence
+from pdiff_plugins.openmmlab.scenes import compose_scenes
+from torch.utils.data import DataLoader, Dataset
+
+from pdiff import PdiffError
+from pdiff.errors import check_keys, check_positive, check_section, known
+from pdiff.registry import call
+from pdiff.seeding import generator
+
+SOURCES = ("train", "val")
+
+
+@dataclass(frozen=True)
+class Split:
+    """A data set, and the settings of its loader.
+
+    Attributes:
+        dataset: built by the library, its pipeline included.
+        loader: the config's loader without its data set.
+    """
+
+    dataset: Dataset
+    loader: Mapping[str, Any]
+
+    def batches(self) -> DataLoader:
+        """Return mmengine's loader, as the config describes it."""
+        from mmengine.runner import Runner
+
+        return Runner.build_dataloader({**self.loader, "dataset": Shared(self.dataset)})
+
+
+class Shared(Dataset):
+    """A data set that is not copied when mmengine copies the settings of its loader."""
+
+    def __init__(self, dataset: Dataset):
+        self.dataset = dataset
+
+    def __deepcopy__(self, memo: dict) -> "Shared":
+        return self
+
+    @property
+    def metainfo(self) -> Mapping[str, Any]:
+        """What mmengine asks of a data set."""
+        return self.dataset.metainfo
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[index]
+
+
+def build_splits(
+    library: Library,
+    config: Config,
+    seed: int,
+    train: dict | None = None,
+    select: dict | None = None,
+    test: dict | None = None,
+    root: str | None = None,
+    scenes: dict | None = None,
+) -> dict[str, Split]:
+    """Return the splits `train`, `select` and `test`; no image of `select` is in another one.
+
+    Args:
+        library: whose config it is.
+        config: with the loaders `train_dataloader`, `test_dataloader` and, where `select` needs it, `val_dataloader`.
+        seed: of the choice of images.
+        train: `{images: null}`, the number of images to take at random; null for all.
+        select: `{source: val, images: null}`; `source` is the loader that the images come from, `train` or `val`.
+            Those from `train` go through the pipeline of `test`.
+        test: `{images: null}`.
+        root: folder that takes the place of every `data_root` of the config; null keeps them.
+        scenes: compose digit scenes with these settings (`compose_scenes`) and take their folder as root.
+
+    Raises:
+        PdiffError: a data set cannot be built, has no image, or one that is not there.
+    """
+    train, select, test = train or {}, select or {}, test or {}
+    check_keys(train, ("images",), "task.data.train")
+    check_keys(select, ("source", "images"), "task.data.select")
+    check_keys(test, ("images",), "task.data.test")
+    if scenes is not None:
+        root = call(compose_scenes, scenes, "task.data.scenes")
+    if root is not None:
+        use_root(config, Path(root))
+    loaders = {"train": config.train_dataloader, "test": config.test_dataloader}
+    loaders["select"] = select_loader(config, select.get("source", "val"))
+    datasets = {name: build_dataset(library, loader.dataset, name) for name, loader in loaders.items()}
+    chosen = choose(datasets["select"], select.get("images"), seed, "select")
+    reserved = {image_path(datasets["select"], index) for index in chosen}
+    keep(datasets["select"], chosen, "select")
+    for name, settings in (("train", train), ("test", test)):
+        keep_others(datasets[name], reserved, settings.get("images"), seed, name)
+    return {name: Split(datasets[name], without_dataset(loaders[name])) for name in ("train", "select", "test")}
+
+
+def use_root(config: Config, root: Path) -> None:
+    """Make a folder the root of every data set of the config, and of the annotations of its evaluators."""
+    for key in LOADERS:
+        if config.get(key) and "data_root" not in config[key].dataset:
+            line = f"task.data.root: got {root}, but the data set of {key} has no data_root."
+            raise PdiffError(f"{line} Leave it out, and change the config.")
+        if config.get(key):
+            config[key].dataset.data_root = f"{root}/"
+    for loader, evaluator in (("val_dataloader", "val_evaluator"), ("test_dataloader", "test_evaluator")):
+        if config.get(loader) and "ann_file" in (config.get(evaluator) or {}):
+            config[evaluator].ann_file = str(root / config[loader].dataset.ann_file)
+
+
+def evaluator_settings(config: Config, metric: str, keys: Sequence[str]) -> dict[str, Any]:
+    """Return some settings of the config's evaluator.
+
+    Args:
+        config: with a `test_evaluator`, one or several.
+        metric: class of the evaluator.
+        keys: the settings; those that the config leaves out are left out.
+
+    Raises:
+        PdiffError: the config has no such evaluator.
+    """
+    evaluators = config.get("test_evaluator") or []
+    evaluators = evaluators if isinstance(evaluators, list | tuple) else [evaluators]
+    found = next((e for e in evaluators if str(e.get("type")).rpartition(".")[2] == metric), None)
+    if found is None:
+        raise PdiffError(
+            f"task.model.config: its test_evaluator has no {metric}, which the candidates are measured with. "
+            f"Add {{type: {metric}}}, and the data that it needs."
+        )
+    return {key: found[key] for key in keys if found.get(key) is not None}
+
+
+def without_dataset(loader: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a loader's other settings."""
+    return {key: value for key, value in loader.items() if key != "dataset"}
+
+
+def select_loader(config: Config, source: str) -> Mapping[str, Any]:
+    """Return the loader of the split `select`: the config's own, or images of `train` as `test` sees them."""
+    if source not in SOURCES:
+        raise PdiffError(f"task.data.select.source: got {source!r}. {known(str(source), SOURCES)}")
+    if source == "val":
+        if not config.get("val_dataloader"):
+            raise PdiffError("task.data.select.source: got 'val', but the config has no val_dataloader. Use train.")
+        return config.val_dataloader
+    dataset = copy.deepcopy(config.train_dataloader.dataset)
+    if "pipeline" not in dataset or "pipeline" not in config.test_dataloader.dataset:
+        raise PdiffError(
+            f"task.data.select.source: got 'train', but its {dataset.type} has no pipeline of its own. Use val."
+        )
+    dataset.pipeline = config.test_dataloader.dataset.pipeline
+    loader = copy.deepcopy(config.test_dataloader)
+    loader.dataset = dataset
+    return loader
+
+
+def build_dataset(library: Library, settings: Mapping[str, Any], name: str) -> Dataset:
+    """Build a data set as the library does, and check that it has images and that they are there."""
+    check_section(settings, f"{name}_dataloader.dataset")
+    try:
+        with library.scope(), silence():
+            dataset = library.registry("DATASETS").build(copy.deepcopy(settings))
+            dataset.full_init()
+    except PdiffError:
+        raise
+    except Exception as error:  # missing files, broken annotations, unknown types
+        line = f"task.data: the data set of {name} cannot be built ({one_line(error)})."
+        raise PdiffError(f"{line} Check its data_root, ann_file and metainfo in task.model.config.") from None
+    if len(dataset) == 0:
+        raise PdiffError(
+            f"task.data: the data set of {name} has no image ({settings.get('ann_file', settings.get('data_root'))}). "
+            "Check the annotations, and that metainfo names the classes in them."
+        )
+    for path in image_paths(dataset):
+        if path and "://" not in path and not os.path.exists(path):
+            raise PdiffError(f"task.data: the data set of {name} names {path}, which is not there. Check data_prefix.")
+    return dataset
+
+
+def image_paths(dataset: Dataset) -> list[str]:
+    """Return the path of every image."""
+    return [image_path(dataset, index) for index in range(len(dataset))]
+
+
+def image_path(dataset: Dataset, index: int) -> str:
+    """Return the path of an image; of a wrapper that mixes several into one, no path."""
+    try:
+        return str(dataset.get_data_info(index).get("img_path", ""))
+    except (AttributeError, NotImplementedError):
+        return ""
+
+
+def choose(dataset: Dataset, images: int | None, seed: int, name: str) -> Sequence[int]:
+    """Return the indices of `images` samples drawn at random, in order; all for None."""
+    if images is None:
+        return range(len(dataset))
+    check_positive(f"task.data.{name}", images=images)
+    if images > len(dataset):
+        raise PdiffError(f"task.data.{name}.images: got {images}, expected at most {len(dataset)}, which are there.")
+    order = torch.randperm(len(dataset), generator=generator(seed, "images", name))
+    return sorted(order[:images].tolist())
+
+
+def keep_others(dataset: Dataset, reserved: set[str], images: int | None, seed: int, name: str) -> None:
+    """Take the reserved images out of a data set, and all but `images` of the rest."""
+    rest = [index for index in range(len(dataset)) if image_path(dataset, index) not in reserved]
+    if not rest:
+        raise PdiffError(
+            f"task.data.select: takes all images of {name}, which lie in the same folder. "
+            "Give task.data.select.images, or task.data.select.source=train."
+        )
+    keep(dataset, rest, name)
+    keep(dataset, choose(dataset, images, seed, name), name)
+
+
+def keep(dataset: Dataset, indices: Sequence[int], name: str) -> None:
+    """Reduce a data set to the samples of `indices`."""
+    if len(indices) == len(dataset):
+        return
+    try:
+        dataset.get_subset_(list(indices))
+    except (AttributeError, NotImplementedError):
+        kind = type(dataset).__name__
+        raise PdiffError(
+            f"task.data.{name}: cannot take images out of a {kind}. Give the config a plain data set, "
+            "or task.data.select.source=val with images that are not in train."
+        ) from None

@@ -1,0 +1,70 @@
+"""Training data whose every draw is a function of the seed and of its number, and of nothing that ran before.
+
+So a training that was interrupted goes on with the same images under the same augmentations, with any number of
+data workers.
+"""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from pdiff.seeding import derive_seed, generator, isolated_seed
+
+
+class SeededDraws(Dataset):
+    """Number of the draw to augmented sample: each epoch shuffled anew, each draw with its own random state.
+
+    Args:
+        dataset: S samples, drawn from at random.
+        seed: of all draws.
+    """
+
+    def __init__(self, dataset: Dataset, seed: int):
+        self.dataset, self.seed = dataset, seed
+        self.epoch, self.order = -1, torch.empty(0)
+
+    @property
+    def metainfo(self) -> dict[str, Any]:
+        """What mmengine asks of a data set."""
+        return self.dataset.metainfo
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, number: int) -> Any:
+        epoch, place = divmod(number, len(self.dataset))
+        if epoch != self.epoch:
+            rng = generator(self.seed, "order", epoch)
+            self.epoch, self.order = epoch, torch.randperm(len(self.dataset), generator=rng)
+        with isolated_seed(derive_seed(self.seed, "draw", number), cuda=False):
+            return self.dataset[int(self.order[place])]
+
+
+class Numbers(Sampler):
+    """The numbers of the draws, in order.
+
+    Args:
+        size: S.
+        endless: never stop, for mmengine's iteration-based loop; otherwise an epoch at a time.
+        start: the first number.
+    """
+
+    def __init__(self, size: int, endless: bool, start: int = 0):
+        self.size, self.endless, self.start = size, endless, start
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.count(self.start) if self.endless else iter(range(self.start, self.start + self.size))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin at the epoch's first draw; mmengine calls this before every epoch."""
+        self.start = self.start if self.endless else epoch * self.size
+
+    def skip(self, count: int) -> None:
+        """Begin behind the first `count` draws; mmengine calls this when a training goes on."""
+        self.start = count

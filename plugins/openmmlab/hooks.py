@@ -1,0 +1,199 @@
+"""What pdiff adds to a training on mmengine's Runner."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.runner import EpochBasedTrainLoop
+from pdiff_plugins.openmmlab.state import pack
+from torch import Tensor, nn
+
+from pdiff import PdiffError, Snapshot
+from pdiff.seeding import derive_seed, seed_all
+from pdiff.weights.select import is_norm, parameter_names
+
+SECONDS_BETWEEN_RESTS = 30
+Emit = Callable[[Snapshot | None], None]
+
+
+class SeedSteps(Hook):
+    """Makes what a step draws a function of the seed and of the step's number.
+
+    Args:
+        seed: of the training.
+        first: number of the first step.
+    """
+
+    priority = "VERY_HIGH"
+
+    def __init__(self, seed: int, first: int = 0):
+        self.seed, self.first = seed, first
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        """Seed this step."""
+        seed_all(derive_seed(self.seed, "step", self.first + runner.iter))
+
+
+class ShowProgress(Hook):
+    """Calls `advance` after every step."""
+
+    def __init__(self, advance: Callable[[], None]):
+        self.advance = advance
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Count this step."""
+        self.advance()
+
+
+class FreezeAllBut(Hook):
+    """Trains the selection alone: nothing else has a gradient, and normalisation keeps its statistics.
+
+    A step begins with `model.train()`, which also decides what some heads compute; so modes and gradients are set
+    after it, before every step.
+
+    Args:
+        names: the selection.
+        mode: `eval` keeps the running statistics of every normalisation; `train` updates those of the selected ones.
+    """
+
+    priority = "VERY_HIGH"
+
+    def __init__(self, names: Sequence[str], mode: str):
+        self.names, self.mode = set(names), mode
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        """Freeze everything but the selection."""
+        freeze_all_but(runner.model, self.names, self.mode)
+
+
+def freeze_all_but(model: nn.Module, names: set[str], mode: str) -> list[Tensor]:
+    """Let gradients reach the selection alone, set the mode of each normalisation, and return what is trained."""
+    for path, module in model.named_modules():
+        if is_norm(module):
+            selected = any(f"{path}.{name}" in names for name, _ in module.named_parameters(recurse=False))
+            module.train(mode == "train" and selected)
+    model.requires_grad_(False)
+    trainable = parameter_names(model)
+    tensors = model.state_dict(keep_vars=True)
+    return [tensors[name].requires_grad_(True) for name in names if name in trainable]
+
+
+def check_drift(model: nn.Module, names: Sequence[str], mode: str) -> None:
+    """Raise a `PdiffError` when the mode `train` would update running statistics that are not selected."""
+    if mode != "train":
+        return
+    for path, module in model.named_modules():
+        own = [f"{path}.{name}" for name, _ in module.named_parameters(recurse=False)]
+        drifting = [f"{path}.{name}" for name, _ in module.named_buffers(recurse=False)]
+        loose = [name for name in drifting if name not in names]
+        if is_norm(module) and set(own) & set(names) and loose:
+            raise PdiffError(
+                f"collect.finetune.mode: got 'train', which changes {loose[0]}, which is not selected. "
+                "Add +buffers to the selector or use mode eval."
+            )
+
+
+class Snapshots(Hook):
+    """Hands the selection over every few steps, with what the fine-tuning needs to go on.
+
+    Args:
+        emit: takes a snapshot.
+        names: the selection.
+        place: values that belong to every snapshot's provenance.
+        keep: what every state holds beside the selection and the optimiser.
+        first: steps that were done before.
+        every: steps between snapshots.
+        optimizer: of mmengine's wrapped state, to begin with.
+    """
+
+    priority = "LOWEST"
+
+    def __init__(
+        self,
+        emit: Emit,
+        names: Sequence[str],
+        place: Mapping[str, int],
+        keep: Mapping[str, Any],
+        first: int,
+        every: int,
+        optimizer: Mapping[str, Any] | None,
+    ):
+        self.emit, self.names, self.place, self.keep = emit, names, place, keep
+        self.first, self.every, self.optimizer = first, every, optimizer
+
+    def before_train(self, runner) -> None:
+        """Give the optimiser its state back."""
+        if self.optimizer:
+            runner.optim_wrapper.load_state_dict(self.optimizer)
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Hand the selection over, if it is time."""
+        step = self.first + runner.iter + 1
+        if step % self.every:
+            self.emit(None)
+            return
+        tensors = runner.model.state_dict()
+        params = {name: tensors[name].detach().clone() for name in self.names}
+        state = {"step": step, "selected": params, "optimizer": runner.optim_wrapper.state_dict(), **self.keep}
+        losses = {name: value.item() for name, value in (outputs or {}).items()}
+        self.emit(Snapshot(params, {**self.place, "step": step, **losses}, pack({**self.place, **state})))
+
+
+class Rests(Hook):
+    """Hands over, now and then, what the base training needs to go on, and takes it up again.
+
+    Args:
+        emit: takes a snapshot.
+        state: that of the last rest.
+
+    Attributes:
+        weights: of the last rest: what mmengine's checkpoint of that moment would hold.
+    """
+
+    priority = "LOWEST"
+
+    def __init__(self, emit: Emit, state: Mapping[str, Any] | None):
+        self.emit, self.state = emit, state
+        self.weights: Mapping[str, Tensor] = {}
+
+    def before_train(self, runner) -> None:
+        """Go on from the last rest."""
+        self.rested = time.monotonic()
+        if self.state is None:
+            return
+        runner.call_hook("after_load_checkpoint", checkpoint=self.state)
+        runner.model.load_state_dict(self.state["state_dict"])
+        runner.optim_wrapper.load_state_dict(self.state["optimizer"])
+        for scheduler, state in zip(runner.param_schedulers, self.state["param_schedulers"], strict=True):
+            scheduler.load_state_dict(state)
+        loop = runner.train_loop
+        loop._iter, loop._epoch = self.state["iter"], self.state["epoch"]
+        runner.optim_wrapper.initialize_count_status(runner.model, loop.iter, loop.max_iters)
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Rest after a step, where mmengine can begin with any."""
+        self.emit(None)
+        if not isinstance(runner.train_loop, EpochBasedTrainLoop):
+            self.rest(runner, runner.iter + 1, runner.epoch, runner.iter + 1 == runner.max_iters)
+
+    def after_train_epoch(self, runner) -> None:
+        """Rest after an epoch, where mmengine can begin with a whole one only."""
+        if isinstance(runner.train_loop, EpochBasedTrainLoop):
+            self.rest(runner, runner.iter, runner.epoch + 1, runner.epoch + 1 == runner.max_epochs)
+
+    def rest(self, runner, iteration: int, epoch: int, last: bool) -> None:
+        """Hand the state over when the last one is old; always when the training is done."""
+        if not last and time.monotonic() - self.rested < SECONDS_BETWEEN_RESTS:
+            return
+        checkpoint = {
+            "iter": iteration,
+            "epoch": epoch,
+            "state_dict": runner.model.state_dict(),
+            "optimizer": runner.optim_wrapper.state_dict(),
+            "param_schedulers": [scheduler.state_dict() for scheduler in runner.param_schedulers],
+        }
+        runner.call_hook("before_save_checkpoint", checkpoint=checkpoint)  # an average of weights takes their place
+        self.weights = checkpoint["state_dict"]
+        self.emit(Snapshot({}, state=pack(checkpoint)))
+        self.rested = time.monotonic()

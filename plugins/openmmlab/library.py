@@ -1,0 +1,168 @@
+"""mmdet or mmseg: importing one, opening its configs, building its networks."""
+
+import contextlib
+import importlib
+import importlib.util
+import io
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from pdiff_plugins.openmmlab.checkpoint import load_weights
+from pdiff_plugins.openmmlab.extension import provide_operators
+from torch import nn
+
+from pdiff import PdiffError
+from pdiff.seeding import derive_seed, isolated_seed
+
+LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
+
+
+@dataclass(frozen=True)
+class Library:
+    """What sets one of OpenMMLab's libraries apart.
+
+    Attributes:
+        name: of its package, which is also the scope of its registries.
+        network: what its networks are called.
+        base: module and name of the class that its networks derive from.
+    """
+
+    name: str
+    network: str
+    base: tuple[str, str]
+
+    def load(self) -> None:
+        """Import the library and register all that it has, the operators of mmcv provided."""
+        provide_operators()
+        warnings.filterwarnings("ignore", "torch.meshgrid", UserWarning)  # both call it as torch once wanted it
+        with silence():
+            importlib.import_module(f"{self.name}.utils").register_all_modules(init_default_scope=False)
+
+    def registry(self, name: str) -> Any:
+        """Return one of the library's registries, `MODELS` say."""
+        return getattr(importlib.import_module(f"{self.name}.registry"), name)
+
+    def scope(self):
+        """Return a context in which types without a scope are the library's."""
+        from mmengine.registry import DefaultScope
+
+        return DefaultScope.overwrite_default_scope(self.name)
+
+
+MMDET = Library("mmdet", "detector", ("mmdet.models.detectors.base", "BaseDetector"))
+MMSEG = Library("mmseg", "segmentor", ("mmseg.models.segmentors.base", "BaseSegmentor"))
+
+
+def open_config(
+    library: Library, config: str, checkpoint: str | None = None, options: dict | None = None
+) -> Config:
+    """Return a config of the library with `options` merged over it.
+
+    Args:
+        library: mmdet or mmseg.
+        config: a path; or `<package>::<file>`, a config that an installed package ships.
+        checkpoint: read by `build_network`.
+        options: what `--cfg-options` is for the library's own tools: nested sections, or dotted keys.
+
+    Raises:
+        PdiffError: there is no such file, it cannot be read, or it is no config of the library.
+    """
+    path = find_config(config)
+    try:
+        values = Config.fromfile(str(path))
+        values.merge_from_dict(dict(options or {}))
+    except Exception as error:  # a config is a program, and raises what it likes
+        raise PdiffError(f"task.model.config: {config} cannot be read ({one_line(error)}).") from None
+    scope = values.get("default_scope", library.name)
+    if scope != library.name:
+        raise PdiffError(
+            f"task.model.config: {config} is for {scope}, expected a config of {library.name}. "
+            f"Give one whose default_scope is {library.name!r}."
+        )
+    for key in ("model", *LOADERS[::2]):
+        if not values.get(key):
+            line = f"task.model.config: {config} has no {key}, so it is no whole config of {library.name}."
+            raise PdiffError(f"{line} Give one that a detector or segmentor is trained with.")
+    return values
+
+
+def find_config(config: str) -> Path:
+    """Return the file that `task.model.config` names."""
+    package, separator, name = config.partition("::")
+    if not separator:
+        if not Path(config).is_file():
+            raise PdiffError(f"task.model.config: got {config!r}, which is no file. Check the path.")
+        return Path(config)
+    try:
+        spec = importlib.util.find_spec(package)
+    except ImportError:
+        spec = None
+    if spec is None or not spec.submodule_search_locations:
+        raise PdiffError(f"task.model.config: got {config!r}, but there is no package {package!r}. Install it.")
+    root = Path(next(iter(spec.submodule_search_locations)))
+    name = name if name.endswith(".py") else f"{name}.py"
+    places = [root / folder / name for folder in (".mim/configs", "configs")]
+    for place in places:
+        if place.is_file():
+            return place
+    raise PdiffError(f"task.model.config: got {config!r}, but {package} ships no such config. See {places[0].parent}.")
+
+
+def build_network(library: Library, config: Config, seed: int, checkpoint: str | None) -> nn.Module:
+    """Return the config's network with the weights of a checkpoint, or with the initial ones that it describes.
+
+    Raises:
+        PdiffError: it is none of the library's networks, or its weights cannot be had or do not fit.
+    """
+    base = getattr(importlib.import_module(library.base[0]), library.base[1])
+    with library.scope(), isolated_seed(derive_seed(seed, "network", 0)), silence():
+        try:
+            model = library.registry("MODELS").build(config.model)
+        except Exception as error:  # whatever the class finds wrong with its arguments
+            line = f"task.model.config: {config.filename}: {library.name} cannot build its model ({one_line(error)})."
+            raise PdiffError(f"{line} Give a config of {library.name} that fits the installed version.") from None
+        if not isinstance(model, base):
+            kind = type(model).__name__
+            raise PdiffError(f"task.model.config: {config.filename} builds a {kind}, expected a {library.network}.")
+        if checkpoint:
+            load_weights(model, checkpoint)
+        else:
+            init_weights(model)
+    model.cfg = config  # where the library's own tools keep it
+    return model
+
+
+def init_weights(model: nn.Module) -> None:
+    """Give the network the initial weights that its config describes; they may come from the network."""
+    try:
+        model.init_weights()
+    except Exception as error:  # a download that fails raises many kinds
+        raise PdiffError(
+            f"task.model: the initial weights of the config cannot be had ({one_line(error)}). "
+            "Give task.model.checkpoint, or switch them off: task.model.options.model.backbone.init_cfg=null."
+        ) from None
+
+
+@contextlib.contextmanager
+def silence():
+    """Keep what the libraries print while they build things from the terminal."""
+    logger = MMLogger.get_current_instance()
+    levels = {handler: handler.level for handler in logger.handlers}
+    for handler in levels:
+        handler.setLevel(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        for handler, level in levels.items():
+            handler.setLevel(level)
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's kind and text in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

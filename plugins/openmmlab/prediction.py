@@ -1,0 +1,49 @@
+"""What many candidates predict on a split: batches outside, candidates inside, the frozen prefix once per batch."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import torch
+from pdiff_plugins.openmmlab.data import Split
+from torch import nn
+
+from pdiff import Replay
+from pdiff.progress import progress
+from pdiff.task import Candidates
+
+T = TypeVar("T")
+
+
+def predictions(
+    model: nn.Module, split: Split, candidates: Candidates, title: str, read: Callable[[Sequence[Any]], T]
+) -> Iterator[tuple[int, Sequence[Any], T]]:
+    """Yield candidate, ground truths and predictions, batch by batch and for each batch candidate by candidate.
+
+    Args:
+        model: the network; its own predict path is taken, its data preprocessor and the split's pipeline before it.
+        split: the data.
+        candidates: what is put into the network, one after another.
+        title: of the progress bar.
+        read: from the predicted data samples of a batch to a few tensors.
+    """
+
+    def forward(batch: dict[str, Any]) -> T:
+        samples = [sample.clone() for sample in batch["data_samples"]]  # predictions are written into them
+        return read(model(batch["inputs"], samples, mode="predict"))
+
+    replay = Replay(model.eval(), candidates, forward)
+    loader = split.batches()
+    with progress(title, len(candidates) * len(loader)) as advance:
+        for data in loader:
+            with torch.no_grad():
+                batch = model.data_preprocessor(data, False)
+            truths = batch["data_samples"]
+            for index, predicted in enumerate(replay(batch)):
+                yield index, truths, predicted
+                advance()
+
+
+def check_prediction(model: nn.Module, split: Split) -> None:
+    """Predict one batch, so that an operator or a file that is missing is met before anything is trained."""
+    with torch.no_grad():
+        model.eval().test_step(next(iter(split.batches())))

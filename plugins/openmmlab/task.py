@@ -1,0 +1,53 @@
+"""A task from a config of mmdet or mmseg."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from pdiff_plugins.openmmlab.checkpoint import export_checkpoint
+from pdiff_plugins.openmmlab.data import Split, build_splits
+from pdiff_plugins.openmmlab.library import Library, build_network, open_config
+from pdiff_plugins.openmmlab.prediction import check_prediction
+from torch import Tensor
+
+from pdiff import Metric, Task
+from pdiff.registry import call
+
+
+def build_task(
+    library: Library,
+    seed: int,
+    device: torch.device,
+    model: dict,
+    data: dict,
+    metric: Metric,
+    heads: Sequence[str],
+    measure: Callable[[Config, str, Split], Any],
+    similarity: Callable[[Tensor, Tensor], Tensor],
+    check: Callable[[Mapping[str, Split]], None] | None = None,
+) -> Task:
+    """Return a task whose network holds the library's config as `cfg` and the names of the classes as `dataset_meta`.
+
+    Args:
+        library: mmdet or mmseg.
+        seed: of initial weights and of every choice of images.
+        device: of the network.
+        model: settings of `open_config`.
+        data: settings of `build_splits`.
+        metric: the primary metric.
+        heads: names that the head may have; the first that the network has is its head.
+        measure: from the config, the name of a split and the split to what `evaluate` works with.
+        similarity: of two stacks of signatures.
+        check: raises a `PdiffError` for splits with unsound annotations.
+    """
+    config = call(open_config, model, "task.model", library=library)
+    splits = call(build_splits, data, "task.data", library=library, config=config, seed=seed)
+    if check is not None:
+        check(splits)
+    measured = {name: measure(config, name, splits[name]) for name in ("select", "test")}
+    network = build_network(library, config, seed, model.get("checkpoint")).to(device)
+    network.dataset_meta = dict(splits["train"].dataset.metainfo)
+    check_prediction(network, splits["test"])
+    head = [name for name in heads if name in dict(network.named_modules())][:1]
+    return Task(network, {"train": splits["train"], **measured}, metric, head, similarity, export_checkpoint)

@@ -1,0 +1,35 @@
+"""The mean intersection over union of many candidates on one split, with mmseg's own metric."""
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+from mmseg.evaluation.metrics import IoUMetric
+
+
+class CandidateMetric(IoUMetric):
+    """mmseg's IoUMetric, one instance per candidate; it differs in that nothing is rounded.
+
+    Args:
+        classes: names of the classes.
+        ignore_index: label that is left out.
+    """
+
+    def __init__(self, classes: Sequence[str], ignore_index: int = 255):
+        super().__init__(ignore_index=ignore_index, prefix="candidate")
+        self.dataset_meta = {"classes": tuple(classes)}
+
+    def another(self) -> "CandidateMetric":
+        """Return an empty accumulator."""
+        metric = copy.copy(self)
+        metric.results = []
+        return metric
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Return mIoU, mAcc, aAcc and `IoU/<class>`; a class that is neither there nor predicted is left out."""
+        areas = [sum(area) for area in zip(*results, strict=True)]
+        figures = self.total_area_to_metrics(*areas, self.metrics)
+        iou = dict(zip(self.dataset_meta["classes"], map(float, figures["IoU"]), strict=True))
+        means = {"mIoU": np.nanmean(figures["IoU"]), "mAcc": np.nanmean(figures["Acc"]), "aAcc": figures["aAcc"]}
+        each = {f"IoU/{name}": value for name, value in iou.items() if not np.isnan(value)}
+        return {name: float(value) for name, value in means.items()} | each
