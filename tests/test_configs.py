@@ -38,11 +38,11 @@ SIZES = {
 
 SIZES_OPENMMLAB = {
     "detection/default": 82_641,
-    "detection/fcos_r18_bccd_predictors": 9_224,
+    "detection/fcos_r18_bccd_predictors": 4_616,
     "detection/faster_rcnn_r50_coco_head": 411_025,
     "detection/fcos_r50_coco_head": 195_925,
     "segmentation/default": 2_523,
-    "segmentation/fcn_r18_camvid_head": 74_571,
+    "segmentation/fcn_r18_camvid_head": 37_707,
     "segmentation/fcn_r50_voc_norm": 4_096,
     "segmentation/upernet_vit_b_ade20k_norms": 3_072,
 }

@@ -191,7 +191,7 @@ def finetune_selection(
         tensors[name].copy_((state["selected"] if state else base)[name])
     part = derive_seed(seed, "finetune", branch)
     loader = training_loader(task.splits["train"], part, draws, endless=True, first=first)
-    wrapper = constant_rate(config, optimizer, freeze_all_but(task.model, set(names), mode))
+    wrapper = constant_rate(config, optimizer, freeze_all_but(task.model, names, mode))
     own = {
         "train_cfg": {"type": "IterBasedTrainLoop", "max_iters": steps - first},
         "optim_wrapper": wrapper,

@@ -60,18 +60,19 @@ class FreezeAllBut(Hook):
     priority = "VERY_HIGH"
 
     def __init__(self, names: Sequence[str], mode: str):
-        self.names, self.mode = set(names), mode
+        self.names, self.mode = names, mode
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         """Freeze everything but the selection."""
         freeze_all_but(runner.model, self.names, self.mode)
 
 
-def freeze_all_but(model: nn.Module, names: set[str], mode: str) -> list[Tensor]:
+def freeze_all_but(model: nn.Module, names: Sequence[str], mode: str) -> list[Tensor]:
     """Let gradients reach the selection alone, set the mode of each normalisation, and return what is trained."""
+    chosen = set(names)
     for path, module in model.named_modules():
         if is_norm(module):
-            selected = any(f"{path}.{name}" in names for name, _ in module.named_parameters(recurse=False))
+            selected = any(f"{path}.{name}" in chosen for name, _ in module.named_parameters(recurse=False))
             module.train(mode == "train" and selected)
     model.requires_grad_(False)
     trainable = parameter_names(model)

@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
+from mmengine.registry import OPTIM_WRAPPERS
 from pdiff_plugins.openmmlab.checkpoint import load_weights
 from pdiff_plugins.openmmlab.extension import provide_operators
 from torch import nn
 
 from pdiff import PdiffError
+from pdiff.models.training import Bfloat16OptimWrapper
 from pdiff.seeding import derive_seed, isolated_seed
 
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
@@ -42,6 +45,8 @@ class Library:
         warnings.filterwarnings("ignore", "torch.meshgrid", UserWarning)  # both call it as torch once wanted it
         with silence():
             importlib.import_module(f"{self.name}.utils").register_all_modules(init_default_scope=False)
+        # For configs: mmengine's own wrapper for mixed precision refuses CPUs.
+        OPTIM_WRAPPERS.register_module(module=Bfloat16OptimWrapper, force=True)
 
     def registry(self, name: str) -> Any:
         """Return one of the library's registries, `MODELS` say."""
@@ -59,7 +64,11 @@ MMSEG = Library("mmseg", "segmentor", ("mmseg.models.segmentors.base", "BaseSegm
 
 
 def open_config(
-    library: Library, config: str, checkpoint: str | None = None, options: dict | None = None
+    library: Library,
+    config: str,
+    checkpoint: str | None = None,
+    options: dict | None = None,
+    channels_last: bool = False,
 ) -> Config:
     """Return a config of the library with `options` merged over it.
 
@@ -67,6 +76,7 @@ def open_config(
         library: mmdet or mmseg.
         config: a path; or `<package>::<file>`, a config that an installed package ships.
         checkpoint: read by `build_network`.
+        channels_last: likewise.
         options: what `--cfg-options` is for the library's own tools: nested sections, or dotted keys.
 
     Raises:
@@ -113,8 +123,17 @@ def find_config(config: str) -> Path:
     raise PdiffError(f"task.model.config: got {config!r}, but {package} ships no such config. See {places[0].parent}.")
 
 
-def build_network(library: Library, config: Config, seed: int, checkpoint: str | None) -> nn.Module:
+def build_network(
+    library: Library, config: Config, seed: int, checkpoint: str | None, channels_last: bool = False
+) -> nn.Module:
     """Return the config's network with the weights of a checkpoint, or with the initial ones that it describes.
+
+    Args:
+        library: mmdet or mmseg.
+        config: whose `model` is built.
+        seed: of the initial weights.
+        checkpoint: file or address.
+        channels_last: the memory layout in which convolutions in bfloat16 are fast.
 
     Raises:
         PdiffError: it is none of the library's networks, or its weights cannot be had or do not fit.
@@ -134,7 +153,7 @@ def build_network(library: Library, config: Config, seed: int, checkpoint: str |
         else:
             init_weights(model)
     model.cfg = config  # where the library's own tools keep it
-    return model
+    return model.to(memory_format=torch.channels_last if channels_last else torch.preserve_format)
 
 
 def init_weights(model: nn.Module) -> None:

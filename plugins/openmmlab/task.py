@@ -46,8 +46,8 @@ def build_task(
     if check is not None:
         check(splits)
     measured = {name: measure(config, name, splits[name]) for name in ("select", "test")}
-    network = build_network(library, config, seed, model.get("checkpoint")).to(device)
-    network.dataset_meta = dict(splits["train"].dataset.metainfo)
+    network = build_network(library, config, seed, model.get("checkpoint"), model.get("channels_last", False))
+    network.to(device).dataset_meta = dict(splits["train"].dataset.metainfo)
     check_prediction(network, splits["test"])
     head = [name for name in heads if name in dict(network.named_modules())][:1]
     return Task(network, {"train": splits["train"], **measured}, metric, head, similarity, export_checkpoint)

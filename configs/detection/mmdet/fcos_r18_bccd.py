@@ -19,9 +19,10 @@ model = dict(
         type="FCOSHead",
         num_classes=3,
         in_channels=128,
-        feat_channels=128,
-        stacked_convs=2,
+        feat_channels=64,
+        stacked_convs=1,
         strides=[8, 16, 32],
+        norm_cfg=dict(type="GN", num_groups=16, requires_grad=True),
         regress_ranges=((-1, 32), (32, 64), (64, 1e8)),
         center_sampling=True,
         centerness_on_reg=True,
@@ -85,15 +86,17 @@ test_dataloader = dict(
 val_evaluator = dict(type="CocoMetric", ann_file=data_root + "annotations/instances_val.json", metric="bbox")
 test_evaluator = dict(type="CocoMetric", ann_file=data_root + "annotations/instances_test.json", metric="bbox")
 
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=2000, val_interval=2000)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=1200, val_interval=1200)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
-    type="OptimWrapper", optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.05), clip_grad=dict(max_norm=10.0)
+    type="Bfloat16OptimWrapper",  # pdiff's: mixed precision on any device
+    optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.05),
+    clip_grad=dict(max_norm=10.0),
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(type="CosineAnnealingLR", T_max=1900, by_epoch=False, begin=100, end=2000, eta_min=1e-5),
+    dict(type="CosineAnnealingLR", T_max=1100, by_epoch=False, begin=100, end=1200, eta_min=1e-5),
 ]
 default_hooks = dict(logger=dict(type="LoggerHook", interval=50))
 visualizer = dict(type="DetLocalVisualizer", vis_backends=[], name="visualizer")
