@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 PACKAGES = (
-    "pdiff", "torch", "torchvision", "onedl-mmengine", "mmengine", "diffusers", "timm", "numpy", "scipy", "scikit-learn"
+    "pdiff", "torch", "torchvision", "onedl-mmengine", "mmengine", "onedl-mmcv", "onedl-mmdetection",
+    "onedl-mmsegmentation", "faster-coco-eval", "diffusers", "timm", "numpy", "scipy", "scikit-learn"
 )
 
 

@@ -1,6 +1,7 @@
 """mmdet or mmseg: importing one, opening its configs, building its networks."""
 
 import contextlib
+import copy
 import importlib
 import importlib.util
 import io
@@ -43,6 +44,7 @@ class Library:
         """Import the library and register all that it has, the operators of mmcv provided."""
         provide_operators()
         warnings.filterwarnings("ignore", "torch.meshgrid", UserWarning)  # both call it as torch once wanted it
+        warnings.filterwarnings("ignore", "Default ``avg_non_ignore`` is False", UserWarning)
         with silence():
             importlib.import_module(f"{self.name}.utils").register_all_modules(init_default_scope=False)
         # For configs: mmengine's own wrapper for mixed precision refuses CPUs.
@@ -85,7 +87,9 @@ def open_config(
     path = find_config(config)
     try:
         values = Config.fromfile(str(path))
-        values.merge_from_dict(dict(options or {}))
+        own = copy.deepcopy(values._cfg_dict)
+        values.merge_from_dict(copy.deepcopy(dict(options or {})))  # mmengine takes _delete_ out of what it merges
+        restore_tuples(values._cfg_dict, own)
     except Exception as error:  # a config is a program, and raises what it likes
         raise PdiffError(f"task.model.config: {config} cannot be read ({one_line(error)}).") from None
     scope = values.get("default_scope", library.name)
@@ -99,6 +103,22 @@ def open_config(
             line = f"task.model.config: {config} has no {key}, so it is no whole config of {library.name}."
             raise PdiffError(f"{line} Give one that a detector or segmentor is trained with.")
     return values
+
+
+def restore_tuples(values: Any, own: Any) -> None:
+    """Make tuples of lists that options have put in the place of tuples: YAML knows none, some transforms need them.
+
+    Args:
+        values: nested sections and lists, changed in place.
+        own: the same before the options.
+    """
+    pairs = values.items() if isinstance(values, dict) else enumerate(values)
+    for key, value in list(pairs):
+        old = own.get(key) if isinstance(own, dict) else own[key] if key < len(own) else None
+        if isinstance(value, list) and isinstance(old, tuple):
+            values[key] = tuple(value)
+        elif isinstance(value, dict | list) and type(value) is type(old):
+            restore_tuples(value, old)
 
 
 def find_config(config: str) -> Path:

@@ -5,9 +5,10 @@ from typing import Any, TypeVar
 
 import torch
 from pdiff_plugins.openmmlab.data import Split
+from pdiff_plugins.openmmlab.library import one_line
 from torch import nn
 
-from pdiff import Replay
+from pdiff import PdiffError, Replay
 from pdiff.progress import progress
 from pdiff.task import Candidates
 
@@ -45,5 +46,13 @@ def predictions(
 
 def check_prediction(model: nn.Module, split: Split) -> None:
     """Predict one batch, so that an operator or a file that is missing is met before anything is trained."""
-    with torch.no_grad():
-        model.eval().test_step(next(iter(split.batches())))
+    try:
+        with torch.no_grad():
+            model.eval().test_step(next(iter(split.batches())))
+    except PdiffError:
+        raise
+    except Exception as error:  # whatever network and pipeline find wrong with each other
+        raise PdiffError(
+            f"task.model.config: its network cannot predict a batch of the test data ({one_line(error)}). "
+            "Make the parts of the network fit each other, and the pipeline fit the network."
+        ) from None

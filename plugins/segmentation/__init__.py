@@ -34,13 +34,15 @@ def segmentation_task(
     """
     from pdiff_plugins.openmmlab.library import MMSEG
     from pdiff_plugins.openmmlab.task import build_task
-    from pdiff_plugins.segmentation.data import check_splits, measure
+    from pdiff_plugins.segmentation.data import check_head, check_splits, measure
 
     from pdiff.novelty import error_iou
 
     measured = partial(measure, pixels=signature_pixels, seed=seed)
     check = check_splits if check_labels else None
-    return build_task(MMSEG, seed, device, model, data, Metric("mIoU"), HEADS, measured, error_iou, check)
+    task = build_task(MMSEG, seed, device, model, data, Metric("mIoU"), HEADS, measured, error_iou, check)
+    check_head(task.model, task.splits["train"].dataset)
+    return task
 
 
 @hookimpl

@@ -1,24 +1,30 @@
 """What label maps of a split are measured against, and whether its own label maps are sound."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import mmcv
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.dataset import ClassBalancedDataset, ConcatDataset, RepeatDataset
+from mmseg.datasets import MultiImageMixDataset
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from pdiff_plugins.openmmlab.data import Split, evaluator_settings
+from pdiff_plugins.openmmlab.library import one_line
 from pdiff_plugins.segmentation.metric import CandidateMetric
-from PIL import Image
-from torch import Tensor
+from PIL import ExifTags, Image
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from pdiff import PdiffError
 from pdiff.errors import check_positive
 from pdiff.progress import progress
 from pdiff.seeding import generator
+
+T = TypeVar("T")
 
 
 class Pixels:
@@ -66,47 +72,128 @@ def measure(config: Config, name: str, split: Split, pixels: int, seed: int) -> 
     """Return a split with the metric of the config and the pixels of its signatures."""
     check_positive("task", signature_pixels=pixels)
     settings = {"ignore_index": 255, **evaluator_settings(config, "IoUMetric", ("ignore_index",))}
-    if split.dataset.ignore_index != settings["ignore_index"]:
+    ignored = plain_datasets(split.dataset)[0].ignore_index
+    if ignored != settings["ignore_index"]:
         raise PdiffError(
-            f"task.model.config: the data set of {name} ignores the label {split.dataset.ignore_index}, but its "
+            f"task.model.config: the data set of {name} ignores the label {ignored}, but its "
             f"IoUMetric the label {settings['ignore_index']}. Give both the same ignore_index."
         )
+    check_pipeline(split.dataset, name)
     metric = CandidateMetric(split.dataset.metainfo["classes"], **settings)
     return MeasuredSplit(split, metric, Pixels(pixels, len(split.dataset), seed, settings["ignore_index"]))
 
 
+def check_pipeline(dataset: Dataset, name: str) -> None:
+    """Raise a `PdiffError` when the pipeline of a split has no label for each pixel that mmseg predicts one for."""
+    try:
+        sample = dataset[0]["data_samples"]
+    except Exception as error:  # whatever a step finds wrong with its settings, or with the image
+        line = f"task.model.config: the pipeline of {name} fails on the first image ({one_line(error)})."
+        raise PdiffError(f"{line} Mend it; YAML has no tuples, so what must be one stands in the config.") from None
+    if "gt_sem_seg" not in sample:
+        line = f"task.model.config: the pipeline of {name} loads no label map."
+        raise PdiffError(f"{line} Add LoadAnnotations before PackSegInputs.")
+    if tuple(sample.gt_sem_seg.shape) != tuple(sample.ori_shape):
+        raise PdiffError(
+            f"task.model.config: the pipeline of {name} changes the size of the label maps: got "
+            f"{tuple(sample.gt_sem_seg.shape)}, expected {tuple(sample.ori_shape)}, that of the image. "
+            "Put LoadAnnotations behind the steps that change the size."
+        )
+
+
+def check_head(model: nn.Module, dataset: Dataset) -> None:
+    """Raise a `PdiffError` when the decode head has other classes than the data, or ignores another label."""
+    count, ignored = len(dataset.metainfo["classes"]), plain_datasets(dataset)[0].ignore_index
+    for name, head in model.named_modules():
+        if not isinstance(head, BaseDecodeHead) or not name.startswith("decode_head"):
+            continue
+        if head.num_classes != count:
+            raise PdiffError(
+                f"task.model.config: the {name} has {head.num_classes} classes, the data set {count}. "
+                "Set num_classes of the head, or metainfo.classes of the data."
+            )
+        if head.ignore_index not in (None, ignored):
+            raise PdiffError(
+                f"task.model.config: the {name} ignores the label {head.ignore_index}, but the data set the label "
+                f"{ignored}. Give both the same ignore_index."
+            )
+
+
+def plain_datasets(dataset: Dataset) -> list[Dataset]:
+    """Return the data sets in a wrapper; a plain one alone."""
+    if isinstance(dataset, ConcatDataset):
+        return [plain for inner in dataset.datasets for plain in plain_datasets(inner)]
+    if isinstance(dataset, RepeatDataset | ClassBalancedDataset | MultiImageMixDataset):
+        return plain_datasets(dataset.dataset)
+    return [dataset]
+
+
 def check_splits(splits: Mapping[str, Split]) -> None:
-    """Raise a `PdiffError` for the first label map that is missing, of another size than its image, or has a label
-    that is none of the classes."""
-    datasets = [split.dataset for split in splits.values()]
-    with progress("check labels", sum(map(len, datasets))) as advance:
-        for dataset in datasets:
+    """Raise a `PdiffError` for the first label map that is missing or damaged, of another size than its image, or has
+    a label that is none of the classes; and for a split whose every pixel is ignored."""
+    datasets = [(name, dataset) for name, split in splits.items() for dataset in plain_datasets(split.dataset)]
+    counted = dict.fromkeys(splits, 0)
+    with progress("check labels", sum(len(dataset) for _, dataset in datasets)) as advance:
+        for name, dataset in datasets:
             for index in range(len(dataset)):
-                check_label_map(dataset, dataset.get_data_info(index))
+                counted[name] += check_label_map(dataset, dataset.get_data_info(index))
                 advance()
+    for name, count in counted.items():
+        if count == 0:
+            line = f"task.data: every pixel of {name} is ignored."
+            raise PdiffError(f"{line} Give label maps with classes in them; those of a challenge's test data are kept.")
 
 
-def check_label_map(dataset: Dataset, info: Mapping[str, Any]) -> None:
-    """Check the label map of one image."""
-    path = info["seg_map_path"]
+def check_label_map(dataset: Dataset, info: Mapping[str, Any]) -> int:
+    """Check the label map of one image, and return how many of its pixels are not ignored."""
+    path = info.get("seg_map_path")
+    if path is None:
+        line = f"task.data: the image {info['img_path']} has no label map, as data_prefix has no seg_map_path."
+        raise PdiffError(f"{line} Add it.")
     if not os.path.exists(path):
         line = f"task.data: the image {info['img_path']} has no label map, expected {path}."
         raise PdiffError(f"{line} Check data_prefix and seg_map_suffix.")
-    labels = mmcv.imread(path, flag="unchanged", backend="pillow").astype(np.int64)
-    with Image.open(info["img_path"]) as image:
-        size = image.size[::-1]
+    labels = read(path, lambda: mmcv.imread(path, flag="unchanged", backend="pillow")).astype(np.int64)
+    size = read(info["img_path"], lambda: image_size(info["img_path"]))
     if labels.shape != size:
         raise PdiffError(f"task.data: {path} has the size {labels.shape}, expected {size}, that of its image. Mend it.")
-    present = np.unique(labels)
-    found = present.copy()
-    for old, new in (info["label_map"] or {}).items():
-        found[present == old] = new
-    if info["reduce_zero_label"]:
-        found = np.where((found == 0) | (found == 255), 255, found - 1)
-    count = len(dataset.metainfo["classes"])
-    alien = found[(found >= count) & (found != dataset.ignore_index) & (found != 255)]
-    if len(alien):
+    present, pixels = np.unique(labels, return_counts=True)
+    found = classes_of(present, info)
+    count, ignored = len(dataset.metainfo["classes"]), dataset.ignore_index
+    alien = (found >= count) & (found != ignored)
+    if alien.any():
+        label, meant = present[alien][0], found[alien][0]
+        read_as = "" if label == meant else f" (read as {meant})"
         raise PdiffError(
-            f"task.data: {path} has the label {alien[0]}, expected 0 to {count - 1} or {dataset.ignore_index}, "
+            f"task.data: {path} has the label {label}{read_as}, expected 0 to {count - 1} or {ignored}, "
             "which is ignored. Mend it, or set classes, ignore_index and reduce_zero_label in task.model.config."
         )
+    return int(pixels[found != ignored].sum())
+
+
+def read(path: str, reader: Callable[[], T]) -> T:
+    """Return what is read of a file, or raise a `PdiffError` that names it."""
+    try:
+        return reader()
+    except Exception as error:  # libraries raise many kinds over a damaged file
+        raise PdiffError(
+            f"task.data: {path} cannot be read ({one_line(error)}). Mend it, or give task.check_labels=false "
+            "when it is in a format that only the config's pipeline reads."
+        ) from None
+
+
+def image_size(path: str) -> tuple[int, int]:
+    """Return height and width of an image as mmcv loads it: a photograph that was held upright is turned."""
+    with Image.open(path) as image:
+        width, height = image.size
+        on_its_side = image.getexif().get(ExifTags.Base.Orientation, 1) > 4
+    return (width, height) if on_its_side else (height, width)
+
+
+def classes_of(labels: np.ndarray, info: Mapping[str, Any]) -> np.ndarray:
+    """Return what mmseg's LoadAnnotations makes of labels: reduced first, then mapped to the classes that are kept."""
+    reduced = np.where((labels == 0) | (labels == 255), 255, labels - 1) if info["reduce_zero_label"] else labels
+    found = reduced.copy()
+    for old, new in (info["label_map"] or {}).items():
+        found[reduced == old] = new
+    return found

@@ -55,7 +55,6 @@ model = dict(
         loss_decode=dict(
             type="CrossEntropyLoss",
             use_sigmoid=False,
-            avg_non_ignore=True,
             class_weight=[0.34, 0.29, 1.42, 0.25, 0.67, 0.45, 1.3, 1.33, 0.58, 1.76, 2.61],
         ),
     ),
