@@ -120,7 +120,7 @@ def load_config(
 
 
 def nested(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return dotted keys as nested sections."""
+    """Return dotted keys as nested sections; the word null is none, as in YAML, where mmengine's parser wants None."""
     result: dict[str, Any] = {}
     for key, value in options.items():
         section = result
@@ -129,5 +129,5 @@ def nested(options: Mapping[str, Any]) -> dict[str, Any]:
             section = section.setdefault(part, {})
             if not isinstance(section, dict):
                 raise PdiffError(f"--cfg-options: got {key!r}, but another option sets {part!r} itself. Leave one out.")
-        section[last] = value
+        section[last] = None if value == "null" else value
     return result

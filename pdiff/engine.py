@@ -14,7 +14,6 @@ from pdiff.errors import PdiffError, check_positive
 from pdiff.models import autoencoder, denoiser, scaling  # noqa: F401  (they fill the registries)
 from pdiff.models.objectives import Denoising, Reconstruction, normal
 from pdiff.models.schedule import build_sampler, noise_schedule
-from pdiff.models.training import train
 from pdiff.models.whitening import Whitening
 from pdiff.registry import AUTOENCODERS, DENOISERS, SCALINGS, build, call
 from pdiff.seeding import derive_seed, generator, isolated_seed, resolve_device
@@ -122,6 +121,8 @@ class ParameterDiffusion:
         self._train("denoiser", objective, self.whitening(latents), folder)
 
     def _train(self, name: str, objective: nn.Module, rows: Tensor, folder: Path | None) -> None:
+        from pdiff.models.training import train  # mmengine's Runner, and with it OpenCV
+
         settings = self.config[f"{name}_training"]
         identity = json.dumps({key: value for key, value in self.config.items() if key != "sampler"})
         seed = derive_seed(self.seed, name)

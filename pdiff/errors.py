@@ -2,7 +2,8 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args
 
 NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "a text"}
 
@@ -32,8 +33,18 @@ def check_positive(where: str, **values: Any) -> None:
 
 
 def check_type(value: Any, expected: Any, where: str) -> None:
-    """Raise a `PdiffError` when a plain setting is not of its type; an integer is a number too, a bool is neither."""
-    if expected not in (bool, int, float, str):
+    """Raise a `PdiffError` when a setting is not of its type; an integer is a number too, a bool is neither.
+
+    Args:
+        value: the setting.
+        expected: one of `NAMES`, or one of them or None (`str | None`); any other type is not checked.
+        where: the setting's place in the config.
+    """
+    if isinstance(expected, UnionType) and NoneType in get_args(expected) and len(get_args(expected)) == 2:
+        if value is None:
+            return
+        (expected,) = set(get_args(expected)) - {NoneType}
+    if expected not in NAMES:
         return
     allowed = (int, float) if expected is float else (expected,)
     if not isinstance(value, allowed) or (isinstance(value, bool) and expected is not bool):

@@ -44,6 +44,10 @@ def test_dotted_keys_become_sections():
     assert nested({"a.b.c": 1, "a.b.d": 2, "e": 3}) == {"a": {"b": {"c": 1, "d": 2}}, "e": 3}
 
 
+def test_the_word_null_of_the_command_line_is_none():
+    assert nested({"a.b": "null", "c": "nullable"}) == {"a": {"b": None}, "c": "nullable"}
+
+
 @pytest.mark.parametrize("options", [{"a": 1, "a.b": 2}, {"a.b": 2, "a.b.c": 1}])
 def test_a_dotted_key_below_a_value_is_refused(options):
     with pytest.raises(PdiffError, match=r"a(\.b)?"):

@@ -39,6 +39,7 @@ SIZES = {
 SIZES_OPENMMLAB = {
     "detection/default": 82_641,
     "detection/fcos_r18_bccd_predictors": 4_616,
+    "detection/faster_rcnn_r50_bccd_head": 16_400,
     "detection/faster_rcnn_r50_coco_head": 411_025,
     "detection/fcos_r50_coco_head": 195_925,
     "segmentation/default": 2_523,
@@ -137,7 +138,7 @@ def test_network_of_an_openmmlab_config_is_built_and_its_selection_has_its_size(
 def test_every_key_of_an_openmmlab_config_is_an_argument_of_what_reads_it(path):
     pytest.importorskip("mmdet")
     from pdiff_plugins import detection, segmentation
-    from pdiff_plugins.openmmlab.collection import finetune_selection, snapshots, train_base
+    from pdiff_plugins.openmmlab.collection import finetune_settings, snapshots, train_base
     from pdiff_plugins.openmmlab.data import build_splits
     from pdiff_plugins.openmmlab.library import open_config
 
@@ -148,7 +149,7 @@ def test_every_key_of_an_openmmlab_config_is_an_argument_of_what_reads_it(path):
     assert set(config.task.data) <= settings(build_splits) - {"library", "config", "seed"}
     assert set(config.collect) <= settings(snapshots)
     assert set(config.collect.get("train", {})) <= settings(train_base)
-    assert set(config.collect.finetune) <= settings(finetune_selection)
+    assert set(config.collect.finetune) <= settings(finetune_settings)
 
 
 @pytest.mark.parametrize("path", [p for p in CLASSIFICATION if "cifar100" in p.stem], ids=lambda path: path.stem)

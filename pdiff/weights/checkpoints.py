@@ -16,6 +16,24 @@ from pdiff.storage import read_tensors, write_bytes, write_tensors
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 NESTED = ("state_dict", "model")
+# What mmengine's checkpoints hold beside tensors: the history of the log's values, with the methods that sum it up.
+LEFT_OUT = (
+    "builtins.getattr",
+    "mmengine.logging.history_buffer.HistoryBuffer",
+    "numpy.ndarray",
+    "numpy.dtype",
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
+)
+
+
+class LeftOut:
+    """Takes the place of whatever in a checkpoint is neither a tensor nor plain, so that none of it is built."""
+
+    def __init__(self, *args: Any):
+        """Take any arguments."""
+
+    def __setstate__(self, state: Any) -> None:
+        """Take any state."""
 
 
 def find_checkpoints(pattern: str) -> list[Path]:
@@ -54,7 +72,8 @@ def load_state_dict(path: Path, prefix: str = "") -> dict[str, Tensor]:
 
 def _load_weights_only(path: Path):
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([(LeftOut, name) for name in LEFT_OUT]):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise PdiffError(
             f"{path}: is damaged or holds objects other than tensors, and reading it could run code. "

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from pdiff import Evaluation, Metric, Task, hookimpl
+from pdiff import Evaluation, Metric, PdiffError, Task, hookimpl
 from pdiff.registry import call
 from pdiff.seeding import resolve_device
 
@@ -28,15 +28,19 @@ def detection_task(seed, device, model: dict, data: dict, score_threshold: float
         device: of the detector.
         model: settings of `open_config`.
         data: settings of `build_splits`.
-        score_threshold: from which on a detection counts in the signature (`Errors`).
+        score_threshold: from which on a detection counts in the signature (`Errors`), 0 to 1.
     """
-    from pdiff_plugins.detection.data import measure
+    if not 0 <= score_threshold <= 1:
+        raise PdiffError(f"task.score_threshold: got {score_threshold}, expected a number from 0 to 1.")
+    from pdiff_plugins.detection.data import check_classes, measure
     from pdiff_plugins.detection.errors import shared_errors
     from pdiff_plugins.openmmlab.library import MMDET
     from pdiff_plugins.openmmlab.task import build_task
 
     measured = partial(measure, threshold=score_threshold)
-    return build_task(MMDET, seed, device, model, data, Metric("AP"), HEADS, measured, shared_errors)
+    task = build_task(MMDET, seed, device, model, data, Metric("AP"), HEADS, measured, shared_errors)
+    check_classes(task)
+    return task
 
 
 @hookimpl

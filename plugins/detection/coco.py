@@ -10,7 +10,8 @@ import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 from mmdet.evaluation.metrics import CocoMetric
 
-STATS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
+SIZES = {"AP_small": 1, "AP_medium": 2, "AP_large": 3}
+MAXIMUM = 100  # detections of a class in an image that AP heeds, where proposal_nums has it; as in pycocotools
 
 
 class CandidateMetric(CocoMetric):
@@ -42,24 +43,25 @@ class CandidateMetric(CocoMetric):
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Return AP, AP50, AP75, AP by size, and `AP/<class>`; figures that no ground truth defines are left out."""
         detections = np.concatenate([self.rows(prediction) for _, prediction in results])
-        if len(detections) == 0:
-            return dict.fromkeys(STATS[:3], 0.0)
+        if len(detections) == 0:  # as good as one that hits nothing, and with the same figures
+            detections = np.array([[self.img_ids[0], 0, 0, 0, 0, 0, self.cat_ids[0]]], np.float64)
         with contextlib.redirect_stdout(io.StringIO()):
             found = self._coco_api.loadRes(detections)
             evaluation = COCOeval_faster(self._coco_api, found, "bbox", print_function=lambda *_: None)
             evaluation.params.catIds = self.cat_ids
             evaluation.params.imgIds = self.img_ids
             evaluation.params.maxDets = list(self.proposal_nums)
-            evaluation.params.iouThrs = np.asarray(self.iou_thrs)
+            evaluation.params.iouThrs = np.atleast_1d(self.iou_thrs)
             evaluation.evaluate()
             evaluation.accumulate()
-            evaluation.summarize()
-        figures = dict(zip(STATS, map(float, evaluation.stats), strict=False))
         precision = evaluation.eval["precision"]  # (thresholds, recalls, classes, sizes, numbers of detections)
-        for index, category in enumerate(self._coco_api.loadCats(sorted(self.cat_ids))):
-            own = precision[:, :, index, 0, -1]
-            figures[f"AP/{category['name']}"] = float(own[own > -1].mean()) if (own > -1).any() else -1.0
-        return {name: value for name, value in figures.items() if value >= 0}
+        thresholds, counts = evaluation.params.iouThrs, sorted(self.proposal_nums)
+        parts = {"AP": precision[..., 0, counts.index(MAXIMUM) if MAXIMUM in counts else -1]}
+        parts |= {f"AP{round(100 * iou)}": precision[np.isclose(thresholds, iou), ..., 0, -1] for iou in (0.5, 0.75)}
+        parts |= {name: precision[..., size, -1] for name, size in SIZES.items()}
+        categories = enumerate(self._coco_api.loadCats(sorted(self.cat_ids)))
+        parts |= {f"AP/{category['name']}": precision[:, :, index, 0, -1] for index, category in categories}
+        return {name: float(part[part > -1].mean()) for name, part in parts.items() if (part > -1).any()}
 
     def rows(self, prediction: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the detections of an image `(D, 7)`: image, x, y, width, height, score, category."""

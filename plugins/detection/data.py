@@ -9,9 +9,9 @@ from mmengine.config import Config
 from pdiff_plugins.detection.coco import CandidateMetric
 from pdiff_plugins.detection.errors import Errors
 from pdiff_plugins.openmmlab.data import Split, evaluator_settings
-from torch import Tensor
+from torch import Tensor, nn
 
-from pdiff import PdiffError
+from pdiff import PdiffError, Task
 
 SETTINGS = ("proposal_nums", "iou_thrs", "backend_args")  # of the config's metric, heeded in a candidate's
 
@@ -47,8 +47,14 @@ def measure(config: Config, name: str, split: Split, threshold: float) -> Measur
     Raises:
         PdiffError: the config's data are not in COCO's format, or no object is annotated.
     """
+    from mmdet.datasets import CocoDataset
+
     settings = evaluator_settings(config, "CocoMetric", SETTINGS)
     dataset = split.dataset
+    if not isinstance(dataset, CocoDataset):
+        kind = type(dataset).__name__
+        line = f"task.data: the data set of {name} is a {kind}, expected a CocoDataset."
+        raise PdiffError(f"{line} Give data in COCO's format, without a wrapper around them.")
     infos = [dataset.get_data_info(index) for index in range(len(dataset))]
     truths = [ground_truth(info["instances"]) for info in infos]
     if not any((~truth["ignored"]).any() for truth in truths):
@@ -60,6 +66,31 @@ def measure(config: Config, name: str, split: Split, threshold: float) -> Measur
     metric = CandidateMetric(dataset.ann_file, ids, dataset.cat_ids, **settings)
     images = {image: position for position, image in enumerate(ids)}
     return MeasuredSplit(split, metric, images, truths, len(dataset.metainfo["classes"]), threshold)
+
+
+def check_classes(task: Task) -> None:
+    """Raise a `PdiffError` unless the head has the classes of the data, and every split numbers them alike."""
+    from mmdet.datasets import CocoDataset
+
+    datasets = {"train": task.splits["train"].dataset, "select": task.splits["select"].split.dataset}
+    datasets["test"] = task.splits["test"].split.dataset
+    ids = {name: dataset.cat_ids for name, dataset in datasets.items() if isinstance(dataset, CocoDataset)}
+    classes = len(task.model.dataset_meta["classes"])
+    hint = "mmdet numbers the classes as a file lists them. List all in every file, in one order."
+    for name, own in ids.items():
+        if len(own) != classes:
+            raise PdiffError(f"task.data: the annotations of {name} list {len(own)} of {classes} classes. {hint}")
+        if own != ids["test"] and sorted(own) == sorted(ids["test"]):
+            raise PdiffError(f"task.data: the annotations of {name} and test list the classes in another order. {hint}")
+    for path in task.head:
+        head = task.model.get_submodule(path)
+        for part in head if isinstance(head, nn.ModuleList) else [head]:
+            count = vars(part).get("num_classes", classes)
+            if count != classes:
+                raise PdiffError(
+                    f"task.model.config: {path} has {count} classes, but the data have {classes}. Give "
+                    f"task.model.options.model.{path}.num_classes={classes}, or data with the detector's classes."
+                )
 
 
 def ground_truth(instances: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:

@@ -1,6 +1,8 @@
 """Checkpoints as OpenMMLab's libraries write and read them."""
 
-import importlib
+import hashlib
+import http.client
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +12,7 @@ from torch import nn
 from pdiff import PdiffError
 from pdiff.weights.checkpoints import check_suffix, export_state_dict, load_state_dict, save
 
-# What mmengine's checkpoints hold beside tensors: the history of the log's values.
-SAFE = (
-    ("mmengine.logging.history_buffer", "HistoryBuffer"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("numpy.dtypes", "Float64DType"),
-    ("numpy.dtypes", "Int64DType"),
-)
-RECONSTRUCT = ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct")
-SCALAR = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+CHECKSUM = re.compile(r"-([0-9a-f]{8,64})\.\w+$")  # in the names of published checkpoints
 
 
 def load_weights(model: nn.Module, checkpoint: str) -> None:
@@ -28,9 +21,7 @@ def load_weights(model: nn.Module, checkpoint: str) -> None:
     Raises:
         PdiffError: the file cannot be had or read, or a tensor is missing, of no use, or of another shape.
     """
-    path = fetch(checkpoint)
-    with torch.serialization.safe_globals(safe_globals()):
-        state = load_state_dict(path)
+    state = load_state_dict(fetch(checkpoint))
     own = model.state_dict()
     unknown = [name for name in state if name not in own]
     missing = [name for name in own if name not in state]
@@ -52,30 +43,23 @@ def misfit(checkpoint: str, reason: str) -> PdiffError:
     )
 
 
-def safe_globals() -> list[Any]:
-    """Return what a checkpoint may hold beside tensors; none of it runs code when it is read."""
-    import numpy as np
-
-    found = [getattr(importlib.import_module(module), name) for module, name in SAFE]
-    core = importlib.import_module("numpy._core" if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else "numpy.core")
-    return [
-        *found,
-        *((core.multiarray._reconstruct, name) for name in RECONSTRUCT),
-        *((core.multiarray.scalar, name) for name in SCALAR),
-    ]
-
-
 def fetch(checkpoint: str) -> Path:
-    """Return the local file of a checkpoint; one at an address is downloaded once, into torch's hub folder."""
+    """Return the local file of a checkpoint; one at an address is downloaded once, into torch's hub folder.
+
+    A name like `...-821213aa.pth` holds the beginning of the file's SHA-256, with which the download is compared.
+    """
     if not checkpoint.startswith(("http://", "https://")):
         return Path(checkpoint)
-    path = Path(torch.hub.get_dir()) / "checkpoints" / checkpoint.rpartition("/")[2]
+    name = checkpoint.rpartition("/")[2]
+    folder = hashlib.sha256(checkpoint.encode()).hexdigest()[:8]  # other addresses have files of the same name
+    path = Path(torch.hub.get_dir()) / "checkpoints" / folder / name
     if path.is_file():
         return path
+    checksum = CHECKSUM.search(name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(checkpoint, str(path))
-    except OSError as error:
+        torch.hub.download_url_to_file(checkpoint, str(path), checksum and checksum[1])
+    except (OSError, RuntimeError, ValueError, http.client.HTTPException) as error:
         line = f"task.model.checkpoint: {checkpoint} cannot be fetched ({error})."
         raise PdiffError(f"{line} Download it elsewhere and give the file.") from None
     return path

@@ -4,6 +4,7 @@ The base training is the one that the config describes. The fine-tuning goes on 
 its optimiser, at a constant learning rate, and hands over the selection every few steps.
 """
 
+import contextlib
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from pdiff_plugins.openmmlab.data import Split
+from mmengine.runner import BaseLoop, IterBasedTrainLoop
+from pdiff_plugins.openmmlab.data import Shared, Split
 from pdiff_plugins.openmmlab.draws import Numbers, SeededDraws
 from pdiff_plugins.openmmlab.hooks import (
     Emit,
@@ -23,18 +25,19 @@ from pdiff_plugins.openmmlab.hooks import (
     check_drift,
     freeze_all_but,
 )
-from pdiff_plugins.openmmlab.library import Library
+from pdiff_plugins.openmmlab.library import Library, one_line, silence
 from pdiff_plugins.openmmlab.state import unpack
 from pdiff_plugins.openmmlab.stream import stream
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from pdiff import PdiffError, Snapshot, Task
-from pdiff.errors import check_positive, known
+from pdiff.errors import check_positive, check_section, known
 from pdiff.models.runner import QuietRunner
 from pdiff.progress import logger, progress
 from pdiff.registry import call
 from pdiff.seeding import derive_seed
+from pdiff.weights.select import parameter_names
 
 MODES = ("eval", "train")
 DRAWS = ("seeded", "config")
@@ -42,7 +45,44 @@ SETTINGS = ("env_cfg", "auto_scale_lr", "data_preprocessor", "log_level")
 
 
 class TaskRunner(QuietRunner):
-    """A Runner for a network that has its weights already."""
+    """A Runner for a network that has its weights already.
+
+    Args:
+        described: the config that the training is run with.
+        settings: of mmengine's Runner.
+    """
+
+    def __init__(self, described: Config | None = None, **settings):
+        self.described, self.begun, self.validation = described or Config({}), False, contextlib.ExitStack()
+        super().__init__(**settings)
+
+    def dump_config(self) -> None:
+        """Write the config that the training is run with."""
+        self.described.dump(str(Path(self.work_dir) / f"{self.timestamp}.json"))
+
+    def build_val_loop(self, loop):
+        """Keep what the validation's data and metric print from the terminal."""
+        with silence():
+            return super().build_val_loop(loop)
+
+    def call_hook(self, fn_name: str, **arguments) -> None:
+        """Note that the training begins; keep what the metrics of its validations print from the terminal."""
+        self.begun |= fn_name == "before_train"
+        if fn_name == "before_val":
+            self.validation.enter_context(silence())
+        super().call_hook(fn_name, **arguments)
+        if fn_name == "after_val":
+            self.validation.close()
+
+    def close(self) -> None:
+        """Close the log, and end the data workers: torch waits 5 s for each that the garbage collector ends."""
+        self.validation.close()
+        self.close_log()
+        for loop in (self._train_loop, self._val_loop):
+            if isinstance(loop, BaseLoop):
+                loop.dataloader._iterator = None
+        if isinstance(self._train_loop, IterBasedTrainLoop):
+            self._train_loop.dataloader_iterator._iterator = None
 
     def _init_model_weights(self) -> None:
         """Keep the weights."""
@@ -74,7 +114,7 @@ def snapshots(
         state: where an interrupted collection goes on.
         folder: for mmengine's logs.
         library: mmdet or mmseg.
-        finetune: settings of the fine-tuning (`finetune_selection`).
+        finetune: settings of the fine-tuning (`finetune_settings`).
         train: settings of the base training (`train_base`).
         branches: fine-tunings of the trained network.
         draws: `seeded` makes every draw of training data a function of seed and step, so that an interrupted
@@ -86,6 +126,8 @@ def snapshots(
     state = unpack(state) if state else None
     given = {"task": task, "seed": seed, "config": task.model.cfg, "library": library, "draws": draws}
     given |= {"folder": folder, "device": device}
+    about = {"model": task.model, "names": names, "config": task.model.cfg}
+    settings = call(finetune_settings, finetune, "collect.finetune", **about)
     base = state.get("base") if state else None
     if base is None:
         yield from call(train_base, train or {}, "collect.train", state=state, **given)
@@ -93,7 +135,7 @@ def snapshots(
         state = None
     for branch in range(state["branch"] if state else 0, branches):
         place = {"names": names, "branch": branch, "base": base, "state": state}
-        yield from call(finetune_selection, finetune, "collect.finetune", **place, **given)
+        yield from finetune_selection(**place, **given, **settings)
         state = None
 
 
@@ -122,9 +164,17 @@ def train_base(
     for key in ("train_cfg", "optim_wrapper"):
         if not config.get(key):
             raise PdiffError(f"collect.train: the config has no {key}. Add it, or give collect.train.enabled=false.")
+    if state and state["done"]:
+        task.model.load_state_dict(state["state_dict"])
+        return
     epochs = config.train_cfg.get("by_epoch", config.train_cfg.get("type") == "EpochBasedTrainLoop")
-    loader = training_loader(task.splits["train"], derive_seed(seed, "train"), draws, endless=not epochs)
-    steps = config.train_cfg.max_epochs * len(loader) if epochs else config.train_cfg.max_iters
+    length = "max_epochs" if epochs else "max_iters"
+    if length not in config.train_cfg:
+        raise PdiffError(f"collect.train: the config's train_cfg has no {length}. Add it.")
+    split = task.splits["train"]
+    own_data = Split(copy.copy(split.dataset), split.loader)  # whose pipeline a hook may change
+    loader = training_loader(own_data, derive_seed(seed, "train"), draws, endless=not epochs)
+    steps = config.train_cfg[length] * (len(loader) if epochs else 1)
     done = state["iter"] if state else 0
     own = {
         "train_cfg": dict(config.train_cfg),
@@ -139,12 +189,49 @@ def train_base(
     def program(emit: Emit) -> None:
         with progress("train", steps, done) as advance:
             rests = Rests(emit, state)
-            hooks = [*(config.get("custom_hooks") or []), SeedSteps(seed), ShowProgress(advance), rests]
-            run(task.model, "train", library, config, device, folder, loader, {**own, **validation}, hooks, seed)
+            custom = copy.deepcopy(config.get("custom_hooks") or [])  # mmengine takes their priorities out
+            hooks = [*custom, SeedSteps(seed), ShowProgress(advance), rests]
+            run(task.model, "train", library, config, device, folder, loader, {**own, **validation}, hooks, seed, {})
             task.model.load_state_dict(rests.weights)
 
     if steps > 0:
         yield from stream(program)
+
+
+def finetune_settings(
+    model: nn.Module,
+    names: Sequence[str],
+    config: Config,
+    steps: int = 300,
+    every: int = 1,
+    optimizer: dict | None = None,
+    mode: str = "eval",
+) -> dict[str, Any]:
+    """Return the settings of the fine-tuning, all of them checked before anything is trained.
+
+    Args:
+        model: the network.
+        names: the selection.
+        config: the library's.
+        steps: optimiser steps.
+        every: steps between snapshots.
+        optimizer: `{type: AdamW, lr: 1.0e-4, weight_decay: 5.0e-4}`, any of mmengine's; null takes the config's. Other
+            settings of the config's `optim_wrapper`, clipping or mixed precision, stay; those by parameter do not.
+        mode: `eval` keeps the running statistics of every normalisation as they are; `train` updates those of the
+            selected ones, which then must be selected too.
+    """
+    check_positive("collect.finetune", steps=steps, every=every)
+    if every > steps:
+        raise PdiffError(f"collect.finetune.every: got {every}, expected at most {steps}, which steps are done.")
+    if mode not in MODES:
+        raise PdiffError(f"collect.finetune.mode: got {mode!r}. {known(mode, MODES)}")
+    check_drift(model, names, mode)
+    if not parameter_names(model) & set(names):
+        raise PdiffError("collect.finetune: no selected tensor is trained by gradients. Select a weight or a bias.")
+    if optimizer is not None:
+        check_section(optimizer, "collect.finetune.optimizer")
+    constant_rate(config, optimizer, [nn.Parameter(torch.zeros(1))])
+    return {"steps": steps, "every": every, "optimizer": optimizer, "mode": mode}
 
 
 def finetune_selection(
@@ -159,10 +246,10 @@ def finetune_selection(
     branch: int,
     base: Mapping[str, Tensor],
     state: Mapping[str, Any] | None,
-    steps: int = 300,
-    every: int = 1,
-    optimizer: dict | None = None,
-    mode: str = "eval",
+    steps: int,
+    every: int,
+    optimizer: dict | None,
+    mode: str,
 ) -> Iterator[Snapshot]:
     """Fine-tune the selection from the trained network at a constant rate, a snapshot per `every` steps.
 
@@ -172,17 +259,8 @@ def finetune_selection(
         branch: number of this fine-tuning.
         base: the selection of the trained network.
         state: that of the last snapshot of this branch.
-        steps: optimiser steps.
-        every: steps between snapshots.
-        optimizer: `{type: AdamW, lr: 1.0e-4, weight_decay: 5.0e-4}`, any of mmengine's; null takes the config's. Other
-            settings of the config's `optim_wrapper`, clipping or mixed precision, stay; those by parameter do not.
-        mode: `eval` keeps the running statistics of every normalisation as they are; `train` updates those of the
-            selected ones, which then must be selected too.
+        steps, every, optimizer, mode: see `finetune_settings`.
     """
-    check_positive("collect.finetune", steps=steps, every=every)
-    if mode not in MODES:
-        raise PdiffError(f"collect.finetune.mode: got {mode!r}. {known(mode, MODES)}")
-    check_drift(task.model, names, mode)
     first = state["step"] if state else 0
     if first == steps:
         return
@@ -200,16 +278,17 @@ def finetune_selection(
         "log_processor": {"by_epoch": False},
     }
     place, keep = {"branch": branch}, {"base": dict(base)}
-    start = state["optimizer"] if state else None
+    start = (state["optimizer"], state["gradients"]) if state else (None, None)
 
     def program(emit: Emit) -> None:
         with progress(f"collect {branch}", steps, first) as advance:
-            last = Snapshots(emit, names, place, keep, first, every, start)
+            last = Snapshots(emit, names, place, keep, first, every, *start)
             hooks = [FreezeAllBut(names, mode), SeedSteps(part, first), ShowProgress(advance), last]
-            run(task.model, f"finetune_{branch}", library, config, device, folder, loader, own, hooks, part)
+            described = {"optim_wrapper": wrapper_settings(config, optimizer)}
+            run(task.model, f"finetune_{branch}", library, config, device, folder, loader, own, hooks, part, described)
 
     yield from stream(program)
-    task.model.requires_grad_(False)
+    freeze_all_but(task.model, (), "eval")
 
 
 def without(settings: Mapping[str, Any], *keys: str) -> dict[str, Any]:
@@ -223,21 +302,25 @@ def training_loader(split: Split, seed: int, draws: str, endless: bool, first: i
         return split.batches()
     settings = without(split.loader, "sampler", "batch_sampler")
     numbers = Numbers(len(split.dataset), endless, first * settings["batch_size"])
-    return Split(SeededDraws(split.dataset, seed), {**settings, "sampler": numbers}).batches()
+    return Split(SeededDraws(Shared(split.dataset), seed), {**settings, "sampler": numbers}).batches()
+
+
+def wrapper_settings(config: Config, optimizer: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the settings of the config's optimiser wrapper without those by parameter, around an optimiser."""
+    settings = {"type": "OptimWrapper", **without(config.get("optim_wrapper") or {}, "constructor", "paramwise_cfg")}
+    return {**settings, "optimizer": dict(optimizer or settings.get("optimizer") or {})}
 
 
 def constant_rate(config: Config, optimizer: Mapping[str, Any] | None, tensors: Sequence[Tensor]) -> Any:
     """Return the config's optimiser wrapper around an optimiser of these tensors.
 
     Raises:
-        PdiffError: mmengine cannot build it, or there is nothing to optimise.
+        PdiffError: mmengine cannot build it.
     """
     from mmengine.registry import OPTIM_WRAPPERS, OPTIMIZERS
 
-    if not tensors:
-        raise PdiffError("collect.finetune: no selected tensor is trained by gradients. Select a weight or a bias.")
-    settings = {"type": "OptimWrapper", **without(config.get("optim_wrapper") or {}, "constructor", "paramwise_cfg")}
-    chosen = dict(optimizer or settings.get("optimizer") or {})
+    settings = wrapper_settings(config, optimizer)
+    chosen = settings["optimizer"]
     try:
         inner = OPTIMIZERS.build({**copy.deepcopy(chosen), "params": list(tensors)})
         return OPTIM_WRAPPERS.build({**copy.deepcopy(settings), "optimizer": inner})
@@ -260,24 +343,39 @@ def run(
     own: Mapping[str, Any],
     hooks: Sequence[Any],
     seed: int,
+    instead: Mapping[str, Any],
 ) -> None:
-    """Train on mmengine's Runner, and say what of the config was replaced."""
+    """Train on mmengine's Runner, and say what of the config was replaced.
+
+    Args:
+        model, name, library, config, device, folder, loader, own, hooks, seed: of the training.
+        instead: how to describe objects among `own` in the config that is kept beside the log.
+    """
     settings = {key: config[key] for key in SETTINGS if config.get(key) is not None}
     replaced = [key for key, value in own.items() if key in config and config[key] != value]
+    described = Config({**config.to_dict(), **copy.deepcopy({**own, **instead})})
     logger.info("%s: %s", name, f"pdiff sets {', '.join(['train_dataloader', *replaced])} of {config.filename}")
-    runner = TaskRunner(
-        name=f"{library.name}_{name}",
-        device=device,
-        model=model,
-        work_dir=str(folder / name),
-        train_dataloader=loader,
-        custom_hooks=list(hooks),
-        randomness={"seed": seed % 2**31},
-        default_scope=library.name,
-        **settings,
-        **own,
-    )
+    runner = None
     try:
+        runner = TaskRunner(
+            name=f"{library.name}_{name}",
+            described=described,
+            device=device,
+            model=model,
+            work_dir=str(folder / name),
+            train_dataloader=loader,
+            custom_hooks=list(hooks),
+            randomness={"seed": seed % 2**31},
+            default_scope=library.name,
+            **settings,
+            **own,
+        )
         runner.train()
+    except Exception as error:
+        if runner is not None and runner.begun:
+            raise
+        line = f"collect.{name.partition('_')[0]}: mmengine cannot build the training ({one_line(error)})."
+        raise PdiffError(f"{line} Check hooks, loop, optimiser and schedule in {config.filename}.") from None
     finally:
-        runner.close_log()
+        if runner is not None:
+            runner.close()

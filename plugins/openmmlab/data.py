@@ -19,6 +19,7 @@ from pdiff.registry import call
 from pdiff.seeding import generator
 
 SOURCES = ("train", "val")
+EMPTY = "need at least one array to concatenate"  # what mmengine says of a data set without any image
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,13 @@ class Split:
         return Runner.build_dataloader({**self.loader, "dataset": Shared(self.dataset)})
 
 
+class SampleError(PdiffError):
+    """A sample that cannot be loaded; of a data worker's error torch makes another, a traceback before the line."""
+
+    def __init__(self, line: str):
+        super().__init__(line.rpartition(f"{type(self).__name__}: ")[2].strip())
+
+
 class Shared(Dataset):
     """A data set that is not copied when mmengine copies the settings of its loader."""
 
@@ -54,11 +62,30 @@ class Shared(Dataset):
         """What mmengine asks of a data set."""
         return self.dataset.metainfo
 
+    @property
+    def pipeline(self) -> Any:
+        """The data set's, so that a hook that sets it sets that one."""
+        return self.dataset.pipeline
+
+    @pipeline.setter
+    def pipeline(self, pipeline: Any) -> None:
+        self.dataset.pipeline = pipeline
+
+    def update_skip_type_keys(self, keys: Sequence[str]) -> None:
+        """Do as YOLOX's hook asks of a data set that mixes images."""
+        self.dataset.update_skip_type_keys(keys)
+
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Any:
-        return self.dataset[index]
+        try:
+            return self.dataset[index]
+        except PdiffError:
+            raise
+        except Exception as error:  # a file that cannot be decoded, a pipeline that does not fit the data
+            line = f"task.data: sample {index} cannot be loaded ({one_line(error)})."
+            raise SampleError(f"{line} Check its file, and the pipeline in task.model.config.") from None
 
 
 def build_splits(
@@ -91,13 +118,15 @@ def build_splits(
     check_keys(train, ("images",), "task.data.train")
     check_keys(select, ("source", "images"), "task.data.select")
     check_keys(test, ("images",), "task.data.test")
+    if scenes is not None and root is not None:
+        raise PdiffError(f"task.data: got root and scenes, expected one. For the data in {root}, give scenes=null.")
     if scenes is not None:
         root = call(compose_scenes, scenes, "task.data.scenes")
     if root is not None:
         use_root(config, Path(root))
     loaders = {"train": config.train_dataloader, "test": config.test_dataloader}
     loaders["select"] = select_loader(config, select.get("source", "val"))
-    datasets = {name: build_dataset(library, loader.dataset, name) for name, loader in loaders.items()}
+    datasets = {name: build_dataset(library, loader.get("dataset"), name) for name, loader in loaders.items()}
     chosen = choose(datasets["select"], select.get("images"), seed, "select")
     reserved = {image_path(datasets["select"], index) for index in chosen}
     keep(datasets["select"], chosen, "select")
@@ -175,17 +204,23 @@ def build_dataset(library: Library, settings: Mapping[str, Any], name: str) -> D
     except PdiffError:
         raise
     except Exception as error:  # missing files, broken annotations, unknown types
+        if EMPTY in str(error):
+            raise without_images(settings, name) from None
         line = f"task.data: the data set of {name} cannot be built ({one_line(error)})."
         raise PdiffError(f"{line} Check its data_root, ann_file and metainfo in task.model.config.") from None
     if len(dataset) == 0:
-        raise PdiffError(
-            f"task.data: the data set of {name} has no image ({settings.get('ann_file', settings.get('data_root'))}). "
-            "Check the annotations, and that metainfo names the classes in them."
-        )
+        raise without_images(settings, name)
     for path in image_paths(dataset):
         if path and "://" not in path and not os.path.exists(path):
             raise PdiffError(f"task.data: the data set of {name} names {path}, which is not there. Check data_prefix.")
     return dataset
+
+
+def without_images(settings: Mapping[str, Any], name: str) -> PdiffError:
+    """Return the error of a data set that has none."""
+    where = settings.get("ann_file", settings.get("data_root"))
+    line = f"task.data: the data set of {name} has no image ({where})."
+    return PdiffError(f"{line} Check the annotations, and that metainfo names the classes in them.")
 
 
 def image_paths(dataset: Dataset) -> list[str]:
@@ -196,9 +231,10 @@ def image_paths(dataset: Dataset) -> list[str]:
 def image_path(dataset: Dataset, index: int) -> str:
     """Return the path of an image; of a wrapper that mixes several into one, no path."""
     try:
-        return str(dataset.get_data_info(index).get("img_path", ""))
+        path = str(dataset.get_data_info(index).get("img_path", ""))
     except (AttributeError, NotImplementedError):
         return ""
+    return os.path.realpath(path) if path and "://" not in path else path
 
 
 def choose(dataset: Dataset, images: int | None, seed: int, name: str) -> Sequence[int]:
@@ -217,8 +253,8 @@ def keep_others(dataset: Dataset, reserved: set[str], images: int | None, seed: 
     rest = [index for index in range(len(dataset)) if image_path(dataset, index) not in reserved]
     if not rest:
         raise PdiffError(
-            f"task.data.select: takes all images of {name}, which lie in the same folder. "
-            "Give task.data.select.images, or task.data.select.source=train."
+            f"task.data.select: takes all images of {name}, as both are the same files. "
+            "Give task.data.select.images, the number of those that it may take."
         )
     keep(dataset, rest, name)
     keep(dataset, choose(dataset, images, seed, name), name)

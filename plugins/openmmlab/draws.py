@@ -5,7 +5,7 @@ data workers.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -30,6 +30,19 @@ class SeededDraws(Dataset):
     def metainfo(self) -> dict[str, Any]:
         """What mmengine asks of a data set."""
         return self.dataset.metainfo
+
+    @property
+    def pipeline(self) -> Any:
+        """The data set's, so that a hook that sets it sets that one."""
+        return self.dataset.pipeline
+
+    @pipeline.setter
+    def pipeline(self, pipeline: Any) -> None:
+        self.dataset.pipeline = pipeline
+
+    def update_skip_type_keys(self, keys: Sequence[str]) -> None:
+        """Do as YOLOX's hook asks of a data set that mixes images."""
+        self.dataset.update_skip_type_keys(keys)
 
     def __len__(self) -> int:
         return len(self.dataset)

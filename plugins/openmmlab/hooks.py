@@ -74,10 +74,24 @@ def freeze_all_but(model: nn.Module, names: Sequence[str], mode: str) -> list[Te
         if is_norm(module):
             selected = any(f"{path}.{name}" in chosen for name, _ in module.named_parameters(recurse=False))
             module.train(mode == "train" and selected)
-    model.requires_grad_(False)
-    trainable = parameter_names(model)
     tensors = model.state_dict(keep_vars=True)
+    for tensor in (*model.parameters(), *tensors.values()):  # the affine buffers of a frozen normalisation, too
+        tensor.requires_grad_(False)
+    trainable = parameter_names(model)
     return [tensors[name].requires_grad_(True) for name in names if name in trainable]
+
+
+def gradients(model: nn.Module) -> dict[str, Tensor]:
+    """Return the gradients that are added up over several steps, where the config asks for it; else there are none."""
+    tensors = model.state_dict(keep_vars=True)
+    return {name: tensor.grad for name, tensor in tensors.items() if tensor.grad is not None}
+
+
+def restore_gradients(model: nn.Module, kept: Mapping[str, Tensor]) -> None:
+    """Give a network the gradients back."""
+    tensors = model.state_dict(keep_vars=True)
+    for name, gradient in kept.items():
+        tensors[name].grad = gradient.to(tensors[name].device)
 
 
 def check_drift(model: nn.Module, names: Sequence[str], mode: str) -> None:
@@ -106,6 +120,7 @@ class Snapshots(Hook):
         first: steps that were done before.
         every: steps between snapshots.
         optimizer: of mmengine's wrapped state, to begin with.
+        added: gradients, to begin with.
     """
 
     priority = "LOWEST"
@@ -119,14 +134,18 @@ class Snapshots(Hook):
         first: int,
         every: int,
         optimizer: Mapping[str, Any] | None,
+        added: Mapping[str, Tensor] | None = None,
     ):
         self.emit, self.names, self.place, self.keep = emit, names, place, keep
-        self.first, self.every, self.optimizer = first, every, optimizer
+        self.first, self.every, self.optimizer, self.added = first, every, optimizer, added or {}
 
     def before_train(self, runner) -> None:
         """Give the optimiser its state back."""
-        if self.optimizer:
-            runner.optim_wrapper.load_state_dict(self.optimizer)
+        if not self.optimizer:
+            return
+        runner.optim_wrapper.load_state_dict(self.optimizer)
+        restore_gradients(runner.model, self.added)
+        runner.optim_wrapper.initialize_count_status(runner.model, self.first, self.first + runner.max_iters)
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Hand the selection over, if it is time."""
@@ -137,6 +156,7 @@ class Snapshots(Hook):
         tensors = runner.model.state_dict()
         params = {name: tensors[name].detach().clone() for name in self.names}
         state = {"step": step, "selected": params, "optimizer": runner.optim_wrapper.state_dict(), **self.keep}
+        state["gradients"] = gradients(runner.model)
         losses = {name: value.item() for name, value in (outputs or {}).items()}
         self.emit(Snapshot(params, {**self.place, "step": step, **losses}, pack({**self.place, **state})))
 
@@ -166,6 +186,7 @@ class Rests(Hook):
         runner.call_hook("after_load_checkpoint", checkpoint=self.state)
         runner.model.load_state_dict(self.state["state_dict"])
         runner.optim_wrapper.load_state_dict(self.state["optimizer"])
+        restore_gradients(runner.model, self.state["gradients"])
         for scheduler, state in zip(runner.param_schedulers, self.state["param_schedulers"], strict=True):
             scheduler.load_state_dict(state)
         loop = runner.train_loop
@@ -175,21 +196,27 @@ class Rests(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Rest after a step, where mmengine can begin with any."""
         self.emit(None)
-        if not isinstance(runner.train_loop, EpochBasedTrainLoop):
-            self.rest(runner, runner.iter + 1, runner.epoch, runner.iter + 1 == runner.max_iters)
+        if not isinstance(runner.train_loop, EpochBasedTrainLoop) and runner.iter + 1 < runner.max_iters:
+            self.rest(runner, runner.iter + 1, runner.epoch)
 
     def after_train_epoch(self, runner) -> None:
         """Rest after an epoch, where mmengine can begin with a whole one only."""
-        if isinstance(runner.train_loop, EpochBasedTrainLoop):
-            self.rest(runner, runner.iter, runner.epoch + 1, runner.epoch + 1 == runner.max_epochs)
+        if isinstance(runner.train_loop, EpochBasedTrainLoop) and runner.epoch + 1 < runner.max_epochs:
+            self.rest(runner, runner.iter, runner.epoch + 1)
 
-    def rest(self, runner, iteration: int, epoch: int, last: bool) -> None:
+    def after_train(self, runner) -> None:
+        """Rest at the end, which a hook may have brought about early."""
+        self.rest(runner, runner.iter, runner.epoch, done=True)
+
+    def rest(self, runner, iteration: int, epoch: int, done: bool = False) -> None:
         """Hand the state over when the last one is old; always when the training is done."""
-        if not last and time.monotonic() - self.rested < SECONDS_BETWEEN_RESTS:
+        if not done and time.monotonic() - self.rested < SECONDS_BETWEEN_RESTS:
             return
         checkpoint = {
             "iter": iteration,
             "epoch": epoch,
+            "done": done,
+            "gradients": gradients(runner.model),
             "state_dict": runner.model.state_dict(),
             "optimizer": runner.optim_wrapper.state_dict(),
             "param_schedulers": [scheduler.state_dict() for scheduler in runner.param_schedulers],

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import io
 import logging
+import traceback
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from pdiff_plugins.openmmlab.extension import provide_operators
 from torch import nn
 
 from pdiff import PdiffError
+from pdiff.errors import check_section
 from pdiff.models.training import Bfloat16OptimWrapper
 from pdiff.seeding import derive_seed, isolated_seed
 
@@ -41,12 +43,22 @@ class Library:
     base: tuple[str, str]
 
     def load(self) -> None:
-        """Import the library and register all that it has, the operators of mmcv provided."""
+        """Import the library and register all that it has, the operators of mmcv provided.
+
+        Raises:
+            PdiffError: its version does not fit that of mmcv or mmengine.
+        """
         provide_operators()
         warnings.filterwarnings("ignore", "torch.meshgrid", UserWarning)  # both call it as torch once wanted it
         warnings.filterwarnings("ignore", "Default ``avg_non_ignore`` is False", UserWarning)
-        with silence():
-            importlib.import_module(f"{self.name}.utils").register_all_modules(init_default_scope=False)
+        try:
+            with silence():
+                importlib.import_module(f"{self.name}.utils").register_all_modules(init_default_scope=False)
+        except Exception as error:  # versions that do not fit raise an AssertionError, missing parts an ImportError
+            raise PdiffError(
+                f"{self.name} cannot be imported ({one_line(error)}). Install versions that fit each other: "
+                "pip install onedl-mmengine onedl-mmcv onedl-mmdetection onedl-mmsegmentation"
+            ) from None
         # For configs: mmengine's own wrapper for mixed precision refuses CPUs.
         OPTIM_WRAPPERS.register_module(module=Bfloat16OptimWrapper, force=True)
 
@@ -87,11 +99,9 @@ def open_config(
     path = find_config(config)
     try:
         values = Config.fromfile(str(path))
-        own = copy.deepcopy(values._cfg_dict)
-        values.merge_from_dict(copy.deepcopy(dict(options or {})))  # mmengine takes _delete_ out of what it merges
-        restore_tuples(values._cfg_dict, own)
-    except Exception as error:  # a config is a program, and raises what it likes
+    except (Exception, SystemExit) as error:  # a config is a program, and raises what it likes
         raise PdiffError(f"task.model.config: {config} cannot be read ({one_line(error)}).") from None
+    merge_options(values, {} if options is None else options)
     scope = values.get("default_scope", library.name)
     if scope != library.name:
         raise PdiffError(
@@ -121,6 +131,20 @@ def restore_tuples(values: Any, own: Any) -> None:
             restore_tuples(value, old)
 
 
+def merge_options(config: Config, options: dict) -> None:
+    """Put options into a config, one after another: mmengine itself takes one of two that are for the same section."""
+    check_section(options, "task.model.options")
+    own = copy.deepcopy(config._cfg_dict)
+    for name, value in options.items():
+        try:
+            config.merge_from_dict({name: copy.deepcopy(value)})
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise PdiffError(
+                f"task.model.options: {name} does not fit {config.filename} ({one_line(error)}). See what is there."
+            ) from None
+    restore_tuples(config._cfg_dict, own)
+
+
 def find_config(config: str) -> Path:
     """Return the file that `task.model.config` names."""
     package, separator, name = config.partition("::")
@@ -130,7 +154,7 @@ def find_config(config: str) -> Path:
         return Path(config)
     try:
         spec = importlib.util.find_spec(package)
-    except ImportError:
+    except (ImportError, ValueError):
         spec = None
     if spec is None or not spec.submodule_search_locations:
         raise PdiffError(f"task.model.config: got {config!r}, but there is no package {package!r}. Install it.")
@@ -140,7 +164,8 @@ def find_config(config: str) -> Path:
     for place in places:
         if place.is_file():
             return place
-    raise PdiffError(f"task.model.config: got {config!r}, but {package} ships no such config. See {places[0].parent}.")
+    where = next((place.parent for place in places if place.parent.is_dir()), root)
+    raise PdiffError(f"task.model.config: got {config!r}, but {package} ships no such config. See {where}.")
 
 
 def build_network(
@@ -161,7 +186,7 @@ def build_network(
     base = getattr(importlib.import_module(library.base[0]), library.base[1])
     with library.scope(), isolated_seed(derive_seed(seed, "network", 0)), silence():
         try:
-            model = library.registry("MODELS").build(config.model)
+            model = library.registry("MODELS").build(copy.deepcopy(config.model))  # some detectors write into it
         except Exception as error:  # whatever the class finds wrong with its arguments
             line = f"task.model.config: {config.filename}: {library.name} cannot build its model ({one_line(error)})."
             raise PdiffError(f"{line} Give a config of {library.name} that fits the installed version.") from None
@@ -203,5 +228,6 @@ def silence():
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error's kind and text in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    """Return an error's kind and text in one line; instead of no text, the line of code that raised it."""
+    code = traceback.extract_tb(error.__traceback__)[-1:]
+    return " ".join(f"{type(error).__name__}: {str(error) or ''.join(str(frame.line) for frame in code)}".split())

@@ -10,6 +10,7 @@ from torch import nn
 
 from pdiff import PdiffError, Replay
 from pdiff.progress import progress
+from pdiff.seeding import isolated_seed
 from pdiff.task import Candidates
 
 T = TypeVar("T")
@@ -47,7 +48,7 @@ def predictions(
 def check_prediction(model: nn.Module, split: Split) -> None:
     """Predict one batch, so that an operator or a file that is missing is met before anything is trained."""
     try:
-        with torch.no_grad():
+        with torch.no_grad(), isolated_seed(0):
             model.eval().test_step(next(iter(split.batches())))
     except PdiffError:
         raise

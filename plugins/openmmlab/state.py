@@ -26,7 +26,7 @@ def pack(value: Any) -> dict[str, Tensor]:
         if isinstance(item, Mapping):
             return {"dict": [[node(key), node(inner)] for key, inner in item.items()]}
         if isinstance(item, list | tuple):
-            return {type(item).__name__: [node(inner) for inner in item]}
+            return {"tuple" if isinstance(item, tuple) else "list": [node(inner) for inner in item]}
         if item is None or isinstance(item, bool | int | float | str):
             return item
         if isinstance(item, np.generic):

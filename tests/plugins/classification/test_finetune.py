@@ -52,7 +52,7 @@ class Collection:
         self.names = HOOK.select_params(task=self.task, cfg=cfg)
         self.base = base
         self.snapshots = []
-        for snapshot in HOOK.collect(task=self.task, names=self.names, cfg=cfg, state=state):
+        for snapshot in HOOK.collect(task=self.task, names=self.names, cfg=cfg, state=state, folder=None):
             if snapshot.params and self.base is None:
                 self.base = copies(self.task.model.state_dict())
             self.snapshots.append(snapshot)
@@ -424,4 +424,4 @@ def test_settings_below_one_are_refused(tiny, key):
     task = hook.build(cfg=config)
     names = hook.select_params(task=task, cfg=config)
     with pytest.raises(PdiffError, match=rf"collect.finetune.{key}: got 0, expected an integer from 1 on"):
-        list(hook.collect(task=task, names=names, cfg=config, state=None))
+        list(hook.collect(task=task, names=names, cfg=config, state=None, folder=None))
