@@ -17,10 +17,10 @@ test-all: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 
+# Last comes OpenCV: mmcv wants the one that needs a screen's system libraries, this one in the same place does not.
 $(STAMP): setup.py pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[classification,detection,segmentation,test]'
-	# mmcv wants the OpenCV that needs a screen's system libraries; this one, in the same place, does not.
 	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps opencv-python-headless
 	touch $(STAMP)

@@ -44,6 +44,7 @@ def parts(run: Run, vectors: torch.Tensor, split: str) -> dict[str, float]:
     loading = seconds(lambda: [model.data_preprocessor(batch, False) for batch in data.batches()])
     prefix = seconds(lambda: [model.extract_feat(batch["inputs"]) for batch in batches])
     forward = seconds(whole)
+    # A plain evaluation: with one candidate, nothing is recorded.
     one = seconds(lambda: list(run.hook.evaluate(task=run.task, candidates=run.candidates(vectors[:1]), split=split)))
     return {"loading": loading, "prefix": prefix, "suffix": forward - prefix, "metric": one - loading - forward}
 
