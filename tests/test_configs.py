@@ -119,7 +119,7 @@ def test_every_key_is_an_argument_of_what_reads_it(path):
 def test_network_of_an_openmmlab_config_is_built_and_its_selection_has_its_size(path, monkeypatch):
     pytest.importorskip("mmdet")
     from pdiff_plugins import detection, segmentation
-    from pdiff_plugins.openmmlab.library import MMDET, MMSEG, open_config
+    from pdiff_plugins.openmmlab.libraries import MMDET, MMSEG, open_config
 
     monkeypatch.chdir(ROOT)  # the configs name files of the checkout
     config = load(path)
@@ -140,7 +140,7 @@ def test_every_key_of_an_openmmlab_config_is_an_argument_of_what_reads_it(path):
     from pdiff_plugins import detection, segmentation
     from pdiff_plugins.openmmlab.collection import finetune_settings, snapshots, train_base
     from pdiff_plugins.openmmlab.data import build_splits
-    from pdiff_plugins.openmmlab.library import open_config
+    from pdiff_plugins.openmmlab.libraries import open_config
 
     config = load(path)
     build_task = {"detection": detection.detection_task, "segmentation": segmentation.segmentation_task}[config.plugin]

@@ -14,7 +14,7 @@ HEADS = ("roi_head.bbox_head", "bbox_head")  # of two-stage detectors, of one-st
 @hookimpl
 def build(cfg):
     """Build detector and data from `cfg.task` (`model`, `data`, `score_threshold`)."""
-    from pdiff_plugins.openmmlab.library import MMDET
+    from pdiff_plugins.openmmlab.libraries import MMDET
 
     MMDET.load()
     return call(detection_task, cfg.task, "task", seed=cfg.seed, device=resolve_device(cfg.device))
@@ -34,7 +34,7 @@ def detection_task(seed, device, model: dict, data: dict, score_threshold: float
         raise PdiffError(f"task.score_threshold: got {score_threshold}, expected a number from 0 to 1.")
     from pdiff_plugins.detection.data import check_classes, measure
     from pdiff_plugins.detection.errors import shared_errors
-    from pdiff_plugins.openmmlab.library import MMDET
+    from pdiff_plugins.openmmlab.libraries import MMDET
     from pdiff_plugins.openmmlab.task import build_task
 
     measured = partial(measure, threshold=score_threshold)
@@ -47,7 +47,7 @@ def detection_task(seed, device, model: dict, data: dict, score_threshold: float
 def collect(task, names, cfg, state, folder):
     """Train with mmengine's Runner, freeze everything but the selection, fine-tune it (`cfg.collect`)."""
     from pdiff_plugins.openmmlab.collection import snapshots
-    from pdiff_plugins.openmmlab.library import MMDET
+    from pdiff_plugins.openmmlab.libraries import MMDET
 
     given = {"task": task, "names": names, "seed": cfg.seed, "device": resolve_device(cfg.device)}
     return call(snapshots, cfg.collect, "collect", library=MMDET, state=state, folder=folder, **given)

@@ -25,7 +25,7 @@ from pdiff_plugins.openmmlab.hooks import (
     check_drift,
     freeze_all_but,
 )
-from pdiff_plugins.openmmlab.library import Library, one_line, silence
+from pdiff_plugins.openmmlab.libraries import Library, one_line, silence
 from pdiff_plugins.openmmlab.state import unpack
 from pdiff_plugins.openmmlab.stream import stream
 from torch import Tensor, nn

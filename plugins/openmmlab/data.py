@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from pdiff_plugins.openmmlab.library import LOADERS, Library, one_line, silence
+from pdiff_plugins.openmmlab.libraries import LOADERS, Library, one_line, silence
 from pdiff_plugins.openmmlab.scenes import compose_scenes
 from torch.utils.data import DataLoader, Dataset
 

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import torch
 from pdiff_plugins.openmmlab.data import Split
-from pdiff_plugins.openmmlab.library import one_line
+from pdiff_plugins.openmmlab.libraries import one_line
 from torch import nn
 
 from pdiff import PdiffError, Replay

@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config
 from pdiff_plugins.openmmlab.checkpoint import export_checkpoint
 from pdiff_plugins.openmmlab.data import Split, build_splits
-from pdiff_plugins.openmmlab.library import Library, build_network, open_config
+from pdiff_plugins.openmmlab.libraries import Library, build_network, open_config
 from pdiff_plugins.openmmlab.prediction import check_prediction
 from torch import Tensor
 

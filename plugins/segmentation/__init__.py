@@ -13,7 +13,7 @@ HEADS = ("decode_head",)
 @hookimpl
 def build(cfg):
     """Build segmentor and data from `cfg.task` (`model`, `data`, `signature_pixels`, `check_labels`)."""
-    from pdiff_plugins.openmmlab.library import MMSEG
+    from pdiff_plugins.openmmlab.libraries import MMSEG
 
     MMSEG.load()
     return call(segmentation_task, cfg.task, "task", seed=cfg.seed, device=resolve_device(cfg.device))
@@ -32,7 +32,7 @@ def segmentation_task(
         signature_pixels: how many pixels of a split the signature looks at (`Pixels`).
         check_labels: read every label map once before anything is computed.
     """
-    from pdiff_plugins.openmmlab.library import MMSEG
+    from pdiff_plugins.openmmlab.libraries import MMSEG
     from pdiff_plugins.openmmlab.task import build_task
     from pdiff_plugins.segmentation.data import check_head, check_splits, measure
 
@@ -49,7 +49,7 @@ def segmentation_task(
 def collect(task, names, cfg, state, folder):
     """Train with mmengine's Runner, freeze everything but the selection, fine-tune it (`cfg.collect`)."""
     from pdiff_plugins.openmmlab.collection import snapshots
-    from pdiff_plugins.openmmlab.library import MMSEG
+    from pdiff_plugins.openmmlab.libraries import MMSEG
 
     given = {"task": task, "names": names, "seed": cfg.seed, "device": resolve_device(cfg.device)}
     return call(snapshots, cfg.collect, "collect", library=MMSEG, state=state, folder=folder, **given)

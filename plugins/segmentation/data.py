@@ -13,7 +13,7 @@ from mmengine.dataset import ClassBalancedDataset, ConcatDataset, RepeatDataset
 from mmseg.datasets import MultiImageMixDataset
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from pdiff_plugins.openmmlab.data import Split, evaluator_settings
-from pdiff_plugins.openmmlab.library import one_line
+from pdiff_plugins.openmmlab.libraries import one_line
 from pdiff_plugins.segmentation.metric import CandidateMetric
 from PIL import ExifTags, Image
 from torch import Tensor, nn

@@ -24,7 +24,7 @@ bin="$folder/venv/bin"
 "$bin/python" - "$folder" <<'PYTHON'
 import sys
 
-from pdiff_plugins.openmmlab.library import MMDET
+from pdiff_plugins.openmmlab.libraries import MMDET
 
 MMDET.load()
 import mmcv, mmdet, mmengine, numpy, torch

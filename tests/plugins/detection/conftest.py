@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from pdiff_plugins.openmmlab.library import MMDET
+from pdiff_plugins.openmmlab.libraries import MMDET
 
 from pdiff.config import resolve
 from pdiff.pipeline import run_pipeline

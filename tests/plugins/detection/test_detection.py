@@ -157,7 +157,7 @@ from pdiff.config import load_config
 from pdiff.pipeline import run_pipeline
 from pdiff.rundir import STAGES, RunDirectory
 from pdiff_plugins.openmmlab import hooks
-from pdiff_plugins.openmmlab.library import MMDET
+from pdiff_plugins.openmmlab.libraries import MMDET
 
 MMDET.load()
 hooks.SECONDS_BETWEEN_RESTS = 0  # as if every step of the base training took half a minute

@@ -50,7 +50,7 @@ TINY = {
 def mmdet():
     """Return mmdet as pdiff has it, imported."""
     pytest.importorskip("mmdet")
-    from pdiff_plugins.openmmlab.library import MMDET
+    from pdiff_plugins.openmmlab.libraries import MMDET
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # mmcv warns about its own imports
@@ -71,7 +71,7 @@ def scenes(tmp_path_factory):
 def tiny_config(mmdet, scenes):
     """Return a function from options, with dots in their names, to the shipped config made tiny."""
     from pdiff_plugins.openmmlab.data import use_root
-    from pdiff_plugins.openmmlab.library import open_config
+    from pdiff_plugins.openmmlab.libraries import open_config
 
     def config(options: dict | None = None):
         values = open_config(mmdet, "pdiff_plugins.detection::fcos_r18_digits", options=copy.deepcopy(TINY))
@@ -94,7 +94,7 @@ def splits(mmdet, tiny_config):
 @pytest.fixture(scope="session")
 def tiny_task(mmdet, tiny_config, splits):
     """Return a function from options to a task with a new network, the same each time."""
-    from pdiff_plugins.openmmlab.library import build_network
+    from pdiff_plugins.openmmlab.libraries import build_network
 
     from pdiff import Metric, Task
 

@@ -19,7 +19,7 @@ from mmengine.config import Config
 from pdiff_plugins.openmmlab import hooks
 from pdiff_plugins.openmmlab.collection import snapshots, training_loader
 from pdiff_plugins.openmmlab.data import build_splits, use_root
-from pdiff_plugins.openmmlab.library import MMDET
+from pdiff_plugins.openmmlab.libraries import MMDET
 from pdiff_plugins.openmmlab.state import unpack
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d

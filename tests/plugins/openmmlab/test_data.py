@@ -10,7 +10,7 @@ import torch
 pytest.importorskip("mmdet")
 
 from pdiff_plugins.openmmlab.data import Shared, build_splits, choose, evaluator_settings, image_paths, use_root
-from pdiff_plugins.openmmlab.library import open_config
+from pdiff_plugins.openmmlab.libraries import open_config
 
 from pdiff.errors import PdiffError
 

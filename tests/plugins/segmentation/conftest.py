@@ -94,7 +94,7 @@ def own_cache(tmp_path_factory):
 def library():
     """Load mmseg; its imports warn about what it imports."""
     pytest.importorskip("mmseg")
-    from pdiff_plugins.openmmlab.library import MMSEG
+    from pdiff_plugins.openmmlab.libraries import MMSEG
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -145,7 +145,7 @@ from pdiff.pipeline import run_pipeline
 from pdiff.rundir import RunDirectory
 from pdiff.stages import collect
 from pdiff_plugins.openmmlab import hooks
-from pdiff_plugins.openmmlab.library import MMSEG
+from pdiff_plugins.openmmlab.libraries import MMSEG
 
 MMSEG.load()
 hooks.SECONDS_BETWEEN_RESTS = 0  # as if every step of the base training took half a minute
@@ -419,7 +419,7 @@ def test_exported_weights_are_those_of_the_candidate_in_the_frozen_network(expor
 
 def opened(path: Path, monkeypatch, **options):
     """Return a shipped config and mmseg's config that it names."""
-    from pdiff_plugins.openmmlab.library import MMSEG, open_config
+    from pdiff_plugins.openmmlab.libraries import MMSEG, open_config
 
     monkeypatch.chdir(ROOT)  # the configs name files of the checkout
     config = load_config(None, str(path), {}, {})
@@ -451,7 +451,7 @@ def test_loss_of_a_config_of_our_own_can_be_computed(path, monkeypatch, library)
 
 
 def test_options_are_left_as_they_were_given(tiny_segmentor, library):
-    from pdiff_plugins.openmmlab.library import open_config
+    from pdiff_plugins.openmmlab.libraries import open_config
 
     model = tiny_segmentor["task"]["model"]
     model["options"]["test_dataloader"] = loader("test")

@@ -14,7 +14,7 @@ pytest.importorskip("mmdet")
 
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
-from pdiff_plugins.openmmlab.library import MMDET, MMSEG, build_network, find_config, one_line, open_config, silence
+from pdiff_plugins.openmmlab.libraries import MMDET, MMSEG, build_network, find_config, one_line, open_config, silence
 
 from pdiff.errors import PdiffError
 
