@@ -13,14 +13,13 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.runner import BaseLoop, IterBasedTrainLoop
-from pdiff_plugins.openmmlab.data import Shared, Split
+from pdiff_plugins.openmmlab.data import Shared, Split, without
 from pdiff_plugins.openmmlab.draws import Numbers, SeededDraws
 from pdiff_plugins.openmmlab.hooks import (
     Emit,
     FreezeAllBut,
     Rests,
     SeedSteps,
-    ShowProgress,
     Snapshots,
     check_drift,
     freeze_all_but,
@@ -34,6 +33,7 @@ from torch.utils.data import DataLoader
 from pdiff import PdiffError, Snapshot, Task
 from pdiff.errors import check_positive, check_section, known
 from pdiff.models.runner import QuietRunner
+from pdiff.models.training import ShowProgress
 from pdiff.progress import logger, progress
 from pdiff.registry import call
 from pdiff.seeding import derive_seed
@@ -289,11 +289,6 @@ def finetune_selection(
 
     yield from stream(program)
     freeze_all_but(task.model, (), "eval")
-
-
-def without(settings: Mapping[str, Any], *keys: str) -> dict[str, Any]:
-    """Return settings without some keys."""
-    return {key: value for key, value in settings.items() if key not in keys}
 
 
 def training_loader(split: Split, seed: int, draws: str, endless: bool, first: int = 0) -> DataLoader:

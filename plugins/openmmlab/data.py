@@ -132,7 +132,7 @@ def build_splits(
     keep(datasets["select"], chosen, "select")
     for name, settings in (("train", train), ("test", test)):
         keep_others(datasets[name], reserved, settings.get("images"), seed, name)
-    return {name: Split(datasets[name], without_dataset(loaders[name])) for name in ("train", "select", "test")}
+    return {name: Split(datasets[name], without(loaders[name], "dataset")) for name in ("train", "select", "test")}
 
 
 def use_root(config: Config, root: Path) -> None:
@@ -170,9 +170,9 @@ def evaluator_settings(config: Config, metric: str, keys: Sequence[str]) -> dict
     return {key: found[key] for key in keys if found.get(key) is not None}
 
 
-def without_dataset(loader: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a loader's other settings."""
-    return {key: value for key, value in loader.items() if key != "dataset"}
+def without(settings: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    """Return settings without some keys."""
+    return {key: value for key, value in settings.items() if key not in keys}
 
 
 def select_loader(config: Config, source: str) -> Mapping[str, Any]:

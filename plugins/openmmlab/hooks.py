@@ -35,17 +35,6 @@ class SeedSteps(Hook):
         seed_all(derive_seed(self.seed, "step", self.first + runner.iter))
 
 
-class ShowProgress(Hook):
-    """Calls `advance` after every step."""
-
-    def __init__(self, advance: Callable[[], None]):
-        self.advance = advance
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        """Count this step."""
-        self.advance()
-
-
 class FreezeAllBut(Hook):
     """Trains the selection alone: nothing else has a gradient, and normalisation keeps its statistics.
 

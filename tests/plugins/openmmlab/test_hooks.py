@@ -15,7 +15,6 @@ from pdiff_plugins.openmmlab.hooks import (
     FreezeAllBut,
     Rests,
     SeedSteps,
-    ShowProgress,
     Snapshots,
     check_drift,
     freeze_all_but,
@@ -26,6 +25,7 @@ from torch.utils.data import DataLoader
 from torchvision.ops import FrozenBatchNorm2d
 
 from pdiff.errors import PdiffError
+from pdiff.models.training import ShowProgress
 from pdiff.seeding import isolated_seed
 from pdiff.weights.select import select
 
