@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from pdiff_plugins.openmmlab.draws import Wrapper
 from pdiff_plugins.openmmlab.libraries import LOADERS, Library, one_line, silence
 from pdiff_plugins.openmmlab.scenes import compose_scenes
 from torch.utils.data import DataLoader, Dataset
@@ -48,35 +49,11 @@ class SampleError(PdiffError):
         super().__init__(line.rpartition(f"{type(self).__name__}: ")[2].strip())
 
 
-class Shared(Dataset):
+class Shared(Wrapper):
     """A data set that is not copied when mmengine copies the settings of its loader."""
-
-    def __init__(self, dataset: Dataset):
-        self.dataset = dataset
 
     def __deepcopy__(self, memo: dict) -> "Shared":
         return self
-
-    @property
-    def metainfo(self) -> Mapping[str, Any]:
-        """What mmengine asks of a data set."""
-        return self.dataset.metainfo
-
-    @property
-    def pipeline(self) -> Any:
-        """The data set's, so that a hook that sets it sets that one."""
-        return self.dataset.pipeline
-
-    @pipeline.setter
-    def pipeline(self, pipeline: Any) -> None:
-        self.dataset.pipeline = pipeline
-
-    def update_skip_type_keys(self, keys: Sequence[str]) -> None:
-        """Do as YOLOX's hook asks of a data set that mixes images."""
-        self.dataset.update_skip_type_keys(keys)
-
-    def __len__(self) -> int:
-        return len(self.dataset)
 
     def __getitem__(self, index: int) -> Any:
         try:

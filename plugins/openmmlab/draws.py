@@ -5,7 +5,7 @@ data workers.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,20 +14,18 @@ from torch.utils.data import Dataset, Sampler
 from pdiff.seeding import derive_seed, generator, isolated_seed
 
 
-class SeededDraws(Dataset):
-    """Number of the draw to augmented sample: each epoch shuffled anew, each draw with its own random state.
+class Wrapper(Dataset):
+    """A data set around another, with what mmengine and its hooks ask of one; a subclass says how samples are taken.
 
     Args:
-        dataset: S samples, drawn from at random.
-        seed: of all draws.
+        dataset: the data set inside.
     """
 
-    def __init__(self, dataset: Dataset, seed: int):
-        self.dataset, self.seed = dataset, seed
-        self.epoch, self.order = -1, torch.empty(0)
+    def __init__(self, dataset: Dataset):
+        self.dataset = dataset
 
     @property
-    def metainfo(self) -> dict[str, Any]:
+    def metainfo(self) -> Mapping[str, Any]:
         """What mmengine asks of a data set."""
         return self.dataset.metainfo
 
@@ -46,6 +44,20 @@ class SeededDraws(Dataset):
 
     def __len__(self) -> int:
         return len(self.dataset)
+
+
+class SeededDraws(Wrapper):
+    """Number of the draw to augmented sample: each epoch shuffled anew, each draw with its own random state.
+
+    Args:
+        dataset: S samples, drawn from at random.
+        seed: of all draws.
+    """
+
+    def __init__(self, dataset: Dataset, seed: int):
+        super().__init__(dataset)
+        self.seed = seed
+        self.epoch, self.order = -1, torch.empty(0)
 
     def __getitem__(self, number: int) -> Any:
         epoch, place = divmod(number, len(self.dataset))
