@@ -14,10 +14,17 @@ from pdiff.weights.layout import Layout
 
 @dataclass(frozen=True)
 class Metric:
-    """The name and direction of a task's primary metric."""
+    """A task's primary metric.
+
+    Attributes:
+        name: as it stands in tables.
+        higher_is_better: its direction.
+        chance: what a network reaches that has learnt nothing; a candidate near it counts as dead. None: not known.
+    """
 
     name: str
     higher_is_better: bool = True
+    chance: float | None = None
 
 
 @dataclass(frozen=True)

@@ -40,16 +40,17 @@ class Errors:
         if len(order) == 0:
             return
         overlap = box_iou(bboxes[order], truth["boxes"]) * (labels[order, None] == truth["labels"])
-        real = overlap[:, ~truth["ignored"]]
         excused = (overlap[:, truth["ignored"]] >= IOU).any(1).tolist()
-        free = self.missed[image]
-        for detection, label in enumerate(labels[order].tolist()):
-            fits = real[detection] * free
-            best = int(fits.argmax()) if len(fits) else -1
-            if best >= 0 and fits[best] >= IOU:
-                free[best] = 0
+        free = self.missed[image].tolist()
+        # Plain numbers: tensor operations on a handful of boxes would cost ten times what they compute.
+        for detection, overlaps in enumerate(overlap[:, ~truth["ignored"]].tolist()):
+            fits = [value * untaken for value, untaken in zip(overlaps, free, strict=True)]
+            best = max(fits, default=0.0)
+            if best >= IOU:
+                free[fits.index(best)] = 0
             elif not excused[detection]:
-                self.false[image, label] += 1
+                self.false[image, labels[order[detection]]] += 1
+        self.missed[image] = torch.tensor(free, dtype=torch.int16)
 
     def signature(self) -> Tensor:
         """Return missed ground truths and numbers of false positives in one vector."""

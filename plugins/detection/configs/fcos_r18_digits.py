@@ -16,8 +16,8 @@ model = dict(
     backbone=dict(
         type="ResNet",
         depth=18,
-        stem_channels=32,
-        base_channels=32,
+        stem_channels=40,
+        base_channels=40,
         num_stages=3,
         strides=(1, 2, 2),
         dilations=(1, 1, 1),
@@ -26,7 +26,7 @@ model = dict(
         norm_eval=False,
         style="pytorch",
     ),
-    neck=dict(type="FPN", in_channels=[64, 128], out_channels=64, num_outs=2),
+    neck=dict(type="FPN", in_channels=[80, 160], out_channels=64, num_outs=2),
     bbox_head=dict(
         type="FCOSHead",
         num_classes=10,
@@ -96,7 +96,7 @@ test_dataloader = dict(
 val_evaluator = dict(type="CocoMetric", ann_file="select.json", metric="bbox")
 test_evaluator = dict(type="CocoMetric", ann_file="test.json", metric="bbox")
 
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=1000, val_interval=1000)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=850, val_interval=850)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
@@ -104,7 +104,7 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(type="CosineAnnealingLR", T_max=900, by_epoch=False, begin=100, end=1000, eta_min=1e-5),
+    dict(type="CosineAnnealingLR", T_max=750, by_epoch=False, begin=100, end=850, eta_min=1e-5),
 ]
 default_hooks = dict(logger=dict(type="LoggerHook", interval=50))
 visualizer = dict(type="DetLocalVisualizer", vis_backends=[], name="visualizer")
