@@ -87,8 +87,9 @@ def resolve(values: Mapping[str, Any]) -> Config:
     for section in ("checkpoints", "generate", "evaluate", "compare"):
         check_keys(complete[section], defaults[section], section)
     complete["engine"] = engine_config(complete["engine"])
-    if (complete["evaluate"]["sources"].get("trained") or {}).get("type") != "trained":
-        raise PdiffError("evaluate.sources: lacks `trained: {type: trained}`, which all others are compared with.")
+    for name in ("trained", "generated"):
+        if (complete["evaluate"]["sources"].get(name) or {}).get("type") != name:
+            raise PdiffError(f"evaluate.sources: lacks `{name}: {{type: {name}}}`, which every comparison needs.")
     return Config(complete)
 
 

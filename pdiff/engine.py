@@ -1,7 +1,8 @@
 """The engine: codec (scaling and autoencoder) and latent diffusion, as one object that knows only vectors."""
 
 import json
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pdiff.config import engine_config
 from pdiff.errors import PdiffError, check_positive
 from pdiff.models import autoencoder, denoiser, scaling  # noqa: F401  (they fill the registries)
 from pdiff.models.objectives import Denoising, Reconstruction, normal
-from pdiff.models.schedule import build_sampler, noise_schedule
+from pdiff.models.schedule import build_sampler, clean_estimate, noise_schedule
 from pdiff.models.whitening import Whitening
 from pdiff.registry import AUTOENCODERS, DENOISERS, SCALINGS, build, call
 from pdiff.seeding import derive_seed, generator, isolated_seed, resolve_device
@@ -22,6 +23,11 @@ from pdiff.weights.layout import Layout
 
 PARTS = ("scaling", "autoencoder", "whitening", "denoiser")
 FORMAT = 1
+
+
+def last(values: Iterator[Any]) -> Any:
+    """Return the last of some values, none of the others kept."""
+    return deque(values, maxlen=1)[0]
 
 
 class ParameterDiffusion:
@@ -155,30 +161,59 @@ class ParameterDiffusion:
         Raises:
             PdiffError: the result is not finite; the line says which part to look at.
         """
-        check_positive("sample", n=n, batch_size=batch_size)
-        vectors = self.decode(self.sample_latents(n, seed, batch_size, sampler), batch_size)
-        if not torch.isfinite(vectors).all():
-            raise PdiffError(
-                "sample: got vectors with NaN or infinity, so the diffusion did not converge. "
-                "Raise engine.denoiser_training.steps or lower its lr."
-            )
-        return vectors
+        return self.decode(self.sample_latents(n, seed, batch_size, sampler), batch_size)
 
     @torch.no_grad()
     def sample_latents(
         self, n: int, seed: int = 0, batch_size: int = 1000, sampler: Mapping[str, Any] | None = None
     ) -> Tensor:
-        """Draw new latents `(n, L)`, on the CPU: white noise, denoised step by step, un-whitened."""
+        """Draw new latents `(n, L)`, on the CPU: white noise, denoised step by step, un-whitened.
+
+        Raises:
+            PdiffError: the result is not finite; the line says which part to look at.
+        """
+        check_positive("sample", n=n, batch_size=batch_size)
         rng, cfg = generator(seed, "sample", device=self.device), sampler or self.config["sampler"]
         sizes = [min(batch_size, n - start) for start in range(0, n, batch_size)]
-        return torch.cat([self._sample_batch(size, rng, build_sampler(cfg, self.schedule)) for size in sizes])
+        latents = torch.cat([last(self._denoise(size, rng, cfg))[0] for size in sizes])
+        if not torch.isfinite(latents).all():
+            raise PdiffError(
+                "sample: got vectors with NaN or infinity, so the diffusion did not converge. "
+                "Raise engine.denoiser_training.steps or lower its lr."
+            )
+        return latents
 
-    def _sample_batch(self, size: int, rng: torch.Generator, sampler: Any) -> Tensor:
+    @torch.no_grad()
+    def sample_path(
+        self, n: int, points: int, seed: int = 0, sampler: Mapping[str, Any] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Draw new vectors and return what the denoiser took them for on the way.
+
+        Args:
+            n: how many.
+            points: evenly spaced steps of the sampler, its first and its last among them.
+            seed: of the noise.
+            sampler: of another sampler than the config's.
+
+        Returns:
+            `(points, n, P)`, on the CPU: at each point the decoded estimate of the clean latents; and how many steps
+            were done then `(points,)`.
+        """
+        check_positive("sample_path", n=n, points=points)
+        rng = generator(seed, "sample", device=self.device)
+        estimates = [estimate for _, estimate in self._denoise(n, rng, sampler or self.config["sampler"])]
+        steps = torch.linspace(1, len(estimates), points).round().long()
+        return torch.stack([self.decode(estimates[step - 1]) for step in steps]), steps
+
+    def _denoise(self, size: int, rng: torch.Generator, cfg: Mapping[str, Any]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield, after each step of the sampler, the latents `(size, L)` and the estimate of the clean ones."""
+        sampler = build_sampler(cfg, self.schedule)
         z = normal(torch.Size([size, self.autoencoder.latent]), rng) * sampler.init_noise_sigma
         for t in sampler.timesteps:
             prediction = self.denoiser(sampler.scale_model_input(z, t), t.to(self.device).expand(size))
+            estimate = clean_estimate(self.schedule, z, prediction, t)
             z = sampler.step(prediction, t, z, generator=rng).prev_sample
-        return self.whitening.inverse(z).cpu()
+            yield self.whitening.inverse(z).cpu(), self.whitening.inverse(estimate).cpu()
 
     def save(self, folder: Path) -> None:
         """Write the fitted engine to `folder` as safetensors and JSON."""

@@ -4,12 +4,11 @@ from pathlib import Path
 
 from pdiff.config import resolve
 from pdiff.errors import PdiffError
+from pdiff.results import read_metrics
 from pdiff.run import Run
 from pdiff.rundir import RunDirectory
-from pdiff.sources import source_vectors
-from pdiff.stages.compare import read_metrics
+from pdiff.sources import open_pool, source_vectors
 from pdiff.statistics import best_index
-from pdiff.storage import read_tensors
 
 
 def export(path: Path, source: str, pick: str, output: Path) -> int:
@@ -32,8 +31,9 @@ def export(path: Path, source: str, pick: str, output: Path) -> int:
     run = Run(config, directory)
     for stage in ("collect", "generate"):
         directory.require(stage)
-    generated = read_tensors(directory.folder("generate") / "vectors.safetensors")["vectors"]
-    vectors = source_vectors(run, source, generated)
+    vectors = source_vectors(run, source, open_pool(run))
+    if vectors.ndim > 2:
+        raise PdiffError(f"--source: got {source!r}, which are several networks each. Export one of another source.")
     index = pick_index(run, source, pick, len(vectors))
     run.candidates(vectors).load(run.task.model, index)
     run.task.export(run.task.model, output)
@@ -44,7 +44,7 @@ def pick_index(run: Run, source: str, pick: str, count: int) -> int:
     """Return the number that `pick` means, of `count` candidates."""
     if pick == "best":
         run.directory.require("evaluate")
-        metrics = read_metrics(run.directory.folder("evaluate") / f"{source}.jsonl")
+        metrics = read_metrics(run, source)
         return best_index(metrics["select"], run.task.metric.higher_is_better)
     if not pick.isdigit() or int(pick) >= count:
         raise PdiffError(f"--pick: got {pick!r}, expected best or a number from 0 to {count - 1}.")

@@ -1,4 +1,4 @@
-"""The five hooks: all that a plugin tells the core. `select_params` and `load_params` have defaults."""
+"""The hooks: all that a plugin tells the core. `select_params` and `load_params` have defaults; `ensemble` may lack."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -42,3 +42,8 @@ def load_params(model: nn.Module, params: Mapping[str, Tensor]) -> None:
 @hookspec(firstresult=True)
 def evaluate(task: Task, candidates: Candidates, split: str) -> Iterator[Evaluation]:
     """Yield the metric and the signature of each candidate, in order."""
+
+
+@hookspec(firstresult=True)
+def ensemble(task: Task, candidates: Candidates, split: str) -> Evaluation:
+    """Return what all candidates reach together, their predictions averaged."""

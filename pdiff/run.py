@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from torch import Tensor
 
 from pdiff.errors import PdiffError
 from pdiff.plugins import load_plugin, plugin_name
@@ -64,6 +65,15 @@ class Run:
     def population(self) -> Population:
         """The collected population."""
         return Population.open(self.directory.folder("collect"))
+
+    @cached_property
+    def generated(self) -> Tensor:
+        """The vectors that the engine drew `(M, P)`."""
+        return read_tensors(self.directory.folder("generate") / "vectors.safetensors")["vectors"]
+
+    def has_hook(self, name: str) -> bool:
+        """Say whether the plugin, or the core for it, implements a hook."""
+        return bool(getattr(self.hook, name).get_hookimpls())
 
     def candidates(self, vectors) -> Candidates:
         """Return vectors `(M, P)` as candidates for the plugin's `evaluate`."""

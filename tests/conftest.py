@@ -22,15 +22,8 @@ TINY = {
         "finetune": {"steps": 10, "batch_size": 32, "augment": [{"type": "noise", "std": 0.1}]},
     },
     "engine": {"denoiser": {"width": 16, "depth": 1}, "denoiser_training": {"steps": 20}},
-    "generate": {"num": 5},
-    "evaluate": {
-        "sources": {
-            "soup16": {"members": 3, "num": 4},
-            "gaussian": {"num": 4},
-            "noise05": {"num": 4},
-            "noise15": {"num": 4},
-        }
-    },
+    "generate": {"num": 5, "path": 2},
+    "evaluate": {"num": 4, "sources": {"soup16": {"members": 3}}},
     "compare": {"resamples": 50},
 }
 

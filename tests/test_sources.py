@@ -9,7 +9,21 @@ from pdiff.config import resolve
 from pdiff.errors import PdiffError
 from pdiff.run import Run
 from pdiff.rundir import RunDirectory
-from pdiff.sources import gaussian, relative_noise, soup, soup_of, source_vectors
+from pdiff.sources import (
+    Pool,
+    absolute_noise,
+    codec,
+    ensemble,
+    gaussian,
+    gaussian_subspace,
+    interpolation,
+    relative_noise,
+    soup,
+    soup_of,
+    source_names,
+    source_vectors,
+    trained,
+)
 from pdiff.weights.layout import Layout
 from pdiff.weights.population import Population
 
@@ -34,7 +48,12 @@ def population(rng):
 
 def draw(source, population, rng, **settings) -> torch.Tensor:
     """Return the vectors of a source."""
-    return source(population, GENERATED, LAYOUT, rng, **settings)
+    return source(pool_of(population), rng, **settings)
+
+
+def pool_of(population, generated=GENERATED) -> Pool:
+    """Return what a source draws from; its codec doubles a vector."""
+    return Pool(population, generated, LAYOUT, lambda vectors: 2 * vectors, num=7)
 
 
 @pytest.fixture
@@ -50,36 +69,46 @@ def run(tmp_path, population, empty_plugin):
 
 
 def test_trained_and_generated_are_the_vectors_themselves(run, population):
-    assert torch.equal(source_vectors(run, "trained", GENERATED), population)
-    assert torch.equal(source_vectors(run, "generated", GENERATED), GENERATED)
+    assert torch.equal(source_vectors(run, "trained", pool_of(population)), population)
+    assert torch.equal(source_vectors(run, "generated", pool_of(population)), GENERATED)
 
 
 @pytest.mark.parametrize(
-    ("name", "count"), [("soup", 1), ("soup16", 3), ("gaussian", 200), ("noise05", 200), ("noise15", 200)]
+    ("name", "count"),
+    [
+        ("codec", 7),
+        ("soup", 1),
+        ("soup16", 3),
+        ("interpolation", 7),
+        ("gaussian", 7),
+        ("gaussian32", 7),
+        ("noise05", 7),
+        ("noise_abs01", 7),
+    ],
 )
-def test_a_baseline_gives_the_same_finite_vectors_at_each_call(run, name, count):
-    vectors = source_vectors(run, name, GENERATED)
+def test_a_baseline_gives_the_same_finite_vectors_at_each_call(run, population, name, count):
+    vectors = source_vectors(run, name, pool_of(population))
     assert vectors.shape == (count, LAYOUT.size)
     assert vectors.isfinite().all()
-    assert torch.equal(vectors, source_vectors(run, name, GENERATED + 1))
+    assert torch.equal(vectors, source_vectors(run, name, pool_of(population, GENERATED + 1)))
 
 
 def test_two_sources_of_one_type_draw_their_own_numbers(run, population):
-    small, large = (source_vectors(run, name, GENERATED) for name in ("noise05", "noise15"))
+    small, large = (source_vectors(run, name, pool_of(population)) for name in ("noise05", "noise15"))
     assert not torch.equal(small[:, SCALAR], large[:, SCALAR]), "they start from other vectors"
 
 
 @pytest.mark.parametrize(
     ("name", "line"),
     [
-        ("soup61", r"^source: got 'soup61'\. Did you mean 'soup16'\? Known: gaussian, generated, "),
-        ("wrong", r"^evaluate\.sources\.wrong\.type: got 'soop'\. Did you mean 'soup'\? Known: gaussian"),
+        ("soup61", r"^source: got 'soup61'\. Did you mean 'soup16'\? Known: codec, gaussian, "),
+        ("wrong", r"^evaluate\.sources\.wrong\.type: got 'soop'\. Did you mean 'soup'\? Known: absolute_noise"),
         ("short", r"^evaluate\.sources\.short: missing a required argument: 'scale'\."),
     ],
 )
-def test_a_source_that_cannot_be_built_is_refused(run, name, line):
+def test_a_source_that_cannot_be_built_is_refused(run, population, name, line):
     with pytest.raises(PdiffError, match=line):
-        source_vectors(run, name, GENERATED)
+        source_vectors(run, name, pool_of(population))
 
 
 def test_soup_is_the_average_of_all(population, rng):
@@ -147,6 +176,67 @@ def test_relative_noise_of_no_scale_gives_every_trained_vector_at_some_time(popu
 
 def test_no_source_changes_the_population(population, rng):
     before = population.clone()
-    for source, settings in ((soup, {}), (soup_of, {"members": 2}), (gaussian, {}), (relative_noise, {"scale": 1.0})):
+    for source, settings in (
+        (soup, {}),
+        (soup_of, {"members": 2}),
+        (interpolation, {}),
+        (gaussian, {}),
+        (gaussian_subspace, {}),
+        (relative_noise, {"scale": 1.0}),
+        (absolute_noise, {"scale": 1.0}),
+    ):
         draw(source, population, rng, **settings)
     assert torch.equal(population, before)
+
+
+def test_trained_and_codec_take_evenly_spaced_vectors(population, rng):
+    assert torch.equal(draw(trained, population, rng, num=3), population[[0, 4, 7]])
+    assert torch.equal(draw(codec, population, rng, num=3), 2 * population[[0, 4, 7]])
+    assert torch.equal(draw(trained, population, rng, num=99), population)
+
+
+def test_no_candidate_is_refused(population, rng):
+    with pytest.raises(PdiffError, match=r"^evaluate\.sources\.num: got 0, expected an integer from 1 on"):
+        draw(gaussian, population, rng, num=0)
+
+
+def test_interpolation_lies_between_two_trained_vectors(population, rng):
+    between = torch.cdist(population, population)
+    for point in draw(interpolation, population, rng, num=20):
+        to = torch.cdist(point[None], population)[0]
+        detours = (to[:, None] + to - between) / between
+        assert detours.fill_diagonal_(1).min() < 1e-4
+
+
+def test_gaussian_in_the_subspace_has_the_covariance_of_the_population_and_leaves_it_nowhere(population, rng):
+    vectors = draw(gaussian_subspace, population, rng, axes=7, num=20000)
+    places = [0, 1, WIDE.stop]
+    expected = torch.cov(population[:, places].T)
+    scale = expected.diag().sqrt().outer(expected.diag().sqrt())
+    assert ((torch.cov(vectors[:, places].T) - expected) / scale).abs().max() < 0.05
+    centred = population - population.mean(0)
+    inside = torch.linalg.lstsq(centred.T, (vectors[:5] - population.mean(0)).T).solution
+    torch.testing.assert_close(centred.T @ inside, (vectors[:5] - population.mean(0)).T, rtol=1e-3, atol=1e-2)
+
+
+def test_gaussian_on_one_axis_is_a_line(population, rng):
+    vectors = draw(gaussian_subspace, population, rng, axes=1, num=20)
+    spectrum = torch.linalg.svdvals((vectors - vectors.mean(0)).double())
+    assert spectrum[1] < 1e-4 * spectrum[0]
+
+
+def test_absolute_noise_is_the_same_on_every_coordinate(population, rng):
+    vectors = draw(absolute_noise, population, rng, scale=0.5, num=400)
+    noise = vectors - population[torch.cdist(vectors, population).argmin(1)]
+    assert noise[:, NARROW].std().item() == pytest.approx(0.5, rel=0.03)
+    assert noise[:, WIDE].std().item() == pytest.approx(0.5, rel=0.03)
+
+
+def test_an_ensemble_is_a_group_of_trained_vectors(population, rng):
+    (members,) = draw(ensemble, population, rng, members=3)
+    assert all((population == member).all(1).any() for member in members)
+    assert draw(ensemble, population, rng, members=99).shape == (1, 8, LAYOUT.size), "all there are"
+
+
+def test_a_task_without_an_ensemble_leaves_it_out(run):
+    assert "ensemble" not in source_names(run)

@@ -1,159 +1,178 @@
-"""Stage 5: the sources side by side: how good, and how new."""
+"""Stage 5: the sources side by side: how good, how new, and what that amounts to."""
 
-import json
-import math
 import shlex
 import sys
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
+from pdiff.engine import ParameterDiffusion
+from pdiff.gates.codec import kept_by_tensor
+from pdiff.gates.record import read_gates
+from pdiff.judgement import SOUP, Case, chosen_by_training_data, comparisons, copied, find, row
 from pdiff.measure import measured
-from pdiff.novelty import nearest_distance, nearest_similarity, spread
+from pdiff.novelty import density_coordinates, nearest_distance, pareto_front, principal_axes, project
+from pdiff.report.evidence import Evidence
 from pdiff.report.figures import draw_figures
+from pdiff.report.page import report_page
 from pdiff.report.table import markdown_table
+from pdiff.results import SourceResults, read_sources
 from pdiff.run import Run
 from pdiff.rundir import STAGES
-from pdiff.sources import source_names, source_vectors
-from pdiff.statistics import best_index, describe, mean_interval
+from pdiff.stages.fit import split_population
 from pdiff.storage import read_json, read_tensors, read_text, write_json, write_text
+from pdiff.verdict import GENERATED, TRAINED, judge
 
-REFERENCE = "trained"
-SUBJECT = "generated"
-
-
-@dataclass(frozen=True)
-class SourceResults:
-    """What one source's evaluation left on disk.
-
-    Attributes:
-        name: of the source.
-        vectors: `(M, P)`.
-        tensors: signatures and scores.
-        metrics: the primary metric `(M,)`, by split.
-        details: further figures of each candidate on `test`.
-    """
-
-    name: str
-    vectors: Tensor
-    tensors: dict[str, Tensor]
-    metrics: dict[str, np.ndarray]
-    details: list[dict[str, float]]
+PICKS = 8  # candidates of each source that a plugin may draw
+DENSITIES = (TRAINED, GENERATED, "gaussian")
 
 
 def compare(run: Run) -> None:
-    """Write `report/`: summary.json, table.md and the figures."""
+    """Write `report/`: summary.json, table.md, report.html and the figures."""
     folder = run.directory.folder("compare")
     folder.mkdir(parents=True, exist_ok=True)
     with measured() as cost:
-        sources = read_sources(run)
-        reference = sources[REFERENCE]
-        similarities = {name: similarity(run, source, reference) for name, source in sources.items()}
-        rows = {name: row(run, source, reference, similarities[name]) for name, source in sources.items()}
-        tests = {name: source.metrics["test"] for name, source in sources.items()}
-        history = read_json(run.directory.folder("fit") / "history.json")
-        draw_figures(folder, run.task.metric, tests, similarities, history)
+        case = open_case(run)
+        whole = summary(run, case, draw_pictures(run, case.sources))
+        figures = draw_figures(folder, whole, gather(run, case))
     costs = {**run.directory.records(), "compare": cost}
-    whole = summary(run, rows, costs)
+    whole |= {key: {stage: costs[stage][key] for stage in STAGES} for key in ("seconds", "peak_memory_bytes")}
     write_text(folder / "table.md", markdown_table(whole))
+    config = read_text(run.directory.path / "config.yaml")
+    write_text(folder / "report.html", report_page(folder, run.directory.path.name, whole, figures, config))
     write_json(folder / "summary.json", whole)
 
 
-def read_sources(run: Run) -> dict[str, SourceResults]:
-    """Return the results of every source of the config."""
-    generated = read_tensors(run.directory.folder("generate") / "vectors.safetensors")["vectors"]
-    folder = run.directory.folder("evaluate")
-    return {
-        name: SourceResults(
-            name,
-            source_vectors(run, name, generated),
-            read_tensors(folder / f"{name}.safetensors"),
-            read_metrics(folder / f"{name}.jsonl"),
-            [record["details"] for record in read_lines(folder / f"{name}.jsonl") if record["split"] == "test"],
-        )
-        for name in source_names(run)
-    }
+def open_case(run: Run) -> Case:
+    """Return what the sources are judged by."""
+    sources, population = read_sources(run), run.population.tensor()
+    fitted, heldout = split_population(run)
+    trained = sources[TRAINED].signature
+    similarities = {name: run.task.similarity(s.signature, trained).float() for name, s in sources.items()}
+    to_soup = {}
+    if SOUP in sources:
+        soup = sources[SOUP].signature
+        to_soup = {name: run.task.similarity(s.signature, soup)[:, 0].float().numpy() for name, s in sources.items()}
+    distances = {name: distance(source, population) for name, source in sources.items() if source.has_place}
+    settings = {"resamples": run.config.compare.resamples, "seed": run.seed("compare")}
+    return Case(run.task.metric, sources, similarities, to_soup, distances, population, fitted, heldout, **settings)
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return what was written of each candidate on each split."""
-    return [json.loads(line) for line in read_text(path).splitlines()]
+def distance(source: SourceResults, population: Tensor) -> NDArray:
+    """Return each candidate's distance `(M,)` to the nearest trained vector; every trained one leaves itself out."""
+    if source.name == TRAINED:
+        return nearest_distance(population, population, leave_self_out=True).numpy()
+    return nearest_distance(source.vectors, population, leave_self_out=False).numpy()
 
 
-def read_metrics(path: Path) -> dict[str, np.ndarray]:
-    """Return the primary metric of each candidate `(M,)`, by split."""
-    metrics: dict[str, list[float]] = {}
-    for record in read_lines(path):
-        metrics.setdefault(record["split"], []).append(record["metric"])
-    return {split: np.array(values) for split, values in metrics.items()}
+def draw_pictures(run: Run, sources: Mapping[str, SourceResults]) -> list[dict[str, str]]:
+    """Let the plugin draw, if it does, and return what its pictures are."""
+    if not run.has_hook("draw"):
+        return []
+    placed = {name: source for name, source in sources.items() if source.has_place}
+    picks = {name: run.candidates(source.vectors[pick(run, source)]) for name, source in placed.items()}
+    pictures = run.hook.draw(task=run.task, picks=picks, folder=run.directory.folder("compare"))
+    return [asdict(picture) for picture in pictures]
 
 
-def similarity(run: Run, source: SourceResults, reference: SourceResults) -> np.ndarray:
-    """Return each candidate's largest similarity `(M,)` to a trained one on `test`; a trained one leaves itself out."""
-    table = run.task.similarity(source.tensors["test.signature"], reference.tensors["test.signature"])
-    return nearest_similarity(table, source.name == REFERENCE).numpy()
+def pick(run: Run, source: SourceResults) -> NDArray:
+    """Return the numbers of at most `PICKS` candidates, evenly spaced from the best on `select` to the worst."""
+    sign = -1 if run.task.metric.higher_is_better else 1
+    ranking = np.argsort(sign * source.metrics["select"], kind="stable")
+    return ranking[np.linspace(0, len(ranking) - 1, min(PICKS, len(ranking))).round().astype(int)]
 
 
-def row(run: Run, source: SourceResults, reference: SourceResults, similarities: np.ndarray) -> dict[str, Any]:
-    """Return one source's figures; of the metric, all on `test`."""
-    higher, test = run.task.metric.higher_is_better, source.metrics["test"]
-    best = best_index(source.metrics["select"], higher)
-    distance = nearest_distance(source.vectors, reference.vectors, source.name == REFERENCE)
-    scores = source.tensors.get("test.scores")
-    interval = None
-    if scores is not None:
-        interval = mean_interval(scores[best].numpy(), run.config.compare.resamples, run.config.seed)
-    figures = {
-        "best": test[best],
-        **describe(test, higher),
-        "similarity": similarities.mean(),
-        "distance": distance.mean().item(),
-        "spread": spread(source.vectors, reference.vectors),
-    }
-    row = {"n": len(test), "best_index": best, "best_ci": interval} | {k: finite(v) for k, v in figures.items()}
-    return row | {"details": aggregate(source.details, best)}
-
-
-def aggregate(details: list[dict[str, float]], best: int) -> dict[str, dict[str, float]]:
-    """Return the mean of each further figure over the candidates that have it, and that of the best candidate."""
-    keys = dict.fromkeys(key for figures in details for key in figures)
-    means = {key: float(np.mean([figures[key] for figures in details if key in figures])) for key in keys}
-    return {key: {"best": details[best].get(key), "mean": mean} for key, mean in means.items()}
-
-
-def finite(value: float) -> float | None:
-    """Return a plain number that JSON can hold; None for one that is not finite."""
-    return float(value) if math.isfinite(value) else None
-
-
-def summary(run: Run, rows: dict[str, dict[str, Any]], costs: dict[str, Any]) -> dict[str, Any]:
-    """Return what other programs read."""
-    metric = run.task.metric
+def summary(run: Run, case: Case, pictures: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    """Return what other programs read, but for the costs of the stages."""
+    findings = find(case)
+    verdict, gates, records = judge(findings), read_gates(run.directory), run.directory.records()
     return {
         "plugin": run.name,
-        "metric": {"name": metric.name, "higher_is_better": metric.higher_is_better},
-        "verdict": verdict(rows, metric.name, metric.higher_is_better),
-        "sources": rows,
-        "seconds": {stage: costs[stage]["seconds"] for stage in STAGES},
-        "peak_memory_bytes": {stage: costs[stage]["peak_memory_bytes"] for stage in STAGES},
-        "resumed": [stage for stage in STAGES if costs[stage].get("resumed")],  # of these, the last attempt's cost
+        "metric": asdict(case.metric),
+        "task": dict(run.task.facts),
+        "verdict": verdict.line,
+        "verdict_kind": verdict.kind,
+        "gates": gates,
+        "gates_ignored": not all(gate["passed"] for gate in gates),
+        "budget": case.budget,
+        "sources": {name: row(case, name) for name in case.sources},
+        "comparisons": comparisons(case, findings),
+        "choice": chosen_by_training_data(case),
+        "copying": copied(findings),
+        "pictures": pictures,
+        "resumed": [stage for stage in STAGES if records.get(stage, {}).get("resumed")],  # cost: of the last attempt
         "environment": read_json(run.directory.path / "environment.json"),
         "command": shlex.join(sys.argv),
     }
 
 
-def verdict(rows: dict[str, dict[str, Any]], metric: str, higher_is_better: bool) -> str:
-    """Return one line: generated against trained by mean, and every baseline whose mean is better."""
-    if not {REFERENCE, SUBJECT} <= rows.keys():
-        return "not compared: the sources lack trained or generated"
-    sign = 1 if higher_is_better else -1
-    means = {name: row["mean"] for name, row in rows.items()}
-    gain = sign * (means[SUBJECT] - means[REFERENCE])
-    baselines = [name for name in means if name not in (REFERENCE, SUBJECT)]
-    better = [name for name in baselines if sign * (means[name] - means[SUBJECT]) > 0]
-    relation = "better than" if gain > 0 else "worse than" if gain < 0 else "equal to"
-    line = f"mean {metric} of generated {means[SUBJECT]:.4f} is {relation} that of trained {means[REFERENCE]:.4f}; "
-    return line + (f"better still on average: {', '.join(better)}" if better else "no baseline is better on average")
+def gather(run: Run, case: Case) -> Evidence:
+    """Return the arrays behind the figures."""
+    sources = case.sources
+    placed = {name: source.vectors for name, source in sources.items() if source.has_place}
+    engine = ParameterDiffusion.load(run.directory.folder("fit"), str(run.device))
+    axes = principal_axes(case.population)
+    similarities = {name: case.nearest(name) for name in sources}
+    path = read_path(run)
+    return Evidence(
+        tests={name: source.test for name, source in sources.items()},
+        trains={name: source.metrics["train"] for name, source in sources.items() if "train" in source.metrics},
+        similarities=similarities,
+        front=front(case, similarities),
+        distances=case.distances,
+        coordinates=coordinates(run, case),
+        vectors={name: project(vectors, axes).numpy() for name, vectors in placed.items()},
+        latents=latents(run, case, engine),
+        path=path and np.array(path["metrics"], dtype=float),
+        path_steps=path and np.array(path["steps"]),
+        codec_errors=codec_errors(case, engine),
+        losses=read_json(run.directory.folder("fit") / "history.json"),
+    )
+
+
+def front(case: Case, similarities: Mapping[str, NDArray]) -> dict[str, NDArray]:
+    """Return which candidates of the baselines no other baseline's beats in metric and in novelty."""
+    names = [name for name in case.sources if name not in (TRAINED, GENERATED)]
+    if not names:
+        return {}
+    metric = np.concatenate([case.sources[name].test for name in names])
+    mask = pareto_front(metric, np.concatenate([similarities[name] for name in names]), case.metric.higher_is_better)
+    ends = np.cumsum([len(case.sources[name].test) for name in names])
+    return dict(zip(names, np.split(mask, ends[:-1]), strict=True))
+
+
+def coordinates(run: Run, case: Case) -> dict[str, dict[str, NDArray]]:
+    """Return the values of a few coordinates, by the coordinate's name and by source."""
+    chosen = density_coordinates(case.population, run.population.layout)
+    shown = [name for name in DENSITIES if name in case.sources]
+    return {
+        coordinate: {name: case.sources[name].vectors[:, place].numpy() for name in shown}
+        for coordinate, place in chosen.items()
+    }
+
+
+def codec_errors(case: Case, engine: ParameterDiffusion) -> dict[str, float]:
+    """Return the share of the held-out checkpoints' variation that the codec loses, by tensor; empty without any."""
+    if not len(case.heldout):
+        return {}
+    decoded = engine.decode(engine.encode(case.heldout))
+    shares = kept_by_tensor(case.heldout, decoded, case.fitted.mean(0), engine.layout)
+    return {name: 1 - share for name, share in shares.items()}
+
+
+def latents(run: Run, case: Case, engine: ParameterDiffusion) -> dict[str, NDArray]:
+    """Return the latents of trained and generated vectors on the first two principal axes of the trained ones."""
+    trained = engine.encode(case.population)
+    drawn = read_tensors(run.directory.folder("generate") / "latents.safetensors")["latents"]
+    axes = principal_axes(trained)
+    return {TRAINED: project(trained, axes).numpy(), GENERATED: project(drawn, axes).numpy()}
+
+
+def read_path(run: Run) -> dict[str, Any] | None:
+    """Return the metric along the reverse diffusion; None where it was not measured."""
+    path = run.directory.folder("evaluate") / "path.json"
+    return read_json(path) if path.exists() else None

@@ -6,10 +6,10 @@ import math
 import torch
 from torch import Tensor
 
-from pdiff.errors import PdiffError
+from pdiff.errors import PdiffError, known
 from pdiff.run import Run
-from pdiff.sources import source_names, source_vectors
-from pdiff.storage import read_tensors, write_tensors, write_text
+from pdiff.sources import open_pool, source_names, source_vectors
+from pdiff.storage import read_tensors, write_json, write_tensors, write_text
 from pdiff.task import Evaluation
 
 SPLITS = ("select", "test")
@@ -17,31 +17,62 @@ SPLITS = ("select", "test")
 
 def evaluate(run: Run) -> None:
     """Write `evaluation/<source>.jsonl` and `.safetensors`; sources that are there already are kept."""
-    folder = run.directory.folder("evaluate")
-    generated = read_tensors(run.directory.folder("generate") / "vectors.safetensors")["vectors"]
-    for source in source_names(run):
+    folder, names, pool = run.directory.folder("evaluate"), source_names(run), open_pool(run)
+    for name in run.config.evaluate.train:
+        if name not in names:
+            raise PdiffError(f"evaluate.train: got {name!r}. {known(name, names)}")
+    for source in names:
         if (folder / f"{source}.jsonl").exists():
             continue
-        vectors = source_vectors(run, source, generated)
-        results = {split: evaluate_split(run, source, vectors, split) for split in SPLITS}
+        vectors = source_vectors(run, source, pool)
+        splits = (*SPLITS, "train") if source in run.config.evaluate.train else SPLITS
+        results = {split: evaluate_split(run, source, vectors, split) for split in splits}
         tensors = {f"{split}.{key}": t for split, found in results.items() for key, t in stack(found).items()}
         write_tensors(folder / f"{source}.safetensors", tensors)
         lines = [line(index, split, result) for split, found in results.items() for index, result in enumerate(found)]
         write_text(folder / f"{source}.jsonl", "".join(lines))
+    if run.config.generate.path and not (folder / "path.json").exists():
+        evaluate_path(run)
+
+
+def evaluate_path(run: Run) -> None:
+    """Write `path.json`: the metric on `test` of a few samples at some steps of the reverse diffusion."""
+    tensors = read_tensors(run.directory.folder("generate") / "path.safetensors")
+    vectors, steps = tensors["vectors"], tensors["steps"]
+    results = evaluate_split(run, "path", vectors.flatten(0, 1), "test")
+    metrics = torch.tensor([result.metric for result in results], dtype=torch.float64).unflatten(0, vectors.shape[:2])
+    rows = [[value if math.isfinite(value) else None for value in row] for row in metrics.tolist()]
+    write_json(run.directory.folder("evaluate") / "path.json", {"steps": steps.tolist(), "metrics": rows})
 
 
 def evaluate_split(run: Run, source: str, vectors: Tensor, split: str) -> list[Evaluation]:
-    """Return the plugin's evaluation of every candidate, each of them looked at."""
-    results = list(run.hook.evaluate(task=run.task, candidates=run.candidates(vectors), split=split))
+    """Return the plugin's evaluation of every candidate, each of them looked at.
+
+    Args:
+        run: the run.
+        source: the candidates' name in error lines.
+        vectors: `(M, P)`, or `(M, K, P)` for M ensembles of K members.
+        split: where they are measured.
+    """
+    if vectors.ndim == 3:
+        groups = [run.candidates(members) for members in vectors]
+        results = [run.hook.ensemble(task=run.task, candidates=group, split=split) for group in groups]
+    else:
+        results = list(run.hook.evaluate(task=run.task, candidates=run.candidates(vectors), split=split))
     if len(results) != len(vectors):
         raise PdiffError(f"plugin {run.name}: evaluate yielded {len(results)} results for {len(vectors)} candidates.")
     shapes = {result.signature.shape for result in results if isinstance(result, Evaluation)}
     if len(shapes) > 1:
         raise PdiffError(f"plugin {run.name}: evaluate yielded signatures of {len(shapes)} shapes, expected one.")
     for index, result in enumerate(results):
-        if not isinstance(result, Evaluation) or not math.isfinite(result.metric):
+        if not isinstance(result, Evaluation) or not is_sound(result.metric, run.task.metric.higher_is_better):
             raise PdiffError(f"plugin {run.name}: evaluate yielded {result!r} for candidate {index} of {source}.")
     return results
+
+
+def is_sound(metric: float, higher_is_better: bool) -> bool:
+    """Say whether a metric is a number, or the infinity that is worse than any: that of a dead candidate."""
+    return math.isfinite(metric) or metric == (-math.inf if higher_is_better else math.inf)
 
 
 def stack(results: list[Evaluation]) -> dict[str, Tensor]:
@@ -53,6 +84,7 @@ def stack(results: list[Evaluation]) -> dict[str, Tensor]:
 
 
 def line(index: int, split: str, result: Evaluation) -> str:
-    """Return one candidate's line."""
-    record = {"index": index, "split": split, "metric": result.metric, "details": dict(result.details)}
-    return json.dumps(record) + "\n"
+    """Return one candidate's line; the metric of a dead one is null, for JSON has no infinity."""
+    metric = result.metric if math.isfinite(result.metric) else None
+    record = {"index": index, "split": split, "metric": metric, "details": dict(result.details)}
+    return json.dumps(record, allow_nan=False) + "\n"

@@ -5,15 +5,22 @@ from pdiff.novelty import spread
 from pdiff.run import Run
 from pdiff.storage import write_json, write_tensors
 
+PATH_POINTS = 8
+
 
 def generate(run: Run) -> None:
-    """Write `samples/`: the vectors and what they were drawn with."""
+    """Write `samples/`: vectors, their latents, the way of a few of them, and what they were drawn with."""
     folder, settings = run.directory.folder("generate"), run.config.generate
     engine = ParameterDiffusion.load(run.directory.folder("fit"), str(run.device))
     seed = run.seed("generate")
     sampler = settings.sampler or engine.config["sampler"]
-    vectors = engine.sample(settings.num, seed, settings.batch_size, sampler)
+    latents = engine.sample_latents(settings.num, seed, settings.batch_size, sampler)
+    vectors = engine.decode(latents, settings.batch_size)
+    write_tensors(folder / "latents.safetensors", {"latents": latents})
     write_tensors(folder / "vectors.safetensors", {"vectors": vectors})
+    if settings.path:
+        path, steps = engine.sample_path(settings.path, PATH_POINTS, run.seed("generate", "path"), sampler)
+        write_tensors(folder / "path.safetensors", {"vectors": path, "steps": steps})
     description = {
         "num": settings.num,
         "seed": seed,

@@ -23,7 +23,8 @@ def build_task(seed, device, network: dict, data: dict, eval_batch: int = 250) -
     with isolated_seed(derive_seed(seed, "network", 0)):
         model = build_network(network, splits["train"]).to(device)
     check_size(model, splits["train"])
-    return Task(model=model, splits=splits, metric=Metric("accuracy"), head=head_names(model))
+    metric = Metric("accuracy", chance=1 / splits["train"].classes)
+    return Task(model=model, splits=splits, metric=metric, head=head_names(model))
 
 
 def check_size(model, split) -> None:
@@ -68,4 +69,23 @@ def evaluate(task, candidates, split):
                 correct[index, rows] = (logits.argmax(1) == labels).cpu()
                 advance()
     for row in correct:
-        yield Evaluation(metric=row.double().mean().item(), signature=~row, scores=row)
+        yield measured(row)
+
+
+def measured(correct):
+    """Return the evaluation of one candidate from which samples it gets right `(S,)`."""
+    return Evaluation(metric=correct.double().mean().item(), signature=~correct, scores=correct)
+
+
+@hookimpl
+def ensemble(task, candidates, split):
+    """Measure the accuracy of the average of the candidates' class probabilities."""
+    import torch
+
+    data = task.splits[split]
+    replay = Replay(task.model.eval(), candidates)
+    correct = torch.empty(len(data), dtype=torch.bool)
+    for rows, images, labels in data.batches():
+        probabilities = sum(logits.softmax(1) for logits in replay(images))
+        correct[rows] = (probabilities.argmax(1) == labels).cpu()
+    return measured(correct)

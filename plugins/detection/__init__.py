@@ -17,10 +17,13 @@ def build(cfg):
     from pdiff_plugins.openmmlab.libraries import MMDET
 
     MMDET.load()
-    return call(detection_task, cfg.task, "task", seed=cfg.seed, device=resolve_device(cfg.device))
+    given = {"seed": cfg.seed, "device": resolve_device(cfg.device), "seen": bool(cfg.evaluate.train)}
+    return call(detection_task, cfg.task, "task", **given)
 
 
-def detection_task(seed, device, model: dict, data: dict, score_threshold: float = 0.3) -> Task:
+def detection_task(
+    seed, device, model: dict, data: dict, score_threshold: float = 0.3, seen: bool = True
+) -> Task:
     """Return the detection task; primary metric: COCO's AP, a fraction.
 
     Args:
@@ -29,6 +32,7 @@ def detection_task(seed, device, model: dict, data: dict, score_threshold: float
         model: settings of `open_config`.
         data: settings of `build_splits`.
         score_threshold: from which on a detection counts in the signature (`Errors`), 0 to 1.
+        seen: measure candidates on training images, too.
     """
     if not 0 <= score_threshold <= 1:
         raise PdiffError(f"task.score_threshold: got {score_threshold}, expected a number from 0 to 1.")
@@ -38,7 +42,7 @@ def detection_task(seed, device, model: dict, data: dict, score_threshold: float
     from pdiff_plugins.openmmlab.task import build_task
 
     measured = partial(measure, threshold=score_threshold)
-    task = build_task(MMDET, seed, device, model, data, Metric("AP"), HEADS, measured, shared_errors)
+    task = build_task(MMDET, seed, device, model, data, Metric("AP", chance=0.0), HEADS, measured, shared_errors, seen)
     check_classes(task)
     return task
 
@@ -57,8 +61,9 @@ def collect(task, names, cfg, state, folder):
 def evaluate(task, candidates, split):
     """Measure COCO's AP of each candidate; its signature is which objects it misses and what it sees that is not."""
     from pdiff_plugins.openmmlab.prediction import predictions
+    from pdiff_plugins.openmmlab.task import measured_split
 
-    data = task.splits[split]
+    data = measured_split(task, split)
     metrics = [data.metric.another() for _ in candidates]
     errors = [data.errors() for _ in candidates]
     title = f"evaluate on {split}"

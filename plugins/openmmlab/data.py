@@ -74,8 +74,11 @@ def build_splits(
     test: dict | None = None,
     root: str | None = None,
     scenes: dict | None = None,
+    seen: bool = False,
 ) -> dict[str, Split]:
     """Return the splits `train`, `select` and `test`; no image of `select` is in another one.
+
+    With `seen` comes a split of that name: training images, through the pipeline of `test`, as many as in `select`.
 
     Args:
         library: whose config it is.
@@ -87,6 +90,7 @@ def build_splits(
         test: `{images: null}`.
         root: folder that takes the place of every `data_root` of the config; null keeps them.
         scenes: compose digit scenes with these settings (`compose_scenes`) and take their folder as root.
+        seen: whether candidates are measured on training images, too.
 
     Raises:
         PdiffError: a data set cannot be built, has no image, or one that is not there.
@@ -101,15 +105,20 @@ def build_splits(
         root = call(compose_scenes, scenes, "task.data.scenes")
     if root is not None:
         use_root(config, Path(root))
-    loaders = {"train": config.train_dataloader, "test": config.test_dataloader}
-    loaders["select"] = select_loader(config, select.get("source", "val"))
+    chooser = select_loader(config, select.get("source", "val"))
+    loaders = {"train": config.train_dataloader, "select": chooser, "test": config.test_dataloader}
     datasets = {name: build_dataset(library, loader.get("dataset"), name) for name, loader in loaders.items()}
     chosen = choose(datasets["select"], select.get("images"), seed, "select")
     reserved = {image_path(datasets["select"], index) for index in chosen}
     keep(datasets["select"], chosen, "select")
     for name, settings in (("train", train), ("test", test)):
         keep_others(datasets[name], reserved, settings.get("images"), seed, name)
-    return {name: Split(datasets[name], without(loaders[name], "dataset")) for name in ("train", "select", "test")}
+    if seen:
+        loaders["seen"] = seen_loader(config)
+        datasets["seen"] = build_dataset(library, loaders["seen"].dataset, "seen")
+        keep_others(datasets["seen"], reserved, None, seed, "seen")
+        keep(datasets["seen"], choose(datasets["seen"], min(len(chosen), len(datasets["seen"])), seed, "seen"), "seen")
+    return {name: Split(dataset, without(loaders[name], "dataset")) for name, dataset in datasets.items()}
 
 
 def use_root(config: Config, root: Path) -> None:
@@ -169,6 +178,26 @@ def select_loader(config: Config, source: str) -> Mapping[str, Any]:
     loader = copy.deepcopy(config.test_dataloader)
     loader.dataset = dataset
     return loader
+
+
+def seen_loader(config: Config) -> Mapping[str, Any]:
+    """Return a loader of the training images as `test` sees them; data sets inside a wrapper come without it."""
+    loader = copy.deepcopy(config.test_dataloader)
+    loader.dataset = seen_dataset(config.train_dataloader.dataset, config.test_dataloader.dataset.get("pipeline"))
+    return loader
+
+
+def seen_dataset(settings: Any, pipeline: Any) -> Any:
+    """Return the settings of a training data set with another pipeline, out of its wrappers."""
+    if "dataset" in settings:
+        return seen_dataset(settings.dataset, pipeline)
+    if "datasets" in settings:
+        settings = copy.deepcopy(settings)
+        settings.datasets = [seen_dataset(inner, pipeline) for inner in settings.datasets]
+        return settings
+    settings = copy.deepcopy(settings)
+    settings.pipeline = pipeline
+    return settings
 
 
 def build_dataset(library: Library, settings: Mapping[str, Any], name: str) -> Dataset:

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from pdiff import Evaluation, Metric, Task, hookimpl
+from pdiff import Metric, Task, hookimpl
 from pdiff.registry import call
 from pdiff.seeding import resolve_device
 
@@ -16,11 +16,18 @@ def build(cfg):
     from pdiff_plugins.openmmlab.libraries import MMSEG
 
     MMSEG.load()
-    return call(segmentation_task, cfg.task, "task", seed=cfg.seed, device=resolve_device(cfg.device))
+    given = {"seed": cfg.seed, "device": resolve_device(cfg.device), "seen": bool(cfg.evaluate.train)}
+    return call(segmentation_task, cfg.task, "task", **given)
 
 
 def segmentation_task(
-    seed, device, model: dict, data: dict, signature_pixels: int = 20_000, check_labels: bool = True
+    seed,
+    device,
+    model: dict,
+    data: dict,
+    signature_pixels: int = 20_000,
+    check_labels: bool = True,
+    seen: bool = True,
 ) -> Task:
     """Return the segmentation task; primary metric: mIoU, a fraction.
 
@@ -31,6 +38,7 @@ def segmentation_task(
         data: settings of `build_splits`.
         signature_pixels: how many pixels of a split the signature looks at (`Pixels`).
         check_labels: read every label map once before anything is computed.
+        seen: measure candidates on training images, too.
     """
     from pdiff_plugins.openmmlab.libraries import MMSEG
     from pdiff_plugins.openmmlab.task import build_task
@@ -40,7 +48,8 @@ def segmentation_task(
 
     measured = partial(measure, pixels=signature_pixels, seed=seed)
     check = check_splits if check_labels else None
-    task = build_task(MMSEG, seed, device, model, data, Metric("mIoU"), HEADS, measured, error_iou, check)
+    metric = Metric("mIoU", chance=0.0)
+    task = build_task(MMSEG, seed, device, model, data, metric, HEADS, measured, error_iou, seen, check)
     check_head(task.model, task.splits["train"].dataset)
     return task
 
@@ -58,23 +67,31 @@ def collect(task, names, cfg, state, folder):
 @hookimpl
 def evaluate(task, candidates, split):
     """Measure the mIoU of each candidate; its signature is which of a fixed set of pixels it gets wrong."""
-    import torch
     from pdiff_plugins.openmmlab.prediction import predictions
+    from pdiff_plugins.openmmlab.task import measured_split
+    from pdiff_plugins.segmentation.data import Record, read_labels
 
-    data = task.splits[split]
-    metrics = [data.metric.another() for _ in candidates]
-    wrong = [[] for _ in candidates]
+    data = measured_split(task, split)
+    records = [Record(data) for _ in candidates]
     title = f"evaluate on {split}"
     for index, truths, found in predictions(task.model, data.split, candidates, title, read_labels):
-        for truth, labels in zip(truths, found, strict=True):
-            expected = {"data": truth.gt_sem_seg.data}
-            metrics[index].process({}, [{"pred_sem_seg": {"data": labels}, "gt_sem_seg": expected}])
-            wrong[index].append(data.pixels.wrong(truth, labels))
-    for metric, errors in zip(metrics, wrong, strict=True):
-        figures = metric.compute_metrics(metric.results)
-        yield Evaluation(figures.pop("mIoU"), torch.cat(errors), details=figures)
+        records[index].add(truths, found)
+    for record in records:
+        yield record.evaluation()
 
 
-def read_labels(samples):
-    """Return the predicted classes of every pixel of a batch, `(1, H, W)` for each image."""
-    return [sample.pred_sem_seg.data for sample in samples]
+@hookimpl
+def ensemble(task, candidates, split):
+    """Measure the mIoU of the average of the candidates' class probabilities."""
+    from pdiff_plugins.openmmlab.prediction import predictions
+    from pdiff_plugins.openmmlab.task import measured_split
+    from pdiff_plugins.segmentation.data import Record, labels_of, read_probabilities
+
+    data = measured_split(task, split)
+    record = Record(data)
+    title, together = f"ensemble on {split}", []
+    for index, truths, found in predictions(task.model, data.split, candidates, title, read_probabilities):
+        together = found if index == 0 else [a + b for a, b in zip(together, found, strict=True)]
+        if index + 1 == len(candidates):
+            record.add(truths, [labels_of(task.model, total / len(candidates)) for total in together])
+    return record.evaluation()

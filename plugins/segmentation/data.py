@@ -1,7 +1,7 @@
 """What label maps of a split are measured against, and whether its own label maps are sound."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from PIL import ExifTags, Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from pdiff import PdiffError
+from pdiff import Evaluation, PdiffError
 from pdiff.errors import check_positive
 from pdiff.progress import progress
 from pdiff.seeding import generator
@@ -66,6 +66,48 @@ class MeasuredSplit:
     split: Split
     metric: CandidateMetric
     pixels: Pixels
+
+
+class Record:
+    """What one candidate, or one ensemble, predicts on a split, as it comes in.
+
+    Args:
+        data: the split.
+    """
+
+    def __init__(self, data: MeasuredSplit):
+        self.metric, self.pixels = data.metric.another(), data.pixels
+        self.wrong: list[Tensor] = []
+
+    def add(self, truths: Sequence[Any], found: Sequence[Tensor]) -> None:
+        """Add the labels `(1, H, W)` of some images."""
+        for truth, labels in zip(truths, found, strict=True):
+            expected = {"data": truth.gt_sem_seg.data}
+            self.metric.process({}, [{"pred_sem_seg": {"data": labels}, "gt_sem_seg": expected}])
+            self.wrong.append(self.pixels.wrong(truth, labels))
+
+    def evaluation(self) -> Evaluation:
+        """Return the metric, and which pixels are wrong."""
+        figures = self.metric.compute_metrics(self.metric.results)
+        return Evaluation(figures.pop("mIoU"), torch.cat(self.wrong), details=figures)
+
+
+def read_labels(samples: Sequence[Any]) -> list[Tensor]:
+    """Return the predicted classes of every pixel of a batch, `(1, H, W)` for each image."""
+    return [sample.pred_sem_seg.data for sample in samples]
+
+
+def read_probabilities(samples: Sequence[Any]) -> list[Tensor]:
+    """Return the class probabilities of every pixel of a batch, `(C, H, W)` for each image; C is 1 for two classes."""
+    logits = [sample.seg_logits.data for sample in samples]
+    return [each.sigmoid() if len(each) == 1 else each.softmax(0) for each in logits]
+
+
+def labels_of(model: nn.Module, probabilities: Tensor) -> Tensor:
+    """Return the class of every pixel `(1, H, W)` from class probabilities `(C, H, W)`, as mmseg chooses it."""
+    if len(probabilities) == 1:
+        return (probabilities > model.decode_head.threshold).long()
+    return probabilities.argmax(0, keepdim=True)
 
 
 def measure(config: Config, name: str, split: Split, pixels: int, seed: int) -> MeasuredSplit:

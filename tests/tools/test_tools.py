@@ -50,7 +50,7 @@ def test_mistake_is_one_line_and_exit_code_2(tmp_path, arguments, words):
 def test_list_shows_the_plugin_with_its_hooks():
     done = call("plugins", "list")
     row = next(line for line in done.stdout.splitlines() if "classification" in line)
-    assert "build, collect, evaluate" in row
+    assert "build, collect, ensemble, evaluate" in row
     assert "ready" in row
 
 

@@ -164,6 +164,23 @@ def test_no_candidates_are_no_evaluations(task):
     assert evaluate(task, Candidates(candidates.vectors[:0], candidates.layout, HOOK.load_params)) == []
 
 
+def test_an_ensemble_of_one_is_that_candidate(task):
+    candidates = candidates_of(task)
+    alone = Candidates(candidates.vectors[2:3], candidates.layout, HOOK.load_params)
+    assert_same([HOOK.ensemble(task=task, candidates=alone, split="test")], [evaluate(task, candidates)[2]])
+
+
+def test_an_ensemble_averages_class_probabilities(task):
+    candidates, data = candidates_of(task), task.splits["test"]
+    total = torch.zeros(len(data), data.classes)
+    for index in range(len(candidates)):
+        candidates.load(task.model, index)
+        with torch.no_grad():
+            total += torch.cat([task.model.eval()(images).softmax(1) for _, images, _ in data.batches()])
+    evaluation = HOOK.ensemble(task=task, candidates=candidates, split="test")
+    assert torch.equal(evaluation.signature, total.argmax(1) != data.labels)
+
+
 def test_network_that_cannot_take_the_size_is_refused_before_any_training(tiny):
     tiny["task"]["network"]["name"] = "vit_tiny_patch16_224"
     tiny["task"]["data"]["size"] = 32

@@ -53,15 +53,8 @@ TINY = {
         "finetune": {"steps": 6, "optimizer": {"type": "AdamW", "lr": 0.003}},
     },
     "engine": {"denoiser": {"width": 16, "depth": 1}, "denoiser_training": {"steps": 20}},
-    "generate": {"num": 4},
-    "evaluate": {
-        "sources": {
-            "soup16": {"members": 3, "num": 2},
-            "gaussian": {"num": 2},
-            "noise05": {"num": 2},
-            "noise15": {"num": 2},
-        }
-    },
+    "generate": {"num": 4, "path": 1},
+    "evaluate": {"num": 2, "sources": {"soup16": {"members": 3}}},
     "compare": {"resamples": 50},
 }
 

@@ -119,9 +119,10 @@ def lines_of(path: Path) -> list[dict]:
 
 def test_run_ends_with_every_source_and_the_figures_of_coco(detected):
     summary = read_json(detected.path / "report" / "summary.json")
-    assert summary["metric"] == {"name": "AP", "higher_is_better": True}
+    assert summary["metric"] == {"name": "AP", "higher_is_better": True, "chance": 0.0}
     assert {name: row["n"] for name, row in summary["sources"].items()} == {
-        "trained": 6, "generated": 4, "soup": 1, "soup16": 2, "gaussian": 2, "noise05": 2, "noise15": 2
+        "trained": 6, "generated": 4, "codec": 2, "soup": 1, "soup16": 2, "interpolation": 2, "gaussian": 2,
+        "gaussian32": 2, "noise05": 2, "noise15": 2, "noise_abs01": 2, "noise_abs03": 2,
     }  # fmt: skip
     for row in summary["sources"].values():
         assert {"AP50", "AP75", "AP_small", "AP/7"} <= set(row["details"])
@@ -408,7 +409,7 @@ FOR_DETECTION = {"mmdet", "mmcv", "mmseg", "faster_coco_eval", "pycocotools"}
 @pytest.fixture
 def loaded(tiny, tiny_detector, tmp_path) -> list[set[str]]:
     """Return what a fresh interpreter has loaded for detection after a run of another plugin, and after a detector."""
-    tiny["evaluate"]["sources"] = dict.fromkeys(("soup", "soup16", "gaussian", "noise05", "noise15"))
+    tiny["evaluate"]["sources"] = dict.fromkeys(("codec", "soup16", "ensemble", "gaussian", "noise05", "noise15"))
     for name, values in (("other", tiny), ("detector", tiny_detector)):
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(values))
     places = [str(tmp_path / name) for name in ("other.yaml", "detector.yaml", "run")]

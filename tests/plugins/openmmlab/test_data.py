@@ -6,10 +6,19 @@ import shutil
 
 import pytest
 import torch
+from mmengine.config import Config
 
 pytest.importorskip("mmdet")
 
-from pdiff_plugins.openmmlab.data import Shared, build_splits, choose, evaluator_settings, image_paths, use_root
+from pdiff_plugins.openmmlab.data import (
+    Shared,
+    build_splits,
+    choose,
+    evaluator_settings,
+    image_paths,
+    seen_dataset,
+    use_root,
+)
 from pdiff_plugins.openmmlab.libraries import open_config
 
 from pdiff.errors import PdiffError
@@ -92,6 +101,25 @@ def test_images_held_out_of_train_are_seen_as_those_of_test(build):
     (again,) = splits["select"].batches()
     assert all(torch.equal(*images) for images in zip(batch["inputs"], again["inputs"], strict=True))
     assert {image.shape for image in batch["inputs"]} == {splits["test"].dataset[0]["inputs"].shape}
+
+
+def test_seen_images_are_training_images_as_those_of_test(build):
+    splits = build(seen=True, train={"images": 6})
+    assert len(names(splits["seen"])) == len(names(splits["select"])) == 4
+    assert set(names(splits["seen"])) <= {f"train/{index:06d}.png" for index in range(8)}
+    assert not set(names(splits["seen"])) & set(names(splits["select"]))
+    seen, test = (splits[name].dataset.pipeline.transforms[-1].meta_keys for name in ("seen", "test"))
+    assert seen == test
+
+
+@pytest.mark.parametrize("wrapper", ["RepeatDataset", "ConcatDataset"])
+def test_seen_images_come_out_of_their_wrapper(wrapper, tiny_config):
+    plain = tiny_config().train_dataloader.dataset
+    inner = {"dataset": plain, "times": 2} if wrapper == "RepeatDataset" else {"datasets": [plain]}
+    found = seen_dataset(Config({"type": wrapper, **inner}), [{"type": "PackDetInputs"}])
+    found = found if wrapper == "RepeatDataset" else found.datasets[0]
+    assert (found.type, found.ann_file, found.pipeline) == (plain.type, plain.ann_file, [{"type": "PackDetInputs"}])
+    assert plain.pipeline != found.pipeline
 
 
 def test_a_config_without_validation_can_hold_images_out_of_train(build):

@@ -69,15 +69,8 @@ TINY = {
         "finetune": {"steps": 5, "optimizer": {"type": "AdamW", "lr": 0.03}},
     },
     "engine": {"denoiser": {"width": 16, "depth": 1}, "denoiser_training": {"steps": 20}},
-    "generate": {"num": 3},
-    "evaluate": {
-        "sources": {
-            "soup16": {"members": 3, "num": 2},
-            "gaussian": {"num": 2},
-            "noise05": {"num": 2},
-            "noise15": {"num": 2},
-        }
-    },
+    "generate": {"num": 3, "path": 1},
+    "evaluate": {"num": 2, "sources": {"soup16": {"members": 3}}},
     "compare": {"resamples": 50},
 }
 

@@ -86,9 +86,10 @@ def lines_of(path: Path) -> list[dict]:
 
 def test_run_ends_with_every_source_and_the_figures_of_mmseg(segmented):
     summary = read_json(segmented.path / "report" / "summary.json")
-    assert summary["metric"] == {"name": "mIoU", "higher_is_better": True}
+    assert summary["metric"] == {"name": "mIoU", "higher_is_better": True, "chance": 0.0}
     assert {name: row["n"] for name, row in summary["sources"].items()} == {
-        "trained": 5, "generated": 3, "soup": 1, "soup16": 2, "gaussian": 2, "noise05": 2, "noise15": 2
+        "trained": 5, "generated": 3, "codec": 2, "soup": 1, "soup16": 2, "ensemble": 1, "interpolation": 2,
+        "gaussian": 2, "gaussian32": 2, "noise05": 2, "noise15": 2, "noise_abs01": 2, "noise_abs03": 2,
     }  # fmt: skip
     for row in summary["sources"].values():
         assert {"mAcc", "aAcc", "IoU/background", "IoU/0"} <= set(row["details"])
@@ -466,3 +467,43 @@ def test_options_of_a_yaml_file_can_change_what_mmseg_wants_as_a_tuple(tiny_segm
     tiny_segmentor["task"]["model"]["options"]["train_dataloader"]["dataset"]["pipeline"] = sizes
     task = load_plugin("segmentation").hook.build(cfg=resolve(tiny_segmentor))
     assert task.splits["train"].dataset[0]["inputs"].shape[-1] <= 64
+
+
+def together(task, candidates, split: str = "test"):
+    """Return what `ensemble` returns."""
+    return load_plugin("segmentation").hook.ensemble(task=task, candidates=candidates, split=split)
+
+
+def test_an_ensemble_of_one_is_that_candidate(segmentor):
+    candidates = candidates_of(segmentor)
+    assert_same([together(segmentor, chosen(candidates, [2]))], [evaluate(segmentor, candidates)[2]])
+
+
+def test_an_ensemble_averages_class_probabilities(segmentor):
+    from pdiff_plugins.segmentation.data import Record
+
+    candidates, data = candidates_of(segmentor), segmentor.splits["test"]
+    record = Record(data)
+    for batch in data.split.batches():
+        total = 0
+        for index in range(len(candidates)):
+            candidates.load(segmentor.model, index)
+            with torch.no_grad():
+                samples = segmentor.model.eval().test_step(batch)
+            total = total + torch.stack([sample.seg_logits.data.softmax(0) for sample in samples])
+        record.add(samples, list(total.argmax(1, keepdim=True)))
+    assert_same([together(segmentor, candidates)], [record.evaluation()])
+
+
+def test_two_classes_in_one_channel_are_told_apart_by_the_threshold_of_the_head(segmentor, monkeypatch):
+    from pdiff_plugins.segmentation.data import labels_of
+
+    monkeypatch.setattr(segmentor.model.decode_head, "threshold", 0.3)
+    assert labels_of(segmentor.model, torch.tensor([[[0.2, 0.4, 0.9]]])).tolist() == [[[0, 1, 1]]]
+
+
+def test_candidates_are_measured_on_training_images_as_the_test_sees_them(segmentor):
+    evaluations = evaluate(segmentor, candidates_of(segmentor), "train")
+    assert len(evaluations) == 4
+    seen, test = (segmentor.splits[name].split.dataset[0]["inputs"] for name in ("seen", "test"))
+    assert seen.shape == test.shape
