@@ -1,7 +1,73 @@
-"""Are the new parameters new? Similarity of what candidates get wrong, and distance between vectors."""
+"""Are the new parameters new? Similarity of what candidates get wrong, and where vectors lie among the trained ones."""
 
+import math
+from dataclasses import dataclass
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from pdiff.seeding import generator
+from pdiff.statistics import superiority
+from pdiff.weights.layout import Layout
+
+COPYING = 0.01  # an accusation needs more than the usual 0.05: trained vectors are no independent draws
+SUBSPACE = 0.99  # of the trained vectors' variance
+TOLD_APART = 0.75  # of the pairs; halfway between always and by chance
+COORDINATES = 2000
+
+
+@dataclass(frozen=True)
+class Copying:
+    """Whether candidates lie closer to the trained vectors than held-out ones do.
+
+    Attributes:
+        statistic: z; negative where the candidates are closer.
+        p: one-sided, of being no closer.
+        copies: p is below `COPYING`.
+        own: the candidates' median distance.
+        reference: that of the held-out ones.
+    """
+
+    statistic: float
+    p: float
+    copies: bool
+    own: float
+    reference: float
+
+
+@dataclass(frozen=True)
+class Averaging:
+    """How behaviour tells averages of a few trained ones from others: by similarity to the average of all, the soup.
+
+    Attributes:
+        trained: probability that an average is nearer to the soup than a trained one.
+        generated: probability that it is nearer than a generated one.
+    """
+
+    trained: float
+    generated: float
+
+    @property
+    def average_like(self) -> bool:
+        """Averages can be told from the trained ones, but not from the generated."""
+        return self.generated < TOLD_APART <= self.trained
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Principal axes of the trained vectors.
+
+    Attributes:
+        mean: of the trained vectors `(P,)`.
+        axes: `(K, P)`, orthonormal; zeros where the vectors do not reach into so many dimensions.
+        explained: share of the trained vectors' variance along each axis `(K,)`.
+    """
+
+    mean: Tensor
+    axes: Tensor
+    explained: Tensor
 
 
 def error_iou(a: Tensor, b: Tensor) -> Tensor:
@@ -56,3 +122,148 @@ def spread(vectors: Tensor, trained: Tensor) -> float:
     if reference == 0:
         return 1.0 if own == 0 else float("inf")
     return own / reference
+
+
+def principal_axes(trained: Tensor, count: int = 2) -> Projection:
+    """Return the `count` principal axes of vectors `(N, P)`, from their Gram matrix `(N, N)`.
+
+    The sign of an axis is such that its largest entry is positive.
+    """
+    mean = trained.mean(0)
+    centred = trained - mean
+    values, vectors = torch.linalg.eigh((centred @ centred.T).double())
+    values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
+    reached = min(count, int((values > 1e-6 * values[0]).sum()))  # float32: below this, rounding
+    axes, explained = torch.zeros(count, trained.shape[1]), torch.zeros(count)
+    if not reached:
+        return Projection(mean, axes, explained)
+    axes[:reached] = (vectors[:, :reached] / values[:reached].sqrt()).T.float() @ centred
+    axes *= axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()
+    explained[:reached] = (values[:reached] / values.sum()).float()
+    return Projection(mean, axes, explained)
+
+
+def project(vectors: Tensor, projection: Projection) -> Tensor:
+    """Return the coordinates `(M, K)` of vectors `(M, P)` on the trained vectors' principal axes."""
+    return (vectors - projection.mean) @ projection.axes.T
+
+
+def closer(own: NDArray, reference: NDArray) -> Copying:
+    """Test whether distances `own` `(M,)` are smaller than distances `reference` `(H,)`.
+
+    z is the statistic of Mann and Whitney without its mean and over its standard deviation, neither corrected for
+    equals: with these, or with a handful of distances, p is too large rather than too small.
+    """
+    m, h = len(own), len(reference)
+    farther = superiority(own, reference, higher_is_better=True)
+    z = (farther - 0.5) * math.sqrt(12 * m * h / (m + h + 1))
+    p = math.erfc(-z / math.sqrt(2)) / 2
+    return Copying(z, p, p < COPYING, float(np.median(own)), float(np.median(reference)))
+
+
+def copying(generated: Tensor, trained: Tensor, heldout: Tensor | None = None) -> Copying:
+    """Test for data-copying (Meehan, Chaudhuri and Dasgupta 2020, arXiv 2004.05675).
+
+    Vectors that are closer to the trained ones than held-out vectors of the same origin are copies of them rather than
+    draws from their distribution. Three things differ from the paper:
+
+    - The paper splits the space into cells and averages z over them, to find copying in one place that distance in
+      another hides. That needs tens of held-out vectors per cell; a population holds out ten or so in all. So the
+      whole space is one cell, and copying a small part of the population may go unseen.
+    - Distances are of the coordinates on the principal axes that hold 99 % of the trained vectors' variance. Noise on
+      thousands of coordinates, most of which never move in training, would otherwise hide the copy that it is added to.
+    - What lies near the average of all is near to each of them without being a copy of any. So a second test draws the
+      held-out vectors towards the average until their median distance from it is that of the generated; an accusation
+      needs both, and the weaker one is returned.
+
+    Held-out steps of a fine-tuning have neighbours among the trained ones just before and after. That makes them close
+    and the test slow to accuse.
+
+    Args:
+        generated: `(M, P)`.
+        trained: `(N, P)`, those that the engine was fitted to.
+        heldout: `(H, P)`, of the same population, which the engine has not seen. None: the trained ones stand for
+            them, each leaving itself out.
+    """
+    axes = principal_axes(trained, len(trained))
+    kept = int((axes.explained.cumsum(0) < SUBSPACE).sum()) + 1
+    subspace = Projection(axes.mean, axes.axes[:kept], axes.explained[:kept])
+    own, fitted = project(generated, subspace), project(trained, subspace)
+    reference = fitted if heldout is None else project(heldout, subspace)
+    drawn = min(1.0, (own.norm(dim=1).median() / reference.norm(dim=1).median()).item())
+    distance = nearest_distance(own, fitted, leave_self_out=False).numpy()
+    references = (nearest_distance(scale * reference, fitted, heldout is None) for scale in (1.0, drawn))
+    return max((closer(distance, other.numpy()) for other in references), key=lambda found: found.p)
+
+
+def averaging(generated: NDArray, trained: NDArray, averages: NDArray) -> Averaging:
+    """Return whether the generated can be told from averages of trained ones by how they behave.
+
+    Args:
+        generated: similarity of each candidate to the average of all trained ones, the soup `(M,)`.
+        trained: that of each trained one `(N,)`.
+        averages: that of each average of a few trained ones, soup16 `(A,)`.
+    """
+    against = (superiority(averages, others, higher_is_better=True) for others in (trained, generated))
+    return Averaging(*against)
+
+
+def marginal_distance(vectors: Tensor, trained: Tensor, seed: int) -> float | None:
+    """Return the mean over coordinates of Kolmogorov and Smirnov's distance between two sets of vectors.
+
+    0: every coordinate is distributed as in the trained vectors; 1: no coordinate's values overlap. Coordinates
+    that never change among the trained are left out; of more than 2,000 others, 2,000 are drawn from the seed,
+    without replacement. None where no coordinate changes.
+
+    Args:
+        vectors: `(M, P)`.
+        trained: `(N, P)`.
+        seed: of the draw; the same for sources that are compared.
+    """
+    changing = (trained.amax(0) > trained.amin(0)).nonzero().flatten()
+    if not len(changing):
+        return None
+    order = torch.randperm(len(changing), generator=generator(seed, "coordinates"))
+    chosen = changing[order[:COORDINATES]]
+    own, reference = (v[:, chosen].T.contiguous().sort(1).values for v in (vectors, trained))
+    values = torch.cat([own, reference], 1)
+    below = [torch.searchsorted(v, values, right=True).double() / v.shape[1] for v in (own, reference)]
+    return (below[0] - below[1]).abs().amax(1).mean().item()
+
+
+def density_coordinates(trained: Tensor, layout: Layout, count: int = 4) -> dict[str, int]:
+    """Return coordinates whose densities are worth drawing: the one of largest variance in each of the largest tensors.
+
+    Args:
+        trained: `(N, P)`.
+        layout: names and places of the tensors.
+        count: how many at most; fewer where there are fewer tensors that change.
+
+    Returns:
+        The place in the vector, by a name like `layer4.1.bn1.weight[17]`; the largest tensor first.
+    """
+    variance = trained.double().var(0, correction=0)
+    coordinates = {}
+    for entry in sorted(layout, key=lambda entry: -entry.size):
+        inside = int(variance[entry.slice].argmax())
+        if variance[entry.offset + inside] > 0 and len(coordinates) < count:
+            coordinates[f"{entry.name}[{inside}]"] = entry.offset + inside
+    return coordinates
+
+
+def pareto_front(metric: NDArray, similarity: NDArray, higher_is_better: bool) -> NDArray:
+    """Return which candidates are on the front: none is at least as good and as dissimilar, and better in one of both.
+
+    Args:
+        metric: of each candidate `(K,)`; a dead one, at an infinity, is never on the front.
+        similarity: largest to a trained one `(K,)`.
+        higher_is_better: direction of the metric; similarity is the better the lower.
+
+    Returns:
+        Booleans `(K,)`.
+    """
+    quality = metric if higher_is_better else -metric
+    alive = np.isfinite(metric)
+    no_worse = (quality[:, None] >= quality) & (similarity[:, None] <= similarity)
+    better = (quality[:, None] > quality) | (similarity[:, None] < similarity)
+    return alive & ~(no_worse & better & alive[:, None]).any(0)

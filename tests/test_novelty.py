@@ -1,9 +1,25 @@
-"""Similarity, distance and spread by their mathematics."""
+"""Similarity, distance, copying, densities and projections by their mathematics."""
 
+import numpy as np
 import pytest
 import torch
 
-from pdiff.novelty import error_iou, nearest_distance, nearest_similarity, spread
+from pdiff.novelty import (
+    COORDINATES,
+    averaging,
+    closer,
+    copying,
+    density_coordinates,
+    error_iou,
+    marginal_distance,
+    nearest_distance,
+    nearest_similarity,
+    pareto_front,
+    principal_axes,
+    project,
+    spread,
+)
+from pdiff.weights.layout import Layout
 
 
 @pytest.fixture
@@ -81,3 +97,191 @@ def test_spread_of_a_point_is_zero_and_of_points_that_never_differ_one():
     assert spread(point, trained) == 0
     assert spread(point, point) == 1
     assert spread(trained, point) == float("inf")
+
+
+def copying_rate(rng, make, size=10, repetitions=30):
+    """Return how often vectors that `make(trained, fresh)` returns are taken for copies."""
+    found = []
+    for _ in range(repetitions):
+        trained, heldout, fresh = (torch.randn(count, size, generator=rng) for count in (90, 10, 60))
+        found.append(copying(make(trained, fresh), trained, heldout).copies)
+    return np.mean(found)
+
+
+def test_noise_around_trained_vectors_is_copying_and_fresh_draws_are_not(rng):
+    trained, heldout, fresh = (torch.randn(count, 10, generator=rng) for count in (200, 20, 100))
+    copies = trained[:100] + 0.01 * torch.randn(100, 10, generator=rng)
+    found = copying(copies, trained, heldout)
+    assert found.copies
+    assert found.statistic < -5
+    assert found.own < 0.1 * found.reference
+    assert not copying(fresh, trained, heldout).copies
+    assert copying(3 * fresh, trained, heldout).statistic > 5, "far off is no copy"
+    assert copying(copies, trained).copies, "the trained stand for what was not held out"
+    assert not copying(fresh, trained).copies
+
+
+@pytest.mark.parametrize("size", [2, 10, 300])
+@pytest.mark.parametrize("factor", [1.0, 0.8, 0.3])
+def test_neither_fresh_draws_nor_what_is_pulled_to_the_average_are_copies(rng, size, factor):
+    assert copying_rate(rng, lambda trained, fresh: factor * fresh, size) <= 0.07
+
+
+@pytest.mark.parametrize("size", [10, 300])
+def test_averages_are_no_copies(rng, size):
+    assert copying_rate(rng, lambda trained, fresh: trained.reshape(-1, 15, size).mean(1), size) <= 0.07
+
+
+@pytest.mark.parametrize("size", [2, 10, 300])
+@pytest.mark.parametrize("factor", [1.0, 0.99])
+def test_trained_vectors_and_what_is_hardly_moved_from_them_are_copies(rng, size, factor):
+    assert copying_rate(rng, lambda trained, fresh: factor * trained[:60], size) >= 0.9
+
+
+def test_unseen_steps_of_a_trajectory_are_no_copies_wherever_they_lie(rng):
+    path = torch.randn(300, 40, generator=rng).cumsum(0)
+    seen, heldout, unseen = path[0::2], path[5::30], path[1:160:2]
+    assert not copying(unseen, seen, heldout).copies
+    assert copying(seen[:80], seen, heldout).copies
+    assert copying(seen[:80] / 2 + seen[1:81] / 2, seen, heldout).copies, "halfway to the next step is nearer than it"
+
+
+def test_noise_on_many_coordinates_that_never_move_does_not_hide_a_copy(rng):
+    trained, heldout, fresh = (
+        torch.cat([torch.randn(n, 6, generator=rng), torch.zeros(n, 1000)], 1) for n in (100, 10, 60)
+    )
+    noise = 0.1 * torch.randn(60, 1006, generator=rng)
+    far, near = (nearest_distance(vectors, trained, False) for vectors in (trained[:60] + noise, heldout))
+    assert far.min() > near.max()
+    assert copying(trained[:60] + noise, trained, heldout).copies
+    assert not copying(fresh + noise, trained, heldout).copies
+
+
+def test_vectors_that_never_differ_accuse_nobody():
+    vectors = torch.ones(12, 5)
+    assert not copying(vectors, vectors).copies
+    assert not copying(vectors[:3], vectors[3:], vectors[:2]).copies
+
+
+def test_the_statistic_counts_the_pairs_in_which_the_candidate_is_farther():
+    own, reference = np.array([0.1, 0.4, 0.6]), np.array([0.2, 0.5, 0.7, 0.8])
+    u, mean, deviation = 3, 6, np.sqrt(3 * 4 * 8 / 12)  # 0.4 > 0.2; 0.6 > 0.2, 0.5
+    found = closer(own, reference)
+    assert found.statistic == pytest.approx((u - mean) / deviation)
+    assert (found.own, found.reference) == (0.4, 0.6)
+
+
+def test_p_is_that_of_scipys_normal_approximation():
+    from scipy.stats import mannwhitneyu
+
+    rng = np.random.default_rng(0)
+    own, reference = rng.random(40), rng.random(30) + 0.2
+    theirs = mannwhitneyu(own, reference, alternative="less", method="asymptotic", use_continuity=False)
+    assert closer(own, reference).p == pytest.approx(theirs.pvalue)
+
+
+def test_a_single_held_out_vector_never_suffices_to_accuse():
+    assert not closer(np.zeros(1000), np.ones(1)).copies
+
+
+def test_distances_that_never_differ_accuse_nobody():
+    assert closer(np.zeros(30), np.zeros(40)).statistic == 0
+
+
+def test_averages_are_told_from_the_trained_and_candidates_from_either():
+    rng = np.random.default_rng(0)
+    trained, averages = rng.normal(0.88, 0.03, 300), rng.normal(0.97, 0.01, 100)
+    assert averaging(averages, trained, averages).average_like
+    assert averaging(np.ones(5), trained, averages).average_like
+    found = averaging(trained, trained, averages)
+    assert not found.average_like
+    assert found.trained == found.generated > 0.9
+    assert not averaging(trained, trained, trained[:100]).average_like, "averages are like the trained themselves"
+    assert not averaging(np.ones(9), np.ones(9), np.ones(9)).average_like
+
+
+def test_marginal_distance_is_the_mean_of_scipys_kolmogorov_smirnov(rng):
+    from scipy.stats import ks_2samp
+
+    vectors = torch.randn(30, 6, generator=rng) * torch.tensor([1, 1, 2, 2, 0.5, 0.5]) + 0.3
+    trained = torch.randn(40, 6, generator=rng).round(decimals=1)  # with equals
+    vectors[:, 0] = trained[:30, 0]
+    expected = np.mean([ks_2samp(vectors[:, i].numpy(), trained[:, i].numpy()).statistic for i in range(6)])
+    assert marginal_distance(vectors, trained, 0) == pytest.approx(expected)
+
+
+def test_marginal_distance_is_zero_for_the_same_values_and_one_for_values_apart(rng):
+    trained = torch.rand(20, 5, generator=rng)
+    assert marginal_distance(trained.flip(0), trained, 0) == 0
+    assert marginal_distance(trained + 2, trained, 0) == 1
+
+
+def test_coordinates_that_never_change_do_not_count(rng):
+    trained = torch.cat([torch.rand(20, 2, generator=rng), torch.ones(20, 3)], 1)
+    vectors = trained.clone()
+    vectors[:, 2:] = 1 + 2**-20
+    assert marginal_distance(vectors, trained, 0) == 0
+    assert marginal_distance(vectors[:, 2:], trained[:, 2:], 0) is None
+
+
+def test_of_many_coordinates_a_seeded_part_is_looked_at(rng):
+    trained = torch.randn(30, 3 * COORDINATES, generator=rng)
+    vectors = torch.randn(30, 3 * COORDINATES, generator=rng)
+    assert marginal_distance(vectors, trained, 0) == marginal_distance(vectors, trained, 0)
+    assert marginal_distance(vectors, trained, 0) != marginal_distance(vectors, trained, 1)
+    assert marginal_distance(vectors, trained, 0) == pytest.approx(marginal_distance(vectors, trained, 1), rel=0.05)
+
+
+def test_density_coordinates_are_the_widest_of_each_of_the_largest_tensors():
+    layout = Layout.of({"bias": torch.zeros(2), "weight": torch.zeros(2, 3), "fixed": torch.zeros(9)})
+    trained = torch.zeros(4, 17)
+    trained[:, 1] = torch.tensor([0.0, 1, 0, 1])
+    trained[:, 5] = torch.tensor([0.0, 5, 0, 5])
+    trained[:, 7] = torch.tensor([0.0, 2, 0, 2])
+    assert density_coordinates(trained, layout) == {"weight[3]": 5, "bias[1]": 1}
+    assert density_coordinates(trained, layout, count=1) == {"weight[3]": 5}
+
+
+def test_principal_axes_are_those_of_the_singular_value_decomposition(rng):
+    trained = torch.randn(30, 50, generator=rng) * torch.linspace(3, 0.1, 50) + 7
+    centred = (trained - trained.mean(0)).double()
+    _, values, axes = torch.linalg.svd(centred, full_matrices=False)
+    found = principal_axes(trained)
+    torch.testing.assert_close((found.axes.double() @ axes[:2].T).abs(), torch.eye(2).double(), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.explained.double(), values[:2] ** 2 / (values**2).sum(), atol=1e-5, rtol=1e-4)
+    projected = project(trained, found)
+    torch.testing.assert_close(projected.mean(0), torch.zeros(2), atol=1e-4, rtol=0)
+    torch.testing.assert_close(projected.var(0) / centred.var(0).sum(), found.explained, atol=1e-5, rtol=1e-4)
+
+
+def test_the_direction_of_an_axis_does_not_depend_on_the_order_of_the_vectors(rng):
+    trained = torch.randn(20, 8, generator=rng) * torch.linspace(4, 1, 8)
+    torch.testing.assert_close(principal_axes(trained).axes, principal_axes(trained.flip(0)).axes, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_vectors_on_a_point_or_a_line_lack_further_axes(rng, count):
+    line = torch.arange(count).float()[:, None] * torch.randn(1, 9, generator=rng)
+    found = principal_axes(line)
+    assert found.explained.tolist() == pytest.approx([count - 1, 0])
+    assert torch.equal(project(line, found)[:, 1], torch.zeros(count))
+    assert project(line[:, :1], principal_axes(line[:, :1])).shape == (count, 2)
+
+
+@pytest.mark.parametrize("higher_is_better", [True, False])
+def test_the_front_holds_what_no_other_candidate_beats_in_both(higher_is_better):
+    rng = np.random.default_rng(0)
+    quality, similarity = rng.integers(0, 8, 60), rng.integers(0, 8, 60)
+    front = pareto_front(quality if higher_is_better else -quality, similarity, higher_is_better)
+    for i in range(60):
+        no_worse = (quality >= quality[i]) & (similarity <= similarity[i])
+        beaten = no_worse & ((quality > quality[i]) | (similarity < similarity[i]))
+        assert front[i] == (not beaten.any())
+    order = np.argsort(quality[front])
+    assert np.all(np.diff(similarity[front][order]) >= 0), "along the front, better is more alike"
+
+
+def test_a_dead_candidate_is_never_on_the_front():
+    metric, similarity = np.array([0.9, 0.8, -np.inf]), np.array([0.9, 0.95, 0.1])
+    assert pareto_front(metric, similarity, True).tolist() == [True, False, False]
+    assert pareto_front(-metric, similarity, False).tolist() == [True, False, False]
