@@ -12,7 +12,9 @@ def generate(run: Run) -> None:
     engine = ParameterDiffusion.load(run.directory.folder("fit"), str(run.device))
     seed = run.seed("generate")
     sampler = settings.sampler or engine.config["sampler"]
-    vectors = engine.sample(settings.num, seed, settings.batch_size, sampler)
+    latents = engine.sample_latents(settings.num, seed, settings.batch_size, sampler)
+    vectors = engine.decode(latents, settings.batch_size)
+    write_tensors(folder / "latents.safetensors", {"latents": latents})
     write_tensors(folder / "vectors.safetensors", {"vectors": vectors})
     description = {
         "num": settings.num,
