@@ -84,7 +84,7 @@ def resolve(values: Mapping[str, Any]) -> Config:
     complete = merge(defaults, values)
     for section in ("task", "collect"):
         check_section(complete[section], section)
-    for section in ("checkpoints", "generate", "evaluate", "compare"):
+    for section in ("checkpoints", "fit", "generate", "evaluate", "compare"):
         check_keys(complete[section], defaults[section], section)
     complete["engine"] = engine_config(complete["engine"])
     for name in ("trained", "generated"):

@@ -1,4 +1,4 @@
-"""The stages in their order; each reads files of the run directory and writes files of the run directory."""
+"""The stages in their order; each reads and writes files of the run directory, and most end with a gate."""
 
 import shlex
 import sys
@@ -7,6 +7,12 @@ from collections.abc import Callable, Sequence
 from mmengine.config import Config
 
 from pdiff.errors import PdiffError, known
+from pdiff.gates.candidates import gate_candidates
+from pdiff.gates.check import Check
+from pdiff.gates.codec import gate_codec
+from pdiff.gates.diffusion import gate_denoiser, gate_latents
+from pdiff.gates.population import gate_population
+from pdiff.gates.record import pass_gate, write_gate
 from pdiff.measure import environment, measured
 from pdiff.progress import logger
 from pdiff.run import Run
@@ -25,6 +31,13 @@ FUNCTIONS: dict[str, Callable[[Run], None]] = {
     "evaluate": evaluate,
     "compare": compare,
 }
+GATES: dict[str, Sequence[Callable[[Run], list[Check]]]] = {
+    "collect": (gate_population,),
+    "fit": (gate_codec, gate_denoiser),
+    "generate": (gate_latents,),
+    "evaluate": (gate_candidates,),
+    "compare": (),
+}
 
 
 def stages_of(name: str) -> Sequence[str]:
@@ -42,6 +55,7 @@ def run_pipeline(
     stages: Sequence[str] = STAGES,
     resume: bool = False,
     overwrite: bool = False,
+    gates: bool = True,
 ) -> None:
     """Run stages of a config in a directory.
 
@@ -51,21 +65,25 @@ def run_pipeline(
         stages: names, in order.
         resume: keep what is done, and go on where an earlier run stopped.
         overwrite: repeat the stages, and accept a directory of another config.
+        gates: stop at a stage whose gate has a failed check; False goes on with a warning.
 
     Raises:
-        PdiffError: for whatever the user can mend; nothing that was computed is lost.
+        PdiffError: for whatever the user can mend, a failed gate included; nothing that was computed is lost.
     """
     run = Run(config, directory)
     with directory.locked():
         directory.prepare(config.to_dict(), stages, resume, overwrite)
         settings = {"seed": config.seed, "command": shlex.join(sys.argv)}
         write_json(directory.path / "environment.json", {**environment(run.device), **settings})
+        for stage in STAGES[: STAGES.index(stages[0])]:
+            pass_gate(directory, stage, gates)
         for stage in stages:
             run_stage(run, stage)
+            pass_gate(directory, stage, gates)
 
 
 def run_stage(run: Run, stage: str) -> None:
-    """Run one stage, unless it is done; the stages before it must be, with all their files whole."""
+    """Run one stage and its gate, unless it is done; the stages before it must be, with all their files whole."""
     if stage in run.directory.records():
         run.directory.require(stage)
         logger.info("%s: done before", stage)
@@ -75,5 +93,7 @@ def run_stage(run: Run, stage: str) -> None:
     resumed = run.directory.started(stage)
     with measured() as cost:
         FUNCTIONS[stage](run)
+        if GATES[stage]:
+            write_gate(run.directory, stage, [check for gate in GATES[stage] for check in gate(run)])
     run.directory.finish(stage, {**cost, "resumed": resumed})
     logger.info("%s: %.1f s", stage, cost["seconds"])

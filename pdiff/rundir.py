@@ -23,7 +23,7 @@ FOLDERS = {
 # A stage depends on these sections of the config, and on every stage before it.
 SECTIONS = {
     "collect": ("plugin", "seed", "select", "task", "collect", "checkpoints"),
-    "fit": ("engine",),
+    "fit": ("engine", "fit"),
     "generate": ("generate",),
     "evaluate": ("evaluate",),
     "compare": ("compare",),

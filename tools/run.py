@@ -26,6 +26,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--stage", default="all", help="collect, fit, generate, evaluate, compare or all (default)")
     parser.add_argument("--resume", action="store_true", help="keep what is done and go on where a run stopped")
     parser.add_argument("--overwrite", action="store_true", help="repeat the stages, with another config too")
+    parser.add_argument("--no-gates", action="store_true", help="go on where the check at the end of a stage fails")
     parser.add_argument("--seed", type=int, help="seed of everything; default: the config's")
     parser.add_argument("--device", help="auto (default), cpu, cuda, cuda:1, ...")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="settings over the config: a.b=value ...")
@@ -45,7 +46,8 @@ def main() -> int:
             print(yaml.safe_dump(config.to_dict(), sort_keys=False), end="")
             return 0
         directory = RunDirectory(Path(arguments.work_dir or f"runs/{plugin_name(config.plugin)}"))
-        run_pipeline(config, directory, stages_of(arguments.stage), arguments.resume, arguments.overwrite)
+        stages, gates = stages_of(arguments.stage), not arguments.no_gates
+        run_pipeline(config, directory, stages, arguments.resume, arguments.overwrite, gates)
     except PdiffError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

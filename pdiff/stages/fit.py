@@ -1,13 +1,39 @@
-"""Stage 2: the engine, fitted to the population."""
+"""Stage 2: the engine, fitted to the population but for a few checkpoints that its gate looks at."""
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from pdiff.engine import ParameterDiffusion
 from pdiff.run import Run
+from pdiff.storage import read_json, write_json
+
+MOST_HELDOUT = 10  # at most one checkpoint in so many
 
 
 def fit(run: Run) -> None:
     """Write `engine/`; a fit that was interrupted goes on from its last training state."""
     folder = run.directory.folder("fit")
     population = run.population
+    rows = choose_heldout(len(population), run.config.fit.heldout)
+    write_json(folder / "heldout.json", {"rows": rows})
     engine = ParameterDiffusion(run.config.engine.to_dict(), seed=run.seed("engine"), device=str(run.device))
-    engine.fit(population.vectors, population.layout, folder)
+    engine.fit(without(population.vectors, rows), population.layout, folder)
     engine.save(folder)
+
+
+def choose_heldout(size: int, wanted: int) -> list[int]:
+    """Return `wanted` rows of a population, evenly spaced, but no more than a tenth of them."""
+    count = min(wanted, size // MOST_HELDOUT)
+    return [int((place + 0.5) * size / count) for place in range(count)]
+
+
+def without(vectors: np.ndarray, rows: list[int]) -> Tensor:
+    """Return all other rows, in memory."""
+    return torch.from_numpy(np.delete(vectors, rows, 0))
+
+
+def split_population(run: Run) -> tuple[Tensor, Tensor]:
+    """Return the vectors that the engine was fitted to `(N - H, P)`, and the held-out ones `(H, P)`."""
+    rows = read_json(run.directory.folder("fit") / "heldout.json")["rows"]
+    return without(run.population.vectors, rows), torch.from_numpy(run.population.vectors[rows])

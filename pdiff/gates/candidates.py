@@ -1,0 +1,82 @@
+"""The gate of the evaluation: how many of the generated networks are dead, and where the fault lies if many are."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pdiff.gates.check import Check, goodness, not_measured
+from pdiff.gates.record import read_gates
+from pdiff.run import Run
+from pdiff.storage import read_text
+from pdiff.task import Metric
+
+DEAD = 0.1  # of the way from chance to the median of the trained: who is not farther has learnt nothing
+MOST_DEAD = 0.1
+TAIL = 0.05
+
+
+def gate_candidates(run: Run) -> list[Check]:
+    """Return the check of the generated candidates."""
+    folder, metric = run.directory.folder("evaluate"), run.task.metric
+    if not (folder / "generated.jsonl").exists():
+        return [not_measured("alive", "the sources lack generated.")]
+    generated, trained = (read_select(folder / f"{source}.jsonl", metric) for source in ("generated", "trained"))
+    return [check_alive(generated, trained, metric, read_gates(run.directory))]
+
+
+def read_select(path: Path, metric: Metric) -> list[float]:
+    """Return the metric of each candidate of a source on `select`; for one without a number the worst infinity."""
+    worst = -math.inf if metric.higher_is_better else math.inf
+    records = [json.loads(line) for line in read_text(path).splitlines()]
+    metrics = [record["metric"] for record in records if record["split"] == "select"]
+    return [worst if value is None else value for value in metrics]
+
+
+def check_alive(
+    generated: Sequence[float], trained: Sequence[float], metric: Metric, earlier: Sequence[Mapping[str, Any]]
+) -> Check:
+    """Return whether most of the generated candidates work.
+
+    Args:
+        generated: their metrics on `select`.
+        trained: those of the trained.
+        metric: the task's; without its chance only a metric that is not finite is dead.
+        earlier: records of the checks of the stages before.
+    """
+    good, reference = goodness(generated, metric), goodness(trained, metric)
+    dead = ~torch.isfinite(good)
+    if metric.chance is not None:
+        dead |= good <= DEAD * reference.median().clamp(min=0)
+    share = dead.double().mean().item()
+    tails = [tail(metrics, metric) for metrics in (generated, trained)]
+    figures = {"dead": int(dead.sum()), "share": share, "tail": tails[0], "tail_of_trained": tails[1]}
+    found = (
+        f"{figures['dead']} of {len(generated)} generated are dead; one in twenty has {metric.name} {tails[0]:.4f} or "
+        f"worse (trained: {tails[1]:.4f})"
+    )
+    if share < MOST_DEAD:
+        return Check("alive", True, found, figures)
+    return Check("alive", False, f"got {found}, expected fewer than {MOST_DEAD:.0%} dead. {suspect(earlier)}", figures)
+
+
+def tail(metrics: Sequence[float], metric: Metric) -> float:
+    """Return the metric of the candidate that a twentieth of all are no better than."""
+    ordered = sorted(metrics, reverse=not metric.higher_is_better)
+    return ordered[int(TAIL * len(ordered))]
+
+
+def suspect(earlier: Sequence[Mapping[str, Any]]) -> str:
+    """Return words for which part to look at, from the records of the checks before."""
+    failed = [record for record in earlier if not record["passed"]]
+    if failed:
+        return f"The check {failed[0]['stage']}/{failed[0]['name']} failed before: mend that first."
+    if any(record["name"] == "decoded" and "lost" in record["figures"] for record in earlier):
+        return (
+            "Decoded checkpoints are alive and latents pass, so the codec fails between checkpoints: raise "
+            "engine.autoencoder.noise (or latent_noise), or lower engine.autoencoder.latent."
+        )
+    return "Latents pass, and the codec was not measured: look at engine.autoencoder, or raise fit.heldout."

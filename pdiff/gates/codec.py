@@ -1,0 +1,108 @@
+"""The first gate of the fit: held-out checkpoints through the codec and back, in numbers and in the network.
+
+The average of a fine-tuning is often as good as its members, so a codec that gives the average back would lose nothing
+of the metric. Therefore two questions: do the decoded checkpoints work, and are they still themselves?
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pdiff.engine import ParameterDiffusion
+from pdiff.gates.check import Check, goodness, not_measured, share_lost, whole
+from pdiff.run import Run
+from pdiff.stages.evaluate import evaluate_split
+from pdiff.stages.fit import split_population
+from pdiff.task import Evaluation, Task
+from pdiff.weights.layout import Layout
+
+LARGEST_LOSS = 0.1  # of the way to chance; the codecs of all four tasks lose less than 0.02
+LEAST_KEPT = 0.8  # the default keeps 0.94 to 0.96 on all tasks, a latent of one number 0.36 to 0.65
+
+
+def gate_codec(run: Run) -> list[Check]:
+    """Return the checks of the codec."""
+    fitted, originals = split_population(run)
+    if not len(originals):
+        reason = f"none of {len(fitted)} checkpoints is held out. Raise fit.heldout, or collect at least ten."
+        return [not_measured(name, reason) for name in ("reconstruction", "decoded")]
+    engine = ParameterDiffusion.load(run.directory.folder("fit"), str(run.device))
+    average, decoded = fitted.mean(0), engine.decode(engine.encode(originals))
+    results = evaluate_split(run, "the codec's gate", torch.cat([originals, decoded, average[None]]), "select")
+    number = len(originals)
+    return [
+        check_reconstruction(originals, decoded, average, run.population.layout),
+        check_decoded(results[:number], results[number:-1], results[-1], run.task),
+    ]
+
+
+def kept(originals: Tensor, decoded: Tensor, average: Tensor) -> Tensor:
+    """Return what the codec keeps of each checkpoint's deviation from the average: R^2, `(H,)`.
+
+    1 where a checkpoint comes back as it is, 0 where it is no nearer than the average. A checkpoint that is the
+    average itself, as in a tensor that never changes, keeps all if it comes back exactly, else nothing.
+    """
+    error, deviation = (decoded - originals).double().square().sum(1), (originals - average).double().square().sum(1)
+    return torch.where(deviation > 0, 1 - error / deviation, torch.where(error > 0, 0.0, 1.0))
+
+
+def check_reconstruction(originals: Tensor, decoded: Tensor, average: Tensor, layout: Layout) -> Check:
+    """Return whether held-out checkpoints come back as themselves.
+
+    Args:
+        originals: `(H, P)`.
+        decoded: what the codec makes of them `(H, P)`.
+        average: of the checkpoints that the codec was fitted to `(P,)`.
+        layout: of a vector, to say which tensor is to blame.
+    """
+    total = kept(originals, decoded, average).mean().item()
+    by_tensor = {
+        entry.name: kept(originals[:, entry.slice], decoded[:, entry.slice], average[entry.slice]).mean().item()
+        for entry in layout
+    }
+    worst = min(by_tensor, key=by_tensor.get)
+    figures = {"kept": total, "heldout": len(originals), "worst_tensor": worst, "worst_kept": by_tensor[worst]}
+    blame = f"least of {worst!r}, {by_tensor[worst]:.0%}"
+    if total >= LEAST_KEPT:
+        line = f"the codec keeps {total:.0%} of what sets held-out checkpoints apart from the average ({blame})"
+        return Check("reconstruction", True, line, figures)
+    line = (
+        f"got {total:.0%} of what sets held-out checkpoints apart from the average ({blame}) through the codec, "
+        f"expected at least {LEAST_KEPT:.0%}: it cannot express them. Raise engine.autoencoder.latent, or train it "
+        "longer (engine.autoencoder_training.steps)."
+    )
+    return Check("reconstruction", False, line, figures)
+
+
+def check_decoded(
+    originals: Sequence[Evaluation], decoded: Sequence[Evaluation], average: Evaluation, task: Task
+) -> Check:
+    """Return whether the metric of held-out checkpoints survives the codec.
+
+    Args:
+        originals: how the checkpoints did.
+        decoded: how they did after the codec.
+        average: how the average of all others did; beside it stands how alike to a checkpoint it and the decoded are.
+        task: says which metric and which similarity.
+    """
+    before, after = ([result.metric for result in results] for results in (originals, decoded))
+    own, new, one = (torch.stack([r.signature for r in results]) for results in (originals, decoded, [average]))
+    lost = share_lost(*(goodness(metrics, task.metric).mean().item() for metrics in (before, after)))
+    figures = {
+        "lost": lost,
+        "original": float(np.mean(before)),
+        "decoded": float(np.mean(after)),
+        "similarity": task.similarity(new, own).diagonal().mean().item(),
+        "similarity_of_average": task.similarity(one, own).mean().item(),
+    }
+    name = task.metric.name
+    found = f"held-out checkpoints with {name} {figures['original']:.4f} have {figures['decoded']:.4f} after the codec"
+    if lost <= LARGEST_LOSS:
+        return Check("decoded", True, found, figures)
+    line = (
+        f"got {found}: {lost:.0%} of {whole(task.metric)} is lost, expected at most {LARGEST_LOSS:.0%}. The "
+        "codec breaks the network: raise engine.autoencoder.latent, its training's steps, or take another scaling."
+    )
+    return Check("decoded", False, line, figures)

@@ -1,0 +1,191 @@
+"""The gate of the collection: is the population one distribution that can be learnt?
+
+Whole, without repeated checkpoints, of more than one direction, and in one basin: on the line between two checkpoints
+the task's metric does not break down (Frankle et al., 2020, "Linear mode connectivity").
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pdiff.gates.check import Check, goodness, not_measured, share_lost, whole
+from pdiff.run import Run
+from pdiff.stages.evaluate import evaluate_split
+from pdiff.task import Metric
+from pdiff.weights.layout import Layout
+
+MOST_COPIES = 0.05  # a loss scaler that skips its first steps repeats a few checkpoints; a stuck training repeats most
+LEAST_RANK = 1.1  # below it some 98 % of the variance lies on one line; the populations of all tasks have 2.4 to 4.6
+HIGHEST_BARRIER = 0.2  # fine-tunings of one network show 0 to 0.02, two independent networks 0.89
+MOST_BETWEEN = 0.95  # branches of one network have 0.3 to 0.6, two independent networks 0.9996
+INTERIOR = (0.25, 0.5, 0.75)
+RUN_KEYS = ("network", "branch", "seed")  # of the provenance: what tells one training from another
+COLUMNS = 4096  # of the population that are in memory as doubles at once
+
+
+def gate_population(run: Run) -> list[Check]:
+    """Return the checks of the population."""
+    population = run.population
+    vectors, provenance = population.vectors, population.provenance
+    finite = check_finite(vectors, population.layout, provenance)
+    if not finite.passed:
+        return [finite]
+    copies, gram = check_copies(vectors, provenance), centred_gram(vectors)
+    if not copies.passed:
+        return [finite, copies]
+    return [finite, copies, gate_basin(run, gram), check_runs(gram, runs_of(provenance)), check_rank(gram)]
+
+
+def origin(record: Mapping[str, Any], row: int) -> str:
+    """Return words for where a checkpoint comes from."""
+    if "file" in record:
+        return record["file"]
+    words = [f"{key} {record[key]}" for key in (*RUN_KEYS, "step") if key in record]
+    return f"checkpoint {row}" + (f" ({', '.join(words)})" if words else "")
+
+
+def check_finite(vectors: np.ndarray, layout: Layout, provenance: Sequence[Mapping[str, Any]]) -> Check:
+    """Return whether all vectors `(N, P)` are free of NaN and infinity; the line names the first that is not."""
+    bad = [row for row, vector in enumerate(vectors) if not np.isfinite(vector).all()]
+    figures = {"checkpoints": len(vectors), "not_finite": len(bad)}
+    if not bad:
+        return Check("finite", True, f"all {len(vectors)} checkpoints are finite", figures)
+    first = vectors[bad[0]]
+    tensor = next(entry.name for entry in layout if not np.isfinite(first[entry.slice]).all())
+    where = origin(provenance[bad[0]], bad[0])
+    cause = "Remove the file." if "file" in provenance[bad[0]] else "The training diverged there: lower its rate."
+    line = f"got NaN or infinity in {where}, {tensor!r} ({len(bad)} of {len(vectors)} checkpoints), expected none. "
+    return Check("finite", False, line + cause, {**figures, "first": bad[0]})
+
+
+def check_copies(vectors: np.ndarray, provenance: Sequence[Mapping[str, Any]]) -> Check:
+    """Return whether the vectors `(N, P)` differ from each other, a few repeated ones allowed."""
+    first: dict[bytes, int] = {}
+    copies = []
+    for row, vector in enumerate(vectors):
+        original = first.setdefault(hashlib.sha256(vector.tobytes()).digest(), row)
+        if original != row:
+            copies.append((row, original))
+    share = len(copies) / len(vectors)
+    figures = {"copies": len(copies), "share": share}
+    if share <= MOST_COPIES:
+        return Check("copies", True, f"{len(copies)} of {len(vectors)} checkpoints repeat another", figures)
+    row, original = copies[0]
+    line = (
+        f"got {len(copies)} of {len(vectors)} checkpoints that repeat another ({origin(provenance[row], row)} is "
+        f"{origin(provenance[original], original)}), expected at most {MOST_COPIES:.0%}. The selection is not being "
+        "trained, or files were given twice: look at the training's rate and at what it freezes."
+    )
+    return Check("copies", False, line, figures)
+
+
+def centred_gram(vectors: np.ndarray) -> Tensor:
+    """Return the inner products `(N, N)` of the vectors' deviations from their mean, in double precision."""
+    gram = torch.zeros(len(vectors), len(vectors), dtype=torch.float64)
+    for start in range(0, vectors.shape[1], COLUMNS):
+        block = torch.from_numpy(np.array(vectors[:, start : start + COLUMNS], dtype=np.float64))
+        block -= block.mean(0)
+        gram += block @ block.T
+    return gram
+
+
+def farthest_pair(gram: Tensor) -> tuple[int, int]:
+    """Return the rows of the two vectors that are farthest apart."""
+    norms = gram.diagonal()
+    distance = norms[:, None] + norms - 2 * gram
+    first, second = divmod(int(distance.argmax()), len(gram))
+    return min(first, second), max(first, second)
+
+
+def gate_basin(run: Run, gram: Tensor) -> Check:
+    """Return whether the metric on `select` holds on the line between the two farthest checkpoints."""
+    rows = farthest_pair(gram)
+    ends = torch.from_numpy(np.array(run.population.vectors[list(rows)]))
+    line = torch.stack([torch.lerp(ends[0], ends[1], weight) for weight in (0.0, *INTERIOR, 1.0)])
+    metrics = [result.metric for result in evaluate_split(run, "the line between two checkpoints", line, "select")]
+    names = tuple(origin(run.population.provenance[row], row) for row in rows)
+    return check_basin(metrics, run.task.metric, names)
+
+
+def check_basin(metrics: Sequence[float], metric: Metric, ends: tuple[str, str]) -> Check:
+    """Return whether two checkpoints lie in one basin.
+
+    Args:
+        metrics: at evenly spaced points of the line between them, both ends included.
+        metric: the task's.
+        ends: words for the two.
+    """
+    good = goodness(metrics, metric)
+    mean = good[[0, -1]].mean().item()
+    barrier = share_lost(mean, good[1:-1].min().item())
+    figures = {"barrier": barrier, **{f"metric_{place}": value for place, value in enumerate(metrics)}}
+    if metric.chance is not None and mean <= 0:
+        line = (
+            f"got {metric.name} {metrics[0]:.4f} and {metrics[-1]:.4f} in the two farthest, expected better "
+            f"than chance ({metric.chance:.4f}). The training failed or diverged: train longer, or at a lower rate."
+        )
+        return Check("basin", False, line, figures)
+    found = f"between the two farthest checkpoints {metric.name} loses {barrier:.0%} of {whole(metric)}"
+    if barrier <= HIGHEST_BARRIER:
+        return Check("basin", True, f"one basin: {found}", figures)
+    line = (
+        f"got several basins ({ends[0]} and {ends[1]}): {found}, expected at most {HIGHEST_BARRIER:.0%}. These are "
+        "independently trained networks: take fine-tunings of one (collect.branches, not collect.seeds)."
+    )
+    return Check("basin", False, line, figures)
+
+
+def runs_of(provenance: Sequence[Mapping[str, Any]]) -> list[list[int]]:
+    """Return the rows of each training that the provenance tells apart."""
+    runs: dict[str, list[int]] = {}
+    for row, record in enumerate(provenance):
+        key = str([record.get(key) for key in RUN_KEYS] + [record.get("run")])
+        runs.setdefault(key, []).append(row)
+    return list(runs.values())
+
+
+def check_runs(gram: Tensor, runs: Sequence[Sequence[int]]) -> Check:
+    """Return whether each training covers some of the ground that lies between the trainings.
+
+    Args:
+        gram: `(N, N)`, of the centred vectors.
+        runs: the rows of each training.
+    """
+    if len(runs) == 1 or len(runs) == len(gram):
+        reason = "the provenance names one training." if len(runs) == 1 else "each checkpoint is of another training."
+        return not_measured("runs", reason)
+    between = sum(gram[rows][:, rows].sum().item() / len(rows) for rows in runs) / gram.trace().item()
+    figures = {"runs": len(runs), "between": between, "within": 1 - between}
+    found = f"{between:.0%} of the variance lies between the {len(runs)} trainings, the rest within them"
+    if between <= MOST_BETWEEN:
+        return Check("runs", True, found, figures)
+    line = (
+        f"got {between:.2%} of the variance between the {len(runs)} trainings, expected at most {MOST_BETWEEN:.0%}: "
+        "the population is a few points, not a distribution. Fine-tune one network, longer or at a higher rate."
+    )
+    return Check("runs", False, line, figures)
+
+
+def effective_rank(gram: Tensor) -> float:
+    """Return exp(entropy of the shares of variance) (Roy and Vetterli, 2007): how many directions are in use."""
+    shares = torch.linalg.eigvalsh(gram).clamp(min=0)
+    shares = shares[shares > 0] / shares.sum()
+    return torch.exp(-(shares * shares.log()).sum()).item() if len(shares) else 0.0
+
+
+def check_rank(gram: Tensor) -> Check:
+    """Return whether the population extends into more than one direction."""
+    rank = effective_rank(gram)
+    figures = {"effective_rank": rank, "spread": math.sqrt(gram.trace().item() / max(len(gram) - 1, 1))}
+    if rank >= LEAST_RANK:
+        return Check("rank", True, f"the checkpoints use {rank:.1f} directions (effective rank)", figures)
+    line = (
+        f"got an effective rank of {rank:.2f}, expected at least {LEAST_RANK}: the checkpoints lie on one line, so "
+        "there is no distribution to learn. Collect more checkpoints, over more steps or branches."
+    )
+    return Check("rank", False, line, figures)
