@@ -16,6 +16,7 @@ CORE = [
     "scipy",
     "scikit-learn",
     "matplotlib",
+    "jinja2",
     "rich",
 ]
 EXTRAS = {
@@ -45,7 +46,10 @@ setup(
         *(f"pdiff_plugins.{name}" for name in PLUGIN_PACKAGES),
     ],
     package_dir={"pdiff_plugins": "plugins"},
-    package_data={"pdiff": ["*.yaml", "presets/*.yaml"], "pdiff_plugins": ["*/*.yaml", "*/configs/*.py"]},
+    package_data={
+        "pdiff": ["*.yaml", "presets/*.yaml", "report/templates/*.html"],
+        "pdiff_plugins": ["*/*.yaml", "*/configs/*.py"],
+    },
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"pdiff.plugins": [f"{name} = pdiff_plugins.{name}" for name in PLUGINS]},

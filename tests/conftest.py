@@ -8,6 +8,7 @@ import yaml
 from pdiff.config import resolve
 from pdiff.pipeline import run_pipeline
 from pdiff.rundir import RunDirectory
+from pdiff.storage import write_json
 
 TINY = {
     "plugin": "classification",
@@ -47,6 +48,34 @@ def finished(tmp_path_factory) -> RunDirectory:
     directory = RunDirectory(tmp_path_factory.mktemp("runs") / "finished")
     run_pipeline(resolve(TINY), directory)
     return directory
+
+
+@pytest.fixture
+def compared(tmp_path):
+    """Return a function that writes a run directory with nothing but a summary, which may be changed before."""
+
+    def write(name: str, **changes) -> Path:
+        figures = {"difference": 0.01, "ci": [0.0, 0.02], "superiority": 0.6, "p": 0.04, "p_adjusted": 0.08}
+        summary = {
+            "plugin": "classification",
+            "metric": {"name": "accuracy", "higher_is_better": True, "chance": 0.1},
+            "verdict": "average-like: as good as <soup>",
+            "verdict_kind": "average-like",
+            "gates": [{"stage": "fit", "name": "codec", "passed": False, "line": "codec: too small", "figures": {}}],
+            "sources": {
+                "trained": {"mean": 0.5, "similarity": 0.99},
+                "generated": {"mean": 0.51, "similarity": 0.95},
+                "soup": {"mean": 0.52, "similarity": None},
+            },
+            "comparisons": {"trained": figures, "soup": {**figures, "difference": -0.01, "ci": [-0.015, -0.005]}},
+            "seconds": {"collect": 30.0, "fit": 10.0, "generate": 1.0, "evaluate": 20.0, "compare": 5.0},
+            **changes,
+        }
+        write_json(tmp_path / name / "report" / "summary.json", summary)
+        (tmp_path / name / "config.yaml").write_text("plugin: classification\n")
+        return tmp_path / name
+
+    return write
 
 
 @pytest.fixture

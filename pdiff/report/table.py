@@ -1,60 +1,126 @@
-"""The table of sources, for the terminal and as Markdown."""
+"""The table of sources, for the terminal, as Markdown and for the page."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-COLUMNS = ("source", "n", "best", "95 % interval", "mean", "std", "median", "worst", "similarity", "distance", "spread")
+WIDTH = 118  # where no terminal says how wide it is
 
-NARROW = ("source", "n", "best", "95 % interval", "mean", "similarity", "spread")  # for terminals under FULL_WIDTH
-FULL_WIDTH = 118
-
-
-def cells(name: str, row: dict[str, Any]) -> list[str]:
-    """Return one source's cells."""
-    interval = row["best_ci"]
-    return [
-        name,
-        str(row["n"]),
-        _number(row["best"]),
-        f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else "",
-        *(_number(row[key]) for key in ("mean", "std", "median", "worst", "similarity")),
-        *(_number(row[key], 2) for key in ("distance", "spread")),
-    ]
+Row = Mapping[str, Any]
 
 
-def _number(value: float | None, digits: int = 4) -> str:
+@dataclass(frozen=True)
+class Column:
+    """One column of the table of sources.
+
+    Attributes:
+        title: its head.
+        rank: how early it gives way where the table is too wide: the highest goes first.
+        cell: from a source's figures to its text.
+    """
+
+    title: str
+    rank: int
+    cell: Callable[[Row], str]
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Return a figure's text; nothing for one that does not exist."""
     return "" if value is None else f"{value:.{digits}f}"
 
 
-def caption(summary: dict[str, Any]) -> str:
+def short(value: float | None) -> str:
+    """Return a figure's text to three digits; nothing for one that does not exist."""
+    return "" if value is None else f"{value:.3g}"
+
+
+def percent(value: float | None, digits: int = 0) -> str:
+    """Return a share's text; nothing for one that does not exist."""
+    return "" if value is None else f"{100 * value:.{digits}f} %"
+
+
+def signed(text: str) -> str:
+    """Return a figure's text with its sign."""
+    return text if text.startswith("-") or not text else f"+{text}"
+
+
+def interval(ends: tuple[float, float] | None) -> str:
+    """Return the text of an interval; nothing for one that does not exist."""
+    return f"{ends[0]:.4f} to {ends[1]:.4f}" if ends else ""
+
+
+def columns(summary: Mapping[str, Any]) -> list[Column]:
+    """Return the columns behind the source's name; that of the dead only where a candidate is dead."""
+    dead = [Column("dead", 7, lambda row: str(row["dead"]))]
+    return [
+        Column("n", 5, lambda row: str(row["n"])),
+        *(dead if any(row["dead"] for row in summary["sources"].values()) else []),
+        Column("best", 4, lambda row: number(row["best"])),
+        Column("best, 95 %", 11, lambda row: interval(row["best_ci"])),
+        Column(f"best of {summary['budget']}", 3, lambda row: number(row["best_of"])),
+        Column("mean", 0, lambda row: number(row["mean"])),
+        Column("mean, 95 %", 9, lambda row: interval(row["mean_ci"])),
+        Column("std", 12, lambda row: number(row["std"])),
+        Column("median", 13, lambda row: number(row["median"])),
+        Column("worst", 10, lambda row: number(row["worst"])),
+        Column("similarity", 1, lambda row: number(row["similarity"])),
+        Column("distance", 8, lambda row: number(row["distance"], 2)),
+        Column("spread", 6, lambda row: number(row["spread"], 2)),
+    ]
+
+
+def rows(summary: Mapping[str, Any], shown: list[Column]) -> list[list[str]]:
+    """Return the cells of every source, its name first."""
+    return [[name, *(column.cell(row) for column in shown)] for name, row in summary["sources"].items()]
+
+
+def caption(summary: Mapping[str, Any]) -> str:
     """Return what the columns mean."""
     metric = summary["metric"]
     direction = "higher" if metric["higher_is_better"] else "lower"
     return (
         f"{metric['name']} on the test split, {direction} is better; best: of n, chosen on the select split; "
+        f"best of {summary['budget']}: what choosing among so many gives, in expectation; "
         "similarity: largest to a trained one; distance: to the nearest trained vector; spread: trained = 1"
     )
 
 
-def markdown_table(summary: dict[str, Any]) -> str:
+def markdown_table(summary: Mapping[str, Any]) -> str:
     """Return the table as Markdown, with verdict and caption."""
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *(cells(name, row) for name, row in summary["sources"].items())]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    shown = columns(summary)
+    titles = ["source", *(column.title for column in shown)]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in [titles, ["---"] * len(titles), *rows(summary, shown)])
     return f"{summary['verdict']}\n\n{table}\n\n{caption(summary)}\n"
 
 
-def print_table(summary: dict[str, Any]) -> None:
+def fitting(summary: Mapping[str, Any], width: int) -> list[Column]:
+    """Return the columns that fit into `width` characters, the least telling left out first."""
+    shown = columns(summary)
+    while len(shown) > 1 and table_width(summary, shown) > width:
+        shown.remove(max(shown, key=lambda column: column.rank))
+    return shown
+
+
+def table_width(summary: Mapping[str, Any], shown: list[Column]) -> int:
+    """Return how many characters the printed table takes: each cell has a space at both sides and a line before it."""
+    lines = [["source", *(column.title for column in shown)], *rows(summary, shown)]
+    return sum(3 + max(map(len, cells)) for cells in zip(*lines, strict=True)) + 1
+
+
+def print_table(summary: Mapping[str, Any]) -> None:
     """Print the table to the terminal."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
     if not console.is_terminal:
-        console = Console(width=FULL_WIDTH)
-    shown = COLUMNS if console.width >= FULL_WIDTH else NARROW
+        console = Console(width=WIDTH)
+    shown = fitting(summary, console.width)
     table = Table(caption=caption(summary))
+    table.add_column("source", no_wrap=True)
     for column in shown:
-        table.add_column(column, justify="left" if column == "source" else "right", no_wrap=True)
-    for name, row in summary["sources"].items():
-        table.add_row(*(cell for column, cell in zip(COLUMNS, cells(name, row), strict=True) if column in shown))
+        table.add_column(column.title, justify="right", no_wrap=True)
+    for cells in rows(summary, shown):
+        table.add_row(*cells)
     console.print(table)
     console.print(summary["verdict"], highlight=False)

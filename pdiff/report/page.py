@@ -1,0 +1,78 @@
+"""The pages: one file each, which needs no network and no script."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pdiff.errors import PdiffError
+from pdiff.report.drawing import Figure
+from pdiff.report.table import caption, columns, interval, number, percent, rows, short, signed
+from pdiff.rundir import flatten
+
+TEMPLATES = Path(__file__).parent / "templates"
+TONES = {
+    "copies": "bad",
+    "distinct but worse": "bad",
+    "average-like": "middling",
+    "distinct and as good": "good",
+    "better than every baseline": "good",
+}
+
+
+def render(template: str, **values: Any) -> str:
+    """Return a page; whatever its values say is escaped, and one that the template misses is an error."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {
+        "number": number, "short": short, "percent": percent, "signed": signed, "interval": interval
+    }  # fmt: skip
+    return environment.get_template(template).render(**values)
+
+
+def report_page(
+    folder: Path, name: str, summary: Mapping[str, Any], figures: Sequence[Figure], config: str
+) -> str:
+    """Return the page of one run.
+
+    Args:
+        folder: where the pictures of `summary["pictures"]` lie.
+        name: of the run.
+        summary: as in `summary.json`.
+        figures: in their order.
+        config: the resolved config, as YAML.
+
+    Raises:
+        PdiffError: a picture is missing or is no PNG.
+    """
+    shown = columns(summary)
+    return render(
+        "report.html",
+        name=name,
+        summary=summary,
+        tone=TONES[summary["verdict_kind"]],
+        failed=[gate for gate in summary["gates"] if not gate["passed"]],
+        passed=[gate for gate in summary["gates"] if gate["passed"]],
+        caption=caption(summary),
+        titles=[column.title for column in shown],
+        rows=rows(summary, shown),
+        details=list(dict.fromkeys(key for row in summary["sources"].values() for key in row["details"])),
+        figures=figures,
+        pictures=[{**picture, "source": data_uri(folder / picture["file"])} for picture in summary["pictures"]],
+        facts=flatten(summary["task"]),
+        environment=flatten(summary["environment"]),
+        config=config,
+    )
+
+
+def data_uri(path: Path) -> str:
+    """Return a PNG file as an address that holds it."""
+    if not path.is_file():
+        raise PdiffError(f"{path}: is missing. The plugin names it among its pictures, and must write it.")
+    data = path.read_bytes()
+    if not data.startswith(b"\x89PNG"):
+        raise PdiffError(f"{path}: is no PNG file, which a plugin's pictures must be. Save it as PNG.")
+    return f"data:image/png;base64,{base64.b64encode(data).decode()}"

@@ -1,0 +1,169 @@
+"""The comparison of runs as a table, as a page and as a picture."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from pdiff.comparison import Compared
+from pdiff.report.drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION, draw
+from pdiff.report.page import TONES, render
+from pdiff.report.table import number, percent, signed
+from pdiff.rundir import STAGES, RunDirectory
+from pdiff.storage import write_text
+
+WIDTH = 132  # where no terminal says how wide it is
+TITLES = (
+    "run", "metric", "trained", "generated", "over trained", "95 %", "strongest", "over it", "similarity", "seconds"
+)  # fmt: skip
+WORDS = (0, 1, 6)  # columns that hold words
+STAGE_COLOURS = (BLUE, ORANGE, GREEN, SKY, PURPLE)
+CAPTION = (
+    "Gains of generated over trained, and over the baseline with the strongest mean, relative to the mean of trained; "
+    "above 0 where generated are better. Similarity: largest to a trained one, mean over generated."
+)
+
+
+def gain_text(value: float) -> str:
+    """Return a gain's text."""
+    return signed(percent(value, 2))
+
+
+def cells(run: Compared) -> list[str]:
+    """Return one run's row."""
+    metric, sources, (low, high) = run.summary["metric"], run.summary["sources"], run.gain.ends
+    return [
+        run.name,
+        f"{metric['name']} {'↑' if metric['higher_is_better'] else '↓'}",
+        number(sources["trained"]["mean"]),
+        number(sources["generated"]["mean"]),
+        gain_text(run.gain.value),
+        f"{signed(number(100 * low, 2))} to {gain_text(high)}",
+        run.hardest.source if run.hardest else "",
+        gain_text(run.hardest.value) if run.hardest else "",
+        number(sources["generated"]["similarity"]),
+        f"{run.seconds:.0f}",
+    ]
+
+
+def print_comparison(runs: Sequence[Compared]) -> None:
+    """Print a row per run, and each run's verdict."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
+    table = Table(caption=CAPTION)
+    for place, title in enumerate(TITLES):
+        table.add_column(title, justify="left" if place in WORDS else "right")
+    for run in runs:
+        table.add_row(*cells(run))
+    console.print(table)
+    for run in runs:
+        console.print(f"{run.name}: {run.summary['verdict']}", highlight=False)
+
+
+def write_comparison(runs: Sequence[Compared], output: Path) -> Path:
+    """Write the page `output` and a picture of the same figures beside it, and return the picture's path."""
+    folder, height = output.parent, 1.1 + 0.4 * len(runs)
+    wide = {"height": 0.4 + height, "width": 13.0, "panels": (1, 3)}
+    draw(folder, output.stem, "", "", draw_side_by_side, runs, **wide)
+    figures = [
+        draw(None, function.__name__.removeprefix("draw_"), title, text, function, runs, height=height)
+        for function, title, text in FIGURES
+    ]
+    page = render(
+        "comparison.html",
+        runs=runs,
+        rows=[cells(run) for run in runs],
+        titles=TITLES,
+        words=WORDS,
+        caption=CAPTION,
+        tones=TONES,
+        links={run.name: link(run, folder) for run in runs},
+        figures=figures,
+    )
+    write_text(output, page)
+    return folder / f"{output.stem}.png"
+
+
+def link(run: Compared, folder: Path) -> str | None:
+    """Return the way from `folder` to a run's own page; None when it has none."""
+    page = RunDirectory(run.path).folder("compare") / "report.html"
+    return quote(Path(os.path.relpath(page, folder.resolve())).as_posix()) if page.is_file() else None
+
+
+def draw_gains(axes: Any, runs: Sequence[Compared]) -> None:
+    """Draw what generated gain over trained and over the strongest baseline."""
+    pairs = [(-0.13, VERMILION, "over trained", [run.gain for run in runs])]
+    pairs += [(0.13, GREY, "over the strongest baseline", [run.hardest for run in runs])]
+    for shift, colour, label, gains in pairs:
+        known = [(row + shift, gain) for row, gain in enumerate(gains) if gain]
+        for place, gain in known:
+            axes.plot([100 * end for end in gain.ends], [place, place], color=colour, linewidth=2)
+        values, places = [100 * gain.value for _, gain in known], [place for place, _ in known]
+        axes.plot(values, places, "o", color=colour, label=label)
+    axes.axvline(0, color=INK, linewidth=0.8)
+    finish(axes, runs, "relative gain of generated, %")
+
+
+def draw_similarities(axes: Any, runs: Sequence[Compared]) -> None:
+    """Draw how much each source resembles the trained ones."""
+    marks = {"baselines": (GREY, 4), "trained": (BLUE, 7), "generated": (VERMILION, 7)}
+    for row, run in enumerate(runs):
+        for name, figures in run.summary["sources"].items():
+            colour, size = marks.get(name, marks["baselines"])
+            if figures["similarity"] is not None:
+                axes.plot(figures["similarity"], row, "o", color=colour, markersize=size, zorder=size)
+    for name, (colour, size) in marks.items():
+        axes.plot([], [], "o", color=colour, markersize=size, label=name)
+    finish(axes, runs, "largest similarity to a trained one")
+
+
+def draw_costs(axes: Any, runs: Sequence[Compared]) -> None:
+    """Draw the seconds of every stage."""
+    left = np.zeros(len(runs))
+    for colour, stage in zip(STAGE_COLOURS, STAGES, strict=True):
+        seconds = np.array([run.summary["seconds"][stage] for run in runs])
+        axes.barh(range(len(runs)), seconds, left=left, height=0.55, color=colour, label=stage)
+        left += seconds
+    finish(axes, runs, "seconds")
+
+
+def finish(axes: Any, runs: Sequence[Compared], label: str) -> None:
+    """Give axes with a row per run their labels."""
+    axes.set_yticks(range(len(runs)), [run.name for run in runs])
+    axes.set_ylim(len(runs) - 0.5, -0.5)
+    axes.set_xlabel(label)
+    axes.grid(axis="x")
+    above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 5, "borderaxespad": 0}
+    axes.legend(**above, columnspacing=0.8, handletextpad=0.3, handlelength=1)
+
+
+def draw_side_by_side(panels: Sequence[Any], runs: Sequence[Compared]) -> None:
+    """Draw all three beside each other, the runs' names at the left alone."""
+    for axes, (function, _, _) in zip(panels, FIGURES, strict=True):
+        function(axes, runs)
+    for axes in panels[1:]:
+        axes.set_yticklabels([])
+
+
+FIGURES = (
+    (
+        draw_gains, "What generated parameters gain",
+        "Right of the line generated are better on average than the trained ones, or than the baseline that is best in "
+        "its run, in per cent of the trained ones' mean; a bar is the 95 % interval.",
+    ),
+    (
+        draw_similarities, "How new they are",
+        "Further left is newer: generated should lie left of the trained ones, and of the baselines that are as good.",
+    ),
+    (
+        draw_costs, "What they cost",
+        "A bar is the time of one run, stage by stage.",
+    ),
+)  # fmt: skip

@@ -1,0 +1,151 @@
+"""A made-up run: twelve sources, a few dead candidates, every array that a figure can show."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pdiff.report.drawing import Figure
+from pdiff.report.evidence import Evidence
+from pdiff.report.figures import draw_figures
+
+# Source: number of candidates, mean metric of an accuracy, its deviation, similarity, distance.
+MADE = {
+    "trained": (300, 0.868, 0.006, 0.990, 0.3),
+    "generated": (200, 0.870, 0.005, 0.973, 2.3),
+    "codec": (200, 0.869, 0.004, 0.975, 1.9),
+    "soup": (1, 0.872, 0.0, 0.976, 4.5),
+    "soup16": (100, 0.871, 0.002, 0.973, 4.4),
+    "interpolation": (200, 0.870, 0.004, 0.982, 1.2),
+    "gaussian": (200, 0.8695, 0.003, 0.939, 10.7),
+    "gaussian_subspace": (200, 0.868, 0.006, 0.95, 5.1),
+    "noise05": (200, 0.868, 0.006, 0.9925, 1.0),
+    "noise15": (200, 0.8685, 0.006, 0.978, 3.2),
+    "noise_absolute": (200, 0.82, 0.02, 0.9, 20.0),
+    "ensemble": (1, 0.876, 0.0, 0.97, None),
+}
+
+
+def metrics(rng: np.random.Generator, n: int, mean: float, std: float, higher: bool) -> np.ndarray:
+    values = mean + std * rng.standard_normal(n)
+    return values if higher else 40 * (1 - values)
+
+
+def finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def row(tests: np.ndarray, similarity: float, distance: float | None, higher: bool) -> dict:
+    living = tests[np.isfinite(tests)]
+    interval = [living.mean() - 0.001, living.mean() + 0.001] if len(tests) > 1 else None
+    worst = tests.min() if higher else tests.max()
+    return {
+        "n": len(tests), "dead": len(tests) - len(living), "best": float(living[0]), "best_index": 0,
+        "best_ci": [float(living[0]) - 0.02, float(living[0]) + 0.02], "best_of": float(living.mean()),
+        "mean": float(living.mean()), "mean_ci": interval, "std": float(living.std()),
+        "median": float(np.median(living)), "worst": finite(worst), "similarity": similarity, "distance": distance,
+        "spread": None if distance is None else 0.8,
+        "details": {"ECE": {"best": 0.02, "mean": float(living.std())}},
+    }  # fmt: skip
+
+
+def make_evidence(higher: bool = True) -> Evidence:
+    """Return arrays of every kind; of `noise_absolute` five candidates are dead."""
+    rng = np.random.default_rng(0)
+    tests = {name: metrics(rng, n, mean, std, higher) for name, (n, mean, std, _, _) in MADE.items()}
+    tests["noise_absolute"][-5:] = -np.inf if higher else np.inf
+    with_vectors = [name for name, figures in MADE.items() if figures[4] is not None]
+    turn = np.linspace(0, 3, 300)
+    curve = np.stack([np.cos(turn), np.sin(2 * turn)], 1)
+
+    def plane(name: str) -> np.ndarray:
+        n, reach = MADE[name][0], 0.02 * MADE[name][4]
+        return curve[rng.integers(0, 300, n)] + reach * rng.standard_normal((n, 2))
+
+    steps = np.arange(0, 51, 5)
+    rise = 1 / (1 + np.exp(-(steps - 30) / 5.0))
+    front = {name: np.zeros(len(tests[name]), bool) for name in list(MADE)[2:]}
+    for name in ("gaussian", "soup16", "soup", "ensemble", "noise_absolute"):
+        front[name][np.argmax(tests[name]) if higher else np.argmin(tests[name])] = True
+    return Evidence(
+        tests=tests,
+        trains={n: (1 + tests[n]) / 2 + 0.002 * rng.standard_normal(len(tests[n])) for n in ("trained", "generated")},
+        similarities={n: f[3] + 0.005 * rng.standard_normal(f[0]) for n, f in MADE.items()},
+        front=front,
+        distances={n: np.abs(MADE[n][4] * (1 + 0.1 * rng.standard_normal(MADE[n][0]))) for n in with_vectors},
+        coordinates={
+            f"layer4.1.bn{k}.weight[{17 * k}]": {
+                n: 1 + 0.1 * rng.standard_normal(MADE[n][0]) for n in ("trained", "generated", "gaussian")
+            }
+            for k in (1, 2, 3, 4)
+        },
+        vectors={n: plane(n) for n in with_vectors},
+        latents={n: plane(n) for n in ("trained", "generated")},
+        path=np.where(higher, 0.1 + 0.77 * rise, 36 - 30 * rise)[:, None] + rng.normal(0, 0.02, (11, 6)),
+        path_steps=steps,
+        codec_errors={f"layer4.1.bn{k}.{part}": 0.01 * k for k in range(15) for part in ("weight", "bias")},
+        losses={"autoencoder": [], "denoiser": list(np.exp(-np.linspace(0, 3, 1000)) + 0.1 * rng.random(1000))},
+    )
+
+
+def make_summary(higher: bool = True, failed: bool = False, ignored: bool = False) -> dict:
+    """Return a summary as `report/summary.json` holds it."""
+    tests = make_evidence(higher).tests
+    sources = {name: row(tests[name], MADE[name][3], MADE[name][4], higher) for name in MADE}
+    means = {name: figures["mean"] if higher else -figures["mean"] for name, figures in sources.items()}
+    comparisons = {
+        name: {
+            "difference": means["generated"] - mean,
+            "ci": [means["generated"] - mean - 0.0008, means["generated"] - mean + 0.0008],
+            "superiority": 0.5 + 20 * max(-0.02, min(0.02, means["generated"] - mean)),
+            "p": 0.01,
+            "p_adjusted": 0.04 if abs(means["generated"] - mean) > 0.001 else 0.6,
+        }
+        for name, mean in means.items()
+        if name != "generated"
+    }
+    gates = [
+        {"stage": stage, "name": name, "passed": True, "line": f"{name}: as it should be (0.123)", "figures": {}}
+        for stage, name in (("collect", "duplicates"), ("fit", "codec"), ("generate", "moments"), ("evaluate", "dead"))
+    ]
+    if failed:
+        gates[1] |= {"passed": False, "line": "codec: decoded <held-out> checkpoints fall from 0.87 to 0.31"}
+    stages = ("collect", "fit", "generate", "evaluate", "compare")
+    return {
+        "plugin": "classification",
+        "metric": {"name": "accuracy" if higher else "FID", "higher_is_better": higher, "chance": 0.1},
+        "verdict": "average-like: generated (0.8701) resemble the soup, and no source is beaten by more than p < 0.05",
+        "verdict_kind": "average-like",
+        "gates": gates,
+        "gates_ignored": ignored,
+        "budget": 100,
+        "sources": sources,
+        "comparisons": comparisons,
+        "choice": {"spearman": 0.41, "p": 0.0002, "regret": 0.004, "n": 200},
+        "copying": {"statistic": 4.2, "p": 0.99998, "copies": False},
+        "task": {"classes": 10, "images": {"train": 500, "test": 1000}, "network": "resnet18 <timm>"},
+        "pictures": [],
+        "seconds": dict(zip(stages, (36.5, 14.2, 0.4, 41.3, 5.9), strict=True)),
+        "peak_memory_bytes": dict.fromkeys(stages, 1_250_000_000),
+        "resumed": ["collect"],
+        "environment": {"python": "3.11.7", "packages": {"torch": "2.14.1", "numpy": "2.2.0"}, "processor": "a CPU",
+                        "threads": 2, "device": "cpu", "git_commit": None, "seed": 0},
+        "command": "tools/run.py --plugin classification --work-dir runs/demo",
+    }  # fmt: skip
+
+
+@pytest.fixture
+def made():
+    """Return summary and evidence of a made-up run, by the metric's direction and the state of its gates."""
+
+    def make(higher: bool = True, failed: bool = False, ignored: bool = False) -> tuple[dict, Evidence]:
+        return make_summary(higher, failed, ignored), make_evidence(higher)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory) -> tuple[Path, list[Figure]]:
+    """All figures of a made-up run, and the folder of their files; not to be changed."""
+    folder = tmp_path_factory.mktemp("drawn")
+    return folder, draw_figures(folder, make_summary(), make_evidence())

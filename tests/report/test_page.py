@@ -1,0 +1,164 @@
+"""The page is one valid file that needs nothing else."""
+
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import pytest
+
+from pdiff.errors import PdiffError
+from pdiff.report.page import TONES, report_page
+
+VOID = {"meta", "br", "img", "link", "hr", "input"}
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+class Strict(HTMLParser):
+    """Raises where tags are not closed in order; keeps what it saw."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.ids, self.tags, self.text = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        names = [name for name, _ in attrs]
+        assert len(names) == len(set(names)), f"{tag} has an attribute twice"
+        self.tags.append((tag, dict(attrs)))
+        self.ids += [value for name, value in attrs if name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        assert "svg" in self.open, f"{tag} closes itself outside of SVG"
+        self.handle_starttag(tag, attrs)
+        self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open, f"{tag} was not open"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text.append(data)
+
+
+def parse(page: str) -> Strict:
+    parser = Strict()
+    parser.feed(page)
+    parser.close()
+    assert parser.open == []
+    assert len(parser.ids) == len(set(parser.ids))
+    parser.words = " ".join(" ".join(parser.text).split())
+    return parser
+
+
+@pytest.fixture
+def page_of(tmp_path, made, drawn):
+    def make(pictures=(), config="plugin: x\n", **given):
+        summary, _ = made(**given)
+        return report_page(tmp_path, "demo", {**summary, "pictures": list(pictures)}, drawn[1], config)
+
+    return make
+
+
+@pytest.mark.parametrize("given", [{}, {"higher": False, "failed": True, "ignored": True}])
+def test_page_is_valid_and_complete(page_of, given):
+    page = page_of(**given)
+    parsed = parse(page)
+    assert page.startswith("<!DOCTYPE html>")
+    assert sum(tag == "svg" for tag, _ in parsed.tags) == 10
+    referred = [i for tag, given in parsed.tags if tag == "svg" for i in given["aria-labelledby"].split()]
+    assert set(referred) <= set(parsed.ids)
+    order = ["average-like:", "checks passed", "The sources side by side", "Figures", "Further numbers", "Command"]
+    places = [parsed.words.index(words) for words in order]
+    assert places == sorted(places)
+
+
+def test_page_needs_no_network_and_no_script(page_of):
+    page = page_of()
+    for tag, attributes in parse(page).tags:
+        assert tag not in {"script", "link", "iframe", "object"}
+        for name in ("src", "href", "xlink:href"):
+            assert attributes.get(name, "#").startswith(("#", "data:"))
+    assert "@import" not in page
+    assert set(re.findall(r"url\((.)", page)) <= {"#"}
+
+
+def test_page_has_light_dark_telephone_and_print(page_of):
+    page = page_of()
+    for words in ("prefers-color-scheme: dark", "width=device-width", "@media print", "break-inside: avoid"):
+        assert words in page
+
+
+def test_text_is_escaped(page_of):
+    page = page_of(failed=True, config="a: <b>&</b>\n")
+    assert "decoded &lt;held-out&gt; checkpoints" in page
+    assert "resnet18 &lt;timm&gt;" in page
+    assert "a: &lt;b&gt;&amp;&lt;/b&gt;" in page
+
+
+def test_failed_gate_is_loud_and_passed_gates_are_folded(page_of):
+    words = parse(page_of(failed=True)).words
+    assert "1 of 4 checks failed." in words
+    assert "3 of 4 checks passed" in words
+    assert "ignored" not in words
+
+
+@pytest.mark.parametrize(
+    ("failed", "words"),
+    [(True, "1 of 4 checks failed, and the run went on because the gates were ignored (--no-gates)."),
+     (False, "Gates were ignored (--no-gates); none of them failed.")],
+)  # fmt: skip
+def test_ignored_gates_are_told(page_of, failed, words):
+    assert words in parse(page_of(failed=failed, ignored=True)).words
+
+
+def test_figures_that_do_not_exist_are_empty(made, tmp_path):
+    summary, _ = made()
+    summary["comparisons"]["soup"] = dict.fromkeys(("difference", "ci", "superiority", "p", "p_adjusted"))
+    summary |= {"choice": None, "copying": None, "task": {}}
+    words = parse(report_page(tmp_path, "demo", summary, [], "")).words
+    assert "None" not in words
+    assert "Copying test" not in words
+
+
+def test_every_kind_of_verdict_has_its_tone(made, tmp_path):
+    summary, _ = made()
+    for kind in TONES:
+        assert kind in report_page(tmp_path, "demo", {**summary, "verdict_kind": kind}, [], "")
+
+
+def test_pictures_of_the_plugin_are_inside_the_page(page_of, tmp_path):
+    (tmp_path / "real.png").write_bytes(PNG)
+    page = page_of([{"file": "real.png", "title": "Real", "caption": "What is real."}])
+    image = next(attributes for tag, attributes in parse(page).tags if tag == "img")
+    assert image["src"] == "data:image/png;base64,iVBORw0KGgo="
+    assert image["alt"] == "Real"
+
+
+@pytest.mark.parametrize(("data", "words"), [(None, "real.png: is missing"), (b"GIF89a", "real.png: is no PNG file")])
+def test_picture_that_cannot_be_shown_is_named(page_of, tmp_path, data, words):
+    if data:
+        (tmp_path / "real.png").write_bytes(data)
+    with pytest.raises(PdiffError, match=words):
+        page_of([{"file": "real.png", "title": "Real", "caption": ""}])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [390, 1280])
+def test_page_is_no_wider_than_the_screen(page_of, tmp_path, width):
+    if not shutil.which("chromium"):
+        pytest.skip("needs chromium")
+    (tmp_path / "report.html").write_text(page_of(failed=True), encoding="utf-8")
+    frame = f"""<!DOCTYPE html><body><iframe id="f" src="report.html" style="border:0;width:{width}px"></iframe><script>
+    f.onload = () => {{
+        const root = f.contentDocument.documentElement
+        document.title = `${{root.scrollWidth - root.clientWidth}} too wide`
+    }}</script>"""
+    (tmp_path / "frame.html").write_text(frame)
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files",
+               f"--user-data-dir={tmp_path / 'chromium'}", "--virtual-time-budget=5000", "--dump-dom",
+               f"file://{tmp_path / 'frame.html'}"]  # fmt: skip
+    dom = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    assert "<title>0 too wide</title>" in dom
