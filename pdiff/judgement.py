@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pdiff.novelty import averaging, copying, copying_behaviour, marginal_distance, nearest_similarity, spread
+from pdiff.novelty import averaging, copying, marginal_distance, nearest_similarity, spread
 from pdiff.results import SourceResults, drop_dead
 from pdiff.statistics import Difference, best_index, best_of, choice, differences, holm, mean_interval, superiority
 from pdiff.task import Metric
@@ -139,7 +139,6 @@ def find(case: Case) -> Findings:
     found = compared(case)
     adjusted = holm([difference.p for difference in found.values()])
     generated = case.sources[GENERATED]
-    vectors = copying(generated.vectors, case.fitted, case.heldout) if len(case.heldout) else None
     averaged = None
     if {AVERAGES, GENERATED, TRAINED} <= case.to_soup.keys():
         averaged = averaging(*(case.to_soup[name] for name in (GENERATED, TRAINED, AVERAGES)))
@@ -149,8 +148,7 @@ def find(case: Case) -> Findings:
         means={name: float(s.test[s.alive].mean()) for name, s in case.sources.items() if s.alive.any()},
         differences=found,
         p_adjusted={name: float(p) for name, p in zip(found, adjusted, strict=True)},
-        vectors=vectors,
-        behaviour=copying_behaviour(case.nearest(GENERATED), case.nearest(TRAINED)),
+        copying=copying(generated.vectors, case.fitted, case.heldout if len(case.heldout) else None),
         averaging=averaged,
     )
 
@@ -161,10 +159,3 @@ def chosen_by_training_data(case: Case) -> dict[str, Any] | None:
     if "train" not in source.metrics or not source.alive.any():
         return None
     return asdict(choice(source.metrics["train"], source.test, case.metric.higher_is_better))
-
-
-def copied(findings: Findings) -> dict[str, Any] | None:
-    """Return the copying test on vectors, and with it the one on behaviour; None where nothing was held out."""
-    if findings.vectors is None:
-        return None
-    return {**asdict(findings.vectors), "behaviour": asdict(findings.behaviour)}

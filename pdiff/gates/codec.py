@@ -48,6 +48,14 @@ def kept(originals: Tensor, decoded: Tensor, average: Tensor) -> Tensor:
     return torch.where(deviation > 0, 1 - error / deviation, torch.where(error > 0, 0.0, 1.0))
 
 
+def kept_by_tensor(originals: Tensor, decoded: Tensor, average: Tensor, layout: Layout) -> dict[str, float]:
+    """Return what the codec keeps of each tensor's deviations from the average, the mean over `(H, P)` checkpoints."""
+    return {
+        entry.name: kept(originals[:, entry.slice], decoded[:, entry.slice], average[entry.slice]).mean().item()
+        for entry in layout
+    }
+
+
 def check_reconstruction(originals: Tensor, decoded: Tensor, average: Tensor, layout: Layout) -> Check:
     """Return whether held-out checkpoints come back as themselves.
 
@@ -58,10 +66,7 @@ def check_reconstruction(originals: Tensor, decoded: Tensor, average: Tensor, la
         layout: of a vector, to say which tensor is to blame.
     """
     total = kept(originals, decoded, average).mean().item()
-    by_tensor = {
-        entry.name: kept(originals[:, entry.slice], decoded[:, entry.slice], average[entry.slice]).mean().item()
-        for entry in layout
-    }
+    by_tensor = kept_by_tensor(originals, decoded, average, layout)
     worst = min(by_tensor, key=by_tensor.get)
     figures = {"kept": total, "heldout": len(originals), "worst_tensor": worst, "worst_kept": by_tensor[worst]}
     blame = f"least of {worst!r}, {by_tensor[worst]:.0%}"

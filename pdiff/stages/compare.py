@@ -13,7 +13,7 @@ from torch import Tensor
 from pdiff.engine import ParameterDiffusion
 from pdiff.gates.codec import kept_by_tensor
 from pdiff.gates.record import read_gates
-from pdiff.judgement import SOUP, Case, chosen_by_training_data, comparisons, copied, find, row
+from pdiff.judgement import SOUP, Case, chosen_by_training_data, comparisons, find, row
 from pdiff.measure import measured
 from pdiff.novelty import density_coordinates, nearest_distance, pareto_front, principal_axes, project
 from pdiff.report.evidence import Evidence
@@ -102,7 +102,7 @@ def summary(run: Run, case: Case, pictures: Sequence[Mapping[str, str]]) -> dict
         "sources": {name: row(case, name) for name in case.sources},
         "comparisons": comparisons(case, findings),
         "choice": chosen_by_training_data(case),
-        "copying": copied(findings),
+        "copying": asdict(findings.copying),
         "pictures": pictures,
         "resumed": [stage for stage in STAGES if records.get(stage, {}).get("resumed")],  # cost: of the last attempt
         "environment": read_json(run.directory.path / "environment.json"),
