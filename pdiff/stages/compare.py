@@ -4,7 +4,7 @@ import json
 import math
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from pdiff.storage import read_json, read_tensors, read_text, write_json, write_
 
 REFERENCE = "trained"
 SUBJECT = "generated"
+PICKS = 8  # candidates of each source that a plugin may draw
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,9 @@ def compare(run: Run) -> None:
         tests = {name: source.metrics["test"] for name, source in sources.items()}
         history = read_json(run.directory.folder("fit") / "history.json")
         draw_figures(folder, run.task.metric, tests, similarities, history)
+        pictures = draw(run, sources)
     costs = {**run.directory.records(), "compare": cost}
-    whole = summary(run, rows, costs)
+    whole = summary(run, rows, pictures, costs)
     write_text(folder / "table.md", markdown_table(whole))
     write_json(folder / "summary.json", whole)
 
@@ -76,6 +78,22 @@ def read_sources(run: Run) -> dict[str, SourceResults]:
         )
         for name in source_names(run)
     }
+
+
+def draw(run: Run, sources: dict[str, SourceResults]) -> list[dict[str, str]]:
+    """Let the plugin draw, if it does, and return what its pictures are."""
+    if not run.hook.draw.get_hookimpls():
+        return []
+    picks = {name: run.candidates(source.vectors[pick(run, source)]) for name, source in sources.items()}
+    pictures = run.hook.draw(task=run.task, picks=picks, folder=run.directory.folder("compare"))
+    return [asdict(picture) for picture in pictures]
+
+
+def pick(run: Run, source: SourceResults) -> np.ndarray:
+    """Return the numbers of at most `PICKS` candidates, evenly spaced from the best on `select` to the worst."""
+    sign = -1 if run.task.metric.higher_is_better else 1
+    ranking = np.argsort(sign * source.metrics["select"], kind="stable")
+    return ranking[np.linspace(0, len(ranking) - 1, min(PICKS, len(ranking))).round().astype(int)]
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -129,14 +147,18 @@ def finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def summary(run: Run, rows: dict[str, dict[str, Any]], costs: dict[str, Any]) -> dict[str, Any]:
+def summary(
+    run: Run, rows: dict[str, dict[str, Any]], pictures: list[dict[str, str]], costs: dict[str, Any]
+) -> dict[str, Any]:
     """Return what other programs read."""
     metric = run.task.metric
     return {
         "plugin": run.name,
         "metric": {"name": metric.name, "higher_is_better": metric.higher_is_better},
+        "task": dict(run.task.facts),
         "verdict": verdict(rows, metric.name, metric.higher_is_better),
         "sources": rows,
+        "pictures": pictures,
         "seconds": {stage: costs[stage]["seconds"] for stage in STAGES},
         "peak_memory_bytes": {stage: costs[stage]["peak_memory_bytes"] for stage in STAGES},
         "resumed": [stage for stage in STAGES if costs[stage].get("resumed")],  # of these, the last attempt's cost

@@ -43,7 +43,7 @@ def check_size(model, split) -> None:
 def collect(task, names, cfg, state):
     """Train, freeze everything but the selection, fine-tune it, a snapshot per step (`cfg.collect`)."""
     from pdiff_plugins.classification.networks import build_network
-    from pdiff_plugins.classification.objective import classify
+    from pdiff_plugins.images.classify import classify
     from pdiff_plugins.images.collection import snapshots
 
     def network(number):

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from pdiff_plugins.classification.objective import classify
+from pdiff_plugins.images.classify import classify
 from pdiff_plugins.images.collection import epoch_rows, snapshots, train_base
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -47,7 +47,7 @@ class Collection:
 
     def __init__(self, config: dict, state=None, base=None):
         cfg = resolve(config)
-        self.task = HOOK.build(cfg=cfg)
+        self.task = HOOK.build(cfg=cfg, folder=None)
         if base is not None:
             self.task.model.load_state_dict(base)
         self.names = HOOK.select_params(task=self.task, cfg=cfg)
@@ -225,7 +225,7 @@ def test_seeds_have_different_initial_weights_and_different_snapshots(config):
 def test_first_seed_is_the_network_that_build_made(config):
     config["collect"]["train"]["epochs"] = 0
     config = whole(config, seeds=2)
-    built = HOOK.build(cfg=resolve(config)).model.state_dict()
+    built = HOOK.build(cfg=resolve(config), folder=None).model.state_dict()
     assert equal(base_in(Collection(config).snapshots[0].state), built)
 
 
@@ -422,7 +422,7 @@ def test_settings_below_one_are_refused(tiny, key):
     tiny["collect"]["finetune"][key] = 0
     config = resolve(tiny)
     hook = load_plugin("classification").hook
-    task = hook.build(cfg=config)
+    task = hook.build(cfg=config, folder=None)
     names = hook.select_params(task=task, cfg=config)
     with pytest.raises(PdiffError, match=rf"collect.finetune.{key}: got 0, expected an integer from 1 on"):
         list(hook.collect(task=task, names=names, cfg=config, state=None, folder=None))
