@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pdiff.statistics import best_index, describe, mean_interval
+from pdiff.statistics import best_index, describe, mean_interval, ranked
 
 
 def test_the_best_is_by_the_direction_of_the_metric_and_the_first_among_equals():
@@ -50,3 +50,14 @@ def test_mean_interval_repeats_with_its_seed():
 @pytest.mark.parametrize("scores", [np.ones(5, dtype=bool), np.zeros(5), np.array([0.25])])
 def test_mean_interval_of_scores_that_never_differ_is_a_point(scores):
     assert mean_interval(scores, 100, 0) == (scores[0], scores[0])
+
+
+@pytest.mark.parametrize(("higher", "expected"), [(True, [1, 2, 3]), (False, [3, 2, 1])])
+def test_ranked_goes_evenly_from_the_best_to_the_worst(higher, expected):
+    select = np.array([3.0, 9.0, 4.0, 1.0, 5.0])
+    assert ranked(select, higher, 3).tolist() == expected
+
+
+def test_ranked_takes_all_where_there_are_fewer_and_the_first_among_equals():
+    assert ranked(np.array([2.0, 2.0, np.inf]), False, 8).tolist() == [0, 1, 2]
+    assert ranked(np.array([1.0]), True, 8).tolist() == [0]

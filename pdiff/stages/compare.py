@@ -18,7 +18,7 @@ from pdiff.report.table import markdown_table
 from pdiff.run import Run
 from pdiff.rundir import STAGES
 from pdiff.sources import source_names, source_vectors
-from pdiff.statistics import best_index, describe, mean_interval
+from pdiff.statistics import best_index, describe, mean_interval, ranked
 from pdiff.storage import read_json, read_tensors, read_text, write_json, write_text
 
 REFERENCE = "trained"
@@ -84,16 +84,13 @@ def draw(run: Run, sources: dict[str, SourceResults]) -> list[dict[str, str]]:
     """Let the plugin draw, if it does, and return what its pictures are."""
     if not run.hook.draw.get_hookimpls():
         return []
-    picks = {name: run.candidates(source.vectors[pick(run, source)]) for name, source in sources.items()}
+    higher = run.task.metric.higher_is_better
+    picks = {
+        name: run.candidates(source.vectors[ranked(source.metrics["select"], higher, PICKS)])
+        for name, source in sources.items()
+    }
     pictures = run.hook.draw(task=run.task, picks=picks, folder=run.directory.folder("compare"))
     return [asdict(picture) for picture in pictures]
-
-
-def pick(run: Run, source: SourceResults) -> np.ndarray:
-    """Return the numbers of at most `PICKS` candidates, evenly spaced from the best on `select` to the worst."""
-    sign = -1 if run.task.metric.higher_is_better else 1
-    ranking = np.argsort(sign * source.metrics["select"], kind="stable")
-    return ranking[np.linspace(0, len(ranking) - 1, min(PICKS, len(ranking))).round().astype(int)]
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
