@@ -23,12 +23,12 @@ EXTRAS = {
     "classification": ["torchvision", "timm>=1.0"],
     "detection": ["torchvision", "onedl-mmcv", "onedl-mmdetection", "faster-coco-eval"],
     "segmentation": ["torchvision", "onedl-mmcv", "onedl-mmsegmentation"],
-    "generation": ["torchvision", "torchmetrics"],
+    "generation": ["torchvision", "torchmetrics", "torch-fidelity"],
     "test": ["pytest", "ruff~=0.17.0", "build"],
 }
 EXTRAS["all"] = sorted({r for name, group in EXTRAS.items() if name != "test" for r in group})
 
-PLUGINS = ["classification", "detection", "segmentation"]
+PLUGINS = ["classification", "detection", "generation", "segmentation"]
 PLUGIN_PACKAGES = find_packages("plugins")
 
 setup(

@@ -2,7 +2,7 @@
 
 from pdiff.errors import PdiffError
 from pdiff.hookspecs import hookimpl
-from pdiff.task import Candidates, Evaluation, Metric, Snapshot, Task
+from pdiff.task import Candidates, Evaluation, Metric, Picture, Snapshot, Task
 from pdiff.weights.layout import Layout
 from pdiff.weights.select import select
 
@@ -13,6 +13,7 @@ __all__ = [
     "Metric",
     "ParameterDiffusion",
     "PdiffError",
+    "Picture",
     "Replay",
     "Snapshot",
     "Task",

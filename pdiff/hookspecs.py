@@ -1,4 +1,4 @@
-"""The hooks: all that a plugin tells the core. `select_params` and `load_params` have defaults; `ensemble` may lack."""
+"""The hooks: all that a plugin tells the core. Two have defaults, and the last ones may be left out."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -6,15 +6,18 @@ from pathlib import Path
 import pluggy
 from torch import Tensor, nn
 
-from pdiff.task import Candidates, Evaluation, Snapshot, Task
+from pdiff.task import Candidates, Evaluation, Picture, Snapshot, Task
 
 hookspec = pluggy.HookspecMarker("pdiff")
 hookimpl = pluggy.HookimplMarker("pdiff")
 
 
 @hookspec(firstresult=True)
-def build(cfg) -> Task:
-    """Build the network, its data splits and its metric from the resolved config."""
+def build(cfg, folder: Path) -> Task:
+    """Build the network, its data splits and its metric from the resolved config.
+
+    `folder` keeps what belongs to the run and must not be made again: it lives and is checked with the population.
+    """
 
 
 @hookspec(firstresult=True)
@@ -47,3 +50,11 @@ def evaluate(task: Task, candidates: Candidates, split: str) -> Iterator[Evaluat
 @hookspec(firstresult=True)
 def ensemble(task: Task, candidates: Candidates, split: str) -> Evaluation:
     """Return what all candidates reach together, their predictions averaged."""
+
+
+@hookspec(firstresult=True)
+def draw(task: Task, picks: Mapping[str, Candidates], folder: Path) -> Sequence[Picture]:
+    """Write pictures for the report into `folder`, and say what they show.
+
+    `picks` holds a few candidates of each source, from the best on the split `select` to the worst.
+    """

@@ -15,7 +15,8 @@ import torch
 
 PACKAGES = (
     "pdiff", "torch", "torchvision", "onedl-mmengine", "mmengine", "onedl-mmcv", "onedl-mmdetection",
-    "onedl-mmsegmentation", "faster-coco-eval", "diffusers", "timm", "numpy", "scipy", "scikit-learn"
+    "onedl-mmsegmentation", "faster-coco-eval", "diffusers", "timm", "torchmetrics", "torch-fidelity",
+    "numpy", "scipy", "scikit-learn",
 )
 
 

@@ -41,7 +41,7 @@ class Run:
     @cached_property
     def task(self) -> Task:
         """The plugin's task, with the frozen network in it once the collection is done."""
-        task = self.hook.build(cfg=self.config)
+        task = self.hook.build(cfg=self.config, folder=self.directory.folder("collect") / "task")
         if not isinstance(task, Task):
             raise PdiffError(f"plugin {self.name}: build returned {type(task).__name__}, expected pdiff.Task.")
         if "collect" in self.directory.records():

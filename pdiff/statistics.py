@@ -76,6 +76,12 @@ def best_of(select: NDArray, test: NDArray, k: int, higher_is_better: bool) -> f
     return float(chance[alive] @ test[ranking][alive] / chance[alive].sum())
 
 
+def ranked(select: NDArray, higher_is_better: bool, count: int) -> NDArray:
+    """Return the numbers of at most `count` candidates, evenly spaced from the best on `select` to the worst."""
+    ranking = np.argsort(-select if higher_is_better else select, kind="stable")
+    return ranking[np.linspace(0, len(ranking) - 1, min(count, len(ranking))).round().astype(int)]
+
+
 def describe(test: NDArray, higher_is_better: bool) -> dict[str, float]:
     """Return mean, standard deviation, median and worst of the metrics `(M,)` on `test`."""
     worst = test.min() if higher_is_better else test.max()

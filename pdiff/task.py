@@ -28,6 +28,21 @@ class Metric:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A picture of the report.
+
+    Attributes:
+        file: name of a PNG in the report's folder.
+        title: a few words.
+        caption: one sentence on how to read it.
+    """
+
+    file: str
+    title: str
+    caption: str
+
+
+@dataclass(frozen=True)
 class Task:
     """What a plugin's `build` returns.
 
@@ -40,6 +55,7 @@ class Task:
             equal behaviour. Default: the error-IoU of boolean signatures.
         export: writes the network, one candidate in it, to a path in the format that the task's own library loads.
             Default: the state dict, as `.safetensors`, `.pth` or `.pt`.
+        facts: what a reader must know to read the metric; JSON values.
     """
 
     model: nn.Module
@@ -48,6 +64,7 @@ class Task:
     head: Sequence[str] = ()
     similarity: Callable[[Tensor, Tensor], Tensor] = error_iou
     export: Callable[[nn.Module, Path], None] = export_state_dict
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def settings(function) -> set[str]:
 
 
 def check_augmentations(section) -> None:
-    from pdiff_plugins.classification.augment import build_augmentations
+    from pdiff_plugins.images.augment import build_augmentations
 
     build_augmentations(section.get("augment", ()), "augment")(torch.rand(2, 3, 8, 8))
 
@@ -84,8 +84,8 @@ def test_every_config_of_classification_has_a_published_size():
 
 @pytest.mark.parametrize("path", CLASSIFICATION, ids=names(CLASSIFICATION))
 def test_selection_has_the_published_size(path):
-    from pdiff_plugins.classification.data import Split
     from pdiff_plugins.classification.networks import build_network
+    from pdiff_plugins.images.data import Split
 
     task = load(path).task
     classes = 100 if task.data.get("name") == "CIFAR100" else 10
@@ -101,15 +101,15 @@ def test_selection_has_the_published_size(path):
 @pytest.mark.parametrize("path", CLASSIFICATION, ids=names(CLASSIFICATION))
 def test_every_key_is_an_argument_of_what_reads_it(path):
     from pdiff_plugins.classification import build_task
-    from pdiff_plugins.classification.data import DATASETS
-    from pdiff_plugins.classification.finetune import finetune_selection, snapshots, train_base
+    from pdiff_plugins.images.collection import finetune_selection, snapshots, train_base
+    from pdiff_plugins.images.data import DATASETS
 
     config = load(path)
     assert set(config.task) <= settings(build_task) - {"seed", "device"}
     assert set(config.task.data) - {"type"} <= settings(DATASETS.get(config.task.data.type))
-    assert set(config.collect) <= settings(snapshots) - {"task", "names", "seed", "network", "state"}
-    assert set(config.collect.train) <= settings(train_base) - {"task", "seed", "number", "state"}
-    own = {"task", "names", "seed", "place", "base", "state"}
+    assert set(config.collect) <= settings(snapshots) - {"task", "names", "seed", "network", "objective", "state"}
+    assert set(config.collect.train) <= settings(train_base) - {"task", "seed", "number", "objective", "state"}
+    own = {"task", "names", "seed", "place", "base", "objective", "state"}
     assert set(config.collect.finetune) <= settings(finetune_selection) - own
     check_augmentations(config.collect.train)
     check_augmentations(config.collect.finetune)

@@ -10,7 +10,7 @@ import pytest
 
 HEAVY = {"timm", "mmdet", "mmseg", "diffusers", "matplotlib"}
 ROOT = Path(__file__).parent.parent
-SHARED = {"openmmlab"}
+SHARED = {"images", "openmmlab"}
 
 
 def heavy_after(*statements: str) -> dict[str, set[str]]:

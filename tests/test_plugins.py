@@ -86,7 +86,7 @@ def test_an_installed_plugin_is_listed_with_origin_hooks_and_state(install):
 
 def test_an_installed_plugin_is_loaded_by_its_name(install):
     install(named=GOOD)
-    assert load_plugin("named").hook.build(cfg={}) == "built"
+    assert load_plugin("named").hook.build(cfg={}, folder=None) == "built"
 
 
 def test_the_list_says_why_a_plugin_cannot_be_used_and_keeps_the_others_ready(install):
@@ -140,13 +140,13 @@ def test_a_hook_of_the_plugin_replaces_the_default(tmp_path):
 
 def test_a_folder_may_import_its_own_modules(tmp_path):
     write(tmp_path / "packaged", __init__="from .hooks import build, evaluate\n", hooks=GOOD)
-    assert load_plugin(str(tmp_path / "packaged")).hook.build(cfg={}) == "built"
+    assert load_plugin(str(tmp_path / "packaged")).hook.build(cfg={}, folder=None) == "built"
 
 
 def test_a_folder_may_import_its_own_modules_when_a_hook_runs(tmp_path):
     late = GOOD.replace('return "built"', "from .late import value\n    return value")
     write(tmp_path / "deferred", __init__=late, late="value = 3\n")
-    assert load_plugin(str(tmp_path / "deferred")).hook.build(cfg={}) == 3
+    assert load_plugin(str(tmp_path / "deferred")).hook.build(cfg={}, folder=None) == 3
 
 
 def test_two_folders_of_one_name_keep_their_own_modules(tmp_path):
@@ -154,14 +154,14 @@ def test_two_folders_of_one_name_keep_their_own_modules(tmp_path):
     for value in (1, 2):
         write(tmp_path / str(value) / "twin", __init__=late, late=f"value = {value}\n")
     managers = [load_plugin(f"{tmp_path}/{value}/twin") for value in (1, 2)]
-    assert [manager.hook.build(cfg={}) for manager in managers] == [1, 2]
+    assert [manager.hook.build(cfg={}, folder=None) for manager in managers] == [1, 2]
 
 
 def test_the_folder_one_stands_in_is_a_plugin_by_its_own_name(tmp_path, monkeypatch):
     write(tmp_path / "standing", __init__=GOOD)
     monkeypatch.chdir(tmp_path / "standing")
     assert plugin_name(".") == "standing"
-    assert load_plugin(".").hook.build(cfg={}) == "built"
+    assert load_plugin(".").hook.build(cfg={}, folder=None) == "built"
 
 
 def test_a_folder_of_the_working_directory_does_not_hide_an_installed_plugin(tmp_path, monkeypatch):

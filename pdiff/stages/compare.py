@@ -24,6 +24,7 @@ from pdiff.results import SourceResults, read_sources
 from pdiff.run import Run
 from pdiff.rundir import STAGES
 from pdiff.stages.fit import split_population
+from pdiff.statistics import ranked
 from pdiff.storage import read_json, read_tensors, read_text, write_json, write_text
 from pdiff.verdict import GENERATED, TRAINED, judge
 
@@ -74,16 +75,13 @@ def draw_pictures(run: Run, sources: Mapping[str, SourceResults]) -> list[dict[s
     if not run.has_hook("draw"):
         return []
     placed = {name: source for name, source in sources.items() if source.has_place}
-    picks = {name: run.candidates(source.vectors[pick(run, source)]) for name, source in placed.items()}
+    higher = run.task.metric.higher_is_better
+    picks = {
+        name: run.candidates(source.vectors[ranked(source.metrics["select"], higher, PICKS)])
+        for name, source in placed.items()
+    }
     pictures = run.hook.draw(task=run.task, picks=picks, folder=run.directory.folder("compare"))
     return [asdict(picture) for picture in pictures]
-
-
-def pick(run: Run, source: SourceResults) -> NDArray:
-    """Return the numbers of at most `PICKS` candidates, evenly spaced from the best on `select` to the worst."""
-    sign = -1 if run.task.metric.higher_is_better else 1
-    ranking = np.argsort(sign * source.metrics["select"], kind="stable")
-    return ranking[np.linspace(0, len(ranking) - 1, min(PICKS, len(ranking))).round().astype(int)]
 
 
 def summary(run: Run, case: Case, pictures: Sequence[Mapping[str, str]]) -> dict[str, Any]:

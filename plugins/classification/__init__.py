@@ -16,8 +16,8 @@ def build(cfg):
 
 def build_task(seed, device, network: dict, data: dict, eval_batch: int = 250) -> Task:
     """Return the classification task; primary metric: accuracy (top 1), a fraction."""
-    from pdiff_plugins.classification.data import build_data
     from pdiff_plugins.classification.networks import build_network, head_names
+    from pdiff_plugins.images.data import build_data
 
     splits = build_data(data, eval_batch, device)
     with isolated_seed(derive_seed(seed, "network", 0)):
@@ -43,16 +43,16 @@ def check_size(model, split) -> None:
 @hookimpl
 def collect(task, names, cfg, state):
     """Train, freeze everything but the selection, fine-tune it, a snapshot per step (`cfg.collect`)."""
-    from pdiff_plugins.classification.finetune import snapshots
     from pdiff_plugins.classification.networks import build_network
+    from pdiff_plugins.images.classify import classify
+    from pdiff_plugins.images.collection import snapshots
 
     def network(number):
         with isolated_seed(derive_seed(cfg.seed, "network", number)):
             return build_network(cfg.task.network, task.splits["train"])
 
-    return call(
-        snapshots, cfg.collect, "collect", task=task, names=names, seed=cfg.seed, network=network, state=state
-    )
+    given = {"task": task, "names": names, "seed": cfg.seed, "network": network, "objective": classify}
+    return call(snapshots, cfg.collect, "collect", state=state, **given)
 
 
 @hookimpl

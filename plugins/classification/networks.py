@@ -1,16 +1,15 @@
 """Networks by config: any of timm's by name, and the mini networks."""
 
 import difflib
-from pathlib import Path
 
 from mmengine.registry import Registry
 from pdiff_plugins.classification import mini
-from pdiff_plugins.classification.data import Split
+from pdiff_plugins.images.checkpoint import load_checkpoint
+from pdiff_plugins.images.data import Split
 from torch import nn
 
 from pdiff.errors import PdiffError
 from pdiff.registry import build
-from pdiff.weights.checkpoints import load_state_dict
 
 NETWORKS = Registry("network", scope="pdiff")
 
@@ -48,17 +47,6 @@ def timm_network(
             "Check `options`; where weights cannot be reached, give a state dict as `checkpoint`."
         ) from error
     return load_checkpoint(model, checkpoint, prefix)
-
-
-def load_checkpoint(model: nn.Module, checkpoint: str | None, prefix: str) -> nn.Module:
-    """Return `model` with the weights of a state-dict file, every name matched; as it is without one."""
-    if checkpoint is None:
-        return model
-    try:
-        model.load_state_dict(load_state_dict(Path(checkpoint), prefix))
-    except RuntimeError as error:
-        raise PdiffError(f"{checkpoint}: does not fit the network ({' '.join(str(error).split())}).") from None
-    return model
 
 
 def _register_mini(name: str, network: type[nn.Module]) -> None:

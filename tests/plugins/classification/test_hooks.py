@@ -24,7 +24,7 @@ def config(tiny) -> dict:
 @pytest.fixture
 def task(config):
     """Return a task whose network is trained enough to be right now and then."""
-    task = HOOK.build(cfg=resolve(config))
+    task = HOOK.build(cfg=resolve(config), folder=None)
     images, labels = task.splits["train"].pixels(slice(0, 256)), task.splits["train"].labels[:256]
     optimizer = torch.optim.AdamW(task.model.parameters(), lr=1e-2)
     for _ in range(8):
@@ -58,7 +58,7 @@ def assert_same(ones, others) -> None:
 
 
 def test_build_says_what_the_network_and_its_metric_are(config):
-    task = HOOK.build(cfg=resolve(config))
+    task = HOOK.build(cfg=resolve(config), folder=None)
     assert (task.metric.name, task.metric.higher_is_better) == ("accuracy", True)
     assert tuple(task.splits) == ("train", "select", "test")
     assert task.head == ("fc",)
@@ -69,10 +69,10 @@ def test_build_gives_the_same_network_for_the_same_seed_and_leaves_the_random_st
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    one = HOOK.build(cfg=resolve(config)).model.state_dict()
+    one = HOOK.build(cfg=resolve(config), folder=None).model.state_dict()
     assert torch.equal(torch.rand(3), expected)
-    again = HOOK.build(cfg=resolve(config)).model.state_dict()
-    other = HOOK.build(cfg=resolve({**config, "seed": 1})).model.state_dict()
+    again = HOOK.build(cfg=resolve(config), folder=None).model.state_dict()
+    other = HOOK.build(cfg=resolve({**config, "seed": 1}), folder=None).model.state_dict()
     assert all(torch.equal(one[name], again[name]) for name in one)
     assert not torch.equal(one["fc.weight"], other["fc.weight"])
 
@@ -87,19 +87,19 @@ def test_build_gives_the_same_network_for_the_same_seed_and_leaves_the_random_st
 def test_build_refuses_unknown_keys(config, key, line):
     config["task"][key] = 1
     with pytest.raises(PdiffError, match=line):
-        HOOK.build(cfg=resolve(config))
+        HOOK.build(cfg=resolve(config), folder=None)
 
 
 def test_build_names_what_is_missing(config):
     del config["task"]["network"]
     with pytest.raises(PdiffError, match=r"^task: missing a required argument: 'network'"):
-        HOOK.build(cfg=resolve(config))
+        HOOK.build(cfg=resolve(config), folder=None)
 
 
 @pytest.mark.parametrize("key", ["finetunes", "state", "names"])
 def test_collect_refuses_unknown_keys(config, key):
     config["collect"][key] = 1
-    task = HOOK.build(cfg=resolve(config))
+    task = HOOK.build(cfg=resolve(config), folder=None)
     with pytest.raises(PdiffError, match=rf"^collect: got unknown key '{key}'.* Known: branches, finetune, seeds, tr"):
         HOOK.collect(task=task, names=["fc.weight"], cfg=resolve(config), state=None, folder=None)
 
@@ -185,4 +185,4 @@ def test_network_that_cannot_take_the_size_is_refused_before_any_training(tiny):
     tiny["task"]["network"]["name"] = "vit_tiny_patch16_224"
     tiny["task"]["data"]["size"] = 32
     with pytest.raises(PdiffError, match=r"task.data.size: the network cannot take images of 32 pixels"):
-        HOOK.build(cfg=resolve(tiny))
+        HOOK.build(cfg=resolve(tiny), folder=None)

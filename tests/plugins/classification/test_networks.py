@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from pdiff_plugins.classification.data import Split
 from pdiff_plugins.classification.mini import NETWORKS, sincos_positions
 from pdiff_plugins.classification.networks import build_network, head_names
+from pdiff_plugins.images.data import Split
 
 from pdiff.errors import PdiffError
 from pdiff.storage import write_tensors

@@ -287,7 +287,7 @@ def test_two_stage_detector_is_collected(two_stages):
     base, population = read_tensors(two_stages.directory.base), two_stages.population
     assert len(population) == 3
     assert (population.tensor().std(0) > 0).float().mean() > 0.5
-    untrained = load_plugin("detection").hook.build(cfg=two_stages.config).model.state_dict()
+    untrained = load_plugin("detection").hook.build(cfg=two_stages.config, folder=None).model.state_dict()
     changed = {name.split(".")[0] for name, tensor in base.items() if not torch.equal(tensor, untrained[name])}
     assert changed == {"backbone", "neck", "rpn_head", "roi_head"}, "the base training reaches through RoIAlign"
 
@@ -312,9 +312,9 @@ def test_regions_of_a_two_stage_detector_are_pooled_once_per_batch_for_all_box_h
 
 def test_build_gives_the_same_detector_for_the_same_seed(tiny_detector):
     hook = load_plugin("detection").hook
-    one = hook.build(cfg=resolve(tiny_detector)).model.state_dict()
-    again = hook.build(cfg=resolve(tiny_detector)).model.state_dict()
-    other = hook.build(cfg=resolve({**tiny_detector, "seed": 1})).model.state_dict()
+    one = hook.build(cfg=resolve(tiny_detector), folder=None).model.state_dict()
+    again = hook.build(cfg=resolve(tiny_detector), folder=None).model.state_dict()
+    other = hook.build(cfg=resolve({**tiny_detector, "seed": 1}), folder=None).model.state_dict()
     assert all(torch.equal(one[name], again[name]) for name in one)
     assert not torch.equal(one["bbox_head.conv_cls.weight"], other["bbox_head.conv_cls.weight"])
 
@@ -323,7 +323,7 @@ def test_build_leaves_the_random_state(tiny_detector):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    load_plugin("detection").hook.build(cfg=resolve(tiny_detector))
+    load_plugin("detection").hook.build(cfg=resolve(tiny_detector), folder=None)
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -400,7 +400,7 @@ from pdiff.rundir import RunDirectory
 
 run_pipeline(load_config(None, sys.argv[1], {}, {}), RunDirectory(Path(sys.argv[3])))
 print(*(name for name in sys.modules if "." not in name))
-load_plugin("detection").hook.build(cfg=load_config(None, sys.argv[2], {}, {}))
+load_plugin("detection").hook.build(cfg=load_config(None, sys.argv[2], {}, {}), folder=None)
 print(*(name for name in sys.modules if "." not in name))
 """
 FOR_DETECTION = {"mmdet", "mmcv", "mmseg", "faster_coco_eval", "pycocotools"}

@@ -269,16 +269,16 @@ def test_head_is_the_decode_head(segmentor):
 
 def test_build_gives_the_same_segmentor_for_the_same_seed(tiny_segmentor):
     hook = load_plugin("segmentation").hook
-    one = hook.build(cfg=resolve(tiny_segmentor)).model.state_dict()
-    again = hook.build(cfg=resolve(tiny_segmentor)).model.state_dict()
-    other = hook.build(cfg=resolve({**tiny_segmentor, "seed": 1})).model.state_dict()
+    one = hook.build(cfg=resolve(tiny_segmentor), folder=None).model.state_dict()
+    again = hook.build(cfg=resolve(tiny_segmentor), folder=None).model.state_dict()
+    other = hook.build(cfg=resolve({**tiny_segmentor, "seed": 1}), folder=None).model.state_dict()
     assert all(torch.equal(one[name], again[name]) for name in one)
     assert not torch.equal(one["decode_head.conv_seg.weight"], other["decode_head.conv_seg.weight"])
 
 
 def test_images_that_choose_the_best_can_come_from_the_training_data(tiny_segmentor):
     tiny_segmentor["task"]["data"]["select"] = {"source": "train", "images": 3}
-    task = load_plugin("segmentation").hook.build(cfg=resolve(tiny_segmentor))
+    task = load_plugin("segmentation").hook.build(cfg=resolve(tiny_segmentor), folder=None)
     datasets = {"train": task.splits["train"].dataset, "select": task.splits["select"].split.dataset}
     paths = {name: {data.get_data_info(i)["img_path"] for i in range(len(data))} for name, data in datasets.items()}
     assert [len(paths["train"]), len(paths["select"])] == [5, 3]
@@ -359,7 +359,7 @@ def test_network_of_a_config_of_mmseg_is_fine_tuned_and_evaluated(
     run_pipeline(resolve({**tiny_segmentor, "select": selector}), directory, ["collect"])
     run = Run(resolve(directory.config()), directory)
     assert any(isinstance(module, torch.nn.SyncBatchNorm) for module in run.task.model.modules())
-    initial = load_plugin("segmentation").hook.build(cfg=resolve(directory.config())).model.state_dict()
+    initial = load_plugin("segmentation").hook.build(cfg=resolve(directory.config()), folder=None).model.state_dict()
     vectors = run.population.tensor()
     assert len(vectors) == finetune.get("steps", 1)
     assert vectors.isfinite().all()
@@ -465,7 +465,7 @@ def test_options_are_left_as_they_were_given(tiny_segmentor, library):
 def test_options_of_a_yaml_file_can_change_what_mmseg_wants_as_a_tuple(tiny_segmentor):
     sizes = {"2": {"scale": [64, 64]}, "3": {"crop_size": [64, 64]}}
     tiny_segmentor["task"]["model"]["options"]["train_dataloader"]["dataset"]["pipeline"] = sizes
-    task = load_plugin("segmentation").hook.build(cfg=resolve(tiny_segmentor))
+    task = load_plugin("segmentation").hook.build(cfg=resolve(tiny_segmentor), folder=None)
     assert task.splits["train"].dataset[0]["inputs"].shape[-1] <= 64
 
 

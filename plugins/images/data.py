@@ -63,11 +63,16 @@ class Split:
             yield rows, self.resized(self.pixels(rows)), self.labels[rows].to(self.device)
 
 
-def build_data(cfg: dict, eval_batch: int, device: torch.device) -> dict[str, Split]:
-    """Return the splits `train`, `select` and `test`, normalised by the moments of (at most 10,000 of) `train`."""
+def build_splits(cfg: dict, eval_batch: int, device: torch.device) -> dict[str, Split]:
+    """Return the splits `train`, `select` and `test`, their images as they are."""
     arrays, size = build(DATASETS, cfg, "task.data")
     classes = 1 + max(int(labels.max()) for _, labels in arrays.values())
-    splits = {name: Split(*pair, classes, size, eval_batch, device) for name, pair in arrays.items()}
+    return {name: Split(*pair, classes, size, eval_batch, device) for name, pair in arrays.items()}
+
+
+def build_data(cfg: dict, eval_batch: int, device: torch.device) -> dict[str, Split]:
+    """Return the splits `train`, `select` and `test`, normalised by the moments of (at most 10,000 of) `train`."""
+    splits = build_splits(cfg, eval_batch, device)
     sample = splits["train"].pixels(slice(0, 10_000))
     mean, std = sample.mean((0, 2, 3)).cpu(), sample.std((0, 2, 3)).cpu()
     if not (std > 0).all():

@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 import torch
-from pdiff_plugins.classification.data import Split, build_data
+from pdiff_plugins.images.data import Split, build_data
 from PIL import Image
 
 from pdiff.errors import PdiffError

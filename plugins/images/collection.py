@@ -8,10 +8,9 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
-from pdiff_plugins.classification.augment import build_augmentations
-from pdiff_plugins.classification.data import Split
+from pdiff_plugins.images.augment import build_augmentations
+from pdiff_plugins.images.data import Split
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from pdiff import PdiffError, Snapshot, Task
 from pdiff.errors import check_positive, known
@@ -21,6 +20,8 @@ from pdiff.seeding import derive_seed
 from pdiff.weights.select import parameter_names, state_names
 
 MODES = ("train", "eval")
+# From network, images `(B, C, size, size)` and labels `(B,)` to the loss and to further figures of the batch.
+Objective = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Mapping[str, float]]]
 
 
 def snapshots(
@@ -28,6 +29,7 @@ def snapshots(
     names: Sequence[str],
     seed: int,
     network: Callable[[int], nn.Module],
+    objective: Objective,
     state: Mapping[str, Tensor] | None,
     train: dict,
     finetune: dict,
@@ -37,10 +39,11 @@ def snapshots(
     """Yield the snapshots of every branch of every seed.
 
     Args:
-        task: the classification task.
+        task: whose splits are `data.Split`.
         names: the selection.
         seed: of the run.
         network: from a number to a network with the initial weights of that number.
+        objective: what is trained.
         state: where an interrupted collection goes on.
         train: settings of the base training (`train_base`).
         finetune: settings of the fine-tuning (`finetune_selection`).
@@ -53,7 +56,8 @@ def snapshots(
         base = base_of(state, names)
         if base is None:
             task.model.load_state_dict(network(number).state_dict())
-            yield from call(train_base, train, "collect.train", task=task, seed=seed, number=number, state=state)
+            given = {"task": task, "seed": seed, "number": number, "objective": objective, "state": state}
+            yield from call(train_base, train, "collect.train", **given)
             base = {name: tensor.detach().clone() for name, tensor in task.model.state_dict().items() if name in names}
             state = None  # the interrupted part has been caught up with, and all that follows starts afresh
         for branch in range(int(state["branch"]) if state else 0, branches):
@@ -66,6 +70,7 @@ def snapshots(
                 seed=seed,
                 place=(number, branch),
                 base=base,
+                objective=objective,
                 state=state,
             )
             state = None
@@ -94,6 +99,7 @@ def train_base(
     task: Task,
     seed: int,
     number: int,
+    objective: Objective,
     state: Mapping[str, Tensor] | None,
     epochs: int,
     batch_size: int = 128,
@@ -104,9 +110,10 @@ def train_base(
     """Train the whole network with AdamW and a cosine to 0; rest after every epoch.
 
     Args:
-        task: the classification task.
+        task: whose splits are `data.Split`.
         seed: of the run.
         number: of the trained network.
+        objective: what is trained.
         state: that of the last rest.
         epochs: passes over the training split; 0 keeps the network as it was built.
         batch_size: images per step.
@@ -126,7 +133,7 @@ def train_base(
             for step, rows in enumerate(epoch_rows(len(data), batch_size, derive_seed(seed, "train", number, epoch))):
                 torch.manual_seed(derive_seed(seed, "train", number, epoch, step))
                 rate = lr * 0.5 * (1 + math.cos(math.pi * (epoch * steps + step) / (epochs * steps)))
-                training_step(model, optimizer, data, rows, change, rate)
+                training_step(model, objective, optimizer, data, rows, change, rate)
                 advance()
             yield Snapshot({}, state=training_state(model, optimizer, number, epoch + 1))
 
@@ -137,18 +144,22 @@ def epoch_rows(size: int, batch_size: int, seed: int) -> Sequence[Tensor]:
 
 
 def training_step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, data: Split, rows: Tensor, change, rate: float
-) -> tuple[float, float]:
-    """Take one step of AdamW at learning rate `rate`, and return the loss and the accuracy on its batch."""
+    model: nn.Module,
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    data: Split,
+    rows: Tensor,
+    change: Callable[[Tensor], Tensor],
+    rate: float,
+) -> dict[str, float]:
+    """Take one step of AdamW at learning rate `rate`, and return the loss and the further figures of its batch."""
     for group in optimizer.param_groups:
         group["lr"] = rate
-    logits = model(data.resized(change(data.pixels(rows))))
-    labels = data.labels[rows].to(logits.device)
-    loss = cross_entropy(logits, labels)
+    loss, figures = objective(model, data.resized(change(data.pixels(rows))), data.labels[rows].to(data.device))
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-    return loss.item(), (logits.argmax(1) == labels).float().mean().item()
+    return {"loss": loss.item(), **figures}
 
 
 def training_state(model: nn.Module, optimizer: torch.optim.Optimizer, number: int, epoch: int) -> dict[str, Tensor]:
@@ -187,6 +198,7 @@ def finetune_selection(
     seed: int,
     place: tuple[int, int],
     base: Mapping[str, Tensor],
+    objective: Objective,
     state: Mapping[str, Tensor] | None,
     steps: int = 300,
     batch_size: int = 128,
@@ -199,11 +211,12 @@ def finetune_selection(
     """Fine-tune the selection from the trained network with AdamW at a constant rate, a snapshot per `every` steps.
 
     Args:
-        task: the classification task.
+        task: whose splits are `data.Split`.
         names: the selection.
         seed: of the run.
         place: number of the trained network, and of the branch.
         base: the selection of the trained network.
+        objective: what is trained.
         state: that of the last snapshot of this branch.
         steps: optimiser steps.
         batch_size: images per step.
@@ -233,11 +246,11 @@ def finetune_selection(
             epoch, batch = divmod(step, batches)
             rows = epoch_rows(len(data), batch_size, derive_seed(seed, "finetune", *place, epoch))[batch]
             torch.manual_seed(derive_seed(seed, "finetune", *place, "step", step))
-            loss, accuracy = training_step(model, optimizer, data, rows, change, lr)
+            figures = training_step(model, objective, optimizer, data, rows, change, lr)
             advance()
             if (step + 1) % every == 0:
                 params = {name: tensors[name].detach().clone() for name in names}
-                origin = {"network": number, "branch": branch, "step": step + 1, "loss": loss, "accuracy": accuracy}
+                origin = {"network": number, "branch": branch, "step": step + 1, **figures}
                 yield Snapshot(params, origin, finetune_state(params, base, optimizer, place, step + 1))
     for tensor in trainable:
         tensor.requires_grad_(False)

@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 import torch
-from pdiff_plugins.classification.finetune import epoch_rows, snapshots, train_base
+from pdiff_plugins.images.classify import classify
+from pdiff_plugins.images.collection import epoch_rows, snapshots, train_base
 from torch import nn
 from torch.nn.functional import cross_entropy
 
@@ -46,7 +47,7 @@ class Collection:
 
     def __init__(self, config: dict, state=None, base=None):
         cfg = resolve(config)
-        self.task = HOOK.build(cfg=cfg)
+        self.task = HOOK.build(cfg=cfg, folder=None)
         if base is not None:
             self.task.model.load_state_dict(base)
         self.names = HOOK.select_params(task=self.task, cfg=cfg)
@@ -224,7 +225,7 @@ def test_seeds_have_different_initial_weights_and_different_snapshots(config):
 def test_first_seed_is_the_network_that_build_made(config):
     config["collect"]["train"]["epochs"] = 0
     config = whole(config, seeds=2)
-    built = HOOK.build(cfg=resolve(config)).model.state_dict()
+    built = HOOK.build(cfg=resolve(config), folder=None).model.state_dict()
     assert equal(base_in(Collection(config).snapshots[0].state), built)
 
 
@@ -328,7 +329,7 @@ class Gated(nn.Module):
 
 def small_task(model: nn.Module) -> Task:
     """Return the digits with another network."""
-    from pdiff_plugins.classification.data import build_data
+    from pdiff_plugins.images.data import build_data
 
     data = {"type": "digits", "size": 8, "train": 48, "select": 64}
     return Task(model=model, splits=build_data(data, 64, torch.device("cpu")), metric=Metric("accuracy"))
@@ -343,7 +344,7 @@ def collect_small(task: Task, names: list[str], epochs: int = 1, **finetune):
         return task.model
 
     train, finetune = {"epochs": epochs, "batch_size": 16}, {"steps": 3, "batch_size": 24, **finetune}
-    return snapshots(task, names, 0, network, None, train, finetune)
+    return snapshots(task, names, 0, network, classify, None, train, finetune)
 
 
 def frozen_by_torchvision() -> nn.Module:
@@ -383,7 +384,7 @@ def test_base_training_is_adamw_whose_rate_falls_to_zero_by_a_cosine():
     task = small_task(model)
     initial, data = copies(model.state_dict()), task.splits["train"]
     epochs, steps = 4, 3
-    trained = list(train_base(task, 7, 0, None, epochs, batch_size=16, lr=1e-2, weight_decay=0.1))
+    trained = list(train_base(task, 7, 0, classify, None, epochs, batch_size=16, lr=1e-2, weight_decay=0.1))
     assert [int(snapshot.state["epoch"]) for snapshot in trained] == [1, 2, 3, 4]
     result = copies(model.state_dict())
 
@@ -404,7 +405,7 @@ def test_base_training_is_adamw_whose_rate_falls_to_zero_by_a_cosine():
 def test_base_training_of_no_epochs_keeps_the_network():
     task = small_task(Gated())
     initial = copies(task.model.state_dict())
-    assert list(train_base(task, 0, 0, None, epochs=0)) == []
+    assert list(train_base(task, 0, 0, classify, None, epochs=0)) == []
     assert equal(initial, task.model.state_dict())
 
 
@@ -421,7 +422,7 @@ def test_settings_below_one_are_refused(tiny, key):
     tiny["collect"]["finetune"][key] = 0
     config = resolve(tiny)
     hook = load_plugin("classification").hook
-    task = hook.build(cfg=config)
+    task = hook.build(cfg=config, folder=None)
     names = hook.select_params(task=task, cfg=config)
     with pytest.raises(PdiffError, match=rf"collect.finetune.{key}: got 0, expected an integer from 1 on"):
         list(hook.collect(task=task, names=names, cfg=config, state=None, folder=None))

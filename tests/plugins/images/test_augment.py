@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from pdiff_plugins.classification.augment import AUGMENTATIONS, build_augmentations
+from pdiff_plugins.images.augment import AUGMENTATIONS, build_augmentations
 from torch.nn.functional import interpolate
 
 from pdiff.errors import PdiffError

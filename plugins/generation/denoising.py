@@ -1,0 +1,64 @@
+"""What the network is trained for, and how well it does that on images that it was not trained on."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pdiff_plugins.images.data import Split
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from pdiff.seeding import generator
+
+
+def target_of(noise_schedule: Any, images: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """Return what the network has to predict `(B, C, H, W)`: the noise, the images, or the velocity of both."""
+    kind = noise_schedule.config.prediction_type
+    if kind == "epsilon":
+        return noise
+    if kind == "sample":
+        return images
+    return noise_schedule.get_velocity(images, noise, t)
+
+
+def objective(
+    noise_schedule: Any, model: nn.Module, images: Tensor, labels: Tensor
+) -> tuple[Tensor, dict[str, float]]:
+    """Return the mean squared error of one prediction per image, at a random time step each.
+
+    Args:
+        noise_schedule: diffusers' DDPMScheduler.
+        model: the UNet.
+        images: `(B, C, H, W)`, in [-1, 1].
+        labels: not looked at.
+    """
+    noise = torch.randn_like(images)
+    t = torch.randint(noise_schedule.config.num_train_timesteps, (len(images),), device=images.device)
+    predicted = model(noise_schedule.add_noise(images, noise, t), t).sample
+    return mse_loss(predicted, target_of(noise_schedule, images, noise, t)), {}
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Real images of a split, each with a noise and a time step that stay: the denoising loss of a candidate.
+
+    Attributes:
+        noisy: `(B, C, H, W)`.
+        t: `(B,)`.
+        target: `(B, C, H, W)`.
+    """
+
+    noisy: Tensor
+    t: Tensor
+    target: Tensor
+
+
+def held_out(noise_schedule: Any, split: Split, count: int, seed: int) -> HeldOut:
+    """Return (at most) the first `count` images of a split, at time steps that cover the schedule evenly."""
+    images = split.resized(split.pixels(slice(0, count)))
+    rng = generator(seed)
+    noise = torch.randn(images.shape, generator=rng).to(images.device)
+    steps = noise_schedule.config.num_train_timesteps
+    places = torch.randperm(len(images), generator=rng)
+    t = ((places + 0.5) / len(images) * steps).long().to(images.device)
+    return HeldOut(noise_schedule.add_noise(images, noise, t), t, target_of(noise_schedule, images, noise, t))

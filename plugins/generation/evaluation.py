@@ -1,0 +1,107 @@
+"""Images of every candidate from the same noise, and what they are worth; the frozen prefix runs once.
+
+The first step of the sampler has the same input for each candidate, so that its frozen prefix is computed for the
+first candidate alone. From the second step on the inputs differ, and each candidate computes the whole network. The
+denoising loss has the same input for each candidate throughout.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from pdiff_plugins.generation.denoising import HeldOut
+from pdiff_plugins.generation.features import FeatureNetwork
+from pdiff_plugins.generation.fid import Distance
+from pdiff_plugins.generation.sampling import Sampler
+from pdiff_plugins.images.data import Split
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from pdiff import Candidates, Evaluation, Replay
+from pdiff.progress import progress
+
+GROUP = 50  # candidates whose features are in memory at a time
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the candidates of one split are measured with.
+
+    Attributes:
+        split: real images.
+        noise: what images are made of `(G, C, H, W)`.
+        sampler: makes them.
+        features: sees them.
+        distance: compares their features with those of the real ones.
+        held_out: for the denoising loss.
+        signature_images: how many of the images enter a signature.
+        unit: mean distance between the features of two different real images.
+    """
+
+    split: Split
+    noise: Tensor
+    sampler: Sampler
+    features: FeatureNetwork
+    distance: Distance
+    held_out: HeldOut
+    signature_images: int
+    unit: float
+
+
+def images_of(model: nn.Module, candidates: Candidates, bench: Bench, count: int | None = None) -> Iterator:
+    """Yield, batch by batch and candidate by candidate, number, rows and images `(B, C, H, W)` in about [-1, 1].
+
+    Args:
+        model: the network.
+        candidates: M of them.
+        bench: whose noise is taken.
+        count: of the first noises; default: all.
+    """
+    replay = Replay(model.eval(), candidates, lambda batch: bench.sampler(model, *batch))
+    noise, size = bench.noise[:count], bench.split.eval_batch
+    for start in range(0, len(noise), size):
+        for index, images in enumerate(replay((noise[start : start + size], start))):
+            yield index, slice(start, start + len(images)), images
+
+
+def losses(model: nn.Module, candidates: Candidates, held_out: HeldOut) -> list[float]:
+    """Return each candidate's mean squared error on the held-out images."""
+    replay = Replay(model.eval(), candidates, lambda batch: model(*batch).sample)
+    return [mse_loss(predicted, held_out.target).item() for predicted in replay((held_out.noisy, held_out.t))]
+
+
+def evaluations(model: nn.Module, candidates: Candidates, bench: Bench, split: str) -> Iterator[Evaluation]:
+    """Yield FID and signature of each candidate, with KID, denoising loss and what a classifier says."""
+    batches = math.ceil(len(bench.noise) / bench.split.eval_batch)
+    with progress(f"evaluate on {split}", len(candidates) * batches) as advance:
+        for start in range(0, len(candidates), GROUP):
+            vectors = candidates.vectors[start : start + GROUP]
+            group = Candidates(vectors, candidates.layout, candidates.load_params)
+            yield from evaluate_group(model, group, bench, advance)
+
+
+def evaluate_group(model: nn.Module, candidates: Candidates, bench: Bench, advance) -> Iterator[Evaluation]:
+    """Yield the evaluations of a few candidates; `advance` is called for each batch of images."""
+    loss = losses(model, candidates, bench.held_out)
+    seen = [[] for _ in candidates]
+    for index, _, images in images_of(model, candidates, bench):
+        finite = images.isfinite().all()
+        seen[index].append(bench.features(images.clamp(-1, 1)) if finite else None)
+        advance()
+    for index, batches in enumerate(seen):
+        yield evaluation(batches, loss[index], bench)
+
+
+def evaluation(batches: list[tuple[Tensor, Tensor | None] | None], loss: float, bench: Bench) -> Evaluation:
+    """Return what features and probabilities of a candidate's images, and its loss, amount to."""
+    size = bench.distance.size
+    if None in batches:
+        return Evaluation(math.inf, torch.full((bench.signature_images, size), math.inf))
+    features = torch.cat([seen for seen, _ in batches])
+    fid, kid = bench.distance(features)
+    details = {"KID": kid} | ({"denoising_loss": loss} if math.isfinite(loss) else {})
+    if batches[0][1] is not None:
+        confidence, classes = torch.cat([probabilities for _, probabilities in batches]).max(1)
+        details |= {"confidence": confidence.mean().item(), "classes": float(len(classes.unique()))}
+    return Evaluation(fid, features[: bench.signature_images].cpu() / bench.unit, details=details)

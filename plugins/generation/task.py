@@ -1,0 +1,99 @@
+"""The task of image generation: network, data, and what each split's candidates are measured with."""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from pdiff_plugins.generation.denoising import held_out
+from pdiff_plugins.generation.evaluation import Bench
+from pdiff_plugins.generation.features import FeatureNetwork, build_features
+from pdiff_plugins.generation.fid import Distance, unrelated
+from pdiff_plugins.generation.network import build_network
+from pdiff_plugins.generation.pipeline import export_pipeline
+from pdiff_plugins.generation.sampling import Sampler, check_sampling
+from pdiff_plugins.generation.signature import similarity
+from pdiff_plugins.images.data import Split, build_splits
+
+from pdiff import Metric, Task
+from pdiff.errors import check_keys, check_positive
+from pdiff.registry import call
+from pdiff.seeding import derive_seed, generator, isolated_seed
+
+MEASURED = ("select", "test")
+
+
+def build_task(
+    seed: int,
+    device: torch.device,
+    folder: Path,
+    network: dict,
+    data: dict,
+    sampler: dict,
+    images: dict,
+    features: dict,
+    noise: dict | None = None,
+    loss_images: int = 256,
+    signature_images: int = 100,
+    eval_batch: int = 100,
+) -> Task:
+    """Return the generation task; primary metric: FID, lower is better.
+
+    Args:
+        seed: of initial weights, of the noise that images are made of, and of the feature network.
+        device: of the networks.
+        folder: where a feature network that is trained is kept.
+        network: `type` and settings of one of `network.NETWORKS`.
+        data: `type` and settings of one of `images.data.DATASETS`.
+        sampler: settings of `sampling.Sampler`.
+        images: how many images a candidate makes, for `select` and for `test`.
+        features: `type` and settings of one of `features.FEATURES`.
+        noise: arguments of diffusers' DDPMScheduler: what the network is trained for; None where it brings its own.
+        loss_images: at most so many real images of a split enter the denoising loss.
+        signature_images: at most so many images of a candidate enter its signature.
+        eval_batch: images per batch.
+    """
+    check_positive("task", loss_images=loss_images, signature_images=signature_images, eval_batch=eval_batch)
+    check_keys(images, MEASURED, "task.images")
+    check_positive("task.images", **{split: images.get(split) for split in MEASURED})
+    splits = build_splits(data, eval_batch, device)
+    for split in splits.values():  # to [-1, 1], as diffusers' pipelines expect it
+        split.mean, split.std = split.mean + 0.5, split.std * 0.5
+    with isolated_seed(derive_seed(seed, "network", 0)):
+        model = build_network(network, noise, splits["train"]).to(device)
+    draw = call(Sampler, sampler, "task.sampler", noise_schedule=model.noise_schedule, seed=seed)
+    check_sampling(draw, model, splits["train"])
+    judge = build_features(features, splits, seed, folder)
+    measured = {
+        name: bench(name, splits[name], model, draw, judge, images[name], loss_images, signature_images, seed)
+        for name in MEASURED
+    }
+    facts = {"features": judge.facts(), "images": dict(images), "sampler": draw.description}
+    return Task(
+        model=model,
+        splits={"train": splits["train"], **measured},
+        metric=Metric("FID", higher_is_better=False),
+        head=("conv_out",),
+        similarity=similarity,
+        export=partial(export_pipeline, model.noise_schedule),
+        facts=facts,
+    )
+
+
+def bench(
+    name: str,
+    split: Split,
+    model: torch.nn.Module,
+    sampler: Sampler,
+    features: FeatureNetwork,
+    images: int,
+    loss_images: int,
+    signature_images: int,
+    seed: int,
+) -> Bench:
+    """Return what the candidates of one split are measured with; noise and time steps are drawn here, once."""
+    shape = (images, *split.resized(split.pixels(slice(0, 1))).shape[1:])
+    noise = torch.randn(shape, generator=generator(seed, "noise", name)).to(split.device)
+    real = torch.cat([features(pixels)[0] for _, pixels, _ in split.batches()])
+    distance = Distance(real, images, f"task.images.{name}", derive_seed(seed, "kid", name))
+    held = held_out(model.noise_schedule, split, loss_images, derive_seed(seed, "loss", name))
+    return Bench(split, noise, sampler, features, distance, held, min(signature_images, images), unrelated(real))

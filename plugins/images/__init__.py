@@ -1,0 +1,1 @@
+"""What the plugins for image tasks share; no plugin."""

@@ -1,0 +1,81 @@
+"""FID and KID to real features, by torchmetrics, whose real statistics stay."""
+
+import pytest
+import torch
+from pdiff_plugins.generation.fid import Distance, unrelated
+
+from pdiff.errors import PdiffError
+
+
+def features(count: int = 200, size: int = 4, seed: int = 0) -> torch.Tensor:
+    """Return features with correlations."""
+    rng = torch.Generator().manual_seed(seed)
+    return torch.randn(count, size, generator=rng) @ torch.randn(size, size, generator=rng)
+
+
+def test_fid_of_the_real_features_themselves_is_nothing():
+    real = features()
+    fid, _ = Distance(real, 200, "task.images.test", 0)(real)
+    assert fid == pytest.approx(0, abs=1e-6)
+
+
+def test_fid_of_moved_features_is_the_square_of_the_distance():
+    real = features()
+    fid, _ = Distance(real, 200, "task.images.test", 0)(real + torch.tensor([3.0, 0, 4.0, 0]))
+    assert fid == pytest.approx(25, abs=1e-4)
+
+
+def test_fid_of_scaled_features_of_one_dimension_is_known():
+    real = torch.randn(500, 1, generator=torch.Generator().manual_seed(0))
+    fid, _ = Distance(real, 500, "task.images.test", 0)(3 * real)
+    mean, std = real.double().mean(), real.double().std()
+    assert fid == pytest.approx((4 * mean**2 + 4 * std**2).item(), rel=1e-5)
+
+
+def test_each_candidate_is_measured_for_itself():
+    distance = Distance(features(), 200, "task.images.test", 0)
+    first = distance(features(seed=1))
+    distance(features(seed=2) + 5)
+    assert distance(features(seed=1)) == first
+
+
+def test_distances_are_those_of_torchmetrics_with_a_network():
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    real, fake = features(), features(seed=1)
+    network = torch.nn.Linear(4, 4, bias=False).double()
+    network.num_features = 4
+    expected = FrechetInceptionDistance(network, normalize=True)
+    with torch.no_grad():
+        expected.update(real.double(), real=True)
+        expected.update(fake.double(), real=False)
+        ours, _ = Distance(network(real.double()), 200, "task.images.test", 0)(network(fake.double()))
+    assert ours == pytest.approx(expected.compute().item(), rel=1e-9)
+
+
+def test_kid_tells_equal_from_different_distributions_and_leaves_the_random_state():
+    real, alike, different = (torch.randn(150, 4, generator=torch.Generator().manual_seed(i)) for i in range(3))
+    distance = Distance(real, 150, "task.images.test", 0)
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    kids = [distance(fake)[1] for fake in (alike, different + 2)]
+    assert torch.equal(torch.rand(2), expected)
+    assert abs(kids[0]) < 0.5 < kids[1]
+
+
+@pytest.mark.parametrize("images", [3, 4])
+def test_too_few_images_for_the_fid_are_refused(images):
+    line = rf"^task\.images\.test: got {images}, too few for the FID, expected more than the 4 features\. Generate more"
+    with pytest.raises(PdiffError, match=line):
+        Distance(features(), images, "task.images.test", 0)
+
+
+def test_too_few_real_images_for_the_fid_are_refused():
+    line = r"^task\.data: got 4 real images in the split select, too few for the FID, expected more than the 4 features"
+    with pytest.raises(PdiffError, match=line):
+        Distance(features(4), 100, "task.images.select", 0)
+
+
+def test_unrelated_is_the_mean_distance_between_two_different_images():
+    assert unrelated(torch.tensor([[0.0, 0.0], [3.0, 4.0], [3.0, 4.0]])) == pytest.approx(10 / 3)
