@@ -2,7 +2,7 @@
 
 from pdiff.errors import PdiffError
 from pdiff.hookspecs import hookimpl
-from pdiff.task import Candidates, Evaluation, Metric, Snapshot, Task
+from pdiff.task import Candidates, Evaluation, Metric, Snapshot, Task, Work
 from pdiff.weights.layout import Layout
 from pdiff.weights.select import select
 
@@ -16,6 +16,7 @@ __all__ = [
     "Replay",
     "Snapshot",
     "Task",
+    "Work",
     "hookimpl",
     "select",
 ]

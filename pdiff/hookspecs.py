@@ -1,12 +1,12 @@
-"""The five hooks: all that a plugin tells the core. `select_params` and `load_params` have defaults."""
+"""The hooks: all that a plugin tells the core. `select_params` and `load_params` have defaults, `plan` is optional."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pluggy
 from torch import Tensor, nn
 
-from pdiff.task import Candidates, Evaluation, Snapshot, Task
+from pdiff.task import Candidates, Evaluation, Snapshot, Task, Work
 
 hookspec = pluggy.HookspecMarker("pdiff")
 hookimpl = pluggy.HookimplMarker("pdiff")
@@ -42,3 +42,11 @@ def load_params(model: nn.Module, params: Mapping[str, Tensor]) -> None:
 @hookspec(firstresult=True)
 def evaluate(task: Task, candidates: Candidates, split: str) -> Iterator[Evaluation]:
     """Yield the metric and the signature of each candidate, in order."""
+
+
+@hookspec(firstresult=True)
+def plan(task: Task, names: Sequence[str], cfg) -> Iterable[Work]:
+    """Say what the collection consists of, so that `--dry-run` can tell how long it will take.
+
+    pdiff does a few units of one part after another, and takes the next part when it is done with the one before.
+    """
