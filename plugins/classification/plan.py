@@ -73,7 +73,7 @@ def finetune_work(task: Task, names: Sequence[str], seed: int, finetune: dict, b
     given = {"names": names, "seed": seed, "base": {name: tensors[name].clone() for name in names}, "state": None}
     snapshots = itertools.chain.from_iterable(
         call(finetune_selection, finetune, "collect.finetune", task=task, place=(0, branch), **given)
-        for branch in itertools.count()
+        for branch in range(branches)
     )
     steps, every = (setting(finetune_selection, finetune, name) for name in ("steps", "every"))
     check_positive("collect.finetune", steps=steps, every=every)
