@@ -2,7 +2,7 @@
 
 from pdiff.errors import PdiffError
 from pdiff.hookspecs import hookimpl
-from pdiff.task import Candidates, Evaluation, Metric, Picture, Snapshot, Task
+from pdiff.task import Candidates, Evaluation, Metric, Picture, Snapshot, Task, Work
 from pdiff.weights.layout import Layout
 from pdiff.weights.select import select
 
@@ -17,6 +17,7 @@ __all__ = [
     "Replay",
     "Snapshot",
     "Task",
+    "Work",
     "hookimpl",
     "select",
 ]

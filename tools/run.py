@@ -11,6 +11,9 @@ from mmengine.config import DictAction
 from pdiff.config import load_config
 from pdiff.errors import PdiffError
 from pdiff.pipeline import run_pipeline, stages_of
+from pdiff.plan.limits import check_plan, limits_now
+from pdiff.plan.prediction import plan_lines
+from pdiff.plan.rehearsal import make_plan
 from pdiff.plugins import plugin_name
 from pdiff.report.table import print_table
 from pdiff.rundir import RunDirectory
@@ -30,7 +33,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="seed of everything; default: the config's")
     parser.add_argument("--device", help="auto (default), cpu, cuda, cuda:1, ...")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="settings over the config: a.b=value ...")
-    parser.add_argument("--dry-run", action="store_true", help="print the resolved config and stop")
+    parser.add_argument("--dry-run", action="store_true", help="print the config and what the run will cost")
     return parser.parse_args()
 
 
@@ -42,10 +45,15 @@ def main() -> int:
     try:
         over = {"seed": arguments.seed, "device": arguments.device}
         config = load_config(arguments.plugin, arguments.config, over, arguments.cfg_options or {})
-        if arguments.dry_run:
-            print(yaml.safe_dump(config.to_dict(), sort_keys=False), end="")
-            return 0
         directory = RunDirectory(Path(arguments.work_dir or f"runs/{plugin_name(config.plugin)}"))
+        if arguments.dry_run:
+            print(yaml.safe_dump(config.to_dict(), sort_keys=False), end="", flush=True)
+            limits = limits_now(directory.path, config.device)
+            plan = make_plan(config, directory.path, limits)
+            print(*(f"# {line}" for line in plan_lines(plan)), sep="
+")
+            check_plan(plan, limits, config)
+            return 0
         stages, gates = stages_of(arguments.stage), not arguments.no_gates
         run_pipeline(config, directory, stages, arguments.resume, arguments.overwrite, gates)
     except PdiffError as error:

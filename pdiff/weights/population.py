@@ -124,6 +124,15 @@ class Population:
                 raise PdiffError(f"{self.vectors_path}: row {row} differs from its checksum. Collect again.")
 
 
+def write_population(folder: Path, layout: Layout, vectors: Tensor) -> None:
+    """Write a population `(N, P)` at once, numbers as provenance; what was in `folder` is dropped."""
+    population = Population.create(folder, layout)
+    rows = np.ascontiguousarray(vectors.numpy(), dtype="<f4")
+    records = [{"step": step, "crc32": zlib.crc32(row.tobytes())} for step, row in enumerate(rows)]
+    _write_at(population.vectors_path, 0, rows.data)
+    _write_at(population.folder / "provenance.jsonl", 0, "".join(json.dumps(r) + "\n" for r in records).encode())
+
+
 def _write_at(path: Path, offset: int, data: bytes) -> None:
     with explain_write_errors(path), open(path, "r+b") as file:
         file.truncate(offset)

@@ -56,6 +56,14 @@ def collect(task, names, cfg, state):
 
 
 @hookimpl
+def plan(task, names, cfg):
+    """Say how many steps the collection has, and do some of them."""
+    from pdiff_plugins.classification.plan import collection_work
+
+    return call(collection_work, cfg.collect, "collect", task=task, names=names, seed=cfg.seed)
+
+
+@hookimpl
 def evaluate(task, candidates, split):
     """Measure the accuracy of each candidate; its signature is which samples it gets wrong."""
     import torch

@@ -21,6 +21,7 @@ from pdiff_plugins.openmmlab.hooks import (
     Rests,
     SeedSteps,
     Snapshots,
+    Ticks,
     check_drift,
     freeze_all_but,
 )
@@ -130,7 +131,7 @@ def snapshots(
     settings = call(finetune_settings, finetune, "collect.finetune", **about)
     base = state.get("base") if state else None
     if base is None:
-        yield from call(train_base, train or {}, "collect.train", state=state, **given)
+        yield from call(train_base, train or {}, "collect.train", state=state, ticks=False, **given)
         base = {name: tensor.detach().clone() for name, tensor in task.model.state_dict().items() if name in names}
         state = None
     for branch in range(state["branch"] if state else 0, branches):
@@ -148,6 +149,7 @@ def train_base(
     folder: Path,
     device: torch.device,
     state: Mapping[str, Any] | None,
+    ticks: bool,
     enabled: bool = True,
     validate: bool = False,
 ) -> Iterator[Snapshot]:
@@ -156,25 +158,16 @@ def train_base(
     Args:
         task, seed, config, library, draws, folder, device: as for `snapshots`.
         state: that of the last rest.
+        ticks: hand over an empty snapshot after each step, for somebody who counts them.
         enabled: false takes the weights as they are, from a checkpoint say.
         validate: run the config's validation during the training.
     """
     if not enabled:
         return
-    for key in ("train_cfg", "optim_wrapper"):
-        if not config.get(key):
-            raise PdiffError(f"collect.train: the config has no {key}. Add it, or give collect.train.enabled=false.")
     if state and state["done"]:
         task.model.load_state_dict(state["state_dict"])
         return
-    epochs = config.train_cfg.get("by_epoch", config.train_cfg.get("type") == "EpochBasedTrainLoop")
-    length = "max_epochs" if epochs else "max_iters"
-    if length not in config.train_cfg:
-        raise PdiffError(f"collect.train: the config's train_cfg has no {length}. Add it.")
-    split = task.splits["train"]
-    own_data = Split(copy.copy(split.dataset), split.loader)  # whose pipeline a hook may change
-    loader = training_loader(own_data, derive_seed(seed, "train"), draws, endless=not epochs)
-    steps = config.train_cfg[length] * (len(loader) if epochs else 1)
+    loader, steps = base_training(task, seed, config, draws)
     done = state["iter"] if state else 0
     own = {
         "train_cfg": dict(config.train_cfg),
@@ -190,12 +183,28 @@ def train_base(
         with progress("train", steps, done) as advance:
             rests = Rests(emit, state)
             custom = copy.deepcopy(config.get("custom_hooks") or [])  # mmengine takes their priorities out
-            hooks = [*custom, SeedSteps(seed), ShowProgress(advance), rests]
+            counts = [Ticks(emit)] if ticks else []
+            hooks = [*custom, SeedSteps(seed), ShowProgress(advance), rests, *counts]
             run(task.model, "train", library, config, device, folder, loader, {**own, **validation}, hooks, seed, {})
             task.model.load_state_dict(rests.weights)
 
     if steps > 0:
         yield from stream(program)
+
+
+def base_training(task: Task, seed: int, config: Config, draws: str) -> tuple[DataLoader, int]:
+    """Return the loader and the number of steps of the base training that the config describes."""
+    for key in ("train_cfg", "optim_wrapper"):
+        if not config.get(key):
+            raise PdiffError(f"collect.train: the config has no {key}. Add it, or give collect.train.enabled=false.")
+    epochs = config.train_cfg.get("by_epoch", config.train_cfg.get("type") == "EpochBasedTrainLoop")
+    length = "max_epochs" if epochs else "max_iters"
+    if length not in config.train_cfg:
+        raise PdiffError(f"collect.train: the config's train_cfg has no {length}. Add it.")
+    split = task.splits["train"]
+    own_data = Split(copy.copy(split.dataset), split.loader)  # whose pipeline a hook may change
+    loader = training_loader(own_data, derive_seed(seed, "train"), draws, endless=not epochs)
+    return loader, config.train_cfg[length] * (len(loader) if epochs else 1)
 
 
 def finetune_settings(

@@ -1,0 +1,1 @@
+"""What a run will cost, predicted before anything is computed."""
