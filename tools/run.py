@@ -50,8 +50,7 @@ def main() -> int:
             print(yaml.safe_dump(config.to_dict(), sort_keys=False), end="", flush=True)
             limits = limits_now(directory.path, config.device)
             plan = make_plan(config, directory.path, limits)
-            print(*(f"# {line}" for line in plan_lines(plan)), sep="
-")
+            print(*(f"# {line}" for line in plan_lines(plan)), sep="\n")
             check_plan(plan, limits, config)
             return 0
         stages, gates = stages_of(arguments.stage), not arguments.no_gates
