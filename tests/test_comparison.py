@@ -22,7 +22,7 @@ def test_gain_of_a_negative_metric_keeps_its_sign(compared):
 
 def test_hardest_baseline_is_the_one_that_generated_beat_least(compared):
     comparisons = {"trained": {**FIGURES, "difference": -1.0}, "soup": FIGURES, "noise": {**FIGURES, "difference": 0.3}}
-    sources = {name: ROW for name in ("trained", "generated", "soup", "noise")}
+    sources = dict.fromkeys(("trained", "generated", "soup", "noise"), ROW)
     (run,) = read_runs([compared("one", comparisons=comparisons, sources=sources)])
     assert run.hardest.source == "soup"
 
@@ -70,7 +70,7 @@ def test_summary_that_is_no_json_is_refused(compared):
 
 @pytest.mark.parametrize("source", ["trained", "generated"])
 def test_run_without_trained_or_generated_is_refused(compared, source):
-    sources = {name: ROW for name in {"trained", "generated"} - {source}}
+    sources = dict.fromkeys({"trained", "generated"} - {source}, ROW)
     with pytest.raises(PdiffError, match=f"has no source '{source}'"):
         read_runs([compared("one", sources=sources)])
 

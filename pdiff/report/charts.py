@@ -71,7 +71,7 @@ def strips(
 
 def differences(axes: Any, comparisons: Mapping[str, Mapping[str, Any]], styles: Styles, metric: str) -> None:
     """Draw the difference of generated to every other source with its interval; far ones are numbers at the edge."""
-    low, high = window([np.array([0.0, *(figures["difference"] for figures in comparisons.values())])])
+    low, high = window([np.array([0.0, *(end for figures in comparisons.values() for end in figures["ci"])])])
     beside = axes.get_yaxis_transform()
     for row, (name, figures) in enumerate(comparisons.items()):
         colour, value = styles[name][0], figures["difference"]
