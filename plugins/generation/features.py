@@ -38,6 +38,12 @@ class FeatureNetwork(ABC):
     def facts(self) -> dict[str, Any]:
         """Return name, hash and, of a classifier, accuracy."""
 
+    def description(self) -> str:
+        """Return the facts as a reader wants them."""
+        facts = self.facts()
+        accuracy = f", accuracy {facts['accuracy']:.3f}" if "accuracy" in facts else ""
+        return f"{facts['name']}{accuracy}, sha256 {facts['sha256'][:8]}"
+
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
     """Return the SHA-256 of named tensors: names and values, in order of the names."""

@@ -29,6 +29,13 @@ def test_markdown_has_verdict_sources_and_direction():
     assert "FID on the test split, lower is better" in text
 
 
+def test_caption_names_the_facts_of_the_task_that_are_texts():
+    facts = {"features": "own classifier", "network": {"sha256": "0a"}}
+    text = markdown_table({**SUMMARY, "task": facts})
+    assert "; features: own classifier" in text
+    assert "0a" not in text.splitlines()[-1]
+
+
 @pytest.mark.parametrize("width", ["60", "200"])
 def test_printed_table_has_every_source(capsys, monkeypatch, width):
     monkeypatch.setenv("COLUMNS", width)
