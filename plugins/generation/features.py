@@ -182,7 +182,7 @@ def inception(
         splits: the data.
         seed: of the run.
         folder: where a network that is trained would be kept.
-        weights: the file `pt_inception-2015-12-05-6726825d.pth`; default: fetched, or found in torch's cache.
+        weights: the file `weights-inception-2015-12-05-6726825d.pth`; default: fetched, or found in torch's cache.
     """
     from torchmetrics.image.fid import NoTrainInceptionV3
 
@@ -195,7 +195,7 @@ def inception(
     except Exception as error:  # torch.hub, urllib and pickle raise many kinds
         raise PdiffError(
             f"task.features: the weights of Inception cannot be had ({' '.join(str(error).split())}). Fetch "
-            "pt_inception-2015-12-05-6726825d.pth elsewhere and give its path as weights, or use {type: classifier}."
+            "weights-inception-2015-12-05-6726825d.pth elsewhere and give its path as weights, or take the classifier."
         ) from None
     return Inception(network.to(splits["train"].device).eval())
 
