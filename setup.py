@@ -17,6 +17,7 @@ CORE = [
     "scikit-learn",
     "matplotlib",
     "jinja2",
+    "tensorboard",
     "rich",
 ]
 EXTRAS = {

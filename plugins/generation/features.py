@@ -38,6 +38,12 @@ class FeatureNetwork(ABC):
     def facts(self) -> dict[str, Any]:
         """Return name, hash and, of a classifier, accuracy."""
 
+    def description(self) -> str:
+        """Return the facts as a reader wants them."""
+        facts = self.facts()
+        accuracy = f", accuracy {facts['accuracy']:.3f}" if "accuracy" in facts else ""
+        return f"{facts['name']}{accuracy}, sha256 {facts['sha256'][:8]}"
+
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
     """Return the SHA-256 of named tensors: names and values, in order of the names."""
@@ -176,7 +182,7 @@ def inception(
         splits: the data.
         seed: of the run.
         folder: where a network that is trained would be kept.
-        weights: the file `pt_inception-2015-12-05-6726825d.pth`; default: fetched, or found in torch's cache.
+        weights: the file `weights-inception-2015-12-05-6726825d.pth`; default: fetched, or found in torch's cache.
     """
     from torchmetrics.image.fid import NoTrainInceptionV3
 
@@ -189,7 +195,7 @@ def inception(
     except Exception as error:  # torch.hub, urllib and pickle raise many kinds
         raise PdiffError(
             f"task.features: the weights of Inception cannot be had ({' '.join(str(error).split())}). Fetch "
-            "pt_inception-2015-12-05-6726825d.pth elsewhere and give its path as weights, or use {type: classifier}."
+            "weights-inception-2015-12-05-6726825d.pth elsewhere and give its path as weights, or take the classifier."
         ) from None
     return Inception(network.to(splits["train"].device).eval())
 

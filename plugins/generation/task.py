@@ -67,7 +67,8 @@ def build_task(
         name: bench(name, splits[name], model, draw, judge, images[name], loss_images, signature_images, seed)
         for name in MEASURED
     }
-    facts = {"features": judge.facts(), "images": dict(images), "sampler": draw.description}
+    facts = {"feature_network": judge.facts(), "features": judge.description()}
+    facts |= {"images": f"{images['select']} on select, {images['test']} on test", "sampler": draw.description}
     return Task(
         model=model,
         splits={"train": splits["train"], **measured},
