@@ -158,8 +158,12 @@ def check_similarity(specimen: Specimen) -> str:
 def check_unpicklable(specimen: Specimen) -> str:
     """`evaluate` works with a task and candidates that cannot be pickled."""
     run = specimen.trained
-    task, load = replace(run.task, export=lambda model, path: None), run.hook.load_params
-    layout = run.population.layout
+    layout, load = run.population.layout, run.hook.load_params
+
+    def similarity(a: Tensor, b: Tensor) -> Tensor:
+        return run.task.similarity(a, b)
+
+    task = replace(run.task, similarity=similarity, export=lambda model, path: None)
     candidates = Candidates(specimen.vectors, layout, lambda model, params: load(model=model, params=params))
     try:
         found = list(run.hook.evaluate(task=task, candidates=candidates, split="select"))

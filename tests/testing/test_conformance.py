@@ -9,9 +9,8 @@ from pdiff.errors import PdiffError
 from pdiff.testing import CHECKS, Conformance, check_plugin
 
 SOUND = '''
-import functools
 import pickle
-from dataclasses import replace
+import time
 import torch
 from torch.nn.functional import cross_entropy
 from pdiff import *
@@ -50,7 +49,7 @@ def collect(task, names, cfg):
             loss.backward()
             optimizer.step()
             if len(trained) == 2:
-                yield Snapshot({name: tensors[name].detach().clone() for name in names}, {"step": step})
+                yield Snapshot({name: tensors[name].detach().clone() for name in names}, {"step": step}, {"x": torch.tensor(1)})
 
 
 @hookimpl
@@ -88,6 +87,7 @@ def load_params(model, params):
     for name, value in params.items():
         model.state_dict()[name].copy_(value)
 """
+TWICE = "    cfg.task.n = cfg.task.get('n', 0) + 1\n"
 MEASURED = "        yield measured(logits, x)"
 LOOP = f"    for logits in Replay(task.model.eval(), candidates)(x):\n{MEASURED}"
 
@@ -97,13 +97,13 @@ BROKEN = [
     ("hooks", "@hookimpl\ndef collect", "def collect", "lacks the hook collect. Define it, or give checkpoints.files"),
     ("hooks", "candidates, split):\n    x = task", "candidates, splits):\n    x = task", "can not be found in the hook"),
     ("build", "    return Task(", "    0 and Task(", "build returned None, expected pdiff.Task. Return"),
-    ("build", "    layers = (", "    COUNT.append(1)\n    layers = (*COUNT[1:] and [torch.nn.Linear(4, 4)], ", "other tensors"),
+    ("build", "    layers = (", f"{TWICE}    layers = (*[torch.nn.Linear(4, 4)] * cfg.task.n, ", "other tensors"),
     ("build", '("train", "select", "test")', '("select", "test")', "without the split 'train'. Add it, or set eval"),
     ("build", "    torch.manual_seed(cfg.seed)", "    1 / 0", "build raised ZeroDivisionError: division by zero (broken.py"),
     (
         "selection",
         "def labels",
-        "@hookimpl\ndef select_params(task):\n    COUNT.append(1)\n    return ['2.weight', '2.bias'][:: 3 - 2 * len(COUNT)]"
+        f"@hookimpl\ndef select_params(task, cfg):\n{TWICE}    return ['2.weight', '2.bias'][:: 3 - 2 * cfg.task.n]"
         "\n\n\ndef labels",
         "select_params returned other names the second time. Derive them from task and cfg",
     ),
@@ -118,12 +118,12 @@ BROKEN = [
     ("collection", "range(8)", "range(1)", "collect yielded 1 snapshots, expected 2 at least. Yield one per step"),
     ("collection", "for name in names}", "for name in names[:1]}", "a snapshot without '2.bias'. Yield every tensor of"),
     ("rest", "train(len(trained) > 2)", "train()", "collect changed '1.running_mean', which is not selected. Freeze it"),
-    ("resume", "model.train(len(trained) > 2)(x)", "model.train(len(trained) > 2)(x + torch.rand(()))", "cannot be resumed"),
+    ("resume", "model.train(len(trained) > 2)(x)", "model.train(len(trained) > 2)(x + time.time() % 1)", "cannot be resumed"),
     ("resume", "def collect(task, names, cfg)", "def collect(task, names, cfg, state)", "collect gave another snapshot 2 a"),
     ("loading", "@hookimpl\ndef evaluate", "@hookimpl\ndef load_params():\n    pass\n\n\n@hookimpl\ndef evaluate", "left '2.w"),
     ("loading", "@hookimpl\ndef evaluate", f"{LOAD}    model[0].bias.add_(1)\n\n\n@hookimpl\ndef evaluate", "changed '0.bias'"),
     ("result", ", ~wrong)", ", wrong)", "expected the same. Leave scores out where the metric is no mean."),
-    ("result", MEASURED, "        return", "evaluate yielded 0 results for 4 candidates. Yield one for each"),
+    ("result", MEASURED, "        return\n        yield", "evaluate yielded 0 results for 4 candidates. Yield one for each"),
     ("repeatable", MEASURED, "        yield measured(logits + torch.randn_like(logits), x)", "the second time. Call model.eval()"),
     ("order", LOOP, LOOP.replace("yield", "COUNT.append(1)\n        yield").replace("logits, x", "(-1) ** len(COUNT) * logits, x"), "in another order. Keep nothing"),
     ("alone", MEASURED, "        yield measured(logits if len(candidates) > 1 else -logits, x)", "alone. Under pdiff.Replay"),
@@ -131,7 +131,7 @@ BROKEN = [
     ("dead", MEASURED, "        assert not logits.isnan().any(), 'NaN'\n" + MEASURED, "evaluate raised AssertionError: NaN (broken.py"),
     ("direction", 'Metric("accuracy")', 'Metric("accuracy", higher_is_better=False)', "lower is said to be better. Turn"),
     ("direction", LOOP, "    for _ in candidates:\n        yield measured(task.model.eval()(x), x)", "gave all candidates the same"),
-    ("unpicklable", LOOP, "    pickle.dumps(task.export)\n" + LOOP, "evaluate pickles task or candidates"),
+    ("unpicklable", LOOP, "    pickle.dumps(task.similarity)\n" + LOOP, "evaluate pickles task or candidates"),
     ("similarity", "export=local)", "similarity=lambda a, b: torch.zeros(len(a), len(b)))", "of 0.0000 of a signature with its"),
     ("similarity", "export=local)", "similarity=lambda a, b: torch.ones(len(a)))", "a similarity of shape (10,), expected (10, 10)"),
     ("similarity", "export=local)", "similarity=lambda a, b: torch.ones(len(a), len(b)).triu())", "two similarities to one pair"),
