@@ -107,9 +107,7 @@ def check_params(plugin: str, params: Mapping[str, Tensor], layout: Layout) -> N
             raise fault(plugin, line)
 
 
-def check_evaluations(
-    plugin: str, hook: str, results: Sequence[Any], count: int, metric: Metric, source: str
-) -> None:
+def check_evaluations(plugin: str, hook: str, results: Sequence[Any], count: int, metric: Metric, source: str) -> None:
     """Raise a `PdiffError` unless a hook handed over one sound evaluation per candidate.
 
     Args:

@@ -56,9 +56,7 @@ class Conformance:
         PdiffError: there is no such plugin, it cannot be imported, or the config cannot be resolved.
     """
 
-    def __init__(
-        self, plugin: str, folder: Path, config: str | None = None, options: Mapping[str, Any] | None = None
-    ):
+    def __init__(self, plugin: str, folder: Path, config: str | None = None, options: Mapping[str, Any] | None = None):
         self.plugin = plugin
         self.specimen = Specimen(load_config(plugin, config, {}, options or {}), folder)
         self.findings: dict[str, Finding] = {}
@@ -94,9 +92,7 @@ class Conformance:
         return f"plugin {plugin_name(self.plugin)}: {hook} raised {what} ({where}). Mend it there."
 
 
-def check_plugin(
-    plugin: str, config: str | None = None, options: Mapping[str, Any] | None = None
-) -> list[Finding]:
+def check_plugin(plugin: str, config: str | None = None, options: Mapping[str, Any] | None = None) -> list[Finding]:
     """Return what every check finds, in order; the runs are made in a temporary folder.
 
     Args:

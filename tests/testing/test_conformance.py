@@ -49,7 +49,8 @@ def collect(task, names, cfg):
             loss.backward()
             optimizer.step()
             if len(trained) == 2:
-                yield Snapshot({name: tensors[name].detach().clone() for name in names}, {"step": step}, {"x": torch.tensor(1)})
+                params = {name: tensors[name].detach().clone() for name in names}
+                yield Snapshot(params, {"step": step}, state={"step": torch.tensor(step)})
 
 
 @hookimpl
@@ -90,16 +91,32 @@ def load_params(model, params):
 TWICE = "    cfg.task.n = cfg.task.get('n', 0) + 1\n"
 MEASURED = "        yield measured(logits, x)"
 LOOP = f"    for logits in Replay(task.model.eval(), candidates)(x):\n{MEASURED}"
+NO_LOAD = "@hookimpl\ndef load_params():\n    pass\n\n\n@hookimpl\ndef evaluate"
+MUCH_LOAD = f"{LOAD}    model[0].bias.add_(1)\n\n\n@hookimpl\ndef evaluate"
+ALTERNATING = LOOP.replace("yield measured(", "COUNT.append(1)\n        yield measured((-1) ** len(COUNT) * ")
+IN_TRAINING = """    for index in range(len(candidates)):
+        candidates.load(task.model.train(), index)
+        yield measured(task.model(x), x)"""
 
 # For each check what breaks its rule: what stands in the sound plugin, what takes its place, words of the line.
 BROKEN = [
     ("hooks", "def evaluate(", "def evalute(", "unknown hook 'evalute'"),
     ("hooks", "@hookimpl\ndef collect", "def collect", "lacks the hook collect. Define it, or give checkpoints.files"),
-    ("hooks", "candidates, split):\n    x = task", "candidates, splits):\n    x = task", "can not be found in the hook"),
+    (
+        "hooks",
+        "candidates, split):\n    x = task",
+        "candidates, splits):\n    x = task",
+        "can not be found in the hook",
+    ),
     ("build", "    return Task(", "    0 and Task(", "build returned None, expected pdiff.Task. Return"),
     ("build", "    layers = (", f"{TWICE}    layers = (*[torch.nn.Linear(4, 4)] * cfg.task.n, ", "other tensors"),
     ("build", '("train", "select", "test")', '("select", "test")', "without the split 'train'. Add it, or set eval"),
-    ("build", "    torch.manual_seed(cfg.seed)", "    1 / 0", "build raised ZeroDivisionError: division by zero (broken.py"),
+    (
+        "build",
+        "    torch.manual_seed(cfg.seed)",
+        "    1 / 0",
+        "build raised ZeroDivisionError: division by zero (broken.py",
+    ),
     (
         "selection",
         "def labels",
@@ -107,40 +124,136 @@ BROKEN = [
         "\n\n\ndef labels",
         "select_params returned other names the second time. Derive them from task and cfg",
     ),
-    ("selection", "def labels", "@hookimpl\ndef select_params(task):\n    return '2.weight'\n\n\ndef labels", "returned str"),
+    (
+        "selection",
+        "def labels",
+        "@hookimpl\ndef select_params(task):\n    return '2.weight'\n\n\ndef labels",
+        "returned str",
+    ),
     (
         "layout",
         "    return Task(",
-        "    layers[2].register_buffer('big', torch.tensor(2**24 + 1))\n    cfg.select = 'head+buffers'\n    return Task(",
+        "    cfg.select = 'head+buffers'\n    layers[2].register_buffer('big', torch.tensor(2**24 + 1))\n"
+        "    return Task(",
         "'2.big' holds integers above 2**24. Leave it out",
     ),
-    ("collection", "trained, 0.5)", "trained, 0.0)", "collect yielded the same values in the snapshots 0 and 1. Train the"),
+    (
+        "collection",
+        "trained, 0.5)",
+        "trained, 0.0)",
+        "collect yielded the same values in the snapshots 0 and 1. Train the",
+    ),
     ("collection", "range(8)", "range(1)", "collect yielded 1 snapshots, expected 2 at least. Yield one per step"),
-    ("collection", "for name in names}", "for name in names[:1]}", "a snapshot without '2.bias'. Yield every tensor of"),
-    ("rest", "train(len(trained) > 2)", "train()", "collect changed '1.running_mean', which is not selected. Freeze it"),
-    ("resume", "model.train(len(trained) > 2)(x)", "model.train(len(trained) > 2)(x + time.time() % 1)", "cannot be resumed"),
-    ("resume", "def collect(task, names, cfg)", "def collect(task, names, cfg, state)", "collect gave another snapshot 2 a"),
-    ("loading", "@hookimpl\ndef evaluate", "@hookimpl\ndef load_params():\n    pass\n\n\n@hookimpl\ndef evaluate", "left '2.w"),
-    ("loading", "@hookimpl\ndef evaluate", f"{LOAD}    model[0].bias.add_(1)\n\n\n@hookimpl\ndef evaluate", "changed '0.bias'"),
+    (
+        "collection",
+        "for name in names}",
+        "for name in names[:1]}",
+        "a snapshot without '2.bias'. Yield every tensor of",
+    ),
+    (
+        "rest",
+        "train(len(trained) > 2)",
+        "train()",
+        "collect changed '1.running_mean', which is not selected. Freeze it",
+    ),
+    (
+        "resume",
+        "model.train(len(trained) > 2)(x)",
+        "model.train(len(trained) > 2)(x + time.time() % 1)",
+        "cannot be resumed",
+    ),
+    (
+        "resume",
+        "def collect(task, names, cfg)",
+        "def collect(task, names, cfg, state)",
+        "collect gave another snapshot 2 a",
+    ),
+    ("loading", "@hookimpl\ndef evaluate", NO_LOAD, "left '2.w"),
+    ("loading", "@hookimpl\ndef evaluate", MUCH_LOAD, "changed '0.bias'"),
     ("result", ", ~wrong)", ", wrong)", "expected the same. Leave scores out where the metric is no mean."),
-    ("result", MEASURED, "        return\n        yield", "evaluate yielded 0 results for 4 candidates. Yield one for each"),
-    ("repeatable", MEASURED, "        yield measured(logits + torch.randn_like(logits), x)", "the second time. Call model.eval()"),
-    ("order", LOOP, LOOP.replace("yield", "COUNT.append(1)\n        yield").replace("logits, x", "(-1) ** len(COUNT) * logits, x"), "in another order. Keep nothing"),
-    ("alone", MEASURED, "        yield measured(logits if len(candidates) > 1 else -logits, x)", "alone. Under pdiff.Replay"),
-    ("undisturbed", LOOP, "    for i in range(len(candidates)):\n        candidates.load(task.model.train(), i)\n        yield measured(task.model(x), x)", "evaluate changed '1.running_mean'"),
-    ("dead", MEASURED, "        assert not logits.isnan().any(), 'NaN'\n" + MEASURED, "evaluate raised AssertionError: NaN (broken.py"),
-    ("direction", 'Metric("accuracy")', 'Metric("accuracy", higher_is_better=False)', "lower is said to be better. Turn"),
-    ("direction", LOOP, "    for _ in candidates:\n        yield measured(task.model.eval()(x), x)", "gave all candidates the same"),
+    (
+        "result",
+        MEASURED,
+        "        return\n        yield",
+        "evaluate yielded 0 results for 4 candidates. Yield one for each",
+    ),
+    (
+        "repeatable",
+        MEASURED,
+        "        yield measured(logits + torch.randn_like(logits), x)",
+        "the second time. Call model.eval()",
+    ),
+    ("order", LOOP, ALTERNATING, "in another order. Keep nothing"),
+    (
+        "alone",
+        MEASURED,
+        "        yield measured(logits if len(candidates) > 1 else -logits, x)",
+        "alone. Under pdiff.Replay",
+    ),
+    ("undisturbed", LOOP, IN_TRAINING, "evaluate changed '1.running_mean'"),
+    (
+        "dead",
+        MEASURED,
+        "        assert not logits.isnan().any(), 'NaN'\n" + MEASURED,
+        "evaluate raised AssertionError: NaN (broken.py",
+    ),
+    (
+        "direction",
+        'Metric("accuracy")',
+        'Metric("accuracy", higher_is_better=False)',
+        "lower is said to be better. Turn",
+    ),
+    (
+        "direction",
+        LOOP,
+        "    for _ in candidates:\n        yield measured(task.model.eval()(x), x)",
+        "gave all candidates the same",
+    ),
     ("unpicklable", LOOP, "    pickle.dumps(task.similarity)\n" + LOOP, "evaluate pickles task or candidates"),
-    ("similarity", "export=local)", "similarity=lambda a, b: torch.zeros(len(a), len(b)))", "of 0.0000 of a signature with its"),
-    ("similarity", "export=local)", "similarity=lambda a, b: torch.ones(len(a)))", "a similarity of shape (10,), expected (10, 10)"),
-    ("similarity", "export=local)", "similarity=lambda a, b: torch.ones(len(a), len(b)).triu())", "two similarities to one pair"),
-    ("similarity", "export=local)", "similarity=lambda a, b: 2 * torch.ones(len(a), len(b)))", "not finite or is above 1"),
-    ("ensemble", "    return measured(sum(", "    return measured(torch.randn(200, 2) + sum(", "ensemble gave the metric"),
-    ("plan", "lambda: None", "lambda: task.model[0].bias.data.add_(1)", "plan changed '0.bias'. Do its units on a copy"),
+    (
+        "similarity",
+        "export=local)",
+        "similarity=lambda a, b: torch.zeros(len(a), len(b)))",
+        "of 0.0000 of a signature with its",
+    ),
+    (
+        "similarity",
+        "export=local)",
+        "similarity=lambda a, b: torch.ones(len(a)))",
+        "a similarity of shape (10,), expected (10, 10)",
+    ),
+    (
+        "similarity",
+        "export=local)",
+        "similarity=lambda a, b: torch.ones(len(a), len(b)).triu())",
+        "two similarities to one pair",
+    ),
+    (
+        "similarity",
+        "export=local)",
+        "similarity=lambda a, b: 2 * torch.ones(len(a), len(b)))",
+        "not finite or is above 1",
+    ),
+    (
+        "ensemble",
+        "    return measured(sum(",
+        "    return measured(torch.randn(200, 2) + sum(",
+        "ensemble gave the metric",
+    ),
+    (
+        "plan",
+        "lambda: None",
+        "lambda: task.model[0].bias.data.add_(1)",
+        "plan changed '0.bias'. Do its units on a copy",
+    ),
     ("plan", "8, 8, ", "8, 1, ", "plan announced 1 snapshots, expected 2 at least. Count them."),
-    ("drawing", 'Picture("a.png"', 'Picture("b.png"', "draw returned the picture 'b.png', which is no PNG in its folder"),
-]  # fmt: skip
+    (
+        "drawing",
+        'Picture("a.png"',
+        'Picture("b.png"',
+        "draw returned the picture 'b.png', which is no PNG in its folder",
+    ),
+]
 HOOKS = {"hooks": "", "similarity": "build"}
 
 

@@ -38,7 +38,7 @@ def collect(task, names, cfg):
     return call(snapshots, cfg.collect, "collect", task=task, names=names, seed=cfg.seed)
 
 
-def snapshots(task, names, seed: int, train: int = 300, finetune: int = 100, lr: float = 0.01, batch: int = 64):
+def snapshots(task, names, seed: int, train: int = 600, finetune: int = 100, lr: float = 0.02, batch: int = 16):
     """Yield `finetune` snapshots behind `train` steps of Adam, each step on a random batch."""
     images, labels = task.splits["train"]
     tensors = dict(task.model.named_parameters())
