@@ -75,9 +75,9 @@ def check_rest(specimen: Specimen) -> str:
     """`collect` changes nothing but the selection once the first snapshot is out."""
     if specimen.config.checkpoints.files:
         raise NotApplicable("the checkpoints come from files")
-    assert len(specimen.vectors)
-    check_frozen(specimen.collected)
-    return f"the other tensors are the same after {len(specimen.vectors)} snapshots"
+    run, count = specimen.collected, len(specimen.vectors)
+    check_frozen(run)
+    return f"the other tensors are the same after {count} snapshots"
 
 
 def check_resume(specimen: Specimen) -> str:

@@ -71,7 +71,6 @@ def check_result(specimen: Specimen) -> str:
 
 def check_repeatable(specimen: Specimen) -> str:
     """`evaluate` gives the same the second time, whatever the state of the random numbers."""
-    assert specimen.results
     with isolated_seed(1):
         found = specimen.evaluate(specimen.vectors)
     compare(specimen, found, "the second time", "Call model.eval(), and seed what you draw.")
@@ -96,7 +95,6 @@ def check_alone(specimen: Specimen) -> str:
 def check_undisturbed(specimen: Specimen) -> str:
     """`evaluate` leaves the frozen part of the network as it is."""
     run = specimen.trained
-    assert specimen.results
     base, after = read_tensors(run.directory.base), state_of(run.task.model)
     wrong = [name for name in changed(base, after) if name not in run.population.layout.names]
     if wrong:
