@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def plan(tiny_task):
-    """Return a function from settings of `collect` to the task, the parts of its collection, and what units returned."""
+    """Return a function from settings of `collect` to the task, the parts, and what a few units of each returned."""
 
     def do(units: int = 0, options: dict | None = None, **settings):
         task = tiny_task(options)
