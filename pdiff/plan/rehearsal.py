@@ -22,13 +22,13 @@ from pdiff.engine import ParameterDiffusion
 from pdiff.errors import PdiffError
 from pdiff.measure import environment, measured
 from pdiff.models.schedule import build_sampler
-from pdiff.pipeline import FUNCTIONS
+from pdiff.pipeline import perform
 from pdiff.plan.growth import line, repeated, seconds
 from pdiff.plan.limits import Limits, check_population, existing_parent, within_memory
 from pdiff.plan.prediction import Plan, StagePlan
 from pdiff.plan.stand_in import StandIn
 from pdiff.run import Run
-from pdiff.rundir import RunDirectory
+from pdiff.rundir import STAGES, RunDirectory
 from pdiff.storage import explain_write_errors, write_json, write_tensors
 from pdiff.task import Work
 from pdiff.weights.checkpoints import find_checkpoints, load_state_dict
@@ -100,7 +100,9 @@ class Rehearsal:
 
     def plan(self) -> Plan:
         """Rehearse every stage."""
-        write_json(self.run.directory.path / "environment.json", environment(self.run.device))
+        directory = self.run.directory
+        directory.prepare(self.run.config.to_dict(), STAGES, resume=False, overwrite=False)
+        write_json(directory.path / "environment.json", environment(self.run.device))
         stages = [self.collect()]
         stages.append(self.stage("fit", self.training_seconds))
         stages.append(self.stage("generate", self.sampling_seconds))
@@ -121,7 +123,7 @@ class Rehearsal:
         """
         self.stand_in.owed = 0.0
         with measured() as cost, self.within_memory(name):
-            FUNCTIONS[name](self.run)
+            perform(self.run, name)
         return self.finish(name, cost, cost["seconds"] + self.stand_in.owed + left_out())
 
     def within_memory(self, name: str):
@@ -145,7 +147,7 @@ class Rehearsal:
             own = run.layout.flatten(run.task.model.state_dict())
             rows = min(ROWS, checkpoints)
             self.stand_in = StandIn(run.plugin, run.layout, disturbed(own, rows))
-            frame = seconds(lambda: FUNCTIONS["collect"](run)) + self.stand_in.owed
+            frame = seconds(lambda: perform(run, "collect")) + self.stand_in.owed
             more = (checkpoints - rows) * self.append_seconds(own)
         run.__dict__.pop("population", None)  # which somebody may have opened while it had few rows
         with self.within_memory("fit"):
