@@ -39,6 +39,7 @@ def test_wheel_holds_packages_and_configs_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {
         "pdiff/engine.py", "pdiff/defaults.yaml", "pdiff/presets/fast.yaml", "pdiff/presets/paper.yaml",
+        "pdiff/scaffold/template/pyproject.toml", "pdiff/scaffold/template/NAME/default.yaml",
         "pdiff/report/templates/base.html", "pdiff/report/templates/report.html",
         "pdiff_plugins/classification/__init__.py", "pdiff_plugins/classification/default.yaml",
         "pdiff_plugins/openmmlab/extension.py", "pdiff_plugins/openmmlab/operators/boxes.py",

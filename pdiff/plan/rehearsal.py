@@ -18,6 +18,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
+from pdiff.contract import check_iterable, check_work
 from pdiff.engine import ParameterDiffusion
 from pdiff.errors import PdiffError
 from pdiff.measure import environment, measured
@@ -168,13 +169,15 @@ class Rehearsal:
 
     def working(self) -> tuple[float | None, int]:
         """Return the seconds of the plugin's collection, None where it does not say, and the number of snapshots."""
-        parts = self.run.hook.plan(task=self.run.task, names=self.run.layout.names, cfg=self.config)
-        if parts is None:
+        if not self.run.has_hook("plan"):
             line = f"The plugin {self.run.name} has no plan hook: the time of collect is not known, and N is"
             self.notes.append(f"{line} taken as {ASSUMED}.")
             return None, ASSUMED
+        parts = self.run.hook.plan(task=self.run.task, names=self.run.layout.names, cfg=self.config)
+        check_iterable(self.run.name, "plan", parts, Work)
         total, snapshots = 0.0, 0
         for work in parts:
+            check_work(self.run.name, work)
             total += repeated(lambda work=work: self.unit(work), work.units)
             snapshots += work.snapshots
         if snapshots < 2:

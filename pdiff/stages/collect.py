@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pdiff.contract import check_iterable, check_snapshot
 from pdiff.errors import PdiffError
 from pdiff.progress import progress
 from pdiff.run import Run, load_base
@@ -28,8 +29,16 @@ def collect(run: Run) -> None:
     if run.config.checkpoints.files:
         import_checkpoints(run)
         return
-    folder = run.directory.folder("collect")
-    resting = folder / "collect.state.safetensors"
+    for _ in recorded(run):
+        pass
+    if len(run.population) == 0:
+        raise PdiffError(f"plugin {run.name}: collect yielded no snapshot. Yield pdiff.Snapshot(params, ...).")
+    check_frozen(run)
+
+
+def recorded(run: Run) -> Iterator[Population]:
+    """Write snapshot after snapshot, and yield the population after each: between two of them a run may be stopped."""
+    resting = run.directory.folder("collect") / "collect.state.safetensors"
     population = open_population(run)
     for snapshot in continued_snapshots(run, population, resting):
         if snapshot.params and not append(run, population, snapshot):
@@ -37,9 +46,7 @@ def collect(run: Run) -> None:
         if snapshot.state is not None:
             rows = {"rows": torch.tensor(len(population))}
             write_tensors(resting, {**{f"state.{n}": t for n, t in snapshot.state.items()}, **rows})
-    if len(population) == 0:
-        raise PdiffError(f"plugin {run.name}: collect yielded no snapshot. Yield pdiff.Snapshot(params, ...).")
-    check_frozen(run)
+        yield population
 
 
 def open_population(run: Run) -> Population:
@@ -84,9 +91,9 @@ def read_state(path: Path) -> tuple[dict[str, Tensor] | None, int]:
 
 def checked(run: Run, snapshots: Iterator[Snapshot]) -> Iterator[Snapshot]:
     """Yield the snapshots, each of them looked at."""
+    check_iterable(run.name, "collect", snapshots, Snapshot)
     for snapshot in snapshots:
-        if not isinstance(snapshot, Snapshot):
-            raise PdiffError(f"plugin {run.name}: collect yielded {type(snapshot).__name__}, expected pdiff.Snapshot.")
+        check_snapshot(run.name, snapshot, run.layout)
         yield snapshot
 
 
@@ -115,7 +122,7 @@ def append(run: Run, population: Population, snapshot: Snapshot) -> bool:
     """Add a snapshot, and say whether it is finite; with the first one comes the frozen network."""
     if len(population) == 0:
         write_tensors(run.directory.base, run.task.model.state_dict())
-    origin = f"snapshot {len(population)}"
+    origin = f"plugin {run.name}: collect, snapshot {len(population)}"
     vector = population.layout.flatten(snapshot.params, origin)
     provenance = {key: finite_or_null(value) for key, value in snapshot.provenance.items()}
     population.append(vector, {**origin_of(run), **provenance})
