@@ -72,8 +72,10 @@ class Bench:
         return unrelated(self.real)
 
 
-def images_of(model: nn.Module, candidates: Candidates, bench: Bench, count: int | None = None) -> Iterator:
-    """Yield, batch by batch and candidate by candidate, number, rows and images `(B, C, H, W)` in about [-1, 1].
+def images_of(
+    model: nn.Module, candidates: Candidates, bench: Bench, count: int | None = None
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield, batch by batch and in it candidate by candidate, number and images `(B, C, H, W)` in about [-1, 1].
 
     Args:
         model: the network.
@@ -84,8 +86,7 @@ def images_of(model: nn.Module, candidates: Candidates, bench: Bench, count: int
     replay = Replay(model.eval(), candidates, lambda batch: bench.sampler(model, *batch))
     noise, size = bench.noise[:count], bench.split.eval_batch
     for start in range(0, len(noise), size):
-        for index, images in enumerate(replay((noise[start : start + size], start))):
-            yield index, slice(start, start + len(images)), images
+        yield from enumerate(replay((noise[start : start + size], start)))
 
 
 def losses(model: nn.Module, candidates: Candidates, held_out: HeldOut) -> list[float]:
@@ -108,7 +109,7 @@ def evaluate_group(model: nn.Module, candidates: Candidates, bench: Bench, advan
     """Yield the evaluations of a few candidates; `advance` is called for each batch of images."""
     loss = losses(model, candidates, bench.held_out)
     seen = [[] for _ in candidates]
-    for index, _, images in images_of(model, candidates, bench):
+    for index, images in images_of(model, candidates, bench):
         finite = images.isfinite().all()
         seen[index].append(bench.features(images.clamp(-1, 1)) if finite else None)
         advance()
