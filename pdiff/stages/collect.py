@@ -12,7 +12,7 @@ from pdiff.contract import check_iterable, check_snapshot
 from pdiff.errors import PdiffError
 from pdiff.progress import progress
 from pdiff.run import Run, load_base
-from pdiff.storage import read_tensors, write_tensors
+from pdiff.storage import finite_or_null, read_tensors, write_tensors
 from pdiff.task import Snapshot
 from pdiff.weights.checkpoints import find_checkpoints, load_state_dict
 from pdiff.weights.population import Population
@@ -20,6 +20,8 @@ from pdiff.weights.population import Population
 
 def collect(run: Run) -> None:
     """Write `population/` and `base.safetensors`; go on where an interrupted collection stopped.
+
+    A snapshot with a NaN is the last one: a training that diverged does not come back, and the gate names the place.
 
     Raises:
         PdiffError: the plugin yields nothing, something that is no snapshot, or changes what is not selected.
@@ -39,8 +41,8 @@ def recorded(run: Run) -> Iterator[Population]:
     resting = run.directory.folder("collect") / "collect.state.safetensors"
     population = open_population(run)
     for snapshot in continued_snapshots(run, population, resting):
-        if snapshot.params:
-            append(run, population, snapshot)
+        if snapshot.params and not append(run, population, snapshot):
+            break  # before its state is written, so that a resumed collection ends here too
         if snapshot.state is not None:
             rows = {"rows": torch.tensor(len(population))}
             write_tensors(resting, {**{f"state.{n}": t for n, t in snapshot.state.items()}, **rows})
@@ -103,7 +105,7 @@ def repeated(snapshots: Iterator[Snapshot], population: Population) -> Iterator[
             continue
         if row >= len(population):
             yield snapshot
-        elif not np.array_equal(population.layout.flatten(snapshot.params).numpy(), population.vectors[row]):
+        elif not same(population.layout.flatten(snapshot.params), population.vectors[row]):
             raise PdiffError(
                 f"collect: snapshot {row} differs from the one on disk, so the collection cannot be resumed. "
                 "Give --overwrite to collect again, and seed everything that the plugin draws."
@@ -111,13 +113,20 @@ def repeated(snapshots: Iterator[Snapshot], population: Population) -> Iterator[
         row += 1
 
 
-def append(run: Run, population: Population, snapshot: Snapshot) -> None:
-    """Add a snapshot; with the first one comes the frozen network."""
+def same(vector: Tensor, stored: np.ndarray) -> bool:
+    """Say whether two vectors are equal, a NaN in both included."""
+    return np.array_equal(vector.numpy(), stored, equal_nan=True)
+
+
+def append(run: Run, population: Population, snapshot: Snapshot) -> bool:
+    """Add a snapshot, and say whether it is finite; with the first one comes the frozen network."""
     if len(population) == 0:
         write_tensors(run.directory.base, run.task.model.state_dict())
     origin = f"plugin {run.name}: collect, snapshot {len(population)}"
     vector = population.layout.flatten(snapshot.params, origin)
-    population.append(vector, {**origin_of(run), **snapshot.provenance})
+    provenance = {key: finite_or_null(value) for key, value in snapshot.provenance.items()}
+    population.append(vector, {**origin_of(run), **provenance})
+    return bool(torch.isfinite(vector).all())
 
 
 def origin_of(run: Run) -> dict[str, Any]:
