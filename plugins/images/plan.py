@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 from pdiff_plugins.images.collection import Objective, check_seeds, finetune_selection, train_base
-from pdiff_plugins.images.data import Split
 
 from pdiff import Snapshot, Task, Work
 from pdiff.errors import check_positive
@@ -19,13 +18,6 @@ from pdiff.registry import call
 def setting(function: Callable, section: Mapping[str, Any], name: str) -> Any:
     """Return what a config section, the arguments of `function`, says about one of them."""
     return section.get(name, inspect.signature(function).parameters[name].default)
-
-
-def first_images(data: Split, count: int) -> Split:
-    """Return a split of the first images alone."""
-    few = copy.copy(data)
-    few.images, few.labels = data.images[:count], data.labels[:count]
-    return few
 
 
 def collection_work(
@@ -63,7 +55,7 @@ def train_work(task: Task, seed: int, objective: Objective, train: dict, seeds: 
     data = task.splits["train"]
     epochs = seeds * train["epochs"]
     steps = epochs * math.ceil(len(data) / batch_size)
-    one_batch = replace(task, splits={**task.splits, "train": first_images(data, batch_size)})
+    one_batch = replace(task, splits={**task.splits, "train": data.first(batch_size)})
     rests = call(train_base, {**train, "epochs": steps}, "collect.train", task=one_batch, **place)
     last = Snapshot({})
 
