@@ -48,5 +48,6 @@ def evaluate(task: Task, candidates: Candidates, split: str) -> Iterator[Evaluat
 def plan(task: Task, names: Sequence[str], cfg) -> Iterable[Work]:
     """Say what the collection consists of, so that `--dry-run` can tell how long it will take.
 
-    pdiff does a few units of one part after another, and takes the next part when it is done with the one before.
+    pdiff does a few units of one part after another, and takes the next part when it is done with the one before. The
+    task is the rehearsal's own: nothing in it has to be restored, and candidates are made of what the units leave.
     """

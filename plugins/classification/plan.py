@@ -1,4 +1,4 @@
-"""What a collection consists of, and some of it done on a copy of the network, for the plan of a run."""
+"""What a collection consists of, and some of it done, for the plan of a run."""
 
 import copy
 import inspect
@@ -41,9 +41,8 @@ def collection_work(
     """
     check_positive("collect", seeds=seeds, branches=branches)
     check_seeds(task.model, names, seeds)
-    copied = replace(task, model=copy.deepcopy(task.model))
-    yield from train_work(copied, seed, train, seeds)
-    yield from finetune_work(copied, names, seed, finetune, seeds * branches)
+    yield from train_work(task, seed, train, seeds)
+    yield from finetune_work(task, names, seed, finetune, seeds * branches)
 
 
 def train_work(task: Task, seed: int, train: dict, seeds: int) -> Iterator[Work]:
