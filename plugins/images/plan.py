@@ -1,6 +1,5 @@
-"""What a collection consists of, and some of it done on a copy of the network, for the plan of a run."""
+"""What a collection consists of, and some of it done, for the plan of a run."""
 
-import copy
 import inspect
 import itertools
 import math
@@ -41,9 +40,8 @@ def collection_work(
     """
     check_positive("collect", seeds=seeds, branches=branches)
     check_seeds(task.model, names, seeds)
-    copied = replace(task, model=copy.deepcopy(task.model))
-    yield from train_work(copied, seed, objective, train, seeds)
-    yield from finetune_work(copied, names, seed, objective, finetune, seeds * branches)
+    yield from train_work(task, seed, objective, train, seeds)
+    yield from finetune_work(task, names, seed, objective, finetune, seeds * branches)
 
 
 def train_work(task: Task, seed: int, objective: Objective, train: dict, seeds: int) -> Iterator[Work]:
