@@ -46,7 +46,7 @@ def build(cfg):
     return call(build_task, cfg.task, "task", seed=cfg.seed, device=resolve_device(cfg.device))
 
 
-def build_task(seed, device, width: int = 64, noise: float = 0.25):
+def build_task(seed, device, width: int = 64, noise: float = 0.2):
     """Return the task; `noise` is added to the pixels, which lie between 0 and 1, once for all."""
     rng = torch.Generator().manual_seed(0)
     images, labels = map(torch.tensor, load_digits(return_X_y=True))
@@ -64,7 +64,7 @@ def collect(task, names, cfg, state):
     return call(snapshots, cfg.collect, "collect", task=task, names=names, seed=cfg.seed, state=state)
 
 
-def snapshots(task, names, seed, state, train: int, finetune: int, batch_size: int = 64, lr: float = 5e-3):
+def snapshots(task, names, seed, state, train: int, finetune: int, batch_size: int = 32, lr: float = 3e-2):
     """Yield the selection after each step of its fine-tuning.
 
     What a step draws follows from its number, and all else that it needs is in the state of the last snapshot. So an
