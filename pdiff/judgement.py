@@ -140,7 +140,7 @@ def find(case: Case) -> Findings:
     adjusted = holm([difference.p for difference in found.values()])
     generated = case.sources[GENERATED]
     averaged = None
-    if {AVERAGES, GENERATED, TRAINED} <= case.to_soup.keys():
+    if all(name in case.sources and case.sources[name].alive.any() for name in (SOUP, AVERAGES)):
         averaged = averaging(*(case.to_soup[name] for name in (GENERATED, TRAINED, AVERAGES)))
     return Findings(
         metric=case.metric.name,

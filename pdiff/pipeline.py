@@ -92,8 +92,13 @@ def run_stage(run: Run, stage: str) -> None:
         run.directory.require(earlier)
     resumed = run.directory.started(stage)
     with measured() as cost:
-        FUNCTIONS[stage](run)
-        if GATES[stage]:
-            write_gate(run.directory, stage, [check for gate in GATES[stage] for check in gate(run)])
+        perform(run, stage)
     run.directory.finish(stage, {**cost, "resumed": resumed})
     logger.info("%s: %.1f s", stage, cost["seconds"])
+
+
+def perform(run: Run, stage: str) -> None:
+    """Do what a stage does, and write what its gate finds."""
+    FUNCTIONS[stage](run)
+    if GATES[stage]:
+        write_gate(run.directory, stage, [check for gate in GATES[stage] for check in gate(run)])

@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.config import Config
 from torch import Tensor
 
+from pdiff.contract import check_names, check_task
 from pdiff.errors import PdiffError
 from pdiff.plugins import load_plugin, plugin_name
 from pdiff.rundir import RunDirectory
@@ -42,8 +43,7 @@ class Run:
     def task(self) -> Task:
         """The plugin's task, with the frozen network in it once the collection is done."""
         task = self.hook.build(cfg=self.config, folder=self.directory.folder("collect") / "task")
-        if not isinstance(task, Task):
-            raise PdiffError(f"plugin {self.name}: build returned {type(task).__name__}, expected pdiff.Task.")
+        check_task(self.name, task)
         if "collect" in self.directory.records():
             load_base(task, self.directory.base)
         return task
@@ -56,9 +56,8 @@ class Run:
     @cached_property
     def layout(self) -> Layout:
         """The layout of the selection."""
-        names = list(self.hook.select_params(task=self.task, cfg=self.config))
-        if not names:
-            raise PdiffError(f"plugin {self.name}: select_params returned no name. Select at least one parameter.")
+        names = self.hook.select_params(task=self.task, cfg=self.config)
+        check_names(self.name, names, self.task.model)
         return Layout.of(self.task.model.state_dict(), names)
 
     @cached_property

@@ -55,7 +55,7 @@ class Task:
             equal behaviour. Default: the error-IoU of boolean signatures.
         export: writes the network, one candidate in it, to a path in the format that the task's own library loads.
             Default: the state dict, as `.safetensors`, `.pth` or `.pt`.
-        facts: what a reader must know to read the metric; JSON values.
+        facts: what a reader must know to read the metric; JSON values, of which the table's caption names the texts.
     """
 
     model: nn.Module

@@ -16,6 +16,7 @@ PLUGINS = ROOT / "plugins"
 CONFIGS = [path for path in sorted((ROOT / "configs").rglob("*.yaml")) if path.parent.name != "_base_"]
 EVERY = [*sorted(PLUGINS.glob("*/default.yaml")), *CONFIGS]
 CLASSIFICATION = [path for path in EVERY if path.parent.name == "classification"]
+GENERATION = [path for path in EVERY if path.parent.name == "generation"]
 OPENMMLAB = [path for path in EVERY if path.parent.name in ("detection", "segmentation")]
 
 # The sizes of the selections as published.
@@ -47,6 +48,9 @@ SIZES_OPENMMLAB = {
     "segmentation/fcn_r50_voc_norm": 4_096,
     "segmentation/upernet_vit_b_ade20k_norms": 3_072,
 }
+
+# Of the networks that are trained from scratch; the other one's is 3,459, from the hub.
+SIZES_GENERATION = {"default": 217, "unet_small_cifar10_conv_out": 867}
 
 
 def load(path: Path):
@@ -113,6 +117,41 @@ def test_every_key_is_an_argument_of_what_reads_it(path):
     assert set(config.collect.finetune) <= settings(finetune_selection) - own
     check_augmentations(config.collect.train)
     check_augmentations(config.collect.finetune)
+
+
+@pytest.mark.parametrize("path", GENERATION, ids=names(GENERATION))
+def test_every_key_of_a_generation_config_is_an_argument_of_what_reads_it(path):
+    from pdiff_plugins.generation.features import FEATURES
+    from pdiff_plugins.generation.network import NETWORKS
+    from pdiff_plugins.generation.sampling import Sampler
+    from pdiff_plugins.generation.task import build_task
+    from pdiff_plugins.images.collection import finetune_selection, snapshots, train_base
+    from pdiff_plugins.images.data import DATASETS
+
+    config = load(path)
+    assert set(config.task) <= settings(build_task) - {"seed", "device", "folder"}
+    for registry, section in ((NETWORKS, "network"), (DATASETS, "data"), (FEATURES, "features")):
+        assert set(config.task[section]) - {"type"} <= settings(registry.get(config.task[section].type))
+    assert set(config.task.sampler) <= settings(Sampler)
+    assert set(config.collect) <= settings(snapshots)
+    assert set(config.collect.train) <= settings(train_base)
+    assert set(config.collect.finetune) <= settings(finetune_selection)
+    check_augmentations(config.collect.train)
+    check_augmentations(config.collect.finetune)
+    check_augmentations(config.task.features)
+
+
+@pytest.mark.parametrize("path", [p for p in GENERATION if p.stem in SIZES_GENERATION], ids=lambda path: path.stem)
+def test_selection_of_a_generator_has_its_size(path):
+    from pdiff_plugins.generation.network import build_network
+    from pdiff_plugins.images.data import Split
+
+    task = load(path).task
+    channels = 1 if task.data.type == "digits" else 3
+    split = Split(torch.zeros(1, channels, 1, 1), torch.zeros(1), 10, task.data.size, 1, torch.device("cpu"))
+    model = build_network(task.network, task.noise, split)
+    chosen = select(model, load(path).select, ("conv_out",))
+    assert sum(model.state_dict()[name].numel() for name in chosen) == SIZES_GENERATION[path.stem]
 
 
 @pytest.mark.parametrize("path", OPENMMLAB, ids=names(OPENMMLAB))

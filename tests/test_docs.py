@@ -14,7 +14,7 @@ from pdiff import hookspecs
 ROOT = Path(__file__).parents[1]
 PLUGINS = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-HOOKS = ("build", "select_params", "collect", "plan", "load_params", "evaluate")
+HOOKS = ("build", "select_params", "collect", "plan", "load_params", "evaluate", "ensemble", "draw")
 
 
 def blocks(language: str, page: str = PLUGINS) -> list[str]:

@@ -34,6 +34,7 @@ def test_summary_has_what_other_programs_read(finished):
         summary
     )
     assert summary["metric"] == {"name": "accuracy", "higher_is_better": True, "chance": 0.1}
+    assert (summary["task"], summary["pictures"]) == ({}, [])
     assert set(summary["seconds"]) == set(summary["peak_memory_bytes"]) == set(STAGES)
     assert {name: row["n"] for name, row in summary["sources"].items()} == {
         "trained": 10, "generated": 5, "codec": 4, "soup": 1, "soup16": 4, "ensemble": 1, "interpolation": 4,

@@ -14,7 +14,7 @@ def main() -> int:
     parser.add_argument("run", type=Path, help="run directory")
     parser.add_argument("--source", default="generated", help="trained, generated (default), soup, ...")
     parser.add_argument("--pick", default="best", help="best (chosen on the select split; default) or a number")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="model.safetensors or model.pth")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="model.safetensors, or as the task writes it")
     arguments = parser.parse_args()
     try:
         index = export(arguments.run, arguments.source, arguments.pick, arguments.output)

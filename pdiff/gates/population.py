@@ -57,10 +57,13 @@ def check_finite(vectors: np.ndarray, layout: Layout, provenance: Sequence[Mappi
         return Check("finite", True, f"all {len(vectors)} checkpoints are finite", figures)
     first = vectors[bad[0]]
     tensor = next(entry.name for entry in layout if not np.isfinite(first[entry.slice]).all())
-    where = origin(provenance[bad[0]], bad[0])
-    cause = "Remove the file." if "file" in provenance[bad[0]] else "The training diverged there: lower its rate."
-    line = f"got NaN or infinity in {where}, {tensor!r} ({len(bad)} of {len(vectors)} checkpoints), expected none. "
-    return Check("finite", False, line + cause, {**figures, "first": bad[0]})
+    record = provenance[bad[0]]
+    cause = "Remove the file." if "file" in record else "The training diverged: collect at a lower rate."
+    line = (
+        f"got NaN or infinity in {origin(record, bad[0])}, {tensor!r} ({len(bad)} of {len(vectors)} checkpoints), "
+        f"expected none. {cause}"
+    )
+    return Check("finite", False, line, {**figures, "first": bad[0]})
 
 
 def check_copies(vectors: np.ndarray, provenance: Sequence[Mapping[str, Any]]) -> Check:

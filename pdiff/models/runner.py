@@ -1,5 +1,6 @@
 """mmengine's Runner, made to run inside a program: any device, several in one process, a quiet terminal."""
 
+import copy
 import itertools
 import logging
 
@@ -7,6 +8,8 @@ import torch
 from mmengine.runner import Runner
 
 _numbers = itertools.count()  # mmengine keeps runners by name for the life of the process
+# Where the losses go: JSON lines, and events for TensorBoard.
+LOGS = {"type": "Visualizer", "vis_backends": [{"type": "LocalVisBackend"}, {"type": "TensorboardVisBackend"}]}
 
 
 class QuietRunner(Runner):
@@ -25,6 +28,10 @@ class QuietRunner(Runner):
     def wrap_model(self, model_wrapper_cfg, model):
         """Put the model on the chosen device."""
         return model.to(self.device)
+
+    def build_visualizer(self, visualizer=None):
+        """Log for TensorBoard too, unless the settings name other places."""
+        return super().build_visualizer(copy.deepcopy(LOGS) if visualizer is None else visualizer)
 
     def build_logger(self, log_level="INFO", log_file=None, **kwargs):
         """Keep the terminal for the progress bar."""

@@ -71,7 +71,7 @@ def strips(
 
 def differences(axes: Any, comparisons: Mapping[str, Mapping[str, Any]], styles: Styles, metric: str) -> None:
     """Draw the difference of generated to every other source with its interval; far ones are numbers at the edge."""
-    low, high = window([np.array([0.0, *(figures["difference"] for figures in comparisons.values())])])
+    low, high = window([np.array([0.0, *(end for figures in comparisons.values() for end in figures["ci"])])])
     beside = axes.get_yaxis_transform()
     for row, (name, figures) in enumerate(comparisons.items()):
         colour, value = styles[name][0], figures["difference"]
@@ -167,7 +167,7 @@ def densities(panels: Any, coordinates: Mapping[str, BySource], styles: Styles) 
         for source, points in values.items():
             counts = np.histogram(points, edges)[0] / len(points)
             filled = source == "trained"
-            axes.stairs(counts, edges, fill=filled, color=styles[source][0], alpha=0.4 if filled else 1, label=source)
+            axes.stairs(counts, edges, fill=filled, color=styles[source][0], alpha=0.5 if filled else 1, label=source)
         axes.set_title(name, fontsize=8)
         axes.set_yticks([])
         axes.tick_params(axis="x", labelsize=7)
@@ -183,7 +183,7 @@ def path(axes: Any, steps: NDArray, metrics: NDArray, trained: float | None, lab
     means = np.nanmean(finite[some], axis=1)
     axes.plot(steps[some], means, color=VERMILION, linewidth=2.2, label="mean of the samples")
     if trained is not None:
-        axes.axhline(trained, color=BLUE, linestyle="--", linewidth=1.3, label="mean of the trained")
+        axes.axhline(trained, color=BLUE, linestyle="--", linewidth=1.8, label="mean of the trained")
     axes.set_xlabel("steps of the sampler that are done")
     axes.set_ylabel(label)
     axes.legend()

@@ -17,7 +17,7 @@ MANY_POINTS = 800  # of so many on, points become an image inside the SVG, which
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "pdiff",  # the same drawing gets the same ids
-    "font.size": 9,
+    "font.size": 10,
     "legend.fontsize": 8,
     "legend.frameon": False,
     "axes.spines.top": False,

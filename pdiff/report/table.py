@@ -75,13 +75,15 @@ def rows(summary: Mapping[str, Any], shown: list[Column]) -> list[list[str]]:
 
 
 def caption(summary: Mapping[str, Any]) -> str:
-    """Return what the columns mean."""
+    """Return what the columns mean, and the task's facts that are texts."""
     metric = summary["metric"]
     direction = "higher" if metric["higher_is_better"] else "lower"
+    facts = [f"; {name}: {fact}" for name, fact in summary.get("task", {}).items() if isinstance(fact, str)]
     return (
         f"{metric['name']} on the test split, {direction} is better; best: of n, chosen on the select split; "
         f"best of {summary['budget']}: what choosing among so many gives, in expectation; "
         "similarity: largest to a trained one; distance: to the nearest trained vector; spread: trained = 1"
+        + "".join(facts)
     )
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pdiff.engine import ParameterDiffusion
+from pdiff.engine import ParameterDiffusion, check_vectors
 from pdiff.run import Run
 from pdiff.storage import read_json, write_json
 
@@ -15,6 +15,7 @@ def fit(run: Run) -> None:
     """Write `engine/`; a fit that was interrupted goes on from its last training state."""
     folder = run.directory.folder("fit")
     population = run.population
+    check_vectors(population.tensor(), population.layout)
     rows = choose_heldout(len(population), run.config.fit.heldout)
     write_json(folder / "heldout.json", {"rows": rows})
     engine = ParameterDiffusion(run.config.engine.to_dict(), seed=run.seed("engine"), device=str(run.device))

@@ -58,9 +58,11 @@ def collect(task, names, cfg, state):
 @hookimpl
 def plan(task, names, cfg):
     """Say how many steps the collection has, and do some of them."""
-    from pdiff_plugins.classification.plan import collection_work
+    from pdiff_plugins.images.classify import classify
+    from pdiff_plugins.images.plan import collection_work
 
-    return call(collection_work, cfg.collect, "collect", task=task, names=names, seed=cfg.seed)
+    given = {"task": task, "names": names, "seed": cfg.seed, "objective": classify}
+    return call(collection_work, cfg.collect, "collect", **given)
 
 
 @hookimpl

@@ -28,7 +28,14 @@ FEATURES = Registry("features", scope="pdiff")
 
 
 class FeatureNetwork(ABC):
-    """From images to features."""
+    """From images to features.
+
+    Args:
+        size: number of features F.
+    """
+
+    def __init__(self, size: int):
+        self.size = size
 
     @abstractmethod
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -37,6 +44,12 @@ class FeatureNetwork(ABC):
     @abstractmethod
     def facts(self) -> dict[str, Any]:
         """Return name, hash and, of a classifier, accuracy."""
+
+    def description(self) -> str:
+        """Return the facts as a reader wants them."""
+        facts = self.facts()
+        accuracy = f", accuracy {facts['accuracy']:.3f}" if "accuracy" in facts else ""
+        return f"{facts['name']}{accuracy}, sha256 {facts['sha256'][:8]}"
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
@@ -82,6 +95,7 @@ class Classifier(FeatureNetwork):
     """
 
     def __init__(self, network: Convolutions, accuracy: float):
+        super().__init__(network.head.in_features)
         self.network, self.accuracy = network, accuracy
 
     @torch.no_grad()
@@ -92,7 +106,7 @@ class Classifier(FeatureNetwork):
 
     def facts(self) -> dict[str, Any]:
         """Return name, hash and accuracy."""
-        name = f"own classifier, {self.network.head.in_features} features"
+        name = f"own classifier, {self.size} features"
         return {"name": name, "accuracy": self.accuracy, "sha256": digest(self.network.state_dict())}
 
 
@@ -153,6 +167,7 @@ class Inception(FeatureNetwork):
     """
 
     def __init__(self, network: nn.Module):
+        super().__init__(2048)
         self.network = network
 
     @torch.no_grad()
@@ -176,7 +191,7 @@ def inception(
         splits: the data.
         seed: of the run.
         folder: where a network that is trained would be kept.
-        weights: the file `pt_inception-2015-12-05-6726825d.pth`; default: fetched, or found in torch's cache.
+        weights: the file `weights-inception-2015-12-05-6726825d.pth`; default: fetched, or found in torch's cache.
     """
     from torchmetrics.image.fid import NoTrainInceptionV3
 
@@ -189,7 +204,7 @@ def inception(
     except Exception as error:  # torch.hub, urllib and pickle raise many kinds
         raise PdiffError(
             f"task.features: the weights of Inception cannot be had ({' '.join(str(error).split())}). Fetch "
-            "pt_inception-2015-12-05-6726825d.pth elsewhere and give its path as weights, or use {type: classifier}."
+            "weights-inception-2015-12-05-6726825d.pth elsewhere and give its path as weights, or take the classifier."
         ) from None
     return Inception(network.to(splits["train"].device).eval())
 

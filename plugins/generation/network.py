@@ -76,7 +76,7 @@ def pretrained(split: Split, noise: dict | None, name: str) -> nn.Module:
     if alone and noise is None:
         raise PdiffError(f"task.noise: got None, but {name} holds no scheduler. Give arguments of DDPMScheduler.")
     try:
-        loaded = (UNet2DModel if alone else DDPMPipeline).from_pretrained(name)
+        loaded = (UNet2DModel if alone else DDPMPipeline).from_pretrained(name, low_cpu_mem_usage=False)
     except Exception as error:  # diffusers, and what fetches for it, raise many kinds
         raise PdiffError(
             f"task.network.name: got {name!r}, which cannot be loaded ({' '.join(str(error).split())[:300]}). "

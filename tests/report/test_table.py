@@ -50,6 +50,14 @@ def test_wide_terminal_has_every_column(made):
     assert len(fitting(summary, 200)) == len(columns(summary))
 
 
+def test_caption_names_the_facts_of_the_task_that_are_texts(made):
+    facts = {"features": "own classifier", "network": {"sha256": "0a"}}
+    summary, _ = made()
+    text = markdown_table({**summary, "task": facts})
+    assert "; features: own classifier" in text
+    assert "0a" not in text.splitlines()[-1]
+
+
 @pytest.mark.parametrize("width", ["60", "200"])
 def test_printed_table_has_every_source_whole(capsys, monkeypatch, made, width):
     summary, _ = made()

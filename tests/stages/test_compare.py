@@ -1,25 +1,96 @@
+"""What the stage writes from a finished run."""
+
+import json
+
+import numpy as np
 import pytest
+import torch
 
-from pdiff.stages.compare import verdict
-
-
-def rows(**means):
-    return {name: {"mean": mean} for name, mean in means.items()}
-
-
-@pytest.mark.parametrize(
-    ("means", "higher", "words"),
-    [
-        ({"trained": 0.8, "generated": 0.9, "soup": 0.85}, True, "is better than that of trained 0.8000; no baseline"),
-        ({"trained": 0.8, "generated": 0.7, "soup": 0.75}, True, "is worse than that of trained 0.8000; better still"),
-        ({"trained": 3.0, "generated": 2.0, "soup": 2.5}, False, "is better than that of trained 3.0000; no baseline"),
-        ({"trained": 3.0, "generated": 4.0, "soup": 1.0}, False, "trained 3.0000; better still on average: soup"),
-        ({"trained": 0.8, "generated": 0.8}, True, "is equal to that of trained"),
-    ],
-)
-def test_verdict_names_the_relation_and_every_better_baseline(means, higher, words):
-    assert words in verdict(rows(**means), "metric", higher)
+from pdiff import Picture, hookimpl
+from pdiff.config import resolve
+from pdiff.results import read_metrics, read_sources
+from pdiff.run import Run
+from pdiff.stages.compare import draw_pictures, front, gather, open_case
+from pdiff.storage import read_json
 
 
-def test_verdict_without_generated_says_so():
-    assert "lack trained or generated" in verdict(rows(trained=1.0), "metric", True)
+@pytest.fixture(scope="module")
+def run(finished):
+    """Return the finished run."""
+    return Run(resolve(finished.config()), finished)
+
+
+@pytest.fixture(scope="module")
+def case(run):
+    """Return what its sources are judged by."""
+    return open_case(run)
+
+
+def test_summary_has_a_row_for_every_source_and_compares_each_with_the_generated(finished):
+    summary = read_json(finished.path / "report" / "summary.json")
+    assert set(summary["comparisons"]) == set(summary["sources"]) - {"generated"}
+    assert summary["verdict"].startswith(summary["verdict_kind"])
+    assert summary["budget"] == 4
+    assert {gate["stage"] for gate in summary["gates"]} == {"collect", "fit", "generate", "evaluate"}
+    assert summary["choice"]["n"] == 5
+    assert set(summary["copying"]) >= {"statistic", "p", "copies"}
+
+
+def test_trained_distances_leave_each_vector_itself_out(case):
+    assert len(case.distances["trained"]) == len(case.population)
+    assert (case.distances["trained"] > 0).all()
+    assert "ensemble" not in case.distances
+
+
+def test_front_is_of_baselines_alone_and_never_empty(case):
+    similarities = {name: case.nearest(name) for name in case.sources}
+    masks = front(case, similarities)
+    assert set(masks) == set(case.sources) - {"trained", "generated"}
+    assert all(len(mask) == len(case.sources[name].test) for name, mask in masks.items())
+    assert np.concatenate(list(masks.values())).any()
+
+
+def test_evidence_has_every_figure(run, case):
+    evidence = gather(run, case)
+    assert set(evidence.tests) == set(case.sources)
+    assert list(evidence.trains) == ["generated"]
+    assert evidence.path.shape == (8, 2)
+    assert evidence.path_steps[-1] == 50
+    assert set(evidence.latents) == {"trained", "generated"}
+    assert set(evidence.codec_errors) == set(run.layout.names)
+    assert {len(values["generated"]) for values in evidence.coordinates.values()} == {5}
+
+
+def test_the_metric_of_a_dead_candidate_is_infinitely_bad(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(run.directory, "path", tmp_path)
+    (tmp_path / "evaluation").mkdir()
+    lines = [{"split": "test", "metric": None, "details": {}}, {"split": "test", "metric": 0.5, "details": {}}]
+    (tmp_path / "evaluation" / "odd.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert read_metrics(run, "odd")["test"].tolist() == [-np.inf, 0.5]
+
+
+def test_sources_are_read_as_they_were_evaluated(run):
+    sources = read_sources(run)
+    assert sources["ensemble"].vectors.ndim == 3
+    assert not sources["ensemble"].has_place
+    for source in sources.values():
+        assert len(source.vectors) == len(source.test) == len(source.signature) == len(source.details)
+        assert torch.equal(source.scores.double().mean(1), torch.tensor(source.test))
+
+
+class Drawing:
+    """A plugin's hook that draws."""
+
+    @hookimpl
+    def draw(self, picks, folder):
+        """Say how many candidates there are of two sources."""
+        counts = ", ".join(f"{name} {len(picks[name])}" for name in ("generated", "trained"))
+        return [Picture("dots.png", "Dots", counts)]
+
+
+def test_a_plugin_that_draws_gets_candidates_that_have_a_place(finished):
+    run = Run(resolve(finished.config()), finished)
+    sources = read_sources(run)
+    assert draw_pictures(run, sources) == []
+    run.plugin.register(Drawing(), "drawing")
+    assert draw_pictures(run, sources) == [{"file": "dots.png", "title": "Dots", "caption": "generated 5, trained 8"}]

@@ -79,7 +79,7 @@ def test_weights_of_inception_that_cannot_be_had_are_one_clear_line(splits, tmp_
     absent = str(tmp_path / "absent.pth")
     with pytest.raises(PdiffError, match=r"^task\.features: the weights of Inception cannot be had .*absent\.pth") as e:
         build_features({"type": "inception", "weights": absent}, splits, 0, tmp_path)
-    assert "give its path as weights, or use {type: classifier}" in str(e.value)
+    assert "give its path as weights, or take the classifier." in str(e.value)
     assert "\n" not in str(e.value)
 
 

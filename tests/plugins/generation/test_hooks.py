@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 import sys
 
@@ -37,8 +38,10 @@ def test_build_says_what_the_metric_is_and_what_it_depends_on(build, tiny_genera
     task = build(tiny_generator)
     assert (task.metric.name, task.metric.higher_is_better) == ("FID", False)
     assert tuple(task.splits) == ("train", "select", "test")
-    assert task.facts["features"].keys() == {"name", "accuracy", "sha256"}
-    assert task.facts["images"] == {"select": 10, "test": 20}
+    assert task.facts["feature_network"].keys() == {"name", "accuracy", "sha256"}
+    assert re.fullmatch(r"own classifier, 6 features, accuracy 0\.\d{3}, sha256 [0-9a-f]{8}", task.facts["features"])
+    assert task.facts["images"] == "10 on select, 20 on test"
+    assert task.facts["sampler"] == "DDIMScheduler, 3 steps"
     assert HOOK.select_params(task=task, cfg=resolve(tiny_generator)) == ["conv_out.weight", "conv_out.bias"]
 
 
@@ -179,7 +182,8 @@ def test_run_names_the_feature_network_and_lists_the_pictures(finished_generator
     report = finished_generator.folder("compare")
     summary = json.loads((report / "summary.json").read_text())
     assert summary["metric"] == {"name": "FID", "higher_is_better": False}
-    assert set(summary["task"]["features"]) == {"name", "accuracy", "sha256"}
+    assert set(summary["task"]["feature_network"]) == {"name", "accuracy", "sha256"}
+    assert "features: own classifier, 6 features, accuracy 0." in (report / "table.md").read_text()
     assert [picture["file"] for picture in summary["pictures"]] == [
         "images_real.png", "images_trained.png", "images_generated.png", "one_noise.png"
     ]  # fmt: skip

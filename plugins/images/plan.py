@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pdiff_plugins.classification.data import Split
-from pdiff_plugins.classification.finetune import check_seeds, finetune_selection, train_base
+from pdiff_plugins.images.collection import Objective, check_seeds, finetune_selection, train_base
+from pdiff_plugins.images.data import Split
 
 from pdiff import Snapshot, Task, Work
 from pdiff.errors import check_positive
@@ -29,26 +29,34 @@ def first_images(data: Split, count: int) -> Split:
 
 
 def collection_work(
-    task: Task, names: Sequence[str], seed: int, train: dict, finetune: dict, seeds: int = 1, branches: int = 1
+    task: Task,
+    names: Sequence[str],
+    seed: int,
+    objective: Objective,
+    train: dict,
+    finetune: dict,
+    seeds: int = 1,
+    branches: int = 1,
 ) -> Iterator[Work]:
     """Yield the base training, its rests, and the fine-tuning.
 
     Args:
-        task: the classification task.
+        task: whose splits are `data.Split`.
         names: the selection.
         seed: of the run.
+        objective: what is trained.
         train, finetune, seeds, branches: as for `snapshots`.
     """
     check_positive("collect", seeds=seeds, branches=branches)
     check_seeds(task.model, names, seeds)
     copied = replace(task, model=copy.deepcopy(task.model))
-    yield from train_work(copied, seed, train, seeds)
-    yield from finetune_work(copied, names, seed, finetune, seeds * branches)
+    yield from train_work(copied, seed, objective, train, seeds)
+    yield from finetune_work(copied, names, seed, objective, finetune, seeds * branches)
 
 
-def train_work(task: Task, seed: int, train: dict, seeds: int) -> Iterator[Work]:
+def train_work(task: Task, seed: int, objective: Objective, train: dict, seeds: int) -> Iterator[Work]:
     """Yield the steps of the base training, which are epochs of one batch here, and the rests, one for each epoch."""
-    place = {"seed": seed, "number": 0, "state": None}
+    place = {"seed": seed, "number": 0, "objective": objective, "state": None}
     call(train_base, train, "collect.train", task=task, **place)  # which knows whether the settings are sound
     batch_size = setting(train_base, train, "batch_size")
     check_positive("collect.train", batch_size=batch_size)
@@ -67,10 +75,13 @@ def train_work(task: Task, seed: int, train: dict, seeds: int) -> Iterator[Work]
     yield Work("rest", epochs, 0, lambda: last)
 
 
-def finetune_work(task: Task, names: Sequence[str], seed: int, finetune: dict, branches: int) -> Iterator[Work]:
+def finetune_work(
+    task: Task, names: Sequence[str], seed: int, objective: Objective, finetune: dict, branches: int
+) -> Iterator[Work]:
     """Yield the fine-tuning, a unit of it the steps from one snapshot to the next."""
     tensors = task.model.state_dict()
-    given = {"names": names, "seed": seed, "base": {name: tensors[name].clone() for name in names}, "state": None}
+    base = {name: tensors[name].clone() for name in names}
+    given = {"names": names, "seed": seed, "base": base, "objective": objective, "state": None}
     snapshots = itertools.chain.from_iterable(
         call(finetune_selection, finetune, "collect.finetune", task=task, place=(0, branch), **given)
         for branch in range(branches)
