@@ -25,9 +25,10 @@ EXTRAS = {
     "detection": ["torchvision", "onedl-mmcv", "onedl-mmdetection", "faster-coco-eval"],
     "segmentation": ["torchvision", "onedl-mmcv", "onedl-mmsegmentation"],
     "generation": ["torchvision", "torchmetrics", "torch-fidelity"],
+    "examples": ["peft", "transformers"],
     "test": ["pytest", "ruff~=0.17.0", "build", "setuptools>=64"],
 }
-EXTRAS["all"] = sorted({r for name, group in EXTRAS.items() if name != "test" for r in group})
+EXTRAS["all"] = sorted({r for name, group in EXTRAS.items() if name not in ("examples", "test") for r in group})
 
 PLUGINS = ["classification", "detection", "generation", "segmentation"]
 PLUGIN_PACKAGES = find_packages("plugins")

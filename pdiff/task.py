@@ -82,6 +82,18 @@ class Snapshot:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     state: Mapping[str, Tensor] | None = None
 
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        names: Sequence[str],
+        provenance: Mapping[str, Any] | None = None,
+        state: Mapping[str, Tensor] | None = None,
+    ) -> "Snapshot":
+        """Return a copy of the tensors that a network holds under `names`, as a snapshot."""
+        tensors = model.state_dict()
+        return cls({name: tensors[name].detach().clone() for name in names}, provenance or {}, state)
+
 
 @dataclass(frozen=True)
 class Work:
