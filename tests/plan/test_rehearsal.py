@@ -155,3 +155,11 @@ def test_checkpoints_of_the_user_are_counted(finished, tiny, tmp_path):
     plan = make_plan(resolve(tiny), tmp_path / "run", PLENTY)
     assert plan.checkpoints == 4
     assert stage(plan, "collect").seconds > 0
+
+
+def test_checkpoints_of_another_network_are_refused(finished, tiny, tmp_path):
+    tensors = read_tensors(finished.base)
+    torch.save(tensors | {"conv1.0.weight": torch.zeros(1)}, tmp_path / "0.pth")
+    tiny["checkpoints"] = {"files": str(tmp_path / "*.pth")}
+    with pytest.raises(PdiffError, match="0.pth: does not fit the network .* Check task in the config"):
+        make_plan(resolve(tiny), tmp_path / "run", PLENTY)
