@@ -178,7 +178,7 @@ def write_checkpoints(finished, folder, change=lambda index, state: state):
 def test_checkpoints_of_the_user_replace_collection(finished, tiny, tmp_path, results):
     write_checkpoints(finished, tmp_path / "files")
     tiny["checkpoints"] = {"files": str(tmp_path / "files"), "prefix": "module."}
-    run_pipeline(resolve(tiny), RunDirectory(tmp_path / "imported"))
+    run_pipeline(resolve(tiny), RunDirectory(tmp_path / "imported"), gates=False)
     imported, collected = results(tmp_path / "imported"), results(finished.path)
     for name in ("population/vectors.f32", "evaluation/trained.jsonl", "samples/vectors.safetensors"):
         assert imported[name] == collected[name]
@@ -197,8 +197,6 @@ def spoiled(kind):
             del state[names[-1]]
         if kind == "shape":
             state[names[-1]] = torch.zeros(3)
-        if kind == "nan":
-            state[names[-1]] = state[names[-1]] * float("nan")
         if kind == "frozen":
             state["bn1.weight"] = state["bn1.weight"] + 1
         return state
@@ -211,7 +209,6 @@ def spoiled(kind):
     [
         ("missing", r"epoch_3.pth: lacks '.*bn2.weight'"),
         ("shape", r"epoch_3.pth: '.*bn2.weight' has shape \(3,\)"),
-        ("nan", r"epoch_3.pth: '.*bn2.weight' holds NaN"),
         ("frozen", r"epoch_3.pth: differs from .*epoch_0.safetensors in 'bn1.weight', which is not selected"),
     ],
 )
@@ -219,7 +216,7 @@ def test_unfit_checkpoint_is_refused_by_file_and_name(finished, tiny, tmp_path, 
     write_checkpoints(finished, tmp_path / "files", spoiled(kind))
     tiny["checkpoints"] = {"files": str(tmp_path / "files"), "prefix": "module."}
     with pytest.raises(PdiffError, match=words):
-        run_pipeline(resolve(tiny), RunDirectory(tmp_path / "imported"), ["collect"])
+        run_pipeline(resolve(tiny), RunDirectory(tmp_path / "imported"), ["collect"], gates=False)
 
 
 def test_frozen_part_may_come_from_a_file_that_is_named(finished, tiny, tmp_path):
@@ -227,4 +224,4 @@ def test_frozen_part_may_come_from_a_file_that_is_named(finished, tiny, tmp_path
     tiny["checkpoints"] = {
         "files": str(tmp_path / "files"), "prefix": "module.", "base": str(tmp_path / "files" / "epoch_0.safetensors")
     }  # fmt: skip
-    run_pipeline(resolve(tiny), RunDirectory(tmp_path / "imported"), ["collect"])
+    run_pipeline(resolve(tiny), RunDirectory(tmp_path / "imported"), ["collect"], gates=False)

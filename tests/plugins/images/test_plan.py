@@ -21,7 +21,7 @@ def config(tiny) -> dict:
 def plan(config: dict, units: int = 0) -> tuple:
     """Return the task, the parts of its collection, and what a few units of each returned."""
     cfg = resolve(config)
-    task = HOOK.build(cfg=cfg)
+    task = HOOK.build(cfg=cfg, folder=None)
     names = HOOK.select_params(task=task, cfg=cfg)
     parts, done = [], {}
     for work in HOOK.plan(task=task, names=names, cfg=cfg):
