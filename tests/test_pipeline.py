@@ -208,7 +208,7 @@ def spoiled(kind):
     [
         ("missing", r"epoch_3.pth: lacks '.*bn2.weight'"),
         ("shape", r"epoch_3.pth: '.*bn2.weight' has shape \(3,\)"),
-        ("nan", r"epoch_3.pth: '.*bn2.weight' holds NaN"),
+        ("nan", r"gate collect/finite: got NaN or infinity in epoch_3.pth, '.*bn2.weight' \(1 of 10 checkpoints\)"),
         ("frozen", r"epoch_3.pth: differs from .*epoch_0.safetensors in 'bn1.weight', which is not selected"),
     ],
 )
