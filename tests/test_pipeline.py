@@ -197,6 +197,8 @@ def spoiled(kind):
             del state[names[-1]]
         if kind == "shape":
             state[names[-1]] = torch.zeros(3)
+        if kind == "nan":
+            state[names[-1]] = state[names[-1]] * float("nan")
         if kind == "frozen":
             state["bn1.weight"] = state["bn1.weight"] + 1
         return state
@@ -209,6 +211,7 @@ def spoiled(kind):
     [
         ("missing", r"epoch_3.pth: lacks '.*bn2.weight'"),
         ("shape", r"epoch_3.pth: '.*bn2.weight' has shape \(3,\)"),
+        ("nan", r"gate collect/finite: got NaN or infinity in epoch_3.pth, '.*bn2.weight' \(1 of 10 checkpoints\)"),
         ("frozen", r"epoch_3.pth: differs from .*epoch_0.safetensors in 'bn1.weight', which is not selected"),
     ],
 )
@@ -216,7 +219,7 @@ def test_unfit_checkpoint_is_refused_by_file_and_name(finished, tiny, tmp_path, 
     write_checkpoints(finished, tmp_path / "files", spoiled(kind))
     tiny["checkpoints"] = {"files": str(tmp_path / "files"), "prefix": "module."}
     with pytest.raises(PdiffError, match=words):
-        run_pipeline(resolve(tiny), RunDirectory(tmp_path / "imported"), ["collect"], gates=False)
+        run_pipeline(resolve(tiny), RunDirectory(tmp_path / "imported"), ["collect"])
 
 
 def test_frozen_part_may_come_from_a_file_that_is_named(finished, tiny, tmp_path):
