@@ -1,5 +1,6 @@
 """Checks of what is done with candidates: `evaluate`, the metric's direction, signatures, `ensemble`, `draw`."""
 
+import math
 import pickle
 from collections.abc import Sequence
 from dataclasses import replace
@@ -133,9 +134,10 @@ def check_direction(specimen: Specimen) -> str:
 
 
 def check_similarity(specimen: Specimen) -> str:
-    """A signature has similarity 1 with itself, and two the same in either order."""
+    """A signature has similarity 1 with itself, and two the same in either order; the dead are like none."""
     run = specimen.trained
-    signatures = torch.stack([r.signature for r in (*specimen.results, *specimen.results_of_destroyed)])
+    results = [*specimen.results, *specimen.results_of_destroyed]
+    signatures = torch.stack([result.signature for result in results if math.isfinite(result.metric)])
     table = run.task.similarity(signatures, signatures).float().cpu()
     count = len(signatures)
     if tuple(table.shape) != (count, count):
