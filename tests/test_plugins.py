@@ -37,7 +37,10 @@ BROKEN = {
     "forgets_the_decorator": (GOOD.replace("@pdiff.hookimpl\ndef build", "def build"), "lacks the hook build"),
     "lacks_evaluate": (GOOD.partition("@pdiff.hookimpl\ndef evaluate")[0], "lacks the hook evaluate"),
     "is_empty": ("", r"lacks the hook build\. .*@pdiff\.hookimpl"),
-    "requires_what_is_absent": ('REQUIRES = ("torch", "absent_package")\n' + GOOD, "needs the package absent_package"),
+    "requires_what_is_absent": (
+        'REQUIRES = ("torch", "absent_package")\n' + GOOD,
+        r"needs the package absent_package\. Install it\.$",
+    ),
     "requires_part_of_what_is_absent": ('REQUIRES = ("absent_package.ops",)\n' + GOOD, "needs the package absent"),
 }
 

@@ -40,7 +40,8 @@ def entry(name: str, thing: Any, level: str = "##") -> str:
     """Return the part of one name, that of a class with those of its own public methods."""
     kind = type(thing)
     if not (inspect.isclass(thing) or inspect.isroutine(thing) or kind is property):
-        return f"{level} `{name}`\n\nA `{kind.__module__.partition('.')[0]}.{kind.__name__}`.\n"
+        keys = f": {', '.join(f'`{key}`' for key in thing)}" if kind is dict else ""
+        return f"{level} `{name}`\n\nA `{kind.__module__.partition('.')[0]}.{kind.__name__}`{keys}.\n"
     named = ""
     if kind is not property and not (inspect.isclass(thing) and issubclass(thing, Exception)):
         parameters = inspect.signature(thing).parameters.values()
