@@ -175,7 +175,7 @@ class ParameterDiffusion:
         check_positive("sample", n=n, batch_size=batch_size)
         rng, cfg = generator(seed, "sample", device=self.device), sampler or self.config["sampler"]
         sizes = [min(batch_size, n - start) for start in range(0, n, batch_size)]
-        latents = torch.cat([last(self._denoise(size, rng, cfg))[0] for size in sizes])
+        latents = torch.cat([self.whitening.inverse(last(self._denoise(size, rng, cfg))[0]).cpu() for size in sizes])
         if not torch.isfinite(latents).all():
             raise PdiffError(
                 "sample: got vectors with NaN or infinity, so the diffusion did not converge. "
@@ -203,17 +203,20 @@ class ParameterDiffusion:
         rng = generator(seed, "sample", device=self.device)
         estimates = [estimate for _, estimate in self._denoise(n, rng, sampler or self.config["sampler"])]
         steps = torch.linspace(1, len(estimates), points).round().long()
-        return torch.stack([self.decode(estimates[step - 1]) for step in steps]), steps
+        return torch.stack([self.decode(self.whitening.inverse(estimates[step - 1])) for step in steps]), steps
 
     def _denoise(self, size: int, rng: torch.Generator, cfg: Mapping[str, Any]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield, after each step of the sampler, the latents `(size, L)` and the estimate of the clean ones."""
+        """Yield, after each step of the sampler, the white latents `(size, L)` and the estimate of the clean ones.
+
+        The timesteps stay on the CPU, and nothing comes back to it: no step waits for a GPU.
+        """
         sampler = build_sampler(cfg, self.schedule)
         z = normal(torch.Size([size, self.autoencoder.latent]), rng) * sampler.init_noise_sigma
         for t in sampler.timesteps:
-            prediction = self.denoiser(sampler.scale_model_input(z, t), t.to(self.device).expand(size))
+            prediction = self.denoiser(sampler.scale_model_input(z, t), torch.full((size,), int(t), device=self.device))
             estimate = clean_estimate(self.schedule, z, prediction, t)
             z = sampler.step(prediction, t, z, generator=rng).prev_sample
-            yield self.whitening.inverse(z).cpu(), self.whitening.inverse(estimate).cpu()
+            yield z, estimate
 
     def save(self, folder: Path) -> None:
         """Write the fitted engine to `folder` as safetensors and JSON."""

@@ -14,6 +14,7 @@ from pdiff.gates.diffusion import gate_denoiser, gate_latents
 from pdiff.gates.population import gate_population
 from pdiff.gates.record import pass_gate, write_gate
 from pdiff.measure import environment, measured
+from pdiff.profiling import profiled
 from pdiff.progress import logger
 from pdiff.run import Run
 from pdiff.rundir import STAGES, RunDirectory
@@ -56,6 +57,7 @@ def run_pipeline(
     resume: bool = False,
     overwrite: bool = False,
     gates: bool = True,
+    profile: bool = False,
 ) -> None:
     """Run stages of a config in a directory.
 
@@ -66,11 +68,12 @@ def run_pipeline(
         resume: keep what is done, and go on where an earlier run stopped.
         overwrite: repeat the stages, and accept a directory of another config.
         gates: stop at a stage whose gate has a failed check; False goes on with a warning.
+        profile: show in the report where the time of each stage went.
 
     Raises:
         PdiffError: for whatever the user can mend, a failed gate included; nothing that was computed is lost.
     """
-    run = Run(config, directory)
+    run = Run(config, directory, profile)
     with directory.locked():
         directory.prepare(config.to_dict(), stages, resume, overwrite)
         settings = {"seed": config.seed, "command": shlex.join(sys.argv)}
@@ -91,7 +94,8 @@ def run_stage(run: Run, stage: str) -> None:
     for earlier in STAGES[: STAGES.index(stage)]:
         run.directory.require(earlier)
     resumed = run.directory.started(stage)
-    with measured() as cost:
+    # What compares writes the report, so it takes its own profile before that.
+    with measured() as cost, profiled(None if stage == "compare" else run.profile_file(stage)):
         perform(run, stage)
     run.directory.finish(stage, {**cost, "resumed": resumed})
     logger.info("%s: %.1f s", stage, cost["seconds"])

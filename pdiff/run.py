@@ -12,6 +12,7 @@ from torch import Tensor
 from pdiff.contract import check_names, check_task
 from pdiff.errors import PdiffError
 from pdiff.plugins import load_plugin, plugin_name
+from pdiff.profiling import profile_file
 from pdiff.rundir import RunDirectory
 from pdiff.seeding import derive_seed, resolve_device
 from pdiff.storage import read_tensors
@@ -26,11 +27,13 @@ class Run:
     Args:
         config: the resolved config.
         directory: where the stages read and write.
+        profile: write where the time of each stage went.
     """
 
-    def __init__(self, config: Config, directory: RunDirectory):
+    def __init__(self, config: Config, directory: RunDirectory, profile: bool = False):
         self.config = config
         self.directory = directory
+        self.profile = profile
         check_opencv()
         self.device = resolve_device(config.device)
         self.plugin = load_plugin(config.plugin)
@@ -70,6 +73,10 @@ class Run:
     def generated(self) -> Tensor:
         """The vectors that the engine drew `(M, P)`."""
         return read_tensors(self.directory.folder("generate") / "vectors.safetensors")["vectors"]
+
+    def profile_file(self, stage: str) -> Path | None:
+        """Return where the profile of a stage goes; None when there is to be none."""
+        return profile_file(self.directory, stage) if self.profile else None
 
     def has_hook(self, name: str) -> bool:
         """Say whether the plugin, or the core for it, implements a hook."""

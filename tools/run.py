@@ -28,6 +28,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--resume", action="store_true", help="keep what is done and go on where a run stopped")
     parser.add_argument("--overwrite", action="store_true", help="repeat the stages, with another config too")
     parser.add_argument("--no-gates", action="store_true", help="go on where the check at the end of a stage fails")
+    parser.add_argument("--profile", action="store_true", help="show in the report where the time of each stage went")
     parser.add_argument("--seed", type=int, help="seed of everything; default: the config's")
     parser.add_argument("--device", help="auto (default), cpu, cuda, cuda:1, ...")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="settings over the config: a.b=value ...")
@@ -49,7 +50,7 @@ def main() -> int:
             show_plan(config, directory.path)
             return 0
         stages, gates = stages_of(arguments.stage), not arguments.no_gates
-        run_pipeline(config, directory, stages, arguments.resume, arguments.overwrite, gates)
+        run_pipeline(config, directory, stages, arguments.resume, arguments.overwrite, gates, arguments.profile)
     except PdiffError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,4 +1,7 @@
-"""What the two trainings minimise. Noise depends on the step's number alone, so that a resumed training repeats it."""
+"""What the two trainings minimise. Noise depends on the step's number alone, so that a resumed training repeats it.
+
+`forward` draws; `loss` is the arithmetic, free of random numbers, so that it can be compiled.
+"""
 
 from typing import Any
 
@@ -35,9 +38,12 @@ class Reconstruction(BaseModel):
         """Return the loss on scaled vectors `rows` `(B, P)`."""
         rng = generator(self.seed, "reconstruction", step, device=rows.device)
         noisy = rows + self.vector_noise * normal(rows.shape, rng)
-        latents = self.autoencoder.encode(noisy)
-        latents = latents + self.latent_noise * normal(latents.shape, rng)
-        return {"loss": nn.functional.mse_loss(self.autoencoder.decode(latents), rows)}
+        noise = self.latent_noise * normal(torch.Size([len(rows), self.autoencoder.latent]), rng)
+        return {"loss": self.loss(rows, noisy, noise)}
+
+    def loss(self, rows: Tensor, noisy: Tensor, noise: Tensor) -> Tensor:
+        """Return how far `noisy` `(B, P)` is decoded from `rows`, with `noise` `(B, L)` on the latents."""
+        return nn.functional.mse_loss(self.autoencoder.decode(self.autoencoder.encode(noisy) + noise), rows)
 
 
 class Denoising(BaseModel):
@@ -61,7 +67,11 @@ class Denoising(BaseModel):
         t = torch.randint(self.schedule.config.num_train_timesteps, rows.shape[:1], generator=rng, device=rows.device)
         eps = normal(rows.shape, rng)
         z_t = self.schedule.add_noise(rows, eps, t)
-        return {"loss": nn.functional.mse_loss(self.denoiser(z_t, t), self.target(rows, eps, t))}
+        return {"loss": self.loss(z_t, t, self.target(rows, eps, t))}
+
+    def loss(self, z_t: Tensor, t: Tensor, target: Tensor) -> Tensor:
+        """Return how far the prediction for `z_t` `(B, L)` at `t` `(B,)` is from `target` `(B, L)`."""
+        return nn.functional.mse_loss(self.denoiser(z_t, t), target)
 
     def target(self, z: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """Return what the denoiser is to predict."""

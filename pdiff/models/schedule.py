@@ -79,7 +79,7 @@ def clean_estimate(schedule: Any, z_t: Tensor, prediction: Tensor, t: Tensor) ->
     kind = schedule.config.prediction_type
     if kind == "sample":
         return prediction
-    alpha_bar = schedule.alphas_cumprod[t].to(z_t.device)
+    alpha_bar = schedule.alphas_cumprod[t]
     if kind == "v_prediction":
         return alpha_bar.sqrt() * z_t - (1 - alpha_bar).sqrt() * prediction
     return (z_t - (1 - alpha_bar).sqrt() * prediction) / alpha_bar.sqrt()

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from mmengine.hooks import EMAHook, Hook
+from mmengine.hooks import EMAHook, Hook, RuntimeInfoHook
+from mmengine.model import ExponentialMovingAverage
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
 from pdiff.errors import PdiffError, check_positive, known
@@ -25,13 +27,9 @@ from pdiff.seeding import derive_seed, generator
 from pdiff.storage import read_tensors_and_metadata, write_tensors
 
 SECONDS_BETWEEN_STATES = 30
+STEPS_BETWEEN_LOGS = 100
 LEARNING_RATE_SCHEDULES = ("cosine", "constant")
-DEFAULT_HOOKS = {
-    "timer": None,
-    "checkpoint": None,
-    "sampler_seed": None,
-    "logger": {"type": "LoggerHook", "interval": 100},
-}
+COMPILERS = ("none", "eager", "inductor", "cudagraphs")
 
 
 class Batches(Dataset):
@@ -64,14 +62,28 @@ class Batches(Dataset):
     def order(self, epoch: int) -> Tensor:
         """Return the order of the rows in one epoch."""
         if epoch not in self.orders:
-            rng = generator(self.seed, "order", epoch)
+            rng, on_gpu = generator(self.seed, "order", epoch), self.rows.is_cuda
             self.orders = {k: v for k, v in self.orders.items() if k >= epoch - 1}
-            self.orders[epoch] = torch.randperm(len(self.rows), generator=rng).to(self.rows.device)
+            order = torch.randperm(len(self.rows), generator=rng, pin_memory=on_gpu)
+            self.orders[epoch] = order.to(self.rows.device, non_blocking=on_gpu)
         return self.orders[epoch]
 
 
+class StepNumber(RuntimeInfoHook):
+    """Tells mmengine the number of the step; the hook it replaces fetches the loss from the device in every step."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        """Tell the number."""
+        runner.message_hub.update_info("iter", runner.iter)
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Fetch nothing."""
+
+
 class Losses(Hook):
-    """Keeps the loss of every step on its device, so that no step waits for a number."""
+    """Keeps the loss of every step on its device, so that no step waits for a number; logs means of many."""
+
+    priority = "HIGH"  # before mmengine's logger
 
     def before_train(self, runner) -> None:
         """Make room for every step."""
@@ -80,6 +92,44 @@ class Losses(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Keep this step's loss."""
         self.values[runner.iter] = outputs["loss"]
+        if not self.every_n_train_iters(runner, STEPS_BETWEEN_LOGS):
+            return
+        latest = self.values[runner.iter + 1 - STEPS_BETWEEN_LOGS : runner.iter + 1]
+        runner.message_hub.update_scalar("train/loss", latest.mean().item())
+        runner.message_hub.update_scalar("train/lr", runner.optim_wrapper.get_lr()["lr"][0])
+
+
+class MovingAverage(ExponentialMovingAverage):
+    """mmengine's average of the weights, all tensors in one call."""
+
+    pairs: tuple[list[Tensor], list[Tensor]] | None = None
+
+    def update_parameters(self, model: nn.Module) -> None:
+        """Pull the average towards the weights; the first time, copy them."""
+        if self.steps == 0:
+            super().update_parameters(model)
+            return
+        if self.pairs is None:
+            source = model.state_dict()
+            floating = [name for name, tensor in self.avg_parameters.items() if tensor.is_floating_point()]
+            self.pairs = [self.avg_parameters[n] for n in floating], [source[n] for n in floating]
+        get_ema_multi_avg_fn(1 - self.momentum)(*self.pairs, None)
+        self.steps += 1
+
+
+class Compile(Hook):
+    """Compiles the model's `loss` by one of torch's backends while the training lasts."""
+
+    def __init__(self, backend: str):
+        self.backend = backend
+
+    def before_train(self, runner) -> None:
+        """Put the compiled function before the method."""
+        runner.model.loss = torch.compile(runner.model.loss, backend=self.backend)
+
+    def after_train(self, runner) -> None:
+        """Take it away."""
+        del runner.model.loss
 
 
 class ShowProgress(Hook):
@@ -184,11 +234,12 @@ def train(
     schedule: str,
     ema: float,
     amp: bool,
+    compile: str = "none",
 ) -> list[float]:
     """Train `objective` on `rows` and return the loss of every step.
 
     Args:
-        objective: an mmengine `BaseModel` that takes `rows` and `step`.
+        objective: an mmengine `BaseModel` that takes `rows` and `step`; `compile` wants its arithmetic in `loss`.
         rows: `(N, ...)`, on the device of the training.
         name: what is trained, for logs and files.
         folder: where log and state go; with a state of the same training in it, the training goes on from there.
@@ -201,17 +252,21 @@ def train(
         schedule: `cosine` (to 0 over all steps) or `constant`.
         ema: decay of the exponential moving average of the weights, which then is the result; 0 for none.
         amp: bfloat16 autocast.
+        compile: `none`, or a backend of `torch.compile`: `eager`, `inductor` or `cudagraphs`.
     """
     check_positive(f"engine.{name}_training", batch_size=batch_size)
     if steps < 0 or not 0 <= ema < 1:
         raise PdiffError(f"engine.{name}_training: got steps {steps} and ema {ema}, expected steps >= 0, 0 <= ema < 1.")
-    if schedule not in LEARNING_RATE_SCHEDULES:
-        where = f"engine.{name}_training.schedule"
-        raise PdiffError(f"{where}: got {schedule!r}. {known(schedule, LEARNING_RATE_SCHEDULES)}")
+    for key, value, choices in (("schedule", schedule, LEARNING_RATE_SCHEDULES), ("compile", compile, COMPILERS)):
+        if value not in choices:
+            raise PdiffError(f"engine.{name}_training.{key}: got {value!r}. {known(value, choices)}")
+    if compile == "cudagraphs" and not rows.is_cuda:
+        raise PdiffError(f"engine.{name}_training.compile: got 'cudagraphs' on the {rows.device}. Use none, or a GPU.")
     if steps == 0 or not any(p.requires_grad for p in objective.parameters()):
         return []
     cosine = {"type": "CosineAnnealingLR", "T_max": steps, "by_epoch": False}
-    losses, average = Losses(), EMAHook(momentum=1 - ema, update_buffers=True) if ema else None
+    losses, average = Losses(), EMAHook(MovingAverage, momentum=1 - ema, update_buffers=True) if ema else None
+    compiled = Compile(compile) if compile != "none" else None
     with tempfile.TemporaryDirectory() as scratch, progress(f"fit {name}", steps) as advance:
         work = Path(folder) if folder else Path(scratch)
         whole = str(derive_seed(seed, identity, checksum(rows)))
@@ -225,11 +280,18 @@ def train(
             train_cfg={"by_epoch": False, "max_iters": steps},
             optim_wrapper={
                 "type": Bfloat16OptimWrapper if amp else OptimWrapper,
-                "optimizer": {"type": "AdamW", "lr": lr, "weight_decay": weight_decay},
+                "optimizer": {"type": "AdamW", "lr": lr, "weight_decay": weight_decay, "fused": True},
             },
             param_scheduler=[cosine] if schedule == "cosine" else [],
-            default_hooks=dict(DEFAULT_HOOKS),
-            custom_hooks=[hook for hook in (average, losses, ShowProgress(advance), state) if hook],
+            default_hooks={
+                "runtime_info": StepNumber(),
+                "timer": None,
+                "checkpoint": None,
+                "sampler_seed": None,
+                "logger": {"type": "LoggerHook", "interval": STEPS_BETWEEN_LOGS},
+            },
+            log_processor={"window_size": 1},
+            custom_hooks=[hook for hook in (average, losses, compiled, ShowProgress(advance), state) if hook],
             default_scope="mmengine",
             randomness={"seed": seed % 2**31},
         )

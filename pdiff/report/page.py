@@ -34,7 +34,12 @@ def render(template: str, **values: Any) -> str:
 
 
 def report_page(
-    folder: Path, name: str, summary: Mapping[str, Any], figures: Sequence[Figure], config: str
+    folder: Path,
+    name: str,
+    summary: Mapping[str, Any],
+    figures: Sequence[Figure],
+    config: str,
+    profiles: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the page of one run.
 
@@ -44,6 +49,7 @@ def report_page(
         summary: as in `summary.json`.
         figures: in their order.
         config: the resolved config, as YAML.
+        profiles: as in `profile.json`.
 
     Raises:
         PdiffError: a picture is missing or is no PNG.
@@ -65,6 +71,7 @@ def report_page(
         facts=flatten(summary["task"]),
         environment=flatten(summary["environment"]),
         config=config,
+        profiles=profiles or {},
     )
 
 

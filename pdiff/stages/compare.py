@@ -17,6 +17,7 @@ from pdiff.gates.record import read_gates
 from pdiff.judgement import SOUP, Case, chosen_by_training_data, comparisons, find, row
 from pdiff.measure import measured
 from pdiff.novelty import density_coordinates, nearest_distance, pareto_front, principal_axes, project
+from pdiff.profiling import profiled, read_profiles
 from pdiff.report.evidence import Evidence
 from pdiff.report.figures import draw_figures
 from pdiff.report.page import report_page
@@ -34,18 +35,21 @@ DENSITIES = (TRAINED, GENERATED, "gaussian")
 
 
 def compare(run: Run) -> None:
-    """Write `report/`: summary.json, table.md, report.html and the figures."""
+    """Write `report/`: summary.json, table.md, report.html, the figures and, where there are any, the profiles."""
     folder = run.directory.folder("compare")
     folder.mkdir(parents=True, exist_ok=True)
-    with measured() as cost:
+    with measured() as cost, profiled(run.profile_file("compare")):
         case = open_case(run)
         whole = summary(run, case, draw_pictures(run, case.sources))
         figures = draw_figures(folder, whole, gather(run, case))
     costs = {**run.directory.records(), "compare": cost}
     whole |= {key: {stage: costs[stage][key] for stage in STAGES} for key in ("seconds", "peak_memory_bytes")}
     write_text(folder / "table.md", markdown_table(whole))
-    config = read_text(run.directory.path / "config.yaml")
-    write_text(folder / "report.html", report_page(folder, run.directory.path.name, whole, figures, config))
+    config, profiles = read_text(run.directory.path / "config.yaml"), read_profiles(run.directory)
+    page = report_page(folder, run.directory.path.name, whole, figures, config, profiles)
+    write_text(folder / "report.html", page)
+    if profiles:
+        write_json(folder / "profile.json", profiles)
     write_json(folder / "summary.json", whole)
 
 

@@ -4,7 +4,7 @@ from mmengine.model import BaseModel
 
 from pdiff.errors import PdiffError
 from pdiff.models import training
-from pdiff.models.training import Batches, train
+from pdiff.models.training import Batches, MovingAverage, train
 from pdiff.seeding import generator
 
 SETTINGS = {
@@ -26,7 +26,10 @@ class Fit(BaseModel):
         if step == self.fail_at:
             raise KeyboardInterrupt
         noise = torch.randn(rows.shape, generator=generator(0, step))
-        return {"loss": (self.norm(self.linear(rows + 0.1 * noise)) - rows).square().mean()}
+        return {"loss": self.loss(rows, rows + 0.1 * noise)}
+
+    def loss(self, rows, noisy):
+        return (self.norm(self.linear(noisy)) - rows).square().mean()
 
 
 ROWS = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
@@ -61,7 +64,7 @@ def test_training_lowers_the_loss_and_returns_it_for_every_step():
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
 
 
-@pytest.mark.parametrize("changes", [{}, {"ema": 0.9}, {"schedule": "constant"}, {"amp": True}])
+@pytest.mark.parametrize("changes", [{}, {"ema": 0.9}, {"schedule": "constant"}, {"amp": True}, {"compile": "eager"}])
 def test_interrupted_training_goes_on_to_the_same_bytes(tmp_path, monkeypatch, changes):
     settings = SETTINGS | changes
     whole = Fit()
@@ -94,3 +97,52 @@ def test_moving_average_is_what_remains():
 def test_unknown_learning_rate_schedule_is_refused():
     with pytest.raises(PdiffError, match="engine.autoencoder_training.schedule: got 'cosin'. Did you mean 'cosine'"):
         train(Fit(), ROWS, "autoencoder", None, 0, "", **SETTINGS | {"schedule": "cosin"})
+
+
+def test_compiled_training_ends_with_the_same_weights_and_leaves_the_objective_as_it_was():
+    plain, compiled = Fit(), Fit()
+    losses = train(plain, ROWS, "autoencoder", None, 0, "", **SETTINGS)
+    assert train(compiled, ROWS, "autoencoder", None, 0, "", **SETTINGS | {"compile": "eager"}) == losses
+    assert torch.equal(weights(plain), weights(compiled))
+    assert "loss" not in compiled.__dict__
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("compile", ["inductor", "cudagraphs"])
+def test_compiled_training_on_a_gpu_ends_near_the_same_weights(compile):
+    plain, compiled = Fit().cuda(), Fit().cuda()
+    for objective, changes in ((plain, {}), (compiled, {"compile": compile})):
+        train(objective, ROWS.cuda(), "autoencoder", None, 0, "", **SETTINGS | changes)
+    assert torch.allclose(weights(plain), weights(compiled), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("compile", "line"),
+    [
+        ("inducter", "engine.denoiser_training.compile: got 'inducter'. Did you mean 'inductor'"),
+        ("cudagraphs", "engine.denoiser_training.compile: got 'cudagraphs' on the cpu. Use none, or a GPU."),
+    ],
+)
+def test_compiler_that_cannot_work_is_refused(compile, line):
+    with pytest.raises(PdiffError, match=line):
+        train(Fit(), ROWS, "denoiser", None, 0, "", **SETTINGS | {"compile": compile})
+
+
+def test_no_step_fetches_a_number_from_the_device(monkeypatch):
+    fetched = []
+    item = torch.Tensor.item
+    monkeypatch.setattr(torch.Tensor, "item", lambda tensor: fetched.append(tensor) or item(tensor))
+    train(Fit(), ROWS, "autoencoder", None, 0, "", **SETTINGS | {"ema": 0.9})
+    assert len(fetched) < SETTINGS["steps"] // 10
+
+
+def test_moving_average_is_that_of_its_formula():
+    average = MovingAverage(torch.nn.BatchNorm1d(3), momentum=0.1, update_buffers=True)
+    source = torch.nn.BatchNorm1d(3)
+    expected = None
+    for value in (1.0, 2.0, 4.0):
+        with torch.no_grad():
+            source.weight.fill_(value)
+        average.update_parameters(source)
+        expected = value if expected is None else expected + 0.1 * (value - expected)
+    assert torch.allclose(average.module.weight, torch.full((3,), expected))

@@ -1,4 +1,9 @@
-"""Replay against evaluating candidates one by one, on a random-weight timm network and random images."""
+"""Replay against evaluating candidates one by one, on a random-weight timm network and random images.
+
+Two limits: that of the parts, K suffixes as fast as they run by hand; and that of the machine, in which every operation
+takes its arithmetic at the rate of the fastest product measured here, or its memory traffic at the rate of a copy of
+tensors that size, whichever is longer.
+"""
 
 import argparse
 import statistics
@@ -11,6 +16,9 @@ import timm
 import torch
 from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
 
 from pdiff.defaults import LoadParams
 from pdiff.measure import peak_memory, reset_peak_memory
@@ -29,9 +37,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--network", default="resnet18", help="timm name (default: %(default)s)")
     parser.add_argument("--size", type=int, default=224, help="side of an image (default: %(default)s)")
     parser.add_argument("--select", default="last_norms(2)", help="selector (default: %(default)s)")
-    parser.add_argument("--candidates", type=int, default=100, help="K (default: %(default)s)")
+    parser.add_argument("--candidates", type=int, default=500, help="K (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=16, help="images (default: %(default)s)")
-    parser.add_argument("--naive", type=int, help="evaluate only so many one by one, and scale the time (default: K)")
+    parser.add_argument("--naive", type=int, default=20, help="so many one by one, scaled up (default: %(default)s)")
     parser.add_argument("--memory", choices=("one", "replay"), help="print only baseline and peak memory in bytes")
     return parser.parse_args()
 
@@ -82,10 +90,57 @@ def suffix_by_hook(network: nn.Module, module: str, batch: torch.Tensor) -> Call
     return lambda: (entered.clear(), network(batch), time.perf_counter() - entered[0])[-1]
 
 
+def first_selected(network: nn.Module, names: tuple[str, ...]) -> str:
+    """Return the name of the first module that holds a selected tensor."""
+    holders = {name.rpartition(".")[0] for name in names}
+    return next(name for name, _ in network.named_modules() if name in holders)
+
+
+class Work(TorchDispatchMode):
+    """Notes floating-point operations and bytes of every operation that is no view."""
+
+    def __init__(self):
+        super().__init__()
+        self.done: list[tuple[float, float]] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if func.is_view:
+            return result
+        count = flop_registry.get(func.overloadpacket)
+        operations = count(*args, **(kwargs or {}), out_val=result) if count else 0
+        tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, torch.Tensor)]
+        self.done.append((operations, sum({id(t): t.nbytes for t in tensors}.values())))
+        return result
+
+
+def fastest(function: Callable, repeats: int = 20) -> float:
+    """Return the shortest of several times; the first, which warms up, does not count."""
+    function()
+    return min(timed(function)[1] for _ in range(repeats))
+
+
+def machine_limit(network: nn.Module, names: tuple[str, ...], batch: torch.Tensor) -> tuple[float, float, str]:
+    """Return the seconds that this machine needs at least for a pass and for its suffix, and the rates behind them."""
+    square, images, filters = torch.randn(2048, 2048), torch.randn(64, 512, 7, 7), torch.randn(512, 512, 3, 3)
+    convolution = fastest(lambda: nn.functional.conv2d(images, filters, padding=1))
+    products = 2 * 2048**3 / fastest(lambda: square @ square), 2 * images.numel() * 512 * 9 / convolution
+    source, target = torch.randn(2, 2**19)
+    rate, traffic = max(products), 2 * source.nbytes / fastest(lambda: target.copy_(source))
+    work, start = Work(), []
+    module = network.get_submodule(first_selected(network, names))
+    hook = module.register_forward_pre_hook(lambda *_: start.append(len(work.done)))
+    with work:
+        network(batch)
+    hook.remove()
+    seconds = [max(operations / rate, size / traffic) for operations, size in work.done]
+    rates = f"{rate / 1e9:.0f} GFLOP/s, {traffic / 1e9:.0f} GB/s"
+    return sum(seconds), sum(seconds[start[0] :]), rates
+
+
 def suffix_of(network: nn.Module, names: tuple[str, ...], batch: torch.Tensor) -> tuple[Callable[[], float], str]:
     """Return a measurement, without Replay, of the part from the first selected module on, and how it is done."""
-    holders = {name.rpartition(".")[0] for name in names}
-    first = next(name for name, _ in network.named_modules() if name in holders)
+    first = first_selected(network, names)
     block, _, part = first.rpartition(".")
     last = list(network.layer4.named_children())[-1] if isinstance(network, ResNet) else ("", None)
     if isinstance(last[1], BasicBlock) and block == f"layer4.{last[0]}" and part in BY_HAND:
@@ -146,7 +201,8 @@ def main() -> int:
         print_memory(arguments)
         return 0
     network, candidates, batch = prepare(arguments)
-    count, naive = len(candidates), min(arguments.naive or len(candidates), len(candidates))
+    count, naive = len(candidates), min(arguments.naive, len(candidates))
+    whole, rest, rates = machine_limit(network, candidates.layout.names, batch)
     suffix, how = suffix_of(network, candidates.layout.names, batch)
     seconds, identical = measure(network, candidates, batch, naive, suffix)
     limit = count * seconds["t_full"] / (seconds["t_full"] + (count - 1) * seconds["t_suffix"])
@@ -162,6 +218,8 @@ def main() -> int:
         ("ratio", f"{ratio:.2f}", "one by one / Replay"),
         ("limit", f"{limit:.2f}", "K t_full / (t_full + (K - 1) t_suffix)"),
         ("share of limit", f"{ratio / limit:.1%}", ""),
+        ("machine", f"{whole + (count - 1) * rest:.2f} s", f"least for K candidates at {rates}"),
+        ("share of it", f"{(whole + (count - 1) * rest) / seconds['replay']:.1%}", "of Replay's time"),
         ("identical", str(identical), f"{naive} results, bit by bit"),
         ("peak memory", f"{peak / one:.3f}", f"{peak / 2**20:.0f} MiB for K with Replay, {one / 2**20:.0f} for one"),
         ("growth", f"{(peak - base_all) / (one - base_one):.3f}", "the same, less the memory before evaluating"),
