@@ -10,6 +10,27 @@ palette = [[0, 0, 0]] + [[(37 * k) % 256, (91 * k) % 256, (173 * k) % 256] for k
 data_root = ""
 
 norm_cfg = dict(type="BN", requires_grad=True)
+
+
+def head(level, background):
+    """Return a head on one level of the pyramid, in whose loss a pixel of the background has a weight."""
+    return dict(
+        type="FCNHead",
+        in_channels=64,
+        in_index=level,
+        channels=64,
+        num_convs=1,
+        concat_input=False,
+        dropout_ratio=0.0,
+        num_classes=11,
+        norm_cfg=norm_cfg,
+        align_corners=False,
+        loss_decode=dict(
+            type="CrossEntropyLoss", use_sigmoid=False, class_weight=[background] + [1.0] * 10, loss_weight=1.0
+        ),
+    )
+
+
 model = dict(
     type="EncoderDecoder",
     data_preprocessor=dict(
@@ -36,32 +57,8 @@ model = dict(
         contract_dilation=True,
     ),
     neck=dict(type="FPN", in_channels=[32, 64, 128, 256], out_channels=64, num_outs=4),
-    decode_head=dict(
-        type="FCNHead",
-        in_channels=64,
-        in_index=0,
-        channels=64,
-        num_convs=1,
-        concat_input=False,
-        dropout_ratio=0.0,
-        num_classes=11,
-        norm_cfg=norm_cfg,
-        align_corners=False,
-        loss_decode=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=1.0, class_weight=[0.5] + [1.0] * 10),
-    ),
-    auxiliary_head=dict(
-        type="FCNHead",
-        in_channels=64,
-        in_index=1,
-        channels=64,
-        num_convs=1,
-        concat_input=False,
-        dropout_ratio=0.0,
-        num_classes=11,
-        norm_cfg=norm_cfg,
-        align_corners=False,
-        loss_decode=dict(type="CrossEntropyLoss", use_sigmoid=False, class_weight=[0.03] + [1.0] * 10, loss_weight=1.0),
-    ),
+    decode_head=head(level=0, background=0.5),
+    auxiliary_head=head(level=1, background=0.03),
     train_cfg=dict(),
     test_cfg=dict(mode="whole"),
 )
