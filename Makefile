@@ -21,6 +21,6 @@ lint: $(STAMP)
 $(STAMP): setup.py pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[classification,detection,segmentation,generation,test]'
+	$(BIN)/python -m pip install --quiet --editable '.[classification,detection,segmentation,generation,examples,test]'
 	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps opencv-python-headless
 	touch $(STAMP)

@@ -25,12 +25,15 @@ EXTRAS = {
     "detection": ["torchvision", "onedl-mmcv", "onedl-mmdetection", "faster-coco-eval"],
     "segmentation": ["torchvision", "onedl-mmcv", "onedl-mmsegmentation"],
     "generation": ["torchvision", "torchmetrics", "torch-fidelity"],
-    "test": ["pytest", "ruff~=0.17.0", "build"],
+    "examples": ["peft", "transformers"],
+    "test": ["pytest", "ruff~=0.17.0", "build", "setuptools>=64"],
 }
-EXTRAS["all"] = sorted({r for name, group in EXTRAS.items() if name != "test" for r in group})
+EXTRAS["all"] = sorted({r for name, group in EXTRAS.items() if name not in ("examples", "test") for r in group})
 
 PLUGINS = ["classification", "detection", "generation", "segmentation"]
 PLUGIN_PACKAGES = find_packages("plugins")
+
+TEMPLATE = ["*.md", "*.toml", "*.py", "NAME/*.py", "NAME/*.yaml"]
 
 setup(
     name="pdiff",
@@ -48,7 +51,7 @@ setup(
     ],
     package_dir={"pdiff_plugins": "plugins"},
     package_data={
-        "pdiff": ["*.yaml", "presets/*.yaml", "report/templates/*.html"],
+        "pdiff": ["*.yaml", "presets/*.yaml", "report/templates/*.html", *(f"scaffold/template/{f}" for f in TEMPLATE)],
         "pdiff_plugins": ["*/*.yaml", "*/configs/*.py"],
     },
     install_requires=CORE,

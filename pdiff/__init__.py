@@ -2,6 +2,9 @@
 
 from pdiff.errors import PdiffError
 from pdiff.hookspecs import hookimpl
+from pdiff.progress import progress
+from pdiff.seeding import derive_seed, resolve_device
+from pdiff.state import pack, unpack
 from pdiff.task import Candidates, Evaluation, Metric, Picture, Snapshot, Task, Work
 from pdiff.weights.layout import Layout
 from pdiff.weights.select import select
@@ -18,11 +21,17 @@ __all__ = [
     "Snapshot",
     "Task",
     "Work",
+    "call",
+    "derive_seed",
     "hookimpl",
+    "pack",
+    "progress",
+    "resolve_device",
     "select",
+    "unpack",
 ]
 
-LAZY = {"ParameterDiffusion": "pdiff.engine", "Replay": "pdiff.replay"}
+LAZY = {"ParameterDiffusion": "pdiff.engine", "Replay": "pdiff.replay", "call": "pdiff.registry"}
 
 
 def __getattr__(name: str):

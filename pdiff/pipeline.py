@@ -96,8 +96,13 @@ def run_stage(run: Run, stage: str) -> None:
     resumed = run.directory.started(stage)
     # What compares writes the report, so it takes its own profile before that.
     with measured() as cost, profiled(None if stage == "compare" else run.profile_file(stage)):
-        FUNCTIONS[stage](run)
-        if GATES[stage]:
-            write_gate(run.directory, stage, [check for gate in GATES[stage] for check in gate(run)])
+        perform(run, stage)
     run.directory.finish(stage, {**cost, "resumed": resumed})
     logger.info("%s: %.1f s", stage, cost["seconds"])
+
+
+def perform(run: Run, stage: str) -> None:
+    """Do what a stage does, and write what its gate finds."""
+    FUNCTIONS[stage](run)
+    if GATES[stage]:
+        write_gate(run.directory, stage, [check for gate in GATES[stage] for check in gate(run)])

@@ -132,9 +132,11 @@ def _import_path(path: Path) -> ModuleType:
 
 def _check_requirements(name: str, module: ModuleType) -> None:
     """A plugin may name the packages it needs in `REQUIRES`, so that the list can say which one is missing."""
+    own = module.__name__.startswith("pdiff_plugins.")  # these have an extra of their name, and no other plugin has
     for package in getattr(module, "REQUIRES", ()):
         if not _is_installed(package):
-            raise PdiffError(f"plugin {name}: needs the package {package}. Run: pip install 'pdiff[{name}]'.")
+            advice = f"Run: pip install 'pdiff[{name}]'." if own else "Install it."
+            raise PdiffError(f"plugin {name}: needs the package {package}. {advice}")
 
 
 def _is_installed(package: str) -> bool:

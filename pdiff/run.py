@@ -1,6 +1,7 @@
 """A run: config, directory, plugin and task, as every stage gets them."""
 
 import importlib
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from mmengine.config import Config
 from torch import Tensor
 
+from pdiff.contract import check_names, check_task
 from pdiff.errors import PdiffError
 from pdiff.plugins import load_plugin, plugin_name
 from pdiff.profiling import profile_file
@@ -45,8 +47,7 @@ class Run:
     def task(self) -> Task:
         """The plugin's task, with the frozen network in it once the collection is done."""
         task = self.hook.build(cfg=self.config, folder=self.directory.folder("collect") / "task")
-        if not isinstance(task, Task):
-            raise PdiffError(f"plugin {self.name}: build returned {type(task).__name__}, expected pdiff.Task.")
+        check_task(self.name, task)
         if "collect" in self.directory.records():
             load_base(task, self.directory.base)
         return task
@@ -59,9 +60,8 @@ class Run:
     @cached_property
     def layout(self) -> Layout:
         """The layout of the selection."""
-        names = list(self.hook.select_params(task=self.task, cfg=self.config))
-        if not names:
-            raise PdiffError(f"plugin {self.name}: select_params returned no name. Select at least one parameter.")
+        names = self.hook.select_params(task=self.task, cfg=self.config)
+        check_names(self.name, names, self.task.model)
         return Layout.of(self.task.model.state_dict(), names)
 
     @cached_property
@@ -104,8 +104,13 @@ def check_opencv() -> None:
 
 def load_base(task: Task, path: Path) -> None:
     """Put the frozen network of a file into the task's model, every tensor of it."""
+    load_network(task, read_tensors(path), path)
+
+
+def load_network(task: Task, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Put tensors that were read from a file into the task's model, every tensor of it."""
     try:
-        task.model.load_state_dict(read_tensors(path))
+        task.model.load_state_dict(tensors)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise PdiffError(f"{path}: does not fit the network ({reason}). Check task in the config.") from None

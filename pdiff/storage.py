@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +51,11 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Replace `path` by `text` (UTF-8) atomically."""
     write_bytes(path, text.encode())
+
+
+def finite_or_null(value: Any) -> Any:
+    """Return a value that JSON can hold: None for a number that is not finite."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_json(path: Path, value: Any) -> None:

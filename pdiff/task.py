@@ -82,6 +82,18 @@ class Snapshot:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     state: Mapping[str, Tensor] | None = None
 
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        names: Sequence[str],
+        provenance: Mapping[str, Any] | None = None,
+        state: Mapping[str, Tensor] | None = None,
+    ) -> "Snapshot":
+        """Return a copy of the tensors that a network holds under `names`, as a snapshot."""
+        tensors = model.state_dict()
+        return cls({name: tensors[name].detach().clone() for name in names}, provenance or {}, state)
+
 
 @dataclass(frozen=True)
 class Work:
@@ -91,8 +103,8 @@ class Work:
         name: `train`, `finetune`, ...
         units: how many the whole collection does: steps, epochs.
         snapshots: how many of the collection's vectors come from it.
-        unit: does one of them on a throw-away copy, or restores what it changed. Where a run would yield a snapshot
-            at its end, it returns that, so that writing its `state` is timed too.
+        unit: does one of them, with the network of the task that the hook was given, which is the rehearsal's own.
+            Where a run would yield a snapshot at its end, it returns that, so that writing its `state` is timed too.
     """
 
     name: str

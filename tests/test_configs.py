@@ -1,6 +1,7 @@
 """The configs that come with pdiff: each resolves, fits the code that reads it, and says what was published."""
 
 import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ SIZES_OPENMMLAB = {
     "detection/faster_rcnn_r50_bccd_head": 16_400,
     "detection/faster_rcnn_r50_coco_head": 411_025,
     "detection/fcos_r50_coco_head": 195_925,
-    "segmentation/default": 2_523,
+    "segmentation/default": 37_707,
     "segmentation/fcn_r18_camvid_head": 37_707,
     "segmentation/fcn_r50_voc_norm": 4_096,
     "segmentation/upernet_vit_b_ade20k_norms": 3_072,
@@ -51,6 +52,24 @@ SIZES_OPENMMLAB = {
 
 # Of the networks that are trained from scratch; the other one's is 3,459, from the hub.
 SIZES_GENERATION = {"default": 217, "unet_small_cifar10_conv_out": 867}
+
+
+COLUMNS = ("network", "data", "selection", "P", "N", "needs", "cost")
+
+
+def table() -> dict[str, dict[str, str]]:
+    """Return the rows of the table of configs by the file's path."""
+    page = (ROOT / "docs" / "configs.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \[`(\S+)`\]\(\.\./\1\) \| (.*) \|$", page, re.MULTILINE)
+    return {path: dict(zip(COLUMNS, cells.split(" | "), strict=False)) for path, cells in rows}
+
+
+def published_size(path: Path) -> int:
+    """Return the size of a config's selection."""
+    name = f"{path.parent.name}/{path.stem}"
+    if path in OPENMMLAB:
+        return SIZES_OPENMMLAB[name]
+    return {**SIZES_GENERATION, "unet_cifar10_conv_out": 3459}[path.stem] if path in GENERATION else SIZES[path.stem]
 
 
 def load(path: Path):
@@ -80,6 +99,21 @@ def test_config_resolves_and_is_for_a_plugin_that_exists(path):
     assert config.plugin in {plugin.name for plugin in list_plugins()}
     assert config.plugin == path.parent.name
     assert config.select
+
+
+def test_table_has_a_row_for_every_file_and_a_file_for_every_row():
+    files = [*(ROOT / "configs").rglob("*.yaml"), *(ROOT / "configs").rglob("*.py"), *PLUGINS.glob("*/default.yaml")]
+    assert sorted(table()) == sorted(str(path.relative_to(ROOT)) for path in files)
+
+
+@pytest.mark.parametrize("path", EVERY, ids=names(EVERY))
+def test_table_states_what_the_config_says(path):
+    row, config = table()[str(path.relative_to(ROOT))], load(path)
+    finetune = config.collect.finetune
+    assert row["selection"] == f"`{config.select}`"
+    assert row["P"] == f"{published_size(path):,}"
+    assert int(row["N"]) == finetune.steps // finetune.get("every", 1) * config.collect.get("branches", 1)
+    assert set(row) == set(COLUMNS)
 
 
 def test_every_config_of_classification_has_a_published_size():

@@ -39,12 +39,13 @@ def test_wheel_holds_packages_and_configs_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {
         "pdiff/engine.py", "pdiff/defaults.yaml", "pdiff/presets/fast.yaml", "pdiff/presets/paper.yaml",
+        "pdiff/scaffold/template/pyproject.toml", "pdiff/scaffold/template/NAME/default.yaml",
         "pdiff/report/templates/base.html", "pdiff/report/templates/report.html",
         "pdiff_plugins/classification/__init__.py", "pdiff_plugins/classification/default.yaml",
         "pdiff_plugins/openmmlab/extension.py", "pdiff_plugins/openmmlab/operators/boxes.py",
         "pdiff_plugins/detection/default.yaml", "pdiff_plugins/detection/configs/fcos_r18_digits.py",
         "pdiff_plugins/generation/default.yaml", "pdiff_plugins/images/collection.py",
-        "pdiff_plugins/segmentation/default.yaml", "pdiff_plugins/segmentation/configs/unet_digits.py",
+        "pdiff_plugins/segmentation/default.yaml", "pdiff_plugins/segmentation/configs/fcn_r18_digits.py",
     } <= set(names)  # fmt: skip
     assert {name.split("/")[0].split("-")[0] for name in names} == {"pdiff", "pdiff_plugins"}
 

@@ -37,7 +37,10 @@ BROKEN = {
     "forgets_the_decorator": (GOOD.replace("@pdiff.hookimpl\ndef build", "def build"), "lacks the hook build"),
     "lacks_evaluate": (GOOD.partition("@pdiff.hookimpl\ndef evaluate")[0], "lacks the hook evaluate"),
     "is_empty": ("", r"lacks the hook build\. .*@pdiff\.hookimpl"),
-    "requires_what_is_absent": ('REQUIRES = ("torch", "absent_package")\n' + GOOD, "needs the package absent_package"),
+    "requires_what_is_absent": (
+        'REQUIRES = ("torch", "absent_package")\n' + GOOD,
+        r"needs the package absent_package\. Install it\.$",
+    ),
     "requires_part_of_what_is_absent": ('REQUIRES = ("absent_package.ops",)\n' + GOOD, "needs the package absent"),
 }
 
@@ -73,7 +76,7 @@ def rows() -> dict:
 def test_the_embedded_plugin_is_found_and_ready():
     row = rows()["classification"]
     assert row.state == "ready"
-    assert row.hooks == ("build", "collect", "evaluate")
+    assert row.hooks == ("build", "collect", "ensemble", "evaluate", "plan")
     assert row.origin.startswith("pdiff_plugins.classification (pdiff ")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pdiff.storage import finite_or_null
 from pdiff.task import Metric
 
 Figure = float | int | str | None
@@ -31,13 +32,8 @@ class Check:
 
     def to_json(self, stage: str) -> dict[str, Any]:
         """Return the check of a stage as a JSON-ready record; figures that are not finite become null."""
-        figures = {key: value if is_plain(value) else None for key, value in self.figures.items()}
+        figures = {key: finite_or_null(value) for key, value in self.figures.items()}
         return {"stage": stage, "name": self.name, "passed": self.passed, "line": self.line, "figures": figures}
-
-
-def is_plain(value: Figure) -> bool:
-    """Say whether JSON can hold a figure."""
-    return not isinstance(value, float) or math.isfinite(value)
 
 
 def not_measured(name: str, reason: str) -> Check:

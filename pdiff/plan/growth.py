@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+FEW = 2  # times that something is done to tell what it costs, after a first time
 ENOUGH = 1.0  # seconds after which a count is large enough to tell what one costs
 
 
@@ -34,21 +35,40 @@ def seconds(function: Callable[[], Any]) -> float:
     return time.monotonic() - start
 
 
-def line(function: Callable[[int], Any], first: int, last: int) -> Line:
+def line(
+    function: Callable[[int], Any], first: int, last: int, timer: Callable[[Callable[[], Any]], float] = seconds
+) -> Line:
     """Time `function(count)` at growing counts, until they make a difference.
 
     Args:
         function: does something `count` times.
         first: the smallest count; done twice where that is quick, since the first time warms up.
         last: the largest count.
+        timer: from a call to its seconds.
     """
     first = min(first, last)
-    least = seconds(lambda: function(first))
+    least = timer(lambda: function(first))
     if least < ENOUGH:
-        least = seconds(lambda: function(first))
-    count, time_taken = first, least
-    while (count < last and time_taken < ENOUGH and time_taken < 3 * least) or count == first < last:
-        count = min(count * (4 if time_taken < ENOUGH / 4 else 2), last)
-        time_taken = seconds(lambda count=count: function(count))
-    each = max(time_taken - least, 0.0) / (count - first) if count > first else 0.0
+        least = timer(lambda: function(first))
+    count, took = first, least
+    while count < last and (count == first or (took < ENOUGH and took < 3 * least)):
+        count = min(count * (4 if took < ENOUGH / 4 else 2), last)
+        took = timer(lambda count=count: function(count))
+    each = max(took - least, 0.0) / (count - first) if count > first else 0.0
     return Line(first, least, each)
+
+
+def repeated(function: Callable[[], Any], units: int, timer: Callable[[Callable[[], Any]], float] = seconds) -> float:
+    """Return the seconds of doing something `units` times: those of the first time, and the mean of a few more.
+
+    Args:
+        function: does it once, `units` times at most.
+        units: how often it is to be done.
+        timer: from a call to its seconds.
+    """
+    if units == 0:
+        return 0.0
+    first, more = timer(function), []
+    while len(more) < units - 1 and (len(more) < FEW or sum(more) < 2 * ENOUGH):
+        more.append(timer(function))
+    return first + (units - 1) * sum(more) / max(len(more), 1)

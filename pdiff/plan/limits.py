@@ -14,7 +14,7 @@ from pdiff.plan.prediction import Plan, size
 from pdiff.seeding import resolve_device
 
 CGROUP = Path("/sys/fs/cgroup")
-REASONS = ("memory", "alloc")  # a word of what torch says when the system gives it no memory
+REASONS = ("allocate memory", "bad_alloc", "out of memory")  # what torch says when the system gives it no memory
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Say whether an error is that of an allocation which failed."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in REASONS)
+    return isinstance(error, RuntimeError) and any(reason in str(error).lower() for reason in REASONS)
 
 
 def advice(stage: str, config: Mapping[str, Any]) -> str:
@@ -110,10 +110,8 @@ def advice(stage: str, config: Mapping[str, Any]) -> str:
 
 def too_much_memory(stage: str, needed: str, limits: Limits, config: Mapping[str, Any]) -> PdiffError:
     """Return the error of a stage that does not fit into memory."""
-    return PdiffError(
-        f"plan: {stage} needs {needed} of memory, expected at most {size(limits.memory)}, what is free. "
-        f"{advice(stage, config)}"
-    )
+    free = "what is free" if limits.memory is None else f"{size(limits.memory)}, what is free"
+    return PdiffError(f"plan: memory of {stage}: got {needed}, expected at most {free}. {advice(stage, config)}")
 
 
 @contextmanager
@@ -127,7 +125,7 @@ def within_memory(stage: str, limits: Limits, config: Mapping[str, Any], device:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        raise too_much_memory(stage, "more", limits, config) from None
+        raise too_much_memory(stage, "more than there is", limits, config) from None
 
 
 def check_population(parameters: int, checkpoints: int, generated: int, limits: Limits, config: Mapping) -> None:
@@ -142,8 +140,8 @@ def check_disk(needed: int, limits: Limits) -> None:
     """Raise a `PdiffError` when the run directory does not fit on its disk."""
     if needed > limits.disk:
         raise PdiffError(
-            f"plan: the run directory needs {size(needed)}, expected at most {size(limits.disk)}, what is free. "
-            "Give a --work-dir on another disk, select fewer parameters (select), or collect fewer checkpoints."
+            f"plan: run directory: got {size(needed)}, expected at most {size(limits.disk)}, what is free on its disk. "
+            "Give a --work-dir on another disk, select fewer parameters (select), or lower generate.num."
         )
 
 

@@ -75,7 +75,7 @@ def _row(name: str, seconds: float | None, peak: int, disk: int, folder: str) ->
 
 def duration(seconds: float) -> str:
     """Return seconds in words: `9.3 s`, `45 s`, `12 min 5 s`, `3 h 20 min`."""
-    if seconds < 10:
+    if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:
@@ -92,4 +92,4 @@ def size(count: int) -> str:
         if value < 999.5:
             return f"{value:.3g} {unit}"
         value /= 1000
-    return f"{value:,.3g} {UNITS[-1]}"
+    return f"{value:,.0f} {UNITS[-1]}"

@@ -18,28 +18,28 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
+from pdiff.contract import check_iterable, check_work
 from pdiff.engine import ParameterDiffusion
 from pdiff.errors import PdiffError
 from pdiff.measure import environment, measured
 from pdiff.models.schedule import build_sampler
-from pdiff.pipeline import FUNCTIONS
-from pdiff.plan.growth import line, seconds
+from pdiff.pipeline import perform
+from pdiff.plan.growth import line, repeated, seconds
 from pdiff.plan.limits import Limits, check_population, existing_parent, within_memory
 from pdiff.plan.prediction import Plan, StagePlan
 from pdiff.plan.stand_in import StandIn
-from pdiff.run import Run
-from pdiff.rundir import RunDirectory
+from pdiff.run import Run, load_network
+from pdiff.rundir import STAGES, RunDirectory
 from pdiff.storage import explain_write_errors, write_json, write_tensors
 from pdiff.task import Work
 from pdiff.weights.checkpoints import find_checkpoints, load_state_dict
 from pdiff.weights.population import Population, write_population
 
-FEW = 2  # steps of a rehearsed training or sampler, and the fewest units that are timed
+FEW = 2  # steps of a rehearsed training or sampler
 MOST = 64  # steps that are done to tell what one costs
 ROWS = 8  # vectors of the rehearsed collection
 ASSUMED = 300  # N where nobody says it; the published one
 NOISE = 1e-3  # standard deviation of the noise on the network's own weights
-ENOUGH = 2.0  # seconds for the units of one part of a collection
 
 
 def make_plan(config: Config, work_dir: Path, limits: Limits) -> Plan:
@@ -74,7 +74,9 @@ def shortened(config: Config) -> Config:
     for part in ("autoencoder", "denoiser"):
         training = values["engine"][f"{part}_training"]
         training["steps"] = min(training["steps"], FEW)
-    values["generate"]["sampler"] = {**(values["generate"]["sampler"] or values["engine"]["sampler"]), "steps": FEW}
+    sampler = values["generate"]["sampler"] or values["engine"]["sampler"]
+    steps = min(FEW, sampler.get("steps") or FEW, values["engine"]["noise_schedule"]["timesteps"])
+    values["generate"]["sampler"] = {**sampler, "steps": steps}
     return Config(values)
 
 
@@ -99,7 +101,9 @@ class Rehearsal:
 
     def plan(self) -> Plan:
         """Rehearse every stage."""
-        write_json(self.run.directory.path / "environment.json", environment(self.run.device))
+        directory = self.run.directory
+        directory.prepare(self.run.config.to_dict(), STAGES, resume=False, overwrite=False)
+        write_json(directory.path / "environment.json", environment(self.run.device))
         stages = [self.collect()]
         stages.append(self.stage("fit", self.training_seconds))
         stages.append(self.stage("generate", self.sampling_seconds))
@@ -120,7 +124,7 @@ class Rehearsal:
         """
         self.stand_in.owed = 0.0
         with measured() as cost, self.within_memory(name):
-            FUNCTIONS[name](self.run)
+            perform(self.run, name)
         return self.finish(name, cost, cost["seconds"] + self.stand_in.owed + left_out())
 
     def within_memory(self, name: str):
@@ -144,45 +148,45 @@ class Rehearsal:
             own = run.layout.flatten(run.task.model.state_dict())
             rows = min(ROWS, checkpoints)
             self.stand_in = StandIn(run.plugin, run.layout, disturbed(own, rows))
-            frame = seconds(lambda: FUNCTIONS["collect"](run)) + self.stand_in.owed
+            frame = seconds(lambda: perform(run, "collect")) + self.stand_in.owed
             more = (checkpoints - rows) * self.append_seconds(own)
-        run.__dict__.pop("population", None)
-        write_population(run.directory.folder("collect"), run.layout, disturbed(own, checkpoints))
+        run.__dict__.pop("population", None)  # which somebody may have opened while it had few rows
+        with self.within_memory("fit"):
+            write_population(run.directory.folder("collect"), run.layout, disturbed(own, checkpoints))
         return self.finish("collect", cost, None if work is None else build + work + frame + more)
 
     def reading(self) -> tuple[float, int]:
-        """Return the seconds of reading the checkpoints that the user has, and their number."""
+        """Return the seconds of reading the checkpoints that the user has, and their number; take up one of them."""
         settings = self.config.checkpoints
         files = find_checkpoints(settings.files)
-        some = files[:FEW]
-        took = seconds(lambda: [self.run.layout.flatten(load_state_dict(f, settings.prefix), str(f)) for f in some])
-        return took / len(some) * len(files), len(files)
+        remaining = iter(files)
+
+        def read() -> None:
+            file = next(remaining)
+            self.run.layout.flatten(load_state_dict(file, settings.prefix), str(file))
+
+        took = repeated(read, len(files))
+        base = Path(settings.base or files[0])
+        found, own = load_state_dict(base, settings.prefix), self.run.task.model.state_dict()
+        load_network(self.run.task, {name: found.get(name, tensor) for name, tensor in own.items()}, base)
+        return took, len(files)
 
     def working(self) -> tuple[float | None, int]:
         """Return the seconds of the plugin's collection, None where it does not say, and the number of snapshots."""
-        parts = self.run.hook.plan(task=self.run.task, names=self.run.layout.names, cfg=self.config)
-        if parts is None:
+        if not self.run.has_hook("plan"):
             line = f"The plugin {self.run.name} has no plan hook: the time of collect is not known, and N is"
             self.notes.append(f"{line} taken as {ASSUMED}.")
             return None, ASSUMED
+        parts = self.run.hook.plan(task=self.run.task, names=self.run.layout.names, cfg=self.config)
+        check_iterable(self.run.name, "plan", parts, Work)
         total, snapshots = 0.0, 0
         for work in parts:
-            total += self.work_seconds(work)
+            check_work(self.run.name, work)
+            total += repeated(lambda work=work: self.unit(work), work.units)
             snapshots += work.snapshots
         if snapshots < 2:
             raise PdiffError(f"plan: got a collection of {snapshots} snapshots, expected 2 at least. Change collect.")
         return total, snapshots
-
-    def work_seconds(self, work: Work) -> float:
-        """Return the seconds of all units of a part of the collection: the first, and the mean of the next ones."""
-        if work.units == 0:
-            return 0.0
-        first, next_ones = seconds(lambda: self.unit(work)), []
-        while len(next_ones) < min(FEW, work.units - 1) or (
-            sum(next_ones) < ENOUGH and len(next_ones) < work.units - 1
-        ):
-            next_ones.append(seconds(lambda: self.unit(work)))
-        return first + (work.units - 1) * sum(next_ones) / max(len(next_ones), 1)
 
     def unit(self, work: Work) -> None:
         """Do one unit, and write the state that it ends with."""

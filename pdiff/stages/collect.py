@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pdiff.contract import check_iterable, check_snapshot
 from pdiff.errors import PdiffError
 from pdiff.progress import progress
 from pdiff.run import Run, load_base
-from pdiff.storage import read_tensors, write_tensors
+from pdiff.storage import finite_or_null, read_tensors, write_tensors
 from pdiff.task import Snapshot
 from pdiff.weights.checkpoints import find_checkpoints, load_state_dict
 from pdiff.weights.population import Population
@@ -20,24 +21,32 @@ from pdiff.weights.population import Population
 def collect(run: Run) -> None:
     """Write `population/` and `base.safetensors`; go on where an interrupted collection stopped.
 
+    A snapshot with a NaN is the last one: a training that diverged does not come back, and the gate names the place.
+
     Raises:
         PdiffError: the plugin yields nothing, something that is no snapshot, or changes what is not selected.
     """
     if run.config.checkpoints.files:
         import_checkpoints(run)
         return
-    folder = run.directory.folder("collect")
-    resting = folder / "collect.state.safetensors"
+    for _ in recorded(run):
+        pass
+    if len(run.population) == 0:
+        raise PdiffError(f"plugin {run.name}: collect yielded no snapshot. Yield pdiff.Snapshot(params, ...).")
+    check_frozen(run)
+
+
+def recorded(run: Run) -> Iterator[Population]:
+    """Write snapshot after snapshot, and yield the population after each: between two of them a run may be stopped."""
+    resting = run.directory.folder("collect") / "collect.state.safetensors"
     population = open_population(run)
     for snapshot in continued_snapshots(run, population, resting):
-        if snapshot.params:
-            append(run, population, snapshot)
+        if snapshot.params and not append(run, population, snapshot):
+            break  # before its state is written, so that a resumed collection ends here too
         if snapshot.state is not None:
             rows = {"rows": torch.tensor(len(population))}
             write_tensors(resting, {**{f"state.{n}": t for n, t in snapshot.state.items()}, **rows})
-    if len(population) == 0:
-        raise PdiffError(f"plugin {run.name}: collect yielded no snapshot. Yield pdiff.Snapshot(params, ...).")
-    check_frozen(run)
+        yield population
 
 
 def open_population(run: Run) -> Population:
@@ -82,9 +91,9 @@ def read_state(path: Path) -> tuple[dict[str, Tensor] | None, int]:
 
 def checked(run: Run, snapshots: Iterator[Snapshot]) -> Iterator[Snapshot]:
     """Yield the snapshots, each of them looked at."""
+    check_iterable(run.name, "collect", snapshots, Snapshot)
     for snapshot in snapshots:
-        if not isinstance(snapshot, Snapshot):
-            raise PdiffError(f"plugin {run.name}: collect yielded {type(snapshot).__name__}, expected pdiff.Snapshot.")
+        check_snapshot(run.name, snapshot, run.layout)
         yield snapshot
 
 
@@ -96,7 +105,7 @@ def repeated(snapshots: Iterator[Snapshot], population: Population) -> Iterator[
             continue
         if row >= len(population):
             yield snapshot
-        elif not np.array_equal(population.layout.flatten(snapshot.params).numpy(), population.vectors[row]):
+        elif not same(population.layout.flatten(snapshot.params), population.vectors[row]):
             raise PdiffError(
                 f"collect: snapshot {row} differs from the one on disk, so the collection cannot be resumed. "
                 "Give --overwrite to collect again, and seed everything that the plugin draws."
@@ -104,13 +113,20 @@ def repeated(snapshots: Iterator[Snapshot], population: Population) -> Iterator[
         row += 1
 
 
-def append(run: Run, population: Population, snapshot: Snapshot) -> None:
-    """Add a snapshot; with the first one comes the frozen network."""
+def same(vector: Tensor, stored: np.ndarray) -> bool:
+    """Say whether two vectors are equal, a NaN in both included."""
+    return np.array_equal(vector.numpy(), stored, equal_nan=True)
+
+
+def append(run: Run, population: Population, snapshot: Snapshot) -> bool:
+    """Add a snapshot, and say whether it is finite; with the first one comes the frozen network."""
     if len(population) == 0:
         write_tensors(run.directory.base, run.task.model.state_dict())
-    origin = f"snapshot {len(population)}"
+    origin = f"plugin {run.name}: collect, snapshot {len(population)}"
     vector = population.layout.flatten(snapshot.params, origin)
-    population.append(vector, {**origin_of(run), **snapshot.provenance})
+    provenance = {key: finite_or_null(value) for key, value in snapshot.provenance.items()}
+    population.append(vector, {**origin_of(run), **provenance})
+    return bool(torch.isfinite(vector).all())
 
 
 def origin_of(run: Run) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pdiff.contract import check_pictures
 from pdiff.engine import ParameterDiffusion
 from pdiff.gates.codec import kept_by_tensor
 from pdiff.gates.record import read_gates
@@ -85,6 +86,7 @@ def draw_pictures(run: Run, sources: Mapping[str, SourceResults]) -> list[dict[s
         for name, source in placed.items()
     }
     pictures = run.hook.draw(task=run.task, picks=picks, folder=run.directory.folder("compare"))
+    check_pictures(run.name, pictures)
     return [asdict(picture) for picture in pictures]
 
 

@@ -6,6 +6,7 @@ import math
 import torch
 from torch import Tensor
 
+from pdiff.contract import check_evaluations, check_iterable
 from pdiff.errors import PdiffError, known
 from pdiff.run import Run
 from pdiff.sources import open_pool, source_names, source_vectors
@@ -54,25 +55,16 @@ def evaluate_split(run: Run, source: str, vectors: Tensor, split: str) -> list[E
         vectors: `(M, P)`, or `(M, K, P)` for M ensembles of K members.
         split: where they are measured.
     """
-    if vectors.ndim == 3:
+    hook = "ensemble" if vectors.ndim == 3 else "evaluate"
+    if hook == "ensemble":
         groups = [run.candidates(members) for members in vectors]
         results = [run.hook.ensemble(task=run.task, candidates=group, split=split) for group in groups]
     else:
-        results = list(run.hook.evaluate(task=run.task, candidates=run.candidates(vectors), split=split))
-    if len(results) != len(vectors):
-        raise PdiffError(f"plugin {run.name}: evaluate yielded {len(results)} results for {len(vectors)} candidates.")
-    shapes = {result.signature.shape for result in results if isinstance(result, Evaluation)}
-    if len(shapes) > 1:
-        raise PdiffError(f"plugin {run.name}: evaluate yielded signatures of {len(shapes)} shapes, expected one.")
-    for index, result in enumerate(results):
-        if not isinstance(result, Evaluation) or not is_sound(result.metric, run.task.metric.higher_is_better):
-            raise PdiffError(f"plugin {run.name}: evaluate yielded {result!r} for candidate {index} of {source}.")
+        found = run.hook.evaluate(task=run.task, candidates=run.candidates(vectors), split=split)
+        check_iterable(run.name, hook, found, Evaluation)
+        results = list(found)
+    check_evaluations(run.name, hook, results, len(vectors), run.task.metric, source)
     return results
-
-
-def is_sound(metric: float, higher_is_better: bool) -> bool:
-    """Say whether a metric is a number, or the infinity that is worse than any: that of a dead candidate."""
-    return math.isfinite(metric) or metric == (-math.inf if higher_is_better else math.inf)
 
 
 def stack(results: list[Evaluation]) -> dict[str, Tensor]:

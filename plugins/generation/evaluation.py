@@ -7,12 +7,12 @@ denoising loss has the same input for each candidate throughout.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from pdiff_plugins.generation.denoising import HeldOut
 from pdiff_plugins.generation.features import FeatureNetwork
-from pdiff_plugins.generation.fid import Distance
+from pdiff_plugins.generation.fid import Distance, check_counts, unrelated
 from pdiff_plugins.generation.sampling import Sampler
 from pdiff_plugins.images.data import Split
 from torch import Tensor, nn
@@ -24,33 +24,58 @@ from pdiff.progress import progress
 GROUP = 50  # candidates whose features are in memory at a time
 
 
-@dataclass(frozen=True)
 class Bench:
-    """What the candidates of one split are measured with.
+    """What the candidates of one split are measured with; real images are looked at when a stage first asks for it.
 
-    Attributes:
+    Args:
+        name: of the split.
         split: real images.
         noise: what images are made of `(G, C, H, W)`.
         sampler: makes them.
         features: sees them.
-        distance: compares their features with those of the real ones.
         held_out: for the denoising loss.
         signature_images: how many of the images enter a signature.
-        unit: mean distance between the features of two different real images.
+        seed: of what the distances draw.
+
+    Raises:
+        PdiffError: there are too few images, real or made, for the FID.
     """
 
-    split: Split
-    noise: Tensor
-    sampler: Sampler
-    features: FeatureNetwork
-    distance: Distance
-    held_out: HeldOut
-    signature_images: int
-    unit: float
+    def __init__(
+        self,
+        name: str,
+        split: Split,
+        noise: Tensor,
+        sampler: Sampler,
+        features: FeatureNetwork,
+        held_out: HeldOut,
+        signature_images: int,
+        seed: int,
+    ):
+        check_counts(name, len(split), len(noise), features.size)
+        self.split, self.noise, self.sampler, self.features = split, noise, sampler, features
+        self.held_out, self.signature_images, self.seed = held_out, min(signature_images, len(noise)), seed
+
+    @cached_property
+    def real(self) -> Tensor:
+        """The features of the real images `(R, F)`."""
+        return torch.cat([self.features(pixels)[0] for _, pixels, _ in self.split.batches()])
+
+    @cached_property
+    def distance(self) -> Distance:
+        """What compares features with those of the real images."""
+        return Distance(self.real, min(len(self.real), len(self.noise)), self.seed)
+
+    @cached_property
+    def unit(self) -> float:
+        """The mean distance between the features of two different real images."""
+        return unrelated(self.real)
 
 
-def images_of(model: nn.Module, candidates: Candidates, bench: Bench, count: int | None = None) -> Iterator:
-    """Yield, batch by batch and candidate by candidate, number, rows and images `(B, C, H, W)` in about [-1, 1].
+def images_of(
+    model: nn.Module, candidates: Candidates, bench: Bench, count: int | None = None
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield, batch by batch and in it candidate by candidate, number and images `(B, C, H, W)` in about [-1, 1].
 
     Args:
         model: the network.
@@ -61,8 +86,7 @@ def images_of(model: nn.Module, candidates: Candidates, bench: Bench, count: int
     replay = Replay(model.eval(), candidates, lambda batch: bench.sampler(model, *batch))
     noise, size = bench.noise[:count], bench.split.eval_batch
     for start in range(0, len(noise), size):
-        for index, images in enumerate(replay((noise[start : start + size], start))):
-            yield index, slice(start, start + len(images)), images
+        yield from enumerate(replay((noise[start : start + size], start)))
 
 
 def losses(model: nn.Module, candidates: Candidates, held_out: HeldOut) -> list[float]:
@@ -85,7 +109,7 @@ def evaluate_group(model: nn.Module, candidates: Candidates, bench: Bench, advan
     """Yield the evaluations of a few candidates; `advance` is called for each batch of images."""
     loss = losses(model, candidates, bench.held_out)
     seen = [[] for _ in candidates]
-    for index, _, images in images_of(model, candidates, bench):
+    for index, images in images_of(model, candidates, bench):
         finite = images.isfinite().all()
         seen[index].append(bench.features(images.clamp(-1, 1)) if finite else None)
         advance()
@@ -95,9 +119,8 @@ def evaluate_group(model: nn.Module, candidates: Candidates, bench: Bench, advan
 
 def evaluation(batches: list[tuple[Tensor, Tensor | None] | None], loss: float, bench: Bench) -> Evaluation:
     """Return what features and probabilities of a candidate's images, and its loss, amount to."""
-    size = bench.distance.size
     if None in batches:
-        return Evaluation(math.inf, torch.full((bench.signature_images, size), math.inf))
+        return Evaluation(math.inf, torch.full((bench.signature_images, bench.features.size), math.inf))
     features = torch.cat([seen for seen, _ in batches])
     fid, kid = bench.distance(features)
     details = {"KID": kid} | ({"denoising_loss": loss} if math.isfinite(loss) else {})

@@ -28,7 +28,14 @@ FEATURES = Registry("features", scope="pdiff")
 
 
 class FeatureNetwork(ABC):
-    """From images to features."""
+    """From images to features.
+
+    Args:
+        size: number of features F.
+    """
+
+    def __init__(self, size: int):
+        self.size = size
 
     @abstractmethod
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -88,6 +95,7 @@ class Classifier(FeatureNetwork):
     """
 
     def __init__(self, network: Convolutions, accuracy: float):
+        super().__init__(network.head.in_features)
         self.network, self.accuracy = network, accuracy
 
     @torch.no_grad()
@@ -98,7 +106,7 @@ class Classifier(FeatureNetwork):
 
     def facts(self) -> dict[str, Any]:
         """Return name, hash and accuracy."""
-        name = f"own classifier, {self.network.head.in_features} features"
+        name = f"own classifier, {self.size} features"
         return {"name": name, "accuracy": self.accuracy, "sha256": digest(self.network.state_dict())}
 
 
@@ -159,6 +167,7 @@ class Inception(FeatureNetwork):
     """
 
     def __init__(self, network: nn.Module):
+        super().__init__(2048)
         self.network = network
 
     @torch.no_grad()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pdiff import PdiffError
 from pdiff.seeding import isolated_seed
 
-SUBSETS = 10
+SUBSETS, SUBSET = 10, 100
 
 
 class Given(nn.Module):
@@ -30,6 +30,27 @@ class Given(nn.Module):
         return features
 
 
+def check_counts(name: str, real: int, images: int, size: int) -> None:
+    """Raise a `PdiffError` for a split with too few images: with F of them or less, covariances would be singular.
+
+    Args:
+        name: of the split.
+        real: number of real images.
+        images: number of images that each candidate makes.
+        size: number of features F.
+    """
+    if images <= size:
+        raise PdiffError(
+            f"task.images.{name}: got {images}, too few for the FID, expected more than the {size} features. "
+            "Generate more images, or take fewer features."
+        )
+    if real <= size:
+        raise PdiffError(
+            f"task.data: got {real} real images in the split {name}, too few for the FID, expected more than the "
+            f"{size} features. Take more images, or fewer features."
+        )
+
+
 class Distance:
     """FID and KID to the real images of a split, whose statistics are computed once.
 
@@ -38,36 +59,20 @@ class Distance:
 
     Args:
         real: features of the real images `(R, F)`.
-        images: number of images that each candidate makes.
-        where: the setting of that number.
+        fewest: of the numbers of real images and of those of a candidate, the smaller.
         seed: of the subsets.
-
-    Raises:
-        PdiffError: there are not more images than features: their covariance would be singular.
     """
 
-    def __init__(self, real: Tensor, images: int, where: str, seed: int):
-        size = self.size = real.shape[1]
-        if images <= size:
-            raise PdiffError(
-                f"{where}: got {images}, too few for the FID, expected more than the {size} features. "
-                "Generate more images, or take fewer features."
-            )
-        if len(real) <= size:
-            split = where.rpartition(".")[2]
-            raise PdiffError(
-                f"task.data: got {len(real)} real images in the split {split}, too few for the FID, expected more than "
-                f"the {size} features. Take more images, or fewer features."
-            )
+    def __init__(self, real: Tensor, fewest: int, seed: int):
         from torchmetrics.image.fid import FrechetInceptionDistance
         from torchmetrics.image.kid import KernelInceptionDistance
 
-        self.seed = seed
+        self.seed, size = seed, real.shape[1]
         settings = {"reset_real_features": False, "normalize": True}
         self.fid = FrechetInceptionDistance(Given(size), **settings).to(real.device)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Metric `Kernel Inception Distance` will save")  # it has to
-            subset = min(100, images, len(real))
+            subset = min(SUBSET, fewest)
             self.kid = KernelInceptionDistance(Given(size), SUBSETS, subset, **settings).to(real.device)
         self.fid.update(real.double(), real=True)
         self.kid.update(real.double(), real=True)

@@ -59,11 +59,11 @@ def draw_pictures(model: nn.Module, bench: Bench, picks: Mapping[str, Candidates
     pictures = [Picture("images_real.png", "Real images", "The first images of the test split.")]
     for source in [name for name in ("trained", "generated") if name in picks]:
         best = Candidates(picks[source].vectors[:1], picks[source].layout, picks[source].load_params)
-        images = torch.cat([images for _, _, images in images_of(model, best, bench, SIDE * SIDE)])
+        images = torch.cat([images for _, images in images_of(model, best, bench, SIDE * SIDE)])
         save_grid(folder / f"images_{source}.png", in_rows(images))
         caption = f"What the {source} network that is best on the select split makes of the first noises."
         pictures.append(Picture(f"images_{source}.png", f"Images of the best {source}", caption))
-    one_noise = [[images[0] for _, _, images in images_of(model, group, bench, 1)] for group in picks.values()]
+    one_noise = [[images[0] for _, images in images_of(model, group, bench, 1)] for group in picks.values()]
     save_grid(folder / "one_noise.png", one_noise, list(picks))
     caption = "Rows: sources; columns: what candidates make of the same noise, from the best on select to the worst."
     return [*pictures, Picture("one_noise.png", "One noise, many candidates", caption)]

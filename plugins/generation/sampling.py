@@ -1,6 +1,8 @@
 """From noise to images in a few steps, by any scheduler of diffusers."""
 
 import inspect
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -34,7 +36,7 @@ class Sampler:
         self.stochastic = "generator" in inspect.signature(kind.step).parameters
         self.description = f"{type}, {steps} steps"
 
-    def __call__(self, model: nn.Module, noise: Tensor, batch: int = 0) -> Tensor:
+    def __call__(self, model: Callable, noise: Tensor, batch: int = 0) -> Tensor:
         """Return images `(B, C, H, W)` in about [-1, 1].
 
         Args:
@@ -52,13 +54,24 @@ class Sampler:
 
 
 @torch.no_grad()
-def check_sampling(sampler: Sampler, model: nn.Module, split: Split) -> None:
-    """Raise a `PdiffError` unless sampler and network make an image of the split's size and channels."""
-    pixels = split.resized(split.pixels(slice(0, 1)))
+def check_network(model: nn.Module, split: Split) -> None:
+    """Raise a `PdiffError` unless the network takes images of the split's size."""
     try:
-        sampler(model.eval(), torch.zeros_like(pixels))
-    except Exception as error:  # the network's layers and the schedulers raise many kinds
-        raise PdiffError(
-            f"task: no image of {split.size} pixels can be made by {sampler.description} "
-            f"({type(error).__name__}: {' '.join(str(error).split())}). Change task.data.size, network or sampler."
-        ) from None
+        model.eval()(split.resized(split.pixels(slice(0, 1))), 0)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        line = f"task.data.size: the network cannot take images of {split.size} pixels ({reason}). Change the size."
+        raise PdiffError(line) from None
+
+
+def check_sampler(sampler: Sampler) -> None:
+    """Raise a `PdiffError` unless the scheduler takes its steps with its options, whatever the network says."""
+
+    def network(x: Tensor, t: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(sample=torch.zeros_like(x))
+
+    try:
+        sampler(network, torch.zeros(1, 1, 8, 8))
+    except Exception as error:  # diffusers' schedulers raise many kinds
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise PdiffError(f"task.sampler: {sampler.description} fail ({reason}). Change steps or options.") from None

@@ -7,10 +7,9 @@ import torch
 from pdiff_plugins.generation.denoising import held_out
 from pdiff_plugins.generation.evaluation import Bench
 from pdiff_plugins.generation.features import FeatureNetwork, build_features
-from pdiff_plugins.generation.fid import Distance, unrelated
 from pdiff_plugins.generation.network import build_network
 from pdiff_plugins.generation.pipeline import export_pipeline
-from pdiff_plugins.generation.sampling import Sampler, check_sampling
+from pdiff_plugins.generation.sampling import Sampler, check_network, check_sampler
 from pdiff_plugins.generation.signature import similarity
 from pdiff_plugins.images.data import Split, build_splits
 
@@ -61,17 +60,20 @@ def build_task(
     with isolated_seed(derive_seed(seed, "network", 0)):
         model = build_network(network, noise, splits["train"]).to(device)
     draw = call(Sampler, sampler, "task.sampler", noise_schedule=model.noise_schedule, seed=seed)
-    check_sampling(draw, model, splits["train"])
+    check_network(model, splits["train"])
+    check_sampler(draw)
     judge = build_features(features, splits, seed, folder)
     measured = {
         name: bench(name, splits[name], model, draw, judge, images[name], loss_images, signature_images, seed)
         for name in MEASURED
     }
+    some = splits["train"].first(len(splits["select"]))
+    seen = bench("train", some, model, draw, judge, images["select"], loss_images, signature_images, seed)
     facts = {"feature_network": judge.facts(), "features": judge.description()}
     facts |= {"images": f"{images['select']} on select, {images['test']} on test", "sampler": draw.description}
     return Task(
         model=model,
-        splits={"train": splits["train"], **measured},
+        splits={"train": splits["train"], "seen": seen, **measured},
         metric=Metric("FID", higher_is_better=False),
         head=("conv_out",),
         similarity=similarity,
@@ -94,7 +96,5 @@ def bench(
     """Return what the candidates of one split are measured with; noise and time steps are drawn here, once."""
     shape = (images, *split.resized(split.pixels(slice(0, 1))).shape[1:])
     noise = torch.randn(shape, generator=generator(seed, "noise", name)).to(split.device)
-    real = torch.cat([features(pixels)[0] for _, pixels, _ in split.batches()])
-    distance = Distance(real, images, f"task.images.{name}", derive_seed(seed, "kid", name))
     held = held_out(model.noise_schedule, split, loss_images, derive_seed(seed, "loss", name))
-    return Bench(split, noise, sampler, features, distance, held, min(signature_images, images), unrelated(real))
+    return Bench(name, split, noise, sampler, features, held, signature_images, derive_seed(seed, "kid", name))

@@ -26,7 +26,6 @@ from pdiff_plugins.openmmlab.hooks import (
     freeze_all_but,
 )
 from pdiff_plugins.openmmlab.libraries import Library, one_line, silence
-from pdiff_plugins.openmmlab.state import unpack
 from pdiff_plugins.openmmlab.stream import stream
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -38,6 +37,7 @@ from pdiff.models.training import ShowProgress
 from pdiff.progress import logger, progress
 from pdiff.registry import call
 from pdiff.seeding import derive_seed
+from pdiff.state import unpack
 from pdiff.weights.select import parameter_names
 
 MODES = ("eval", "train")

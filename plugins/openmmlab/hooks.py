@@ -6,11 +6,11 @@ from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop
-from pdiff_plugins.openmmlab.state import pack
 from torch import Tensor, nn
 
 from pdiff import PdiffError, Snapshot
 from pdiff.seeding import derive_seed, seed_all
+from pdiff.state import pack
 from pdiff.weights.select import is_norm, parameter_names
 
 SECONDS_BETWEEN_RESTS = 30

@@ -18,13 +18,33 @@ def call(tool: str, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_dry_run_prints_the_resolved_config_and_writes_nothing(tmp_path):
+@pytest.fixture
+def tiny_file(tiny, tmp_path) -> str:
+    """The tiny config as a file."""
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny))
+    return str(tmp_path / "tiny.yaml")
+
+
+def test_dry_run_prints_the_resolved_config_and_the_plan_and_writes_nothing(tiny_file, tmp_path):
     options = ["--cfg-options", "generate.num=7", "engine.sampler.type=DDPM", "--seed", "5"]
-    done = call("run", "--plugin", "classification", "--work-dir", str(tmp_path / "run"), "--dry-run", *options)
+    done = call("run", "--config", tiny_file, "--work-dir", str(tmp_path / "run"), "--dry-run", *options)
+    assert done.returncode == 0, done.stderr
     config = yaml.safe_load(done.stdout)
     assert (config["generate"]["num"], config["engine"]["sampler"], config["seed"]) == (7, {"type": "DDPM"}, 5)
     assert config["select"] == "last_norms(2)"
-    assert not (tmp_path / "run").exists()
+    plan = [line for line in done.stdout.splitlines() if line.startswith("# ")]
+    assert plan[0] == "# plan: P 384 parameters, N 10 checkpoints, L 32, 70 candidates"
+    assert [line.split()[1] for line in plan[2:]] == ["collect", "fit", "generate", "evaluate", "compare", "all"]
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
+
+
+def test_dry_run_of_what_cannot_fit_names_the_setting(tiny_file, tmp_path):
+    options = ["--cfg-options", "generate.num=1000000000000"]
+    done = call("run", "--config", tiny_file, "--work-dir", str(tmp_path / "run"), "--dry-run", *options)
+    assert done.returncode == 2
+    assert "error: plan: run directory: got 1,536 TB, expected at most " in done.stderr
+    assert done.stderr.rstrip().endswith("or lower generate.num.")
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def main() -> None:
 
     def images(rows: torch.Tensor) -> list[torch.Tensor]:
         seen = [[] for _ in rows]
-        for index, _, batch in images_of(model, run.candidates(rows), bench):
+        for index, batch in images_of(model, run.candidates(rows), bench):
             seen[index].append(batch)
         return [torch.cat(batches) for batches in seen]
 

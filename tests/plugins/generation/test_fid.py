@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from pdiff_plugins.generation.fid import Distance, unrelated
+from pdiff_plugins.generation.fid import Distance, check_counts, unrelated
 
 from pdiff.errors import PdiffError
 
@@ -15,25 +15,25 @@ def features(count: int = 200, size: int = 4, seed: int = 0) -> torch.Tensor:
 
 def test_fid_of_the_real_features_themselves_is_nothing():
     real = features()
-    fid, _ = Distance(real, 200, "task.images.test", 0)(real)
+    fid, _ = Distance(real, 200, 0)(real)
     assert fid == pytest.approx(0, abs=1e-6)
 
 
 def test_fid_of_moved_features_is_the_square_of_the_distance():
     real = features()
-    fid, _ = Distance(real, 200, "task.images.test", 0)(real + torch.tensor([3.0, 0, 4.0, 0]))
+    fid, _ = Distance(real, 200, 0)(real + torch.tensor([3.0, 0, 4.0, 0]))
     assert fid == pytest.approx(25, abs=1e-4)
 
 
 def test_fid_of_scaled_features_of_one_dimension_is_known():
     real = torch.randn(500, 1, generator=torch.Generator().manual_seed(0))
-    fid, _ = Distance(real, 500, "task.images.test", 0)(3 * real)
+    fid, _ = Distance(real, 500, 0)(3 * real)
     mean, std = real.double().mean(), real.double().std()
     assert fid == pytest.approx((4 * mean**2 + 4 * std**2).item(), rel=1e-5)
 
 
 def test_each_candidate_is_measured_for_itself():
-    distance = Distance(features(), 200, "task.images.test", 0)
+    distance = Distance(features(), 200, 0)
     first = distance(features(seed=1))
     distance(features(seed=2) + 5)
     assert distance(features(seed=1)) == first
@@ -49,13 +49,13 @@ def test_distances_are_those_of_torchmetrics_with_a_network():
     with torch.no_grad():
         expected.update(real.double(), real=True)
         expected.update(fake.double(), real=False)
-        ours, _ = Distance(network(real.double()), 200, "task.images.test", 0)(network(fake.double()))
+        ours, _ = Distance(network(real.double()), 200, 0)(network(fake.double()))
     assert ours == pytest.approx(expected.compute().item(), rel=1e-9)
 
 
 def test_kid_tells_equal_from_different_distributions_and_leaves_the_random_state():
     real, alike, different = (torch.randn(150, 4, generator=torch.Generator().manual_seed(i)) for i in range(3))
-    distance = Distance(real, 150, "task.images.test", 0)
+    distance = Distance(real, 150, 0)
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
@@ -68,13 +68,13 @@ def test_kid_tells_equal_from_different_distributions_and_leaves_the_random_stat
 def test_too_few_images_for_the_fid_are_refused(images):
     line = rf"^task\.images\.test: got {images}, too few for the FID, expected more than the 4 features\. Generate more"
     with pytest.raises(PdiffError, match=line):
-        Distance(features(), images, "task.images.test", 0)
+        check_counts("test", 100, images, 4)
 
 
 def test_too_few_real_images_for_the_fid_are_refused():
     line = r"^task\.data: got 4 real images in the split select, too few for the FID, expected more than the 4 features"
     with pytest.raises(PdiffError, match=line):
-        Distance(features(4), 100, "task.images.select", 0)
+        check_counts("select", 4, 100, 4)
 
 
 def test_unrelated_is_the_mean_distance_between_two_different_images():

@@ -86,7 +86,7 @@ def test_images_of_another_number_of_channels_than_the_networks_are_refused(buil
 
 def test_size_that_the_layers_cannot_halve_is_refused_before_any_training(build, tiny_generator):
     tiny_generator["task"]["data"]["size"] = 7
-    with pytest.raises(PdiffError, match=r"^task: no image of 7 pixels can be made by DDIMScheduler, 3 steps \("):
+    with pytest.raises(PdiffError, match=r"^task\.data\.size: the network cannot take images of 7 pixels \("):
         build(tiny_generator)
 
 

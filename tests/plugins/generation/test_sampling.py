@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from diffusers import DDPMScheduler
-from pdiff_plugins.generation.sampling import Sampler
+from pdiff_plugins.generation.sampling import Sampler, check_sampler
 from torch import nn
 
 from pdiff.errors import PdiffError
@@ -87,3 +87,19 @@ def test_option_that_the_scheduler_does_not_take_is_refused(schedule):
 def test_steps_must_be_a_number_from_one_on(schedule, steps):
     with pytest.raises(PdiffError, match=rf"^task\.sampler\.steps: got {steps}, expected an integer from 1 on"):
         Sampler(schedule, 0, "DDIMScheduler", steps)
+
+
+def test_sampler_that_fails_at_its_last_step_is_refused_before_any_training(schedule):
+    sampler = Sampler(schedule, 0, "DPMSolverMultistepScheduler", 4, {"use_karras_sigmas": True})
+    with pytest.raises(PdiffError, match=r"^task\.sampler: DPMSolverMultistepScheduler, 4 steps fail \(IndexError: "):
+        check_sampler(sampler)
+
+
+KINDS = sorted(kind.__name__ for kind in DDPMScheduler().compatibles)
+
+
+# DPMSolverSDEScheduler needs torchsde besides. Some schedulers call numpy with tensors, as numpy 2 does not like it.
+@pytest.mark.filterwarnings("ignore:__array_wrap__ must accept context:DeprecationWarning")
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "DPMSolverSDEScheduler"])
+def test_every_scheduler_of_diffusers_takes_its_steps(schedule, kind):
+    check_sampler(Sampler(schedule, 0, kind, 6))

@@ -20,12 +20,12 @@ from pdiff_plugins.openmmlab import hooks
 from pdiff_plugins.openmmlab.collection import snapshots, training_loader
 from pdiff_plugins.openmmlab.data import build_splits, use_root
 from pdiff_plugins.openmmlab.libraries import MMDET
-from pdiff_plugins.openmmlab.state import unpack
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from pdiff.errors import PdiffError
 from pdiff.registry import call
+from pdiff.state import unpack
 from pdiff.storage import read_tensors, write_tensors
 from pdiff.weights.select import is_norm, select
 

@@ -19,7 +19,6 @@ from pdiff_plugins.openmmlab.hooks import (
     check_drift,
     freeze_all_but,
 )
-from pdiff_plugins.openmmlab.state import unpack
 from torch import nn
 from torch.utils.data import DataLoader
 from torchvision.ops import FrozenBatchNorm2d
@@ -27,6 +26,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from pdiff.errors import PdiffError
 from pdiff.models.training import ShowProgress
 from pdiff.seeding import isolated_seed
+from pdiff.state import unpack
 from pdiff.weights.select import select
 
 STEPS = 6

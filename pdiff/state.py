@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pdiff import PdiffError
+from pdiff.errors import PdiffError
 
 
 def pack(value: Any) -> dict[str, Tensor]:

@@ -5,10 +5,10 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
-from pdiff_plugins.openmmlab.state import pack, unpack
 from torch import Tensor, nn
 
 from pdiff.errors import PdiffError
+from pdiff.state import pack, unpack
 from pdiff.storage import read_tensors, write_tensors
 
 TENSORS = {

@@ -1,0 +1,65 @@
+"""A small network on scikit-learn's handwritten digits: replace network, data and metric by your own."""
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from pdiff import Evaluation, Metric, Replay, Snapshot, Task, hookimpl
+from pdiff.registry import call
+
+
+@hookimpl
+def build(cfg):
+    """Build the network, its data and its metric from `cfg.task`."""
+    return call(build_task, cfg.task, "task", seed=cfg.seed)
+
+
+def build_task(seed: int, hidden: int = 32) -> Task:
+    """Return the task; `hidden` is the width of the network."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(64, hidden), nn.LayerNorm(hidden), nn.ReLU(), nn.Linear(hidden, 10))
+    return Task(model, digits(), Metric("accuracy", chance=0.1), head=("3",))
+
+
+def digits() -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Return images `(S, 64)` and labels `(S,)` of each split, disjoint."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    images, labels = torch.tensor(data.data / 16, dtype=torch.float32), torch.tensor(data.target)
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    parts = {"train": order[:600], "select": order[600:1100], "test": order[1100:]}
+    return {split: (images[rows], labels[rows]) for split, rows in parts.items()}
+
+
+@hookimpl
+def collect(task, names, cfg):
+    """Train everything, then the selection alone: a snapshot after each of its steps."""
+    return call(snapshots, cfg.collect, "collect", task=task, names=names, seed=cfg.seed)
+
+
+def snapshots(task, names, seed: int, train: int = 600, finetune: int = 100, lr: float = 0.02, batch: int = 16):
+    """Yield `finetune` snapshots behind `train` steps of Adam, each step on a random batch."""
+    images, labels = task.splits["train"]
+    tensors = dict(task.model.named_parameters())
+    rng = torch.Generator().manual_seed(seed)  # what is drawn is seeded, so that --resume can repeat it
+    for trained, steps in ((list(tensors), train), (list(names), finetune)):
+        optimizer = torch.optim.Adam([tensors[name] for name in trained], lr)
+        for step in range(steps):
+            rows = torch.randint(len(labels), (batch,), generator=rng)
+            loss = cross_entropy(task.model.train()(images[rows]), labels[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if trained == list(names):
+                yield Snapshot({name: tensors[name].detach().clone() for name in names}, {"step": step})
+
+
+@hookimpl
+def evaluate(task, candidates, split):
+    """Measure the accuracy of each candidate; its signature is which samples it gets wrong."""
+    images, labels = task.splits[split]
+    replay = Replay(task.model.eval(), candidates)  # the layers before the selection run once for all candidates
+    for logits in replay(images):
+        wrong = logits.argmax(1) != labels
+        yield Evaluation(1 - wrong.double().mean().item(), signature=wrong, scores=~wrong)

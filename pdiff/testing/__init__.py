@@ -1,0 +1,5 @@
+"""Does a plugin keep the rules? For its own tests, and for `tools/plugins.py check`."""
+
+from pdiff.testing.conformance import CHECKS, Conformance, Finding, check_plugin
+
+__all__ = ["CHECKS", "Conformance", "Finding", "check_plugin"]

@@ -1,0 +1,105 @@
+"""The checks in their order, and what they find out about a plugin."""
+
+import inspect
+import tempfile
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pdiff.config import load_config
+from pdiff.errors import PdiffError, known
+from pdiff.plugins import import_plugin, plugin_name
+from pdiff.testing import collecting, evaluating
+from pdiff.testing.finding import FAILED, NOT_APPLICABLE, PASSED, Check, Finding, NotApplicable
+from pdiff.testing.specimen import Specimen
+
+COLLECTED, EVALUATED = ("collection",), ("collection", "result")
+TABLE = (
+    Check("hooks", "all", collecting.check_hooks, ()),
+    Check("build", "build", collecting.check_build, ("hooks",)),
+    Check("selection", "select_params", collecting.check_selection, ("build",)),
+    Check("layout", "select_params", collecting.check_layout, ("selection",)),
+    Check("collection", "collect", collecting.check_collection, ("layout",)),
+    Check("rest", "collect", collecting.check_rest, COLLECTED),
+    Check("resume", "collect", collecting.check_resume, COLLECTED),
+    Check("plan", "plan", collecting.check_plan, ("layout",)),
+    Check("loading", "load_params", collecting.check_loading, COLLECTED),
+    Check("result", "evaluate", evaluating.check_result, COLLECTED),
+    Check("repeatable", "evaluate", evaluating.check_repeatable, EVALUATED),
+    Check("order", "evaluate", evaluating.check_order, EVALUATED),
+    Check("alone", "evaluate", evaluating.check_alone, EVALUATED),
+    Check("undisturbed", "evaluate", evaluating.check_undisturbed, EVALUATED),
+    Check("dead", "evaluate", evaluating.check_dead, EVALUATED),
+    Check("direction", "evaluate", evaluating.check_direction, EVALUATED),
+    Check("unpicklable", "evaluate", evaluating.check_unpicklable, EVALUATED),
+    Check("similarity", "build", evaluating.check_similarity, EVALUATED),
+    Check("ensemble", "ensemble", evaluating.check_ensemble, EVALUATED),
+    Check("drawing", "draw", evaluating.check_drawing, EVALUATED),
+)
+CHECKS = {check.name: check for check in TABLE}
+
+
+class Conformance:
+    """A plugin, checked one rule after another.
+
+    A few snapshots are collected and evaluated; the collection is then stopped, and neither engine nor report is
+    made. What a check needs is made once and serves all.
+
+    Args:
+        plugin: name or path.
+        folder: where the runs write; empty.
+        config: the YAML file; default: the plugin's embedded config.
+        options: settings over the config, by dotted keys.
+
+    Raises:
+        PdiffError: there is no such plugin, it cannot be imported, or the config cannot be resolved.
+    """
+
+    def __init__(self, plugin: str, folder: Path, config: str | None = None, options: Mapping[str, Any] | None = None):
+        self.plugin = plugin
+        self.specimen = Specimen(load_config(plugin, config, {}, options or {}), folder)
+        self.findings: dict[str, Finding] = {}
+
+    def check(self, name: str) -> Finding:
+        """Return what a check of `CHECKS` finds, those that it needs included."""
+        if name not in CHECKS:
+            raise PdiffError(f"check: got {name!r}. {known(name, CHECKS)}")
+        if name not in self.findings:
+            self.findings[name] = self._find(CHECKS[name])
+        return self.findings[name]
+
+    def _find(self, check: Check) -> Finding:
+        for need in check.needs:
+            if self.check(need).state != PASSED:
+                return Finding(check.name, check.hook, NOT_APPLICABLE, f"needs {need}, which did not pass")
+        try:
+            return Finding(check.name, check.hook, PASSED, check.function(self.specimen))
+        except NotApplicable as reason:
+            return Finding(check.name, check.hook, NOT_APPLICABLE, str(reason))
+        except PdiffError as error:
+            return Finding(check.name, check.hook, FAILED, str(error))
+        except Exception as error:  # whatever the plugin's own code raises
+            return Finding(check.name, check.hook, FAILED, self._words(check.hook, error))
+
+    def _words(self, hook: str, error: Exception) -> str:
+        """Return one line for what the plugin's own code raised: which hook, what, and at which of its lines."""
+        own = Path(inspect.getfile(import_plugin(self.plugin))).parent
+        frames = traceback.extract_tb(error.__traceback__)
+        last = [frame for frame in frames if own in Path(frame.filename).parents] or frames
+        where = f"{Path(last[-1].filename).name}, line {last[-1].lineno}"
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        return f"plugin {plugin_name(self.plugin)}: {hook} raised {what} ({where}). Mend it there."
+
+
+def check_plugin(plugin: str, config: str | None = None, options: Mapping[str, Any] | None = None) -> list[Finding]:
+    """Return what every check finds, in order; the runs are made in a temporary folder.
+
+    Args:
+        plugin: name or path.
+        config: the YAML file; default: the plugin's embedded config.
+        options: settings over the config, by dotted keys.
+    """
+    with tempfile.TemporaryDirectory(prefix="pdiff-check-") as folder:
+        conformance = Conformance(plugin, Path(folder), config, options)
+        return [conformance.check(name) for name in CHECKS]

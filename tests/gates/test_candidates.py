@@ -1,0 +1,68 @@
+import json
+import math
+
+import pytest
+
+from pdiff.gates.candidates import check_alive, read_select
+from pdiff.task import Metric
+
+ACCURACY = Metric("accuracy", chance=0.1)
+TRAINED = [0.9 + 0.001 * row for row in range(20)]
+
+
+def record(stage, name, passed=True, **figures):
+    return {"stage": stage, "name": name, "passed": passed, "line": "", "figures": figures}
+
+
+HEALTHY = [record("fit", "decoded", lost=0.0), record("fit", "denoiser"), record("generate", "latents")]
+
+
+def test_candidates_that_work_pass():
+    check = check_alive([0.85] * 19 + [0.1], TRAINED, ACCURACY, HEALTHY)
+    assert check.passed
+    assert check.figures == {"dead": 1, "share": 0.05, "tail": 0.85, "tail_of_trained": 0.901}
+
+
+@pytest.mark.parametrize("dead", [0.1, 0.05, 0.18, -math.inf])
+def test_a_tenth_of_dead_candidates_fails(dead):
+    check = check_alive([0.85] * 18 + [dead] * 2, TRAINED, ACCURACY, HEALTHY)
+    assert not check.passed
+    assert "got 2 of 20 generated are dead" in check.line
+    assert "expected fewer than 10% dead. Decoded checkpoints are alive and latents pass, so the codec" in check.line
+
+
+def test_without_chance_only_what_is_not_finite_is_dead():
+    fid = Metric("fid", higher_is_better=False)
+    assert check_alive([20, 500, 20], [20, 21], fid, HEALTHY).figures["dead"] == 0
+    assert check_alive([20, math.inf, 20], [20, 21], fid, HEALTHY).figures["dead"] == 1
+
+
+def test_a_minimised_metric_is_dead_near_its_chance():
+    fid = Metric("fid", higher_is_better=False, chance=300)
+    assert check_alive([20, 280, 310, 20], [20, 20], fid, HEALTHY).figures["dead"] == 2
+
+
+def test_the_tail_of_a_minimised_metric_is_its_upper_end():
+    fid = Metric("fid", higher_is_better=False, chance=300)
+    assert check_alive([20] * 19 + [40], [20, 20], fid, HEALTHY).figures["tail"] == 20
+    assert check_alive([20] * 18 + [40, 50], [20, 20], fid, HEALTHY).figures["tail"] == 40
+
+
+@pytest.mark.parametrize(
+    ("earlier", "words"),
+    [
+        ([record("fit", "denoiser", passed=False)], "The check fit/denoiser failed before: mend that first."),
+        ([record("fit", "decoded")], "Latents pass, and the codec was not measured: look at engine.autoencoder"),
+    ],
+)
+def test_the_cause_follows_from_the_earlier_gates(earlier, words):
+    assert check_alive([0.1] * 5, TRAINED, ACCURACY, earlier).line.endswith(words) or words in (
+        check_alive([0.1] * 5, TRAINED, ACCURACY, earlier).line
+    )
+
+
+def test_a_metric_of_null_is_the_worst_infinity(tmp_path):
+    lines = [{"split": "select", "metric": 0.5}, {"split": "test", "metric": 0.4}, {"split": "select", "metric": None}]
+    (tmp_path / "generated.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read_select(tmp_path / "generated.jsonl", ACCURACY) == [0.5, -math.inf]
+    assert read_select(tmp_path / "generated.jsonl", Metric("fid", False)) == [0.5, math.inf]

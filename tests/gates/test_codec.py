@@ -1,0 +1,69 @@
+import pytest
+import torch
+
+from pdiff.gates.codec import check_decoded, check_reconstruction, kept
+from pdiff.task import Evaluation, Metric, Task
+from pdiff.weights.layout import Layout
+
+LAYOUT = Layout.of({"weight": torch.zeros(2, 3), "bias": torch.zeros(2)})
+ORIGINALS = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
+AVERAGE = torch.full((8,), 0.3)
+
+
+def test_a_checkpoint_that_comes_back_is_kept_and_the_average_keeps_nothing():
+    assert kept(ORIGINALS, ORIGINALS, AVERAGE).tolist() == [1] * 5
+    assert kept(ORIGINALS, AVERAGE.expand(5, 8), AVERAGE).tolist() == pytest.approx([0] * 5)
+
+
+def test_half_the_way_to_the_average_keeps_three_quarters():
+    assert kept(ORIGINALS, (ORIGINALS + AVERAGE) / 2, AVERAGE).tolist() == pytest.approx([0.75] * 5)
+
+
+def test_what_never_changes_is_kept_only_if_it_comes_back_exactly():
+    same = AVERAGE.expand(2, 8)
+    assert kept(same, same, AVERAGE).tolist() == [1, 1]
+    assert kept(same, same + 0.1, AVERAGE).tolist() == [0, 0]
+
+
+def test_a_codec_that_keeps_checkpoints_passes():
+    check = check_reconstruction(ORIGINALS, ORIGINALS + 0.01, AVERAGE, LAYOUT)
+    assert check.passed
+    assert check.figures["kept"] > 0.99
+
+
+def test_the_tensor_that_suffers_most_is_named():
+    decoded = ORIGINALS.clone()
+    decoded[:, 6:] = AVERAGE[6:]
+    assert check_reconstruction(ORIGINALS, decoded, AVERAGE, LAYOUT).figures["worst_tensor"] == "bias"
+    decoded[:, :5] = AVERAGE[:5]
+    check = check_reconstruction(ORIGINALS, decoded, AVERAGE, LAYOUT)
+    assert not check.passed
+    assert "(least of 'bias', 0%) through the codec, expected at least 80%: it cannot express them." in check.line
+    assert "Raise engine.autoencoder.latent" in check.line
+
+
+def evaluations(metric, count=4, wrong=10):
+    signature = torch.arange(100) < wrong
+    return [Evaluation(metric, signature) for _ in range(count)]
+
+
+@pytest.fixture
+def task():
+    return Task(torch.nn.Linear(1, 1), {}, Metric("accuracy", chance=0.1))
+
+
+def test_decoded_checkpoints_that_work_pass(task):
+    check = check_decoded(evaluations(0.9), evaluations(0.88, wrong=20), evaluations(0.9)[0], task)
+    assert check.passed
+    assert check.figures["lost"] == pytest.approx(0.02 / 0.8)
+    assert check.figures["similarity"] == 0.5
+    assert check.figures["similarity_of_average"] == 1
+
+
+def test_decoded_checkpoints_that_are_broken_fail(task):
+    check = check_decoded(evaluations(0.9), evaluations(0.3), evaluations(0.9)[0], task)
+    assert not check.passed
+    assert "got held-out checkpoints with accuracy 0.9000 have 0.3000 after the codec: 75% of its distance from" in (
+        check.line
+    )
+    assert "is lost, expected at most 10%. The codec breaks the network" in check.line

@@ -1,0 +1,105 @@
+import pytest
+import torch
+
+from pdiff import ParameterDiffusion
+from pdiff.gates.diffusion import check_denoiser, check_latents, denoising_losses, linear_loss
+
+VARIANCES = torch.tensor([0.01, 0.5, 1.0, 9.0], dtype=torch.float64)
+SMALL = {"denoiser": {"width": 32, "depth": 1}, "denoiser_training": {"steps": 1}}
+
+
+def latents(rows=400, seed=0, variances=VARIANCES):
+    rng = torch.Generator().manual_seed(seed)
+    return torch.randn(rows, len(variances), generator=rng) * variances.sqrt().float()
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("alpha_bar", [0.02, 0.5, 0.99])
+def test_linear_loss_is_what_least_squares_reaches(prediction, alpha_bar):
+    rng, a = torch.Generator().manual_seed(0), torch.tensor(alpha_bar, dtype=torch.float64)
+    z, eps = (torch.randn(100_000, 4, generator=rng, dtype=torch.float64) for _ in range(2))
+    z = z * VARIANCES.sqrt()
+    z_t = a.sqrt() * z + (1 - a).sqrt() * eps
+    target = {"epsilon": eps, "v_prediction": a.sqrt() * eps - (1 - a).sqrt() * z, "sample": z}[prediction]
+    slope = (target * z_t).mean(0) / z_t.square().mean(0)
+    reached = (target - slope * z_t).square().mean()
+    assert linear_loss(VARIANCES, a[None], prediction).item() == pytest.approx(reached.item(), rel=0.02)
+
+
+def test_on_white_latents_the_best_linear_velocity_is_none_at_all():
+    alpha_bar = torch.linspace(0.01, 0.99, 7)
+    torch.testing.assert_close(linear_loss(torch.ones(5), alpha_bar, "v_prediction"), torch.ones(7).double())
+
+
+class LinearDenoiser(torch.nn.Module):
+    """The best one for white latents of mean 0."""
+
+    def __init__(self, schedule):
+        super().__init__()
+        self.a, self.kind = schedule.alphas_cumprod, schedule.config.prediction_type
+
+    def forward(self, z, t):
+        a = self.a[t][:, None]
+        return {"epsilon": (1 - a).sqrt() * z, "v_prediction": 0 * z, "sample": a.sqrt() * z}[self.kind]
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+def test_the_best_linear_denoiser_has_the_linear_loss(prediction):
+    engine = ParameterDiffusion({**SMALL, "noise_schedule": {"prediction": prediction}}).fit(latents())
+    engine.denoiser = LinearDenoiser(engine.schedule)
+    loss, linear = denoising_losses(engine, engine.encode(latents()), seed=0)
+    assert loss == pytest.approx(linear, rel=0.05)
+    assert check_denoiser(loss, linear).passed
+
+
+def test_a_denoiser_of_one_step_fails():
+    engine = ParameterDiffusion(SMALL).fit(latents())
+    check = check_denoiser(*denoising_losses(engine, engine.encode(latents()), seed=0))
+    assert not check.passed
+    assert "times that of the best linear denoiser" in check.line
+    assert "expected at most 1.05: the diffusion has not even learnt mean and covariance. Raise" in check.line
+
+
+class TwoModes(torch.nn.Module):
+    """The best velocity for latents of -1 and 1: E[z | z_t] = tanh(sqrt(a) z_t / (1 - a))."""
+
+    def __init__(self, schedule):
+        super().__init__()
+        self.a = schedule.alphas_cumprod
+
+    def forward(self, z_t, t):
+        a = self.a[t][:, None]
+        return (a.sqrt() * z_t - torch.tanh(a.sqrt() * z_t / (1 - a))) / (1 - a).sqrt()
+
+
+def test_a_denoiser_that_knows_more_than_mean_and_covariance_is_below_the_linear_one():
+    modes = torch.tensor([-1.0, 1.0]).repeat(200)[:, None]
+    engine = ParameterDiffusion({**SMALL, "autoencoder": {"latent": 1}}).fit(modes)
+    engine.denoiser = TwoModes(engine.schedule)
+    check = check_denoiser(*denoising_losses(engine, engine.encode(modes), seed=0))
+    assert check.passed
+    assert check.figures["ratio"] < 0.9
+
+
+def test_samples_of_the_same_distribution_pass():
+    check = check_latents(latents(seed=1, rows=200), latents())
+    assert check.passed
+    assert check.figures["norm"] == pytest.approx(1, abs=0.1)
+
+
+def test_an_axis_without_variance_counts_for_nothing():
+    flat = torch.cat([latents(), torch.full((400, 1), 3.0)], 1)
+    assert check_latents(flat[:100], flat).passed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda z: z * 8, lambda z: z * 0.1, lambda z: z + VARIANCES.sqrt().float(), lambda z: z * float("nan")],
+    ids=["blown up", "collapsed", "shifted", "not finite"],
+)
+def test_samples_that_do_not_match_fail(change):
+    check = check_latents(change(latents(seed=1)), latents())
+    assert not check.passed
+    assert "expected 0.5 to 1.5 times its norm, at most 0.5 off, at most 10% outside. The diffusion does not" in (
+        check.line
+    )

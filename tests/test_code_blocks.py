@@ -1,0 +1,153 @@
+"""Every code block of the documentation works.
+
+Python is run, a page's blocks in their order and in one namespace. YAML is resolved as a config. Of shell, every
+command is looked at without being run: files, make targets and extras exist, and a tool of `tools/` takes the
+arguments, `tools/run.py` the whole config. `text` is what a program prints. A Python or YAML block that needs what a
+test does not have stands below the line `<!-- not run: REASON -->`: Python is compiled then, and YAML read.
+"""
+
+import argparse
+import re
+import runpy
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pdiff.config import load_config, numbers, resolve
+from pdiff.scaffold import write_plugin
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LANGUAGES = {"", "text", "python", "yaml", "sh", "toml", "bibtex"}
+BLOCK = re.compile(r"(?:^<!-- (not run: \S.*) -->\n+)?^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+def blocks(page: Path, language: str) -> list[tuple[str, bool]]:
+    """Return the blocks of a language on a page, and of each whether it can be run."""
+    found = BLOCK.findall(page.read_text(encoding="utf-8"))
+    return [(code, not mark) for mark, name, code in found if name == language]
+
+
+def cases(language: str) -> list:
+    """Return the pages that have a block of a language, as the cases of a test."""
+    return [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES if blocks(page, language)]
+
+
+def commands(code: str) -> list[str]:
+    """Return the commands of a shell block, one by one; of a loop, those of its first turn."""
+    code = re.sub(r"\s+#.*", "", code.replace("\\\n", " "))
+    for name, first, body in re.findall(r"for (\w+) in (\S+)[^;]*; do (.*?); done", code):
+        code = code + "\n" + body.replace(f"${name}", first)
+    code = re.sub(r"for \w+ in .*?; done", "", code)
+    return [line.strip() for line in re.split(r"\n|;|&&", code) if line.strip()]
+
+
+SHELL = [(page, command) for page in PAGES for code, _ in blocks(page, "sh") for command in commands(code)]
+WORDS = [pytest.param(command, id=f"{page.relative_to(ROOT)}: {command[:60]}") for page, command in SHELL]
+
+
+class Accepted(Exception):
+    """Raised with the arguments that a tool has taken, before it does anything."""
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """Stand in a folder that looks like the checkout, with the plugin that docs/plugins.md tells to write."""
+    for path in ROOT.iterdir():
+        if not path.name.startswith(".") and path.name != "runs":
+            (tmp_path / path.name).symlink_to(path)
+    page = ROOT / "docs" / "plugins.md"
+    (tmp_path / "moons.py").write_text(blocks(page, "python")[0][0])
+    (tmp_path / "moons.yaml").write_text(blocks(page, "yaml")[0][0])
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def taken(tool: str, words: list[str], monkeypatch) -> argparse.Namespace:
+    """Return the arguments that a tool takes from words of a command line."""
+    parse = argparse.ArgumentParser.parse_args
+
+    def stop(parser, *given):
+        raise Accepted(parse(parser, *given))
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
+    monkeypatch.setattr("sys.argv", [tool, *words])
+    with pytest.raises(Accepted) as caught:
+        runpy.run_path(tool, run_name="__main__")
+    return caught.value.args[0]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_every_block_is_of_a_known_language_and_every_mark_belongs_to_a_block(page):
+    text = page.read_text(encoding="utf-8")
+    assert {language for _, language, _ in BLOCK.findall(text)} <= LANGUAGES
+    assert text.count("\n```") + text.startswith("```") == 2 * len(BLOCK.findall(text))
+    assert text.count("<!-- not run") == len([mark for mark, _, _ in BLOCK.findall(text) if mark])
+
+
+@pytest.mark.parametrize("page", cases("python"))
+def test_python_blocks_run(page, checkout):
+    names = {"__name__": "documentation"}
+    for code, runs in blocks(page, "python"):
+        compiled = compile(code, str(page.relative_to(ROOT)), "exec")
+        if runs:
+            exec(compiled, names)
+
+
+@pytest.mark.parametrize("page", cases("yaml"))
+def test_yaml_blocks_are_configs(page):
+    for code, runs in blocks(page, "yaml"):
+        values = yaml.safe_load(code)
+        assert isinstance(values, dict)
+        if runs:
+            resolve(numbers(values))
+
+
+@pytest.mark.parametrize("page", cases("sh"))
+def test_shell_blocks_are_valid(page):
+    for code, _ in blocks(page, "sh"):
+        subprocess.run(["sh", "-n", "-c", code], check=True)
+
+
+@pytest.mark.parametrize("command", WORDS)
+def test_shell_commands_are_accepted(command, checkout, monkeypatch):
+    program, *words = shlex.split(command)
+    known = {"python": check_python, "make": check_make, "pip": check_pip, "sh": check_file}
+    assert program in known, f"unknown command {command!r}"
+    known[program](words, monkeypatch)
+
+
+def check_python(words, monkeypatch) -> None:
+    if words[0] == "-m":
+        return
+    arguments = taken(words[0], words[1:], monkeypatch)
+    if words[0] != "tools/run.py":
+        return
+    if arguments.plugin and arguments.plugin.startswith("mine"):  # what `tools/plugins.py new mine` writes
+        write_plugin("mine", Path())
+    load_config(arguments.plugin, arguments.config, {"seed": arguments.seed}, arguments.cfg_options or {})
+
+
+def check_make(words, monkeypatch) -> None:
+    targets = set(re.findall(r"^([\w-]+):", Path("Makefile").read_text(), re.MULTILINE))
+    assert {word for word in words if "=" not in word} <= targets
+
+
+def check_pip(words, monkeypatch) -> None:
+    extras = re.findall(r'^    "(\w+)": \[', Path("setup.py").read_text(), re.MULTILINE)
+    for word in words:
+        assert set(re.findall(r"\w+", "".join(re.findall(r"^\.\[(.*)\]$", word)))) <= {*extras, "all"}
+
+
+def check_file(words, monkeypatch) -> None:
+    assert Path(words[0]).is_file()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_named_files_exist(page):
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(r"(?<![\w./-])((?:configs|docs|pdiff|plugins|tools)/[\w./-]+\.(?:py|yaml|md|sh|png))", text):
+        assert (ROOT / name).is_file(), name

@@ -1,0 +1,317 @@
+"""The checks accept plugins that keep the rules; each broken rule is found by its check, which names the hook."""
+
+import shutil
+
+import pytest
+import yaml
+
+from pdiff.errors import PdiffError
+from pdiff.testing import CHECKS, Conformance, check_plugin
+
+SOUND = '''
+import pickle
+import time
+import torch
+from torch.nn.functional import cross_entropy
+from pdiff import *
+
+COUNT = []
+
+
+class Draws:
+    """Calls what cannot be pickled."""
+
+    def __reduce__(self):
+        raise pickle.PicklingError("no")
+
+
+@hookimpl
+def build(cfg):
+    torch.manual_seed(cfg.seed)
+    layers = (torch.nn.Linear(4, 16), torch.nn.BatchNorm1d(16), torch.nn.Linear(16, 2))
+    splits = {name: torch.randn(200, 4) for name in ("train", "select", "test")}
+    local = lambda model, path: None
+    return Task(torch.nn.Sequential(*layers), {**splits, "local": Draws()}, Metric("accuracy"), ["2"], export=local)
+
+
+def labels(x):
+    return (x.sum(1) > 0).long()
+
+
+@hookimpl
+def collect(task, names, cfg):
+    x, tensors = task.splits["train"], task.model.state_dict(keep_vars=True)
+    for trained in (list(task.model.parameters()), [tensors[name] for name in names]):
+        optimizer = torch.optim.SGD(trained, 0.5)
+        for step in range(8):
+            loss = cross_entropy(task.model.train(len(trained) > 2)(x), labels(x))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if len(trained) == 2:
+                params = {name: tensors[name].detach().clone() for name in names}
+                yield Snapshot(params, {"step": step}, state={"step": torch.tensor(step)})
+
+
+@hookimpl
+def evaluate(task, candidates, split):
+    x = task.splits[split]
+    for logits in Replay(task.model.eval(), candidates)(x):
+        yield measured(logits, x)
+
+
+def measured(logits, x):
+    wrong = logits.argmax(1) != labels(x)
+    return Evaluation(1 - wrong.double().mean().item(), wrong, ~wrong)
+
+
+@hookimpl
+def ensemble(task, candidates, split):
+    x = task.splits[split]
+    return measured(sum(logits.softmax(1) for logits in Replay(task.model.eval(), candidates)(x)), x)
+
+
+@hookimpl
+def plan(task, names, cfg):
+    yield Work("collect", 8, 8, lambda: None)
+
+
+@hookimpl
+def draw(task, picks, folder):
+    (folder / "a.png").write_bytes(bytes([137]) + b"PNG" + bytes([13, 10, 26, 10]))
+    return [Picture("a.png", "a title", "a caption")]
+'''
+LOAD = """
+@hookimpl
+@torch.no_grad()
+def load_params(model, params):
+    for name, value in params.items():
+        model.state_dict()[name].copy_(value)
+"""
+TWICE = "    cfg.task.n = cfg.task.get('n', 0) + 1\n"
+MEASURED = "        yield measured(logits, x)"
+LOOP = f"    for logits in Replay(task.model.eval(), candidates)(x):\n{MEASURED}"
+NO_LOAD = "@hookimpl\ndef load_params():\n    pass\n\n\n@hookimpl\ndef evaluate"
+MUCH_LOAD = f"{LOAD}    model[0].bias.add_(1)\n\n\n@hookimpl\ndef evaluate"
+ALTERNATING = LOOP.replace("yield measured(", "COUNT.append(1)\n        yield measured((-1) ** len(COUNT) * ")
+IN_TRAINING = """    for index in range(len(candidates)):
+        candidates.load(task.model.train(), index)
+        yield measured(task.model(x), x)"""
+
+# For each check what breaks its rule: what stands in the sound plugin, what takes its place, words of the line.
+BROKEN = [
+    ("hooks", "def evaluate(", "def evalute(", "unknown hook 'evalute'"),
+    ("hooks", "@hookimpl\ndef collect", "def collect", "lacks the hook collect. Define it, or give checkpoints.files"),
+    (
+        "hooks",
+        "candidates, split):\n    x = task",
+        "candidates, splits):\n    x = task",
+        "can not be found in the hook",
+    ),
+    ("build", "    return Task(", "    0 and Task(", "build returned None, expected pdiff.Task. Return"),
+    ("build", "    layers = (", f"{TWICE}    layers = (*[torch.nn.Linear(4, 4)] * cfg.task.n, ", "other tensors"),
+    ("build", '("train", "select", "test")', '("select", "test")', "without the split 'train'. Add it, or set eval"),
+    (
+        "build",
+        "    torch.manual_seed(cfg.seed)",
+        "    1 / 0",
+        "build raised ZeroDivisionError: division by zero (broken.py",
+    ),
+    (
+        "selection",
+        "def labels",
+        f"@hookimpl\ndef select_params(task, cfg):\n{TWICE}    return ['2.weight', '2.bias'][:: 3 - 2 * cfg.task.n]"
+        "\n\n\ndef labels",
+        "select_params returned other names the second time. Derive them from task and cfg",
+    ),
+    (
+        "selection",
+        "def labels",
+        "@hookimpl\ndef select_params(task):\n    return '2.weight'\n\n\ndef labels",
+        "returned str",
+    ),
+    (
+        "layout",
+        "    return Task(",
+        "    cfg.select = 'head+buffers'\n    layers[2].register_buffer('big', torch.tensor(2**24 + 1))\n"
+        "    return Task(",
+        "'2.big' holds integers above 2**24. Leave it out",
+    ),
+    (
+        "collection",
+        "trained, 0.5)",
+        "trained, 0.0)",
+        "collect yielded the same values in the snapshots 0 and 1. Train the",
+    ),
+    ("collection", "range(8)", "range(1)", "collect yielded 1 snapshots, expected 2 at least. Yield one per step"),
+    (
+        "collection",
+        "for name in names}",
+        "for name in names[:1]}",
+        "a snapshot without '2.bias'. Yield every tensor of",
+    ),
+    (
+        "rest",
+        "train(len(trained) > 2)",
+        "train()",
+        "collect changed '1.running_mean', which is not selected. Freeze it",
+    ),
+    (
+        "resume",
+        "model.train(len(trained) > 2)(x)",
+        "model.train(len(trained) > 2)(x + time.time() % 1)",
+        "cannot be resumed",
+    ),
+    (
+        "resume",
+        "def collect(task, names, cfg)",
+        "def collect(task, names, cfg, state)",
+        "collect gave another snapshot 2 a",
+    ),
+    ("loading", "@hookimpl\ndef evaluate", NO_LOAD, "left '2.w"),
+    ("loading", "@hookimpl\ndef evaluate", MUCH_LOAD, "changed '0.bias'"),
+    ("result", ", ~wrong)", ", wrong)", "expected the same. Leave scores out where the metric is no mean."),
+    (
+        "result",
+        MEASURED,
+        "        return\n        yield",
+        "evaluate yielded 0 results for 4 candidates. Yield one for each",
+    ),
+    (
+        "repeatable",
+        MEASURED,
+        "        yield measured(logits + torch.randn_like(logits), x)",
+        "the second time. Call model.eval()",
+    ),
+    ("order", LOOP, ALTERNATING, "in another order. Keep nothing"),
+    (
+        "alone",
+        MEASURED,
+        "        yield measured(logits if len(candidates) > 1 else -logits, x)",
+        "alone. Under pdiff.Replay",
+    ),
+    ("undisturbed", LOOP, IN_TRAINING, "evaluate changed '1.running_mean'"),
+    (
+        "dead",
+        MEASURED,
+        "        assert not logits.isnan().any(), 'NaN'\n" + MEASURED,
+        "evaluate raised AssertionError: NaN (broken.py",
+    ),
+    (
+        "direction",
+        'Metric("accuracy")',
+        'Metric("accuracy", higher_is_better=False)',
+        "lower is said to be better. Turn",
+    ),
+    (
+        "direction",
+        LOOP,
+        "    for _ in candidates:\n        yield measured(task.model.eval()(x), x)",
+        "gave all candidates the same",
+    ),
+    ("unpicklable", LOOP, "    pickle.dumps(task.similarity)\n" + LOOP, "evaluate pickles task or candidates"),
+    (
+        "similarity",
+        "export=local)",
+        "similarity=lambda a, b: torch.zeros(len(a), len(b)))",
+        "of 0.0000 of a signature with its",
+    ),
+    (
+        "similarity",
+        "export=local)",
+        "similarity=lambda a, b: torch.ones(len(a)))",
+        "a similarity of shape (10,), expected (10, 10)",
+    ),
+    (
+        "similarity",
+        "export=local)",
+        "similarity=lambda a, b: torch.ones(len(a), len(b)).triu())",
+        "two similarities to one pair",
+    ),
+    (
+        "similarity",
+        "export=local)",
+        "similarity=lambda a, b: 2 * torch.ones(len(a), len(b)))",
+        "not finite or is above 1",
+    ),
+    (
+        "ensemble",
+        "    return measured(sum(",
+        "    return measured(torch.randn(200, 2) + sum(",
+        "ensemble gave the metric",
+    ),
+    ("plan", "8, 8, ", "8, 1, ", "plan announced 1 snapshots, expected 2 at least. Count them."),
+    (
+        "drawing",
+        'Picture("a.png"',
+        'Picture("b.png"',
+        "draw returned the picture 'b.png', which is no PNG in its folder",
+    ),
+]
+HOOKS = {"hooks": "", "similarity": "build"}
+
+
+def conformance(tmp_path, text: str) -> Conformance:
+    """Write a plugin, and return it ready for its checks."""
+    (tmp_path / "broken.py").write_text(text)
+    (tmp_path / "broken.yaml").write_text("select: head\n")
+    return Conformance(str(tmp_path / "broken.py"), tmp_path / "runs")
+
+
+def failed(findings) -> list[str]:
+    return [finding.line for finding in findings if finding.state == "failed"]
+
+
+def test_a_plugin_of_local_functions_that_cannot_be_pickled_passes_every_check(tmp_path):
+    plugin = conformance(tmp_path, SOUND)
+    assert {name: plugin.check(name).state for name in CHECKS} == dict.fromkeys(CHECKS, "passed")
+
+
+@pytest.mark.parametrize(("check", "sound", "broken", "words"), BROKEN)
+def test_a_broken_rule_is_found_and_its_hook_named(tmp_path, check, sound, broken, words):
+    assert SOUND.count(sound) >= 1
+    finding = conformance(tmp_path, SOUND.replace(sound, broken)).check(check)
+    assert (finding.state, words in finding.line) == ("failed", True), finding
+    assert "\n" not in finding.line
+    assert HOOKS.get(check, CHECKS[check].hook) in finding.line
+
+
+def test_what_cannot_be_looked_at_is_not_applicable(tmp_path):
+    plugin = conformance(tmp_path, SOUND.replace("    return Task(", "    0 and Task("))
+    assert plugin.check("order").state == "not applicable"
+    assert plugin.check("order").line == "needs collection, which did not pass"
+
+
+def test_optional_hooks_that_lack_are_not_applicable(tmp_path):
+    plugin = conformance(tmp_path, SOUND.partition("@hookimpl\ndef ensemble")[0])
+    assert [plugin.check(name).state for name in ("ensemble", "plan", "drawing")] == ["not applicable"] * 3
+
+
+def test_an_unknown_check_is_refused(tmp_path):
+    with pytest.raises(PdiffError, match="^check: got 'reume'. Did you mean 'resume'"):
+        conformance(tmp_path, SOUND).check("reume")
+
+
+def test_checkpoints_from_files_take_the_place_of_a_collection(tmp_path):
+    import torch
+
+    (tmp_path / "files").mkdir()
+    plugin = conformance(tmp_path, SOUND)
+    run = plugin.specimen.collected
+    for index, vector in enumerate(run.population.tensor()):
+        state = {**run.task.model.state_dict(), **run.population.layout.unflatten(vector)}
+        torch.save(state, tmp_path / "files" / f"{index}.pth")
+    shutil.rmtree(tmp_path / "runs")
+    without = SOUND.replace("@hookimpl\ndef collect", "def collect")
+    (tmp_path / "broken.py").write_text(without)
+    findings = check_plugin(str(tmp_path / "broken.py"), options={"checkpoints.files": str(tmp_path / "files")})
+    assert failed(findings) == []
+    states = {finding.check: finding.state for finding in findings}
+    assert (states["collection"], states["rest"], states["resume"]) == ("passed", "not applicable", "not applicable")
+
+
+def test_classification_keeps_the_rules(tmp_path, tiny):
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny))
+    findings = check_plugin("classification", str(tmp_path / "tiny.yaml"))
+    assert failed(findings) == []
+    assert {f.check for f in findings if f.state == "passed"} >= set(CHECKS) - {"drawing"}
