@@ -245,7 +245,11 @@ def measure_published(
     new, drawing = cost(lambda: [side.draw(i, timesteps) for i in range(samples)], done, all_steps, "timesteps")
     new, costs[f"draw {SAMPLES}"] = torch.cat(new), drawing
     candidates = new[torch.arange(alone) % len(new)]
-    one_by_one = lambda: [evaluate(run, row[None], "test") for row in candidates]  # noqa: E731
+
+    def one_by_one() -> None:
+        for row in candidates:
+            evaluate(run, row[None], "test")
+
     _, costs[f"evaluate {count}"] = cost(one_by_one, alone, count, "candidates")
     return new, costs
 
