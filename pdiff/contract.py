@@ -98,9 +98,6 @@ def check_params(plugin: str, params: Mapping[str, Tensor], layout: Layout) -> N
         if shape != entry.shape:
             line = f"collect yielded {entry.name!r} of shape {shape}, expected {entry.shape}, that of the network."
             raise fault(plugin, line)
-        if not params[entry.name].isfinite().all():
-            line = f"collect yielded NaN or infinity in {entry.name!r}. The training diverged: lower its rate."
-            raise fault(plugin, line)
     for name in params:
         if name not in layout.names:
             line = f"collect yielded {name!r}, which is not selected. Yield the tensors of `names` alone."

@@ -64,5 +64,6 @@ def draw(task: Task, picks: Mapping[str, Candidates], folder: Path) -> Sequence[
 def plan(task: Task, names: Sequence[str], cfg) -> Iterable[Work]:
     """Say what the collection consists of, so that `--dry-run` can tell how long it will take.
 
-    pdiff does a few units of one part after another, and takes the next part when it is done with the one before.
+    pdiff does a few units of one part after another, and takes the next part when it is done with the one before. The
+    task is the rehearsal's own: nothing in it has to be restored, and candidates are made of what the units leave.
     """

@@ -1,6 +1,7 @@
 """A run: config, directory, plugin and task, as every stage gets them."""
 
 import importlib
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -96,8 +97,13 @@ def check_opencv() -> None:
 
 def load_base(task: Task, path: Path) -> None:
     """Put the frozen network of a file into the task's model, every tensor of it."""
+    load_network(task, read_tensors(path), path)
+
+
+def load_network(task: Task, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Put tensors that were read from a file into the task's model, every tensor of it."""
     try:
-        task.model.load_state_dict(read_tensors(path))
+        task.model.load_state_dict(tensors)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise PdiffError(f"{path}: does not fit the network ({reason}). Check task in the config.") from None

@@ -103,8 +103,8 @@ class Work:
         name: `train`, `finetune`, ...
         units: how many the whole collection does: steps, epochs.
         snapshots: how many of the collection's vectors come from it.
-        unit: does one of them on a throw-away copy, or restores what it changed. Where a run would yield a snapshot
-            at its end, it returns that, so that writing its `state` is timed too.
+        unit: does one of them, with the network of the task that the hook was given, which is the rehearsal's own.
+            Where a run would yield a snapshot at its end, it returns that, so that writing its `state` is timed too.
     """
 
     name: str

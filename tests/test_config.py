@@ -113,6 +113,7 @@ def test_an_unknown_preset_is_refused_with_those_that_exist():
         ({"generate": {"nun": 1}}, r"^generate: got unknown key 'nun'\. Did you mean 'num'\?"),
         ({"evaluate": {"source": {}}}, r"^evaluate: got unknown key 'source'\. Did you mean 'sources'\?"),
         ({"compare": {"resample": 1}}, r"^compare: got unknown key 'resample'\."),
+        ({"fit": {"holdout": 1}}, r"^fit: got unknown key 'holdout'\. Did you mean 'heldout'\?"),
         ({"checkpoints": {"file": "a"}}, r"^checkpoints: got unknown key 'file'\. Did you mean 'files'\?"),
         ({"engine": {"denoisr": {}}}, r"^engine: got unknown key 'denoisr'\. Did you mean 'denoiser'\?"),
         ({"engine": {"noise_schedule": {"steps": 1}}}, r"^engine\.noise_schedule: got unknown key 'steps'\."),
@@ -126,7 +127,9 @@ def test_an_unknown_key_is_refused_by_its_place_with_those_that_exist(values, li
 
 
 @pytest.mark.parametrize("value", [None, "fast"])
-@pytest.mark.parametrize("section", ["engine", "generate", "evaluate", "compare", "checkpoints", "task", "collect"])
+@pytest.mark.parametrize(
+    "section", ["engine", "fit", "generate", "evaluate", "compare", "checkpoints", "task", "collect"]
+)
 def test_a_value_where_a_section_belongs_is_refused_by_its_place(section, value):
     with pytest.raises(PdiffError, match=rf"^{section}: got .*expected a section"):
         resolve({section: value})

@@ -44,7 +44,7 @@ SIZES_OPENMMLAB = {
     "detection/faster_rcnn_r50_bccd_head": 16_400,
     "detection/faster_rcnn_r50_coco_head": 411_025,
     "detection/fcos_r50_coco_head": 195_925,
-    "segmentation/default": 2_523,
+    "segmentation/default": 37_707,
     "segmentation/fcn_r18_camvid_head": 37_707,
     "segmentation/fcn_r50_voc_norm": 4_096,
     "segmentation/upernet_vit_b_ade20k_norms": 3_072,

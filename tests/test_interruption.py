@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture
 def command(tiny, tmp_path):
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny))
-    arguments = ["--config", str(tmp_path / "tiny.yaml"), "--work-dir", str(tmp_path / "run")]
+    arguments = ["--config", str(tmp_path / "tiny.yaml"), "--work-dir", str(tmp_path / "run"), "--no-gates"]
     return [sys.executable, str(ROOT / "tools" / "run.py"), *arguments]
 
 
@@ -64,7 +64,7 @@ from pdiff.pipeline import run_pipeline
 from pdiff.rundir import RunDirectory
 
 training.SECONDS_BETWEEN_STATES = 0
-run_pipeline(load_config(None, sys.argv[1], {}, {}), RunDirectory(Path(sys.argv[2])), resume=True)
+run_pipeline(load_config(None, sys.argv[1], {}, {}), RunDirectory(Path(sys.argv[2])), resume=True, gates=False)
 """
 
 

@@ -45,7 +45,7 @@ def test_wheel_holds_packages_and_configs_and_nothing_else(wheel):
         "pdiff_plugins/openmmlab/extension.py", "pdiff_plugins/openmmlab/operators/boxes.py",
         "pdiff_plugins/detection/default.yaml", "pdiff_plugins/detection/configs/fcos_r18_digits.py",
         "pdiff_plugins/generation/default.yaml", "pdiff_plugins/images/collection.py",
-        "pdiff_plugins/segmentation/default.yaml", "pdiff_plugins/segmentation/configs/unet_digits.py",
+        "pdiff_plugins/segmentation/default.yaml", "pdiff_plugins/segmentation/configs/fcn_r18_digits.py",
     } <= set(names)  # fmt: skip
     assert {name.split("/")[0].split("-")[0] for name in names} == {"pdiff", "pdiff_plugins"}
 

@@ -11,9 +11,7 @@ from mmengine.config import DictAction
 from pdiff.config import load_config
 from pdiff.errors import PdiffError
 from pdiff.pipeline import run_pipeline, stages_of
-from pdiff.plan.limits import check_plan, limits_now
-from pdiff.plan.prediction import plan_lines
-from pdiff.plan.rehearsal import make_plan
+from pdiff.plan.show import show_plan
 from pdiff.plugins import plugin_name
 from pdiff.report.table import print_table
 from pdiff.rundir import RunDirectory
@@ -48,10 +46,7 @@ def main() -> int:
         directory = RunDirectory(Path(arguments.work_dir or f"runs/{plugin_name(config.plugin)}"))
         if arguments.dry_run:
             print(yaml.safe_dump(config.to_dict(), sort_keys=False), end="", flush=True)
-            limits = limits_now(directory.path, config.device)
-            plan = make_plan(config, directory.path, limits)
-            print(*(f"# {line}" for line in plan_lines(plan)), sep="\n")
-            check_plan(plan, limits, config)
+            show_plan(config, directory.path)
             return 0
         stages, gates = stages_of(arguments.stage), not arguments.no_gates
         run_pipeline(config, directory, stages, arguments.resume, arguments.overwrite, gates)

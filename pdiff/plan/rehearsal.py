@@ -28,7 +28,7 @@ from pdiff.plan.growth import line, repeated, seconds
 from pdiff.plan.limits import Limits, check_population, existing_parent, within_memory
 from pdiff.plan.prediction import Plan, StagePlan
 from pdiff.plan.stand_in import StandIn
-from pdiff.run import Run
+from pdiff.run import Run, load_network
 from pdiff.rundir import STAGES, RunDirectory
 from pdiff.storage import explain_write_errors, write_json, write_tensors
 from pdiff.task import Work
@@ -156,7 +156,7 @@ class Rehearsal:
         return self.finish("collect", cost, None if work is None else build + work + frame + more)
 
     def reading(self) -> tuple[float, int]:
-        """Return the seconds of reading the checkpoints that the user has, and their number."""
+        """Return the seconds of reading the checkpoints that the user has, and their number; take up one of them."""
         settings = self.config.checkpoints
         files = find_checkpoints(settings.files)
         remaining = iter(files)
@@ -165,7 +165,11 @@ class Rehearsal:
             file = next(remaining)
             self.run.layout.flatten(load_state_dict(file, settings.prefix), str(file))
 
-        return repeated(read, len(files)), len(files)
+        took = repeated(read, len(files))
+        base = Path(settings.base or files[0])
+        found, own = load_state_dict(base, settings.prefix), self.run.task.model.state_dict()
+        load_network(self.run.task, {name: found.get(name, tensor) for name, tensor in own.items()}, base)
+        return took, len(files)
 
     def working(self) -> tuple[float | None, int]:
         """Return the seconds of the plugin's collection, None where it does not say, and the number of snapshots."""

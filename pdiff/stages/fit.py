@@ -5,6 +5,8 @@ import torch
 from torch import Tensor
 
 from pdiff.engine import ParameterDiffusion, check_vectors
+from pdiff.errors import PdiffError
+from pdiff.registry import call
 from pdiff.run import Run
 from pdiff.storage import read_json, write_json
 
@@ -16,16 +18,18 @@ def fit(run: Run) -> None:
     folder = run.directory.folder("fit")
     population = run.population
     check_vectors(population.tensor(), population.layout)
-    rows = choose_heldout(len(population), run.config.fit.heldout)
+    rows = call(choose_heldout, run.config.fit, "fit", size=len(population))
     write_json(folder / "heldout.json", {"rows": rows})
     engine = ParameterDiffusion(run.config.engine.to_dict(), seed=run.seed("engine"), device=str(run.device))
     engine.fit(without(population.vectors, rows), population.layout, folder)
     engine.save(folder)
 
 
-def choose_heldout(size: int, wanted: int) -> list[int]:
-    """Return `wanted` rows of a population, evenly spaced, but no more than a tenth of them."""
-    count = min(wanted, size // MOST_HELDOUT)
+def choose_heldout(size: int, heldout: int) -> list[int]:
+    """Return `heldout` rows of a population of `size`, evenly spaced, but no more than a tenth of them."""
+    if heldout < 0:
+        raise PdiffError(f"fit.heldout: got {heldout}, expected an integer from 0 on.")
+    count = min(heldout, size // MOST_HELDOUT)
     return [int((place + 0.5) * size / count) for place in range(count)]
 
 

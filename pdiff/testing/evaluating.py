@@ -1,5 +1,6 @@
 """Checks of what is done with candidates: `evaluate`, the metric's direction, signatures, `ensemble`, `draw`."""
 
+import math
 import pickle
 from collections.abc import Sequence
 from dataclasses import replace
@@ -71,7 +72,6 @@ def check_result(specimen: Specimen) -> str:
 
 def check_repeatable(specimen: Specimen) -> str:
     """`evaluate` gives the same the second time, whatever the state of the random numbers."""
-    assert specimen.results
     with isolated_seed(1):
         found = specimen.evaluate(specimen.vectors)
     compare(specimen, found, "the second time", "Call model.eval(), and seed what you draw.")
@@ -96,7 +96,6 @@ def check_alone(specimen: Specimen) -> str:
 def check_undisturbed(specimen: Specimen) -> str:
     """`evaluate` leaves the frozen part of the network as it is."""
     run = specimen.trained
-    assert specimen.results
     base, after = read_tensors(run.directory.base), state_of(run.task.model)
     wrong = [name for name in changed(base, after) if name not in run.population.layout.names]
     if wrong:
@@ -135,9 +134,10 @@ def check_direction(specimen: Specimen) -> str:
 
 
 def check_similarity(specimen: Specimen) -> str:
-    """A signature has similarity 1 with itself, and two the same in either order."""
+    """A signature has similarity 1 with itself, and two the same in either order; the dead are like none."""
     run = specimen.trained
-    signatures = torch.stack([r.signature for r in (*specimen.results, *specimen.results_of_destroyed)])
+    results = [*specimen.results, *specimen.results_of_destroyed]
+    signatures = torch.stack([result.signature for result in results if math.isfinite(result.metric)])
     table = run.task.similarity(signatures, signatures).float().cpu()
     count = len(signatures)
     if tuple(table.shape) != (count, count):

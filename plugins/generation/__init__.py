@@ -51,7 +51,8 @@ def evaluate(task, candidates, split):
     """Measure the FID of the images that each candidate makes of the same noise; its signature is their features."""
     from pdiff_plugins.generation.evaluation import evaluations
 
-    return evaluations(task.model, candidates, task.splits[split], split)
+    bench = task.splits["seen" if split == "train" else split]  # `train` is what the network is trained on
+    return evaluations(task.model, candidates, bench, split)
 
 
 @hookimpl

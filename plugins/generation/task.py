@@ -67,11 +67,13 @@ def build_task(
         name: bench(name, splits[name], model, draw, judge, images[name], loss_images, signature_images, seed)
         for name in MEASURED
     }
+    some = splits["train"].first(len(splits["select"]))
+    seen = bench("train", some, model, draw, judge, images["select"], loss_images, signature_images, seed)
     facts = {"feature_network": judge.facts(), "features": judge.description()}
     facts |= {"images": f"{images['select']} on select, {images['test']} on test", "sampler": draw.description}
     return Task(
         model=model,
-        splits={"train": splits["train"], **measured},
+        splits={"train": splits["train"], "seen": seen, **measured},
         metric=Metric("FID", higher_is_better=False),
         head=("conv_out",),
         similarity=similarity,

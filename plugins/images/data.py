@@ -1,5 +1,6 @@
 """Image data as tensors: scikit-learn digits, torchvision datasets, image folders, `.npz` arrays; three splits."""
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +52,12 @@ class Split:
         if images.shape[-2:] == (self.size, self.size):
             return images
         return interpolate(images, (self.size, self.size), mode="bilinear", antialias=True)
+
+    def first(self, count: int) -> "Split":
+        """Return a split of the first `count` images alone."""
+        few = copy.copy(self)
+        few.images, few.labels = self.images[:count], self.labels[:count]
+        return few
 
     def num_batches(self) -> int:
         """Return the number of evaluation batches."""

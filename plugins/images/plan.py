@@ -1,6 +1,5 @@
-"""What a collection consists of, and some of it done on a copy of the network, for the plan of a run."""
+"""What a collection consists of, and some of it done, for the plan of a run."""
 
-import copy
 import inspect
 import itertools
 import math
@@ -9,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 from pdiff_plugins.images.collection import Objective, check_seeds, finetune_selection, train_base
-from pdiff_plugins.images.data import Split
 
 from pdiff import Snapshot, Task, Work
 from pdiff.errors import check_positive
@@ -19,13 +17,6 @@ from pdiff.registry import call
 def setting(function: Callable, section: Mapping[str, Any], name: str) -> Any:
     """Return what a config section, the arguments of `function`, says about one of them."""
     return section.get(name, inspect.signature(function).parameters[name].default)
-
-
-def first_images(data: Split, count: int) -> Split:
-    """Return a split of the first images alone."""
-    few = copy.copy(data)
-    few.images, few.labels = data.images[:count], data.labels[:count]
-    return few
 
 
 def collection_work(
@@ -49,9 +40,8 @@ def collection_work(
     """
     check_positive("collect", seeds=seeds, branches=branches)
     check_seeds(task.model, names, seeds)
-    copied = replace(task, model=copy.deepcopy(task.model))
-    yield from train_work(copied, seed, objective, train, seeds)
-    yield from finetune_work(copied, names, seed, objective, finetune, seeds * branches)
+    yield from train_work(task, seed, objective, train, seeds)
+    yield from finetune_work(task, names, seed, objective, finetune, seeds * branches)
 
 
 def train_work(task: Task, seed: int, objective: Objective, train: dict, seeds: int) -> Iterator[Work]:
@@ -63,7 +53,7 @@ def train_work(task: Task, seed: int, objective: Objective, train: dict, seeds: 
     data = task.splits["train"]
     epochs = seeds * train["epochs"]
     steps = epochs * math.ceil(len(data) / batch_size)
-    one_batch = replace(task, splits={**task.splits, "train": first_images(data, batch_size)})
+    one_batch = replace(task, splits={**task.splits, "train": data.first(batch_size)})
     rests = call(train_base, {**train, "epochs": steps}, "collect.train", task=one_batch, **place)
     last = Snapshot({})
 

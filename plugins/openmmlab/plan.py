@@ -1,16 +1,16 @@
-"""What a collection consists of, and some of it done on a copy of the network, for the plan of a run.
+"""What a collection consists of, and some of it done, for the plan of a run.
 
-Validations during the base training are not counted.
+The base training is begun without its schedule, whose first learning rates may be next to nothing: a network that has
+learnt nothing finds nothing, and to evaluate that is cheap. Validations during the training are not counted.
 """
 
-import copy
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import torch
+from mmengine.config import Config
 from pdiff_plugins.openmmlab.collection import base_training, finetune_selection, finetune_settings, train_base
 from pdiff_plugins.openmmlab.libraries import Library
 
@@ -36,15 +36,18 @@ def collection_work(
         task, names, seed, device, library, finetune, train, branches, draws: as for `collection.snapshots`.
     """
     check_positive("collect", branches=branches)
-    config, train = task.model.cfg, train or {}
-    copied = replace(task, model=copy.deepcopy(task.model))
-    settings = call(finetune_settings, finetune, "collect.finetune", model=copied.model, names=names, config=config)
+    train = train or {}
+    config = Config({**task.model.cfg.to_dict(), "param_scheduler": []}, filename=task.model.cfg.filename)
+    settings = call(finetune_settings, finetune, "collect.finetune", model=task.model, names=names, config=config)
+    initial = {name: tensor.clone() for name, tensor in task.model.state_dict().items()}
     with tempfile.TemporaryDirectory() as folder:
-        given = {"task": copied, "seed": seed, "config": config, "library": library, "draws": draws}
+        given = {"task": task, "seed": seed, "config": config, "library": library, "draws": draws}
         given |= {"folder": Path(folder), "device": device, "state": None}
         with closing(call(train_base, train, "collect.train", ticks=True, **given)) as ticks:
-            steps = base_training(copied, seed, config, draws)[1] if train.get("enabled", True) else 0
+            steps = base_training(task, seed, config, draws)[1] if train.get("enabled", True) else 0
             yield Work("train", steps, 0, lambda: next(ticks))
+        if not all(torch.isfinite(tensor).all() for tensor in task.model.state_dict().values()):
+            task.model.load_state_dict(initial)  # some trainings diverge without their schedule
         with closing(finetunings(names, branches, given, settings)) as snapshots:
             count = branches * (settings["steps"] // settings["every"])
             yield Work("finetune", count, count, lambda: next(snapshots))

@@ -12,8 +12,9 @@ from pdiff.gates.population import (
     effective_rank,
     farthest_pair,
     runs_of,
+    standard_error,
 )
-from pdiff.task import Metric
+from pdiff.task import Evaluation, Metric
 from pdiff.weights.layout import Layout
 
 LAYOUT = Layout.of({"weight": torch.zeros(2, 3), "bias": torch.zeros(2)})
@@ -95,7 +96,7 @@ def test_a_population_on_one_line_fails():
     line = np.linspace(0, 1, 20)[:, None] * np.ones(8)
     check = check_rank(centred_gram(line.astype(np.float32)))
     assert not check.passed
-    assert "got an effective rank of 1.00, expected at least 1.1: the checkpoints lie on one line" in check.line
+    assert "got an effective rank of 1.00, expected at least 1.02: the checkpoints lie on one line" in check.line
 
 
 def test_a_single_checkpoint_has_no_rank():
@@ -133,7 +134,14 @@ def test_ends_that_are_no_better_than_chance_are_said_to_be():
     check = check_basin([0.1, 0.1, 0.1, 0.1, 0.1], ACCURACY, ("a", "b"))
     assert not check.passed
     assert "got accuracy 0.1000 and 0.1000 in the two farthest" in check.line
-    assert "expected better than chance (0.1000). The training failed or diverged" in check.line
+    assert "expected clearly better than chance (0.1000). The training failed: train longer" in check.line
+    assert "several basins" not in check_basin([0.11, 0.1, 0.05, 0.1, 0.11], ACCURACY, ("a", "b"), 0.04).line
+
+
+def test_the_standard_error_is_that_of_the_scores():
+    scores = torch.arange(100) < 20
+    assert standard_error(Evaluation(0.2, scores, scores)) == pytest.approx(0.04, rel=0.01)
+    assert standard_error(Evaluation(0.2, scores)) == 0
 
 
 def test_runs_are_told_apart_by_network_branch_and_seed():

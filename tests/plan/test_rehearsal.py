@@ -75,7 +75,7 @@ def stage(plan, name: str):
 
 def test_plan_says_what_the_run_will_have(few):
     assert (few.parameters, few.checkpoints, few.latent) == (66, 100, 32)
-    assert few.candidates == 100 + 40 + 1 + 100 + 200 + 200 + 200
+    assert few.candidates == 100 + 40 + 100 + 1 + 8 * 200 + 8 * 4
     assert [stage.name for stage in few.stages] == list(STAGES)
     assert all(stage.seconds > 0 and stage.peak_memory_bytes > 10_000_000 for stage in few.stages)
     assert few.notes == ()
@@ -83,16 +83,11 @@ def test_plan_says_what_the_run_will_have(few):
 
 def test_sizes_follow_the_counts(few, many):
     vectors = stage(many, "generate").disk_bytes - stage(few, "generate").disk_bytes
-    assert vectors == pytest.approx(100 * 66 * 4, abs=100)
+    assert vectors == pytest.approx(100 * (66 + 32) * 4, abs=100)
     assert many.candidates - few.candidates == 600
     signatures = stage(many, "evaluate").disk_bytes - stage(few, "evaluate").disk_bytes
     assert signatures > 600 * (1000 + 500)  # a byte for each sample of both splits, at least
     assert stage(few, "collect").disk_bytes == stage(many, "collect").disk_bytes > 100 * 66 * 4
-
-
-def test_time_follows_the_steps(few, many):
-    assert stage(many, "fit").seconds > 20 * stage(few, "fit").seconds
-    assert stage(many, "generate").seconds > 2 * stage(few, "generate").seconds
 
 
 def test_rehearsal_does_few_steps_whatever_the_config_says(moons):
@@ -140,7 +135,7 @@ def test_vectors_that_do_not_fit_are_refused_before_they_are_made(planned):
 
 def test_plan_of_a_finished_run_is_about_what_it_used(finished, tiny, tmp_path):
     plan = make_plan(resolve(tiny), tmp_path / "run", limits_now(tmp_path, "cpu"))
-    assert (plan.checkpoints, plan.candidates) == (10, 10 + 5 + 1 + 4 * 4)
+    assert (plan.checkpoints, plan.candidates) == (10, 10 + 5 + 1 + 9 * 4 + 8 * 2)
     for name, used in finished.records().items():
         disk = stored(finished.folder(name)) + (finished.base.stat().st_size if name == "collect" else 0)
         assert stage(plan, name).disk_bytes == pytest.approx(disk, rel=0.2)
@@ -155,3 +150,11 @@ def test_checkpoints_of_the_user_are_counted(finished, tiny, tmp_path):
     plan = make_plan(resolve(tiny), tmp_path / "run", PLENTY)
     assert plan.checkpoints == 4
     assert stage(plan, "collect").seconds > 0
+
+
+def test_checkpoints_of_another_network_are_refused(finished, tiny, tmp_path):
+    tensors = read_tensors(finished.base)
+    torch.save(tensors | {"conv1.0.weight": torch.zeros(1)}, tmp_path / "0.pth")
+    tiny["checkpoints"] = {"files": str(tmp_path / "*.pth")}
+    with pytest.raises(PdiffError, match="0.pth: does not fit the network .* Check task in the config"):
+        make_plan(resolve(tiny), tmp_path / "run", PLENTY)

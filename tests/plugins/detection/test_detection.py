@@ -66,7 +66,7 @@ def two_stages(tmp_path_factory, detected):
     (folder / "faster_rcnn.py").write_text(TWO_STAGES)
     values = {**detected.config(), "collect": {"train": {"enabled": True}, "finetune": {"steps": 3}}}
     values["task"] = {**values["task"], "model": {"config": str(folder / "faster_rcnn.py")}}
-    run_pipeline(resolve(values), RunDirectory(folder / "run"), ["collect"])
+    run_pipeline(resolve(values), RunDirectory(folder / "run"), ["collect"], gates=False)
     return Run(resolve(values), RunDirectory(folder / "run"))
 
 
@@ -173,7 +173,7 @@ moments = [
 for moment in moments:
     child = os.fork()
     if child == 0:
-        run_pipeline(config, RunDirectory(run), STAGES[:4], resume=True)
+        run_pipeline(config, RunDirectory(run), STAGES[:4], resume=True, gates=False)
         os._exit(0)
     ended = 0
     while not ended and not moment():
@@ -384,7 +384,7 @@ def test_checkpoints_of_mmengine_replace_collection(detected, tiny_detector, tmp
         content = {"meta": {"epoch": index}, "state_dict": state, "message_hub": hub}
         torch.save(content, tmp_path / f"epoch_{index + 1}.pth")
     tiny_detector["checkpoints"] = {"files": str(tmp_path)}
-    run_pipeline(resolve(tiny_detector), RunDirectory(tmp_path / "run"), ["collect"])
+    run_pipeline(resolve(tiny_detector), RunDirectory(tmp_path / "run"), ["collect"], gates=False)
     imported, collected = results(tmp_path / "run"), results(detected.path)
     assert imported["population/vectors.f32"] == collected["population/vectors.f32"]
     assert imported["base.safetensors"] == collected["base.safetensors"]
@@ -398,7 +398,7 @@ from pdiff.pipeline import run_pipeline
 from pdiff.plugins import load_plugin
 from pdiff.rundir import RunDirectory
 
-run_pipeline(load_config(None, sys.argv[1], {}, {}), RunDirectory(Path(sys.argv[3])))
+run_pipeline(load_config(None, sys.argv[1], {}, {}), RunDirectory(Path(sys.argv[3])), gates=False)
 print(*(name for name in sys.modules if "." not in name))
 load_plugin("detection").hook.build(cfg=load_config(None, sys.argv[2], {}, {}), folder=None)
 print(*(name for name in sys.modules if "." not in name))

@@ -37,7 +37,7 @@ def assert_same(ones, others) -> None:
 def test_build_says_what_the_metric_is_and_what_it_depends_on(build, tiny_generator):
     task = build(tiny_generator)
     assert (task.metric.name, task.metric.higher_is_better) == ("FID", False)
-    assert tuple(task.splits) == ("train", "select", "test")
+    assert set(task.splits) == {"train", "seen", "select", "test"}
     assert task.facts["feature_network"].keys() == {"name", "accuracy", "sha256"}
     assert re.fullmatch(r"own classifier, 6 features, accuracy 0\.\d{3}, sha256 [0-9a-f]{8}", task.facts["features"])
     assert task.facts["images"] == "10 on select, 20 on test"
@@ -181,7 +181,7 @@ def test_fine_tuning_lowers_the_loss_of_a_bad_last_layer(build, tiny_generator):
 def test_run_names_the_feature_network_and_lists_the_pictures(finished_generator):
     report = finished_generator.folder("compare")
     summary = json.loads((report / "summary.json").read_text())
-    assert summary["metric"] == {"name": "FID", "higher_is_better": False}
+    assert summary["metric"] == {"name": "FID", "higher_is_better": False, "chance": None}
     assert set(summary["task"]["feature_network"]) == {"name", "accuracy", "sha256"}
     assert "features: own classifier, 6 features, accuracy 0." in (report / "table.md").read_text()
     assert [picture["file"] for picture in summary["pictures"]] == [
@@ -199,7 +199,7 @@ def test_classifier_is_checked_with_the_run(finished_generator, tiny_generator, 
     shutil.copytree(finished_generator.path, tmp_path / "copy")
     (tmp_path / "copy" / "population" / "task" / "classifier.safetensors").unlink()
     with pytest.raises(PdiffError, match=r"classifier\.safetensors: is missing\. Repeat its stage"):
-        run_pipeline(resolve(tiny_generator), RunDirectory(tmp_path / "copy"), resume=True)
+        run_pipeline(resolve(tiny_generator), RunDirectory(tmp_path / "copy"), resume=True, gates=False)
 
 
 def test_export_writes_a_folder_that_diffusers_loads(finished_generator, tmp_path):
@@ -248,3 +248,11 @@ def test_package_that_is_not_installed_is_named(monkeypatch, package):
     line = rf"^plugin generation: needs the package {package}\. Run: pip install 'pdiff\[generation\]'\.$"
     with pytest.raises(PdiffError, match=line):
         load_plugin("generation")
+
+
+def test_candidates_are_measured_against_training_images_too(build, tiny_generator, candidates):
+    task = build(tiny_generator)
+    few = candidates(task, 2)
+    on = {split: list(HOOK.evaluate(task=task, candidates=few, split=split)) for split in ("train", "select")}
+    assert len(on["train"]) == 2
+    assert on["train"][0].metric != on["select"][0].metric

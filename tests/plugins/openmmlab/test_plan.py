@@ -1,4 +1,4 @@
-"""What the collection says it consists of, and that saying it leaves the network as it was."""
+"""What the collection says it consists of."""
 
 import threading
 
@@ -58,18 +58,28 @@ def test_network_that_is_not_trained_has_no_steps(plan):
     assert sizes(plan(train={"enabled": False})[1]) == {"train": (0, 0), "finetune": (5, 5)}
 
 
-def test_units_are_single_steps_and_leave_network_threads_and_files_as_they_were(
-    plan, tiny_task, tmp_path, monkeypatch
-):
+def test_units_are_single_steps_and_leave_no_thread_and_no_file(plan, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    task, _, done = plan(units=3, branches=2)
+    done = plan(units=3, branches=2)[2]
     assert all(not snapshot.params and snapshot.state is None for snapshot in done["train"])
     assert [snapshot.provenance["step"] for snapshot in done["finetune"]] == [1, 2, 3]
     assert all(snapshot.state for snapshot in done["finetune"])
-    untouched = tiny_task().model.state_dict()
-    assert all(torch.equal(tensor, untouched[name]) for name, tensor in task.model.state_dict().items())
     assert not [thread for thread in threading.enumerate() if thread.name == "pdiff-collect"]
     assert not list(tmp_path.iterdir())
+
+
+def test_training_begins_with_its_full_learning_rate(plan, tiny_task):
+    options = {"param_scheduler": [{"type": "ConstantLR", "factor": 1e-6, "by_epoch": False, "end": 4}]}
+    task = plan(units=1, options=options)[0]
+    name = "bbox_head.conv_cls.bias"
+    moved = (task.model.state_dict()[name] - tiny_task().model.state_dict()[name]).abs().max()
+    assert moved > 1e-4
+
+
+def test_training_that_diverges_is_taken_back(plan, tiny_task):
+    options = {"optim_wrapper": {"_delete_": True, "optimizer": {"type": "SGD", "lr": float("inf")}}}
+    task = plan(options=options, units=1, finetune={"steps": 2, "optimizer": ADAMW})[0]
+    assert all(torch.isfinite(tensor).all() for tensor in task.model.state_dict().values())
 
 
 def test_units_of_every_branch_can_be_done(plan):

@@ -162,7 +162,7 @@ def attempt(states):
         write(path, tensors)
 
     collect.write_tensors = write_or_die
-    run_pipeline(config, RunDirectory(run), ["collect"], resume=True)
+    run_pipeline(config, RunDirectory(run), ["collect"], resume=True, gates=False)
     os._exit(0)
 
 for states in (3, 8, 1, 1000):
@@ -293,7 +293,7 @@ def test_mixed_precision_with_channels_last_is_collected_and_evaluated(tiny_segm
     options["optim_wrapper"]["type"] = "Bfloat16OptimWrapper"
     options["train_cfg"] = {"max_iters": 2}
     directory = RunDirectory(tmp_path / "run")
-    run_pipeline(resolve(tiny_segmentor), directory, ["collect"])
+    run_pipeline(resolve(tiny_segmentor), directory, ["collect"], gates=False)
     run = Run(resolve(directory.config()), directory)
     kernel = run.task.model.backbone.encoder[1][1].convs[0].conv.weight
     assert kernel.is_contiguous(memory_format=torch.channels_last)
@@ -356,7 +356,7 @@ def test_network_of_a_config_of_mmseg_is_fine_tuned_and_evaluated(
     tiny_segmentor["task"]["model"] = {"config": config, "options": {**options, "test_dataloader": loader("test")}}
     tiny_segmentor["collect"] = {"train": {"enabled": False}, "finetune": {"steps": 1, **finetune}}
     directory = RunDirectory(tmp_path / "run")
-    run_pipeline(resolve({**tiny_segmentor, "select": selector}), directory, ["collect"])
+    run_pipeline(resolve({**tiny_segmentor, "select": selector}), directory, ["collect"], gates=False)
     run = Run(resolve(directory.config()), directory)
     assert any(isinstance(module, torch.nn.SyncBatchNorm) for module in run.task.model.modules())
     initial = load_plugin("segmentation").hook.build(cfg=resolve(directory.config()), folder=None).model.state_dict()

@@ -1,4 +1,8 @@
-"""A narrow UNet for scenes of handwritten digits, 96 x 96 pixels; `data_root` is their folder."""
+"""An FCN with a narrow ResNet-18 for scenes of handwritten digits, 96 x 96 pixels; `data_root` is their folder.
+
+Nine in ten pixels are background, which hides from the network for a thousand steps that digits differ. An auxiliary
+head on a coarse level, in whose loss the background hardly counts, brings that down to a hundred.
+"""
 
 default_scope = "mmseg"
 classes = ("background", *"0123456789")
@@ -6,6 +10,27 @@ palette = [[0, 0, 0]] + [[(37 * k) % 256, (91 * k) % 256, (173 * k) % 256] for k
 data_root = ""
 
 norm_cfg = dict(type="BN", requires_grad=True)
+
+
+def head(level, background):
+    """Return a head on one level of the pyramid, in whose loss a pixel of the background has a weight."""
+    return dict(
+        type="FCNHead",
+        in_channels=64,
+        in_index=level,
+        channels=64,
+        num_convs=1,
+        concat_input=False,
+        dropout_ratio=0.0,
+        num_classes=11,
+        norm_cfg=norm_cfg,
+        align_corners=False,
+        loss_decode=dict(
+            type="CrossEntropyLoss", use_sigmoid=False, class_weight=[background] + [1.0] * 10, loss_weight=1.0
+        ),
+    )
+
+
 model = dict(
     type="EncoderDecoder",
     data_preprocessor=dict(
@@ -18,32 +43,22 @@ model = dict(
         size=(96, 96),
     ),
     backbone=dict(
-        type="UNet",
-        in_channels=3,
-        base_channels=16,
+        type="ResNetV1c",
+        depth=18,
+        stem_channels=32,
+        base_channels=32,
         num_stages=4,
-        strides=(1, 1, 1, 1),
-        enc_num_convs=(2, 2, 2, 2),
-        dec_num_convs=(2, 2, 2),
-        downsamples=(True, True, True),
-        enc_dilations=(1, 1, 1, 1),
-        dec_dilations=(1, 1, 1),
+        strides=(1, 2, 2, 2),
+        dilations=(1, 1, 1, 1),
+        out_indices=(0, 1, 2, 3),
         norm_cfg=norm_cfg,
         norm_eval=False,
+        style="pytorch",
+        contract_dilation=True,
     ),
-    decode_head=dict(
-        type="FCNHead",
-        in_channels=16,
-        in_index=3,
-        channels=16,
-        num_convs=1,
-        concat_input=False,
-        dropout_ratio=0.0,
-        num_classes=11,
-        norm_cfg=norm_cfg,
-        align_corners=False,
-        loss_decode=dict(type="CrossEntropyLoss", use_sigmoid=False, avg_non_ignore=True, loss_weight=1.0),
-    ),
+    neck=dict(type="FPN", in_channels=[32, 64, 128, 256], out_channels=64, num_outs=4),
+    decode_head=head(level=0, background=0.5),
+    auxiliary_head=head(level=1, background=0.03),
     train_cfg=dict(),
     test_cfg=dict(mode="whole"),
 )
@@ -94,15 +109,15 @@ test_dataloader = dict(
 val_evaluator = dict(type="IoUMetric", iou_metrics=["mIoU"])
 test_evaluator = val_evaluator
 
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=800, val_interval=800)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=2200, val_interval=2200)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
-    type="OptimWrapper", optimizer=dict(type="AdamW", lr=2e-3, weight_decay=0.05), clip_grad=dict(max_norm=10.0)
+    type="OptimWrapper", optimizer=dict(type="AdamW", lr=2e-3, weight_decay=0.01), clip_grad=dict(max_norm=10.0)
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=50),
-    dict(type="CosineAnnealingLR", T_max=750, by_epoch=False, begin=50, end=800, eta_min=1e-5),
+    dict(type="CosineAnnealingLR", T_max=2150, by_epoch=False, begin=50, end=2200, eta_min=1e-5),
 ]
 default_hooks = dict(logger=dict(type="LoggerHook", interval=50))
 visualizer = dict(type="SegLocalVisualizer", vis_backends=[], name="visualizer")
