@@ -42,7 +42,8 @@ def detection_task(
     from pdiff_plugins.openmmlab.task import build_task
 
     measured = partial(measure, threshold=score_threshold)
-    task = build_task(MMDET, seed, device, model, data, Metric("AP", chance=0.0), HEADS, measured, shared_errors, seen)
+    metric = Metric("AP", chance=0.0)
+    task = build_task(MMDET, seed, device, model, data, lambda _: metric, HEADS, measured, shared_errors, seen)
     check_classes(task)
     return task
 

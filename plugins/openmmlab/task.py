@@ -21,12 +21,11 @@ def build_task(
     device: torch.device,
     model: dict,
     data: dict,
-    metric: Metric,
+    metric: Callable[[Mapping[str, Split]], Metric],
     heads: Sequence[str],
     measure: Callable[[Config, str, Split], Any],
     similarity: Callable[[Tensor, Tensor], Tensor],
     seen: bool = True,
-    check: Callable[[Mapping[str, Split]], None] | None = None,
 ) -> Task:
     """Return a task whose network holds the library's config as `cfg` and the names of the classes as `dataset_meta`.
 
@@ -36,23 +35,21 @@ def build_task(
         device: of the network.
         model: settings of `open_config`.
         data: settings of `build_splits`.
-        metric: the primary metric.
+        metric: from the splits to the primary metric; raises a `PdiffError` for splits with unsound annotations.
         heads: names that the head may have; the first that the network has is its head.
         measure: from the config, the name of a split and the split to what `evaluate` works with.
         similarity: of two stacks of signatures.
         seen: add the split `seen`, training images as the test sees them.
-        check: raises a `PdiffError` for splits with unsound annotations.
     """
     config = call(open_config, model, "task.model", library=library)
     splits = call(build_splits, data, "task.data", library=library, config=config, seed=seed, seen=seen)
-    if check is not None:
-        check(splits)
+    primary = metric(splits)
     measured = {name: measure(config, name, split) for name, split in splits.items() if name != "train"}
     network = build_network(library, config, seed, model.get("checkpoint"), model.get("channels_last", False))
     network.to(device).dataset_meta = dict(splits["train"].dataset.metainfo)
     check_prediction(network, splits["test"])
     head = [name for name in heads if name in dict(network.named_modules())][:1]
-    return Task(network, {"train": splits["train"], **measured}, metric, head, similarity, export_checkpoint)
+    return Task(network, {"train": splits["train"], **measured}, primary, head, similarity, export_checkpoint)
 
 
 def measured_split(task: Task, split: str) -> Any:

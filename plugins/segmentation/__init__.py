@@ -37,19 +37,21 @@ def segmentation_task(
         model: settings of `open_config`.
         data: settings of `build_splits`.
         signature_pixels: how many pixels of a split the signature looks at (`Pixels`).
-        check_labels: read every label map once before anything is computed.
+        check_labels: read every label map once before anything is computed; without it, chance is not known.
         seen: measure candidates on training images, too.
     """
     from pdiff_plugins.openmmlab.libraries import MMSEG
     from pdiff_plugins.openmmlab.task import build_task
-    from pdiff_plugins.segmentation.data import check_head, check_splits, measure
+    from pdiff_plugins.segmentation.data import chance, check_head, check_splits, measure
 
     from pdiff.novelty import error_iou
 
     measured = partial(measure, pixels=signature_pixels, seed=seed)
-    check = check_splits if check_labels else None
-    metric = Metric("mIoU", chance=0.0)
-    task = build_task(MMSEG, seed, device, model, data, metric, HEADS, measured, error_iou, seen, check)
+
+    def metric(splits):
+        return Metric("mIoU", chance=chance(check_splits(splits)["test"]) if check_labels else None)
+
+    task = build_task(MMSEG, seed, device, model, data, metric, HEADS, measured, error_iou, seen)
     check_head(task.model, task.splits["train"].dataset)
     return task
 

@@ -170,24 +170,34 @@ def plain_datasets(dataset: Dataset) -> list[Dataset]:
     return [dataset]
 
 
-def check_splits(splits: Mapping[str, Split]) -> None:
-    """Raise a `PdiffError` for the first label map that is missing or damaged, of another size than its image, or has
-    a label that is none of the classes; and for a split whose every pixel is ignored."""
+def chance(pixels: np.ndarray) -> float:
+    """Return the mIoU of one that calls every pixel the most frequent class, from the pixels of each class `(C,)`."""
+    return float(pixels.max() / pixels.sum() / np.count_nonzero(pixels))
+
+
+def check_splits(splits: Mapping[str, Split]) -> dict[str, np.ndarray]:
+    """Return how many pixels of each class a split has `(C,)`, by split.
+
+    Raises:
+        PdiffError: for the first label map that is missing or damaged, of another size than its image, or has a label
+            that is none of the classes; and for a split whose every pixel is ignored.
+    """
     datasets = [(name, dataset) for name, split in splits.items() for dataset in plain_datasets(split.dataset)]
-    counted = dict.fromkeys(splits, 0)
+    counted = {name: np.zeros(len(split.dataset.metainfo["classes"]), np.int64) for name, split in splits.items()}
     with progress("check labels", sum(len(dataset) for _, dataset in datasets)) as advance:
         for name, dataset in datasets:
             for index in range(len(dataset)):
                 counted[name] += check_label_map(dataset, dataset.get_data_info(index))
                 advance()
-    for name, count in counted.items():
-        if count == 0:
+    for name, pixels in counted.items():
+        if not pixels.any():
             line = f"task.data: every pixel of {name} is ignored."
             raise PdiffError(f"{line} Give label maps with classes in them; those of a challenge's test data are kept.")
+    return counted
 
 
-def check_label_map(dataset: Dataset, info: Mapping[str, Any]) -> int:
-    """Check the label map of one image, and return how many of its pixels are not ignored."""
+def check_label_map(dataset: Dataset, info: Mapping[str, Any]) -> np.ndarray:
+    """Check the label map of one image, and return how many pixels of each class it has `(C,)`."""
     path = info.get("seg_map_path")
     if path is None:
         line = f"task.data: the image {info['img_path']} has no label map, as data_prefix has no seg_map_path."
@@ -210,7 +220,9 @@ def check_label_map(dataset: Dataset, info: Mapping[str, Any]) -> int:
             f"task.data: {path} has the label {label}{read_as}, expected 0 to {count - 1} or {ignored}, "
             "which is ignored. Mend it, or set classes, ignore_index and reduce_zero_label in task.model.config."
         )
-    return int(pixels[found != ignored].sum())
+    counts = np.zeros(count, np.int64)
+    np.add.at(counts, found[found != ignored], pixels[found != ignored])
+    return counts
 
 
 def read(path: str, reader: Callable[[], T]) -> T:

@@ -160,9 +160,10 @@ def check(data, dataset):
 
     def line(made=None, **settings) -> str | None:
         try:
-            return data.check_splits({"test": Split(made or dataset(**settings), {})})
+            data.check_splits({"test": Split(made or dataset(**settings), {})})
         except PdiffError as error:
             return str(error)
+        return None
 
     return line
 
@@ -341,3 +342,8 @@ def test_number_of_pixels_is_positive(measure, pixels):
 def test_config_without_the_metric_is_refused(measure):
     with pytest.raises(PdiffError, match="task.model.config: its test_evaluator has no IoUMetric"):
         measure([{"type": "CityscapesMetric"}])
+
+
+def test_chance_is_the_miou_of_calling_everything_the_most_frequent_class(data):
+    assert data.chance(np.array([90, 6, 4, 0])) == pytest.approx(0.9 / 3)
+    assert data.chance(np.array([7, 0])) == 1

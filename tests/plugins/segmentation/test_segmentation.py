@@ -86,7 +86,8 @@ def lines_of(path: Path) -> list[dict]:
 
 def test_run_ends_with_every_source_and_the_figures_of_mmseg(segmented):
     summary = read_json(segmented.path / "report" / "summary.json")
-    assert summary["metric"] == {"name": "mIoU", "higher_is_better": True, "chance": 0.0}
+    assert (summary["metric"]["name"], summary["metric"]["higher_is_better"]) == ("mIoU", True)
+    assert 0.05 < summary["metric"]["chance"] < 1 / 5, "most pixels are background, of at most eleven classes"
     assert {name: row["n"] for name, row in summary["sources"].items()} == {
         "trained": 5, "generated": 3, "codec": 2, "soup": 1, "soup16": 2, "ensemble": 1, "interpolation": 2,
         "gaussian": 2, "gaussian32": 2, "noise05": 2, "noise15": 2, "noise_abs01": 2, "noise_abs03": 2,
