@@ -132,11 +132,16 @@ def _import_path(path: Path) -> ModuleType:
 
 def _check_requirements(name: str, module: ModuleType) -> None:
     """A plugin may name the packages it needs in `REQUIRES`, so that the list can say which one is missing."""
-    own = module.__name__.startswith("pdiff_plugins.")  # these have an extra of their name, and no other plugin has
     for package in getattr(module, "REQUIRES", ()):
         if not _is_installed(package):
-            advice = f"Run: pip install 'pdiff[{name}]'." if own else "Install it."
+            advice = f"Run: pip install 'pdiff[{name}]'." if _has_extra(name) else "Install it."
             raise PdiffError(f"plugin {name}: needs the package {package}. {advice}")
+
+
+def _has_extra(name: str) -> bool:
+    """A plugin of pdiff's own distribution has an extra of its name, and no other plugin has."""
+    point = _entry_points().get(name)
+    return point is not None and point.dist.name == "pdiff"
 
 
 def _is_installed(package: str) -> bool:

@@ -171,7 +171,7 @@ class Checkout(Published):
         for _ in range(steps):
             if len(order) < settings["batch_size"]:
                 order = torch.randperm(len(self.rows))
-            batch, order = order.split([settings["batch_size"], len(order) - settings["batch_size"]])
+            batch, order = order[: settings["batch_size"]], order[settings["batch_size"] :]
             optimizer.zero_grad()
             with self.autocast():
                 value = loss(self.rows[batch])
