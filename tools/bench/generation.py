@@ -1,6 +1,6 @@
 """Time the evaluation of many candidates of an image generator against one by one, on a finished run.
 
-Seconds are those of the processor, so that other work on the machine does not count. With S steps of the sampler and K
+Seconds are those of the processor, so that other work on the machine counts less. With S steps of the sampler and K
 candidates, replay can save the first step of all but one: the limit of the ratio is `K S / (K (S - 1) + 1)`, less what
 the selected layers of that step cost. The denoising loss can save all but the selected layers.
 
