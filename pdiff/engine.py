@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pdiff import ranks
 from pdiff.config import engine_config
 from pdiff.errors import PdiffError, check_positive
 from pdiff.models import autoencoder, denoiser, scaling  # noqa: F401  (they fill the registries)
@@ -100,6 +101,7 @@ class ParameterDiffusion:
         self.scaling.fit(vectors, self.layout)
         scaled = self.scaling(vectors)
         self.autoencoder.fit(scaled)
+        ranks.copy_from_main(self.scaling, self.autoencoder)  # no two machines compute quite the same
         objective = Reconstruction(
             self.autoencoder, self.config["vector_noise"], self.config["latent_noise"], self.seed
         )
@@ -123,6 +125,7 @@ class ParameterDiffusion:
     def fit_diffusion(self, latents: Tensor, folder: Path | None) -> None:
         """Fit whitening and denoiser to latents `(N, L)`."""
         self.whitening.fit(latents)
+        ranks.copy_from_main(self.whitening)
         objective = Denoising(self.denoiser, self.schedule, self.seed)
         self._train("denoiser", objective, self.whitening(latents), folder)
 

@@ -3,9 +3,12 @@
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
 
 from mmengine.config import Config
 
+from pdiff import ranks
 from pdiff.errors import PdiffError, known
 from pdiff.gates.candidates import gate_candidates
 from pdiff.gates.check import Check
@@ -32,6 +35,7 @@ FUNCTIONS: dict[str, Callable[[Run], None]] = {
     "evaluate": evaluate,
     "compare": compare,
 }
+TOGETHER = ("collect", "fit", "evaluate")  # stages that several processes share; the others need one alone
 GATES: dict[str, Sequence[Callable[[Run], list[Check]]]] = {
     "collect": (gate_population,),
     "fit": (gate_codec, gate_denoiser),
@@ -68,41 +72,64 @@ def run_pipeline(
         resume: keep what is done, and go on where an earlier run stopped.
         overwrite: repeat the stages, and accept a directory of another config.
         gates: stop at a stage whose gate has a failed check; False goes on with a warning.
-        profile: show in the report where the time of each stage went.
+        profile: show in the report where the time of each stage went; in a run of several processes, that of the first.
 
     Raises:
         PdiffError: for whatever the user can mend, a failed gate included; nothing that was computed is lost.
     """
-    run = Run(config, directory, profile)
-    with directory.locked():
+    ranks.take_gpu(config.device)
+    run = Run(config, directory, profile and ranks.is_main())
+
+    def prepare() -> None:
+        held.enter_context(directory.locked())
         directory.prepare(config.to_dict(), stages, resume, overwrite)
-        settings = {"seed": config.seed, "command": shlex.join(sys.argv)}
+        settings = {"seed": config.seed, "command": shlex.join(sys.argv), "processes": ranks.size()}
         write_json(directory.path / "environment.json", {**environment(run.device), **settings})
         for stage in STAGES[: STAGES.index(stages[0])]:
             pass_gate(directory, stage, gates)
+
+    with ExitStack() as held:
+        ranks.on_main(prepare)
+        directory.check_shared()
         for stage in stages:
             run_stage(run, stage)
-            pass_gate(directory, stage, gates)
+            ranks.on_main(partial(pass_gate, directory, stage, gates))
+        ranks.gather(None)  # the first process keeps what the others talk by, so it leaves last
 
 
 def run_stage(run: Run, stage: str) -> None:
     """Run one stage and its gate, unless it is done; the stages before it must be, with all their files whole."""
-    if stage in run.directory.records():
-        run.directory.require(stage)
-        logger.info("%s: done before", stage)
+    begun = ranks.on_main(partial(begin_stage, run, stage))
+    if begun is None:
         return
-    for earlier in STAGES[: STAGES.index(stage)]:
-        run.directory.require(earlier)
-    resumed = run.directory.started(stage)
     # What compares writes the report, so it takes its own profile before that.
     with measured() as cost, profiled(None if stage == "compare" else run.profile_file(stage)):
         perform(run, stage)
-    run.directory.finish(stage, {**cost, "resumed": resumed})
+    ranks.on_main(partial(run.directory.finish, stage, {**cost, **begun}))
     logger.info("%s: %.1f s", stage, cost["seconds"])
+
+
+def begin_stage(run: Run, stage: str) -> dict[str, bool] | None:
+    """Return whether an unfinished stage is `resumed`; None for one that is done."""
+    if stage in run.directory.records():
+        run.directory.require(stage)
+        logger.info("%s: done before", stage)
+        return None
+    for earlier in STAGES[: STAGES.index(stage)]:
+        run.directory.require(earlier)
+    return {"resumed": run.directory.started(stage)}
 
 
 def perform(run: Run, stage: str) -> None:
     """Do what a stage does, and write what its gate finds."""
-    FUNCTIONS[stage](run)
+    if stage in TOGETHER:
+        FUNCTIONS[stage](run)
+    else:
+        ranks.on_main(lambda: FUNCTIONS[stage](run))
+    ranks.on_main(lambda: run_gates(run, stage))
+
+
+def run_gates(run: Run, stage: str) -> None:
+    """Write what the gates of a stage, if it has any, find."""
     if GATES[stage]:
         write_gate(run.directory, stage, [check for gate in GATES[stage] for check in gate(run)])

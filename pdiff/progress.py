@@ -6,19 +6,24 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from pdiff.ranks import is_main
+
 logger = logging.getLogger("pdiff")
 SECONDS_BETWEEN_LINES = 20
 
 
 @contextmanager
 def progress(description: str, total: int, done: int = 0) -> Iterator[Callable[[], None]]:
-    """Show the progress of the block, which calls what it is given once per finished unit.
+    """Show the progress of the block, which calls what it is given once per finished unit; only in the first process.
 
     Args:
         description: what is being done.
         total: number of units.
         done: units that were finished before.
     """
+    if not is_main():
+        yield lambda: None
+        return
     show = _bar if sys.stderr.isatty() else _lines
     with show(description, total, done) as advance:
         yield advance

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from pdiff import ranks
 from pdiff.errors import PdiffError
 from pdiff.storage import explain_write_errors, read_json, read_text, sha256, write_json, write_text
 
@@ -102,6 +103,12 @@ class RunDirectory:
         self.drop(STAGES[first:])
         write_text(self.path / "config.yaml", yaml.safe_dump(config, sort_keys=False))
 
+    def check_shared(self) -> None:
+        """Raise a `PdiffError` unless every process of the run sees the directory that the first one prepared."""
+        if not all(ranks.gather((self.path / "config.yaml").is_file())):
+            line = f"{self.path}: is not on all machines of the run. Give a --work-dir that they share."
+            raise PdiffError(line)
+
     def config(self) -> dict[str, Any]:
         """Return the config that the directory was made with; raise a `PdiffError` when its file is corrupt."""
         path = self.path / "config.yaml"
@@ -148,10 +155,11 @@ class RunDirectory:
         # Only now: without its state, a stage that is not recorded as done would have to start anew.
         for state in self.folder(stage).glob("*.state.safetensors"):
             state.unlink()
+        shutil.rmtree(self.folder(stage) / "parts", ignore_errors=True)
 
     def _recorded(self, path: Path) -> bool:
-        logs = any((self.folder(stage) / "logs") in path.parents for stage in STAGES)
-        return path.is_file() and not logs and not any(path.match(p) for p in NOT_RECORDED)
+        passing = any(self.folder(stage) / name in path.parents for stage in STAGES for name in ("logs", "parts"))
+        return path.is_file() and not passing and not any(path.match(p) for p in NOT_RECORDED)
 
     def require(self, stage: str) -> None:
         """Raise a `PdiffError` unless a stage is done and all it wrote is unchanged."""

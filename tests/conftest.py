@@ -1,8 +1,17 @@
-"""A real run that takes seconds: a tiny timm network on digits, all stages, all sources."""
+"""A real run that takes seconds: a tiny timm network on digits, all stages, all sources; and processes for it."""
 
+import os
+import runpy
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from pdiff.config import resolve
@@ -10,6 +19,7 @@ from pdiff.pipeline import run_pipeline
 from pdiff.rundir import RunDirectory
 from pdiff.storage import write_json
 
+ROOT = Path(__file__).parents[1]
 TINY = {
     "plugin": "classification",
     "select": "last_norms(2)",
@@ -89,3 +99,88 @@ def results():
         return {str(f.relative_to(path)): f.read_bytes() for f in files}
 
     return read
+
+
+class Processes:
+    """Processes of one run, forked, so that none has to import anything.
+
+    Args:
+        folder: for what they print: `0.out`, `0.err`, `1.out`, ...
+        work: what each does; gets its number.
+        number: how many.
+    """
+
+    def __init__(self, folder: Path, work: Callable[[int], object], number: int = 2):
+        folder.mkdir(parents=True)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(number)}
+        self.folder = folder
+        self.all = [
+            get_context("fork").Process(target=self.run, args=(work, {**place, "RANK": str(i), "LOCAL_RANK": str(i)}))
+            for i in range(number)
+        ]
+        for process in self.all:
+            process.start()
+
+    def run(self, work: Callable[[int], object], place: dict[str, str]) -> None:
+        """Do the work in a child, whose exit code says what came of it."""
+        os.environ |= place
+        torch.set_num_threads(1)  # OpenMP's threads do not survive a fork
+        for descriptor, end in ((1, "out"), (2, "err")):
+            os.dup2(os.open(self.folder / f"{place['RANK']}.{end}", os.O_WRONLY | os.O_CREAT), descriptor)
+        sys.stdout, sys.stderr = (os.fdopen(descriptor, "w", buffering=1) for descriptor in (1, 2))
+        code = 0
+        try:
+            work(int(place["RANK"]))
+        except SystemExit as error:
+            code = error.code
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+        sys.stdout.flush()
+        os._exit(code)
+
+    def codes(self, seconds: float = 300) -> list[int]:
+        """Return the exit codes, once all have ended; minus the signal for one that was killed."""
+        end = time.monotonic() + seconds
+        for process in self.all:
+            process.join(max(end - time.monotonic(), 0))
+            assert process.exitcode is not None, "it hangs"
+        return [process.exitcode for process in self.all]
+
+    def text(self, end: str) -> str:
+        """Return what all of them printed to `out` or to `err`."""
+        return "".join((self.folder / f"{i}.{end}").read_text() for i in range(len(self.all)))
+
+    def errors(self) -> list[str]:
+        """Return the error lines of all; not what torch's C++ says when the process that keeps the store is gone."""
+        return [line for line in self.text("err").splitlines() if line.startswith(("error: ", "Traceback"))]
+
+
+@pytest.fixture
+def processes(tmp_path):
+    """Return a function that starts processes; those that are left at the end of the test are killed."""
+    started: list[Processes] = []
+
+    def start(work: Callable[[int], object], number: int = 2) -> Processes:
+        started.append(Processes(tmp_path / f"processes{len(started)}", work, number))
+        return started[-1]
+
+    yield start
+    for process in (process for one in started for process in one.all):
+        process.kill()
+
+
+@pytest.fixture
+def together(processes):
+    """Return a function that calls tools/run.py in two processes."""
+
+    def start(*arguments: object) -> Processes:
+        def work(number: int) -> None:
+            sys.argv = ["run.py", "--launcher", "pytorch", *map(str, arguments)]
+            runpy.run_path(str(ROOT / "tools" / "run.py"), run_name="__main__")
+
+        return processes(work)
+
+    return start

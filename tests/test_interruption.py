@@ -29,12 +29,14 @@ def lines(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-# Where to kill: in the base training, among the snapshots, in the fit, among the evaluations.
+# Where to kill: in the base training, among the snapshots, in each of the other stages.
 MOMENTS = {
     "training": lambda run: (run / "population" / "collect.state.safetensors").exists(),
     "collecting": lambda run: lines(run / "population" / "provenance.jsonl") >= 4,
     "fitting": lambda run: (run / "engine" / "logs").exists(),
+    "generating": lambda run: (run / "samples").exists(),
     "evaluating": lambda run: (run / "evaluation" / "generated.jsonl").exists(),
+    "comparing": lambda run: (run / "report").exists(),
 }
 
 
@@ -110,9 +112,45 @@ def test_disk_that_is_full_is_one_clear_line_and_nothing_is_lost(command, tmp_pa
     assert results(tmp_path / "run") == results(finished.path)
 
 
+def is_one_line_about(failed: subprocess.CompletedProcess, path: Path, reason: str) -> bool:
+    line = f"error: {path}: cannot be written ({reason}). Make room or give another --work-dir"
+    return failed.returncode == 2 and failed.stderr.startswith(line) and failed.stderr.count("\n") == 1
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes where nobody may")
-def test_read_only_folder_is_one_clear_line(command, tmp_path):
+def test_folder_without_permission_is_one_clear_line(command, tmp_path):
     (tmp_path / "run").mkdir(mode=0o555)
     failed = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert failed.returncode == 2
-    assert "cannot be written" in failed.stderr
+    assert is_one_line_about(failed, tmp_path / "run", "Permission denied")
+
+
+READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && echo mounted && exec "$@"'
+
+
+def test_read_only_file_system_is_one_clear_line(command, tmp_path):
+    (tmp_path / "run").mkdir()
+    alone = ["unshare", "--mount", "sh", "-c", READ_ONLY, str(tmp_path / "run")]  # nobody else sees the mount
+    failed = subprocess.run([*alone, *command], capture_output=True, text=True, check=False)
+    if not failed.stdout.startswith("mounted"):
+        pytest.skip(f"no read-only file system can be made here: {failed.stderr.strip()}")
+    assert is_one_line_about(failed, tmp_path / "run", "Read-only file system")
+
+
+def test_run_directory_below_a_file_is_one_clear_line(command, tmp_path):
+    (tmp_path / "run").write_text("")
+    failed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert is_one_line_about(failed, tmp_path / "run", "File exists")
+
+
+def test_second_run_in_the_same_directory_is_refused(command, tmp_path):
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (tmp_path / "run" / "config.yaml").exists() and first.poll() is None:
+        time.sleep(0.002)
+    first.send_signal(signal.SIGSTOP)  # so that it surely lasts as long as the second
+    second = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
+    first.kill()
+    first.wait()
+    assert second.returncode == 2
+    assert second.stderr == (
+        f"error: {tmp_path / 'run'}: another run is using it. Wait for it, or give another --work-dir.\n"
+    )

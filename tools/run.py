@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 from mmengine.config import DictAction
 
+from pdiff import ranks
 from pdiff.config import load_config
 from pdiff.errors import PdiffError
 from pdiff.pipeline import run_pipeline, stages_of
@@ -33,6 +34,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", help="auto (default), cpu, cuda, cuda:1, ...")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="settings over the config: a.b=value ...")
     parser.add_argument("--dry-run", action="store_true", help="print the config and what the run will cost")
+    parser.add_argument(
+        "--launcher", default="none", choices=["none", *ranks.LAUNCHERS], help="what has started several processes"
+    )
     return parser.parse_args()
 
 
@@ -40,11 +44,14 @@ def main() -> int:
     """Run, and return the exit code: 2 for what the user can mend."""
     arguments = parse()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("pdiff").setLevel(logging.INFO)
     try:
+        ranks.join(arguments.launcher)
+        logging.getLogger("pdiff").setLevel(logging.INFO if ranks.is_main() else logging.ERROR)
         over = {"seed": arguments.seed, "device": arguments.device}
         config = load_config(arguments.plugin, arguments.config, over, arguments.cfg_options or {})
         directory = RunDirectory(Path(arguments.work_dir or f"runs/{plugin_name(config.plugin)}"))
+        if arguments.dry_run and not ranks.is_main():
+            return 0
         if arguments.dry_run:
             print(yaml.safe_dump(config.to_dict(), sort_keys=False), end="", flush=True)
             show_plan(config, directory.path)
@@ -52,13 +59,13 @@ def main() -> int:
         stages, gates = stages_of(arguments.stage), not arguments.no_gates
         run_pipeline(config, directory, stages, arguments.resume, arguments.overwrite, gates, arguments.profile)
     except PdiffError as error:
-        print(f"error: {error}", file=sys.stderr)
+        ranks.say_once(f"error: {error}")
         return 2
     except KeyboardInterrupt:
-        print("interrupted: the same command with --resume goes on", file=sys.stderr)
+        ranks.say_once("interrupted: the same command with --resume goes on")
         return 130
     summary = directory.folder("compare") / "summary.json"
-    if summary.exists():
+    if ranks.is_main() and summary.exists():
         print_table(read_json(summary))
         print(f"report: {summary.parent}")
     return 0

@@ -1,22 +1,42 @@
 """What the two trainings minimise. Noise depends on the step's number alone, so that a resumed training repeats it.
 
-`forward` draws; `loss` is the arithmetic, free of random numbers, so that it can be compiled.
+`forward` draws; `loss` is the arithmetic, free of random numbers, so that it can be compiled. In a data-parallel
+training each process is given the whole batch, draws for all of it, and computes the loss of its share of the rows.
 """
 
 from typing import Any
 
 import torch
+from mmengine.dist import get_rank, get_world_size
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from pdiff.errors import PdiffError
 from pdiff.models.autoencoder import Autoencoder
 from pdiff.models.denoiser import Denoiser
+from pdiff.ranks import share
 from pdiff.seeding import generator
 
 
 def normal(shape: torch.Size, rng: torch.Generator) -> Tensor:
     """Return N(0, 1) numbers from a generator, on its device."""
     return torch.randn(shape, generator=rng, device=rng.device)
+
+
+def own_rows(count: int) -> slice:
+    """Return which rows of a batch are this process's; all where it trains alone.
+
+    Raises:
+        PdiffError: there are fewer rows than processes.
+    """
+    if count < get_world_size():
+        raise PdiffError(f"batch_size: got {count}, expected at least {get_world_size()}, one row for each process.")
+    return share(count, get_rank(), get_world_size())
+
+
+def weight(own: slice, count: int) -> float:
+    """Return by what to multiply the mean over one's own rows, so that its mean over the processes is that over all."""
+    return (own.stop - own.start) * get_world_size() / count
 
 
 class Reconstruction(BaseModel):
@@ -36,10 +56,10 @@ class Reconstruction(BaseModel):
 
     def forward(self, rows: Tensor, step: int, mode: str = "loss") -> dict[str, Tensor]:
         """Return the loss on scaled vectors `rows` `(B, P)`."""
-        rng = generator(self.seed, "reconstruction", step, device=rows.device)
+        rng, own = generator(self.seed, "reconstruction", step, device=rows.device), own_rows(len(rows))
         noisy = rows + self.vector_noise * normal(rows.shape, rng)
         noise = self.latent_noise * normal(torch.Size([len(rows), self.autoencoder.latent]), rng)
-        return {"loss": self.loss(rows, noisy, noise)}
+        return {"loss": self.loss(rows[own], noisy[own], noise[own]) * weight(own, len(rows))}
 
     def loss(self, rows: Tensor, noisy: Tensor, noise: Tensor) -> Tensor:
         """Return how far `noisy` `(B, P)` is decoded from `rows`, with `noise` `(B, L)` on the latents."""
@@ -63,11 +83,11 @@ class Denoising(BaseModel):
 
     def forward(self, rows: Tensor, step: int, mode: str = "loss") -> dict[str, Tensor]:
         """Return the loss on white latents `rows` `(B, L)`."""
-        rng = generator(self.seed, "denoising", step, device=rows.device)
+        rng, own = generator(self.seed, "denoising", step, device=rows.device), own_rows(len(rows))
         t = torch.randint(self.schedule.config.num_train_timesteps, rows.shape[:1], generator=rng, device=rows.device)
         eps = normal(rows.shape, rng)
         z_t = self.schedule.add_noise(rows, eps, t)
-        return {"loss": self.loss(z_t, t, self.target(rows, eps, t))}
+        return {"loss": self.loss(z_t[own], t[own], self.target(rows, eps, t)[own]) * weight(own, len(rows))}
 
     def loss(self, z_t: Tensor, t: Tensor, target: Tensor) -> Tensor:
         """Return how far the prediction for `z_t` `(B, L)` at `t` `(B,)` is from `target` `(B, L)`."""

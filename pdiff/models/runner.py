@@ -5,6 +5,8 @@ import itertools
 import logging
 
 import torch
+from mmengine.dist import get_world_size
+from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import Runner
 
 _numbers = itertools.count()  # mmengine keeps runners by name for the life of the process
@@ -26,8 +28,12 @@ class QuietRunner(Runner):
         super().__init__(**settings, experiment_name=f"{name}_{next(_numbers)}")
 
     def wrap_model(self, model_wrapper_cfg, model):
-        """Put the model on the chosen device."""
-        return model.to(self.device)
+        """Put the model on the chosen device; where torch has a group of several processes, train data-parallel."""
+        model = model.to(self.device)
+        if get_world_size() == 1:
+            return model
+        devices = None if self.device.type == "cpu" else [torch.cuda.current_device()]
+        return MMDistributedDataParallel(model, device_ids=devices)
 
     def build_visualizer(self, visualizer=None):
         """Log for TensorBoard too, unless the settings name other places."""

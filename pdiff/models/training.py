@@ -2,19 +2,23 @@
 
 A step is a function of the state before it and of its number: which rows it sees and which noise it adds follow
 from (seed, step). So the state between two steps is weights, averages and optimiser, and nothing else.
+
+Several processes share each batch, which gives the same but for rounding. A network with batch statistics, which need
+the whole batch, is trained by the first process alone.
 """
 
 import hashlib
 import json
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import ClassVar
 
 import torch
+from mmengine.dist import all_reduce
 from mmengine.hooks import EMAHook, Hook, RuntimeInfoHook
-from mmengine.model import ExponentialMovingAverage
+from mmengine.model import ExponentialMovingAverage, is_model_wrapper
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -23,10 +27,12 @@ from torch.utils.data import DataLoader, Dataset
 from pdiff.errors import PdiffError, check_positive, known
 from pdiff.models.runner import QuietRunner
 from pdiff.progress import progress
+from pdiff.ranks import copy_from_main, is_main, on_main, size, training_group
 from pdiff.seeding import derive_seed, generator
 from pdiff.storage import read_tensors_and_metadata, write_tensors
 
 SECONDS_BETWEEN_STATES = 30
+Kept = tuple[dict[str, Tensor], dict[str, str]]  # tensors and metadata of a state
 STEPS_BETWEEN_LOGS = 100
 LEARNING_RATE_SCHEDULES = ("cosine", "constant")
 COMPILERS = ("none", "eager", "inductor", "cudagraphs")
@@ -69,6 +75,11 @@ class Batches(Dataset):
         return self.orders[epoch]
 
 
+def bare(runner) -> nn.Module:
+    """Return what is trained, without what mmengine wraps around it."""
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
 class StepNumber(RuntimeInfoHook):
     """Tells mmengine the number of the step; the hook it replaces fetches the loss from the device in every step."""
 
@@ -81,7 +92,7 @@ class StepNumber(RuntimeInfoHook):
 
 
 class Losses(Hook):
-    """Keeps the loss of every step on its device, so that no step waits for a number; logs means of many."""
+    """Keeps the loss of every step, that of all processes, on its device: no step waits for a number; logs means."""
 
     priority = "HIGH"  # before mmengine's logger
 
@@ -92,6 +103,7 @@ class Losses(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Keep this step's loss."""
         self.values[runner.iter] = outputs["loss"]
+        all_reduce(self.values[runner.iter], "mean")
         if not self.every_n_train_iters(runner, STEPS_BETWEEN_LOGS):
             return
         latest = self.values[runner.iter + 1 - STEPS_BETWEEN_LOGS : runner.iter + 1]
@@ -125,11 +137,12 @@ class Compile(Hook):
 
     def before_train(self, runner) -> None:
         """Put the compiled function before the method."""
-        runner.model.loss = torch.compile(runner.model.loss, backend=self.backend)
+        model = bare(runner)
+        model.loss = torch.compile(model.loss, backend=self.backend)
 
     def after_train(self, runner) -> None:
         """Take it away."""
-        del runner.model.loss
+        del bare(runner).loss
 
 
 class ShowProgress(Hook):
@@ -143,29 +156,36 @@ class ShowProgress(Hook):
         self.advance()
 
 
+def kept_state(path: Path, identity: str) -> Kept | None:
+    """Return what an interrupted training of this identity has left on disk; None where there is nothing."""
+    if not path.exists():
+        return None
+    tensors, metadata = read_tensors_and_metadata(path)
+    return (tensors, metadata) if metadata.get("identity") == identity else None
+
+
 class TrainingState(Hook):
     """Writes what the training needs to go on, every `SECONDS_BETWEEN_STATES`, and takes it up again.
 
     Args:
         path: the safetensors file.
+        kept: what `kept_state` read from it.
         losses: the hook that keeps the losses.
         average: the hook that keeps the moving average, if there is one.
-        identity: what the state must belong to; a state of another training is not taken.
+        identity: what the state belongs to.
     """
 
     priority = "LOWEST"
 
-    def __init__(self, path: Path, losses: Losses, average: EMAHook | None, identity: str):
-        self.path, self.losses, self.average, self.identity = path, losses, average, identity
+    def __init__(self, path: Path, kept: Kept | None, losses: Losses, average: EMAHook | None, identity: str):
+        self.path, self.kept, self.losses, self.average, self.identity = path, kept, losses, average, identity
 
     def before_train(self, runner) -> None:
-        """Go on from the state on disk, if it belongs to this training."""
+        """Go on from the state on disk."""
         self.written = time.monotonic()
-        if not self.path.exists():
+        if self.kept is None:
             return
-        tensors, metadata = read_tensors_and_metadata(self.path)
-        if metadata.get("identity") != self.identity:
-            return
+        tensors, metadata = self.kept
         host = json.loads(metadata["host"])
         for part, module in self.modules(runner).items():
             own = {n.removeprefix(f"{part}."): t for n, t in tensors.items() if n.startswith(f"{part}.")}
@@ -177,7 +197,9 @@ class TrainingState(Hook):
         runner.train_loop._iter = host["step"]
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        """Write the state when the last one is old, or when this was the last step."""
+        """Write the state when the last one is old, or when this was the last step; the first process does."""
+        if not is_main():
+            return
         if time.monotonic() - self.written < SECONDS_BETWEEN_STATES and runner.iter + 1 < runner.max_iters:
             return
         optimizer = runner.optim_wrapper.optimizer
@@ -195,7 +217,7 @@ class TrainingState(Hook):
 
     def modules(self, runner) -> dict[str, nn.Module]:
         """Return what has weights: the model and its average."""
-        return {"model": runner.model} | ({"average": self.average.ema_model} if self.average else {})
+        return {"model": bare(runner)} | ({"average": self.average.ema_model} if self.average else {})
 
     @staticmethod
     def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], groups: list[dict]) -> None:
@@ -264,13 +286,18 @@ def train(
         raise PdiffError(f"engine.{name}_training.compile: got 'cudagraphs' on the {rows.device}. Use none, or a GPU.")
     if steps == 0 or not any(p.requires_grad for p in objective.parameters()):
         return []
+    whole = str(derive_seed(seed, identity, checksum(rows)))
+    kept = on_main(lambda: kept_state(Path(folder) / f"{name}.state.safetensors", whole) if folder else None)
+    alone = size() == 1 or has_batch_statistics(objective)
+    if alone and not is_main():
+        return results_of_main(objective, [])
     cosine = {"type": "CosineAnnealingLR", "T_max": steps, "by_epoch": False}
     losses, average = Losses(), EMAHook(MovingAverage, momentum=1 - ema, update_buffers=True) if ema else None
     compiled = Compile(compile) if compile != "none" else None
-    with tempfile.TemporaryDirectory() as scratch, progress(f"fit {name}", steps) as advance:
-        work = Path(folder) if folder else Path(scratch)
-        whole = str(derive_seed(seed, identity, checksum(rows)))
-        state = TrainingState(work / f"{name}.state.safetensors", losses, average, whole)
+    group = nullcontext() if alone else training_group(rows.device)
+    with tempfile.TemporaryDirectory() as scratch, progress(f"fit {name}", steps) as advance, group:
+        work = Path(folder) if folder and is_main() else Path(scratch)
+        state = TrainingState(work / f"{name}.state.safetensors", kept, losses, average, whole)
         runner = QuietRunner(
             name=name,
             device=rows.device,
@@ -299,7 +326,18 @@ def train(
         runner.close_log()
     if average:
         objective.load_state_dict(average.ema_model.module.state_dict())
-    return losses.values.tolist()
+    return results_of_main(objective, losses.values.tolist())
+
+
+def has_batch_statistics(model: nn.Module) -> bool:
+    """Say whether a network's output for one row depends on the other rows of its batch."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+
+
+def results_of_main(objective: nn.Module, losses: list[float]) -> list[float]:
+    """Give `objective` the weights of the first process, and return the losses of that one."""
+    copy_from_main(objective)
+    return on_main(lambda: losses)
 
 
 def checksum(rows: Tensor) -> str:

@@ -2,10 +2,15 @@
 
 import json
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from pdiff import ranks
 from pdiff.contract import check_evaluations, check_iterable
 from pdiff.errors import PdiffError, known
 from pdiff.run import Run
@@ -17,33 +22,59 @@ SPLITS = ("select", "test")
 
 
 def evaluate(run: Run) -> None:
-    """Write `evaluation/<source>.jsonl` and `.safetensors`; sources that are there already are kept."""
+    """Write `evaluation/<source>.jsonl` and `.safetensors`; sources that are there already are kept.
+
+    Several processes share the candidates of each source.
+    """
     folder, names, pool = run.directory.folder("evaluate"), source_names(run), open_pool(run)
     for name in run.config.evaluate.train:
         if name not in names:
             raise PdiffError(f"evaluate.train: got {name!r}. {known(name, names)}")
-    for source in names:
-        if (folder / f"{source}.jsonl").exists():
-            continue
+    for source in ranks.on_main(lambda: [name for name in names if not (folder / f"{name}.jsonl").exists()]):
         vectors = source_vectors(run, source, pool)
         splits = (*SPLITS, "train") if source in run.config.evaluate.train else SPLITS
-        results = {split: evaluate_split(run, source, vectors, split) for split in splits}
-        tensors = {f"{split}.{key}": t for split, found in results.items() for key, t in stack(found).items()}
-        write_tensors(folder / f"{source}.safetensors", tensors)
-        lines = [line(index, split, result) for split, found in results.items() for index, result in enumerate(found)]
-        write_text(folder / f"{source}.jsonl", "".join(lines))
-    if run.config.generate.path and not (folder / "path.json").exists():
+        results = {split: evaluate_together(run, source, vectors, split) for split in splits}
+        ranks.on_main(partial(write_results, folder, source, results))
+    if run.config.generate.path and ranks.on_main(lambda: not (folder / "path.json").exists()):
         evaluate_path(run)
+
+
+def write_results(folder: Path, source: str, results: Mapping[str, Sequence[Evaluation]]) -> None:
+    """Write the evaluations of a source, by split; the `.jsonl` comes last and says that they are there."""
+    tensors = {f"{split}.{key}": t for split, found in results.items() for key, t in stack(found).items()}
+    write_tensors(folder / f"{source}.safetensors", tensors)
+    lines = [line(index, split, result) for split, found in results.items() for index, result in enumerate(found)]
+    write_text(folder / f"{source}.jsonl", "".join(lines))
 
 
 def evaluate_path(run: Run) -> None:
     """Write `path.json`: the metric on `test` of a few samples at some steps of the reverse diffusion."""
     tensors = read_tensors(run.directory.folder("generate") / "path.safetensors")
     vectors, steps = tensors["vectors"], tensors["steps"]
-    results = evaluate_split(run, "path", vectors.flatten(0, 1), "test")
+    results = evaluate_together(run, "path", vectors.flatten(0, 1), "test")
     metrics = torch.tensor([result.metric for result in results], dtype=torch.float64).unflatten(0, vectors.shape[:2])
     rows = [[value if math.isfinite(value) else None for value in row] for row in metrics.tolist()]
-    write_json(run.directory.folder("evaluate") / "path.json", {"steps": steps.tolist(), "metrics": rows})
+    path = run.directory.folder("evaluate") / "path.json"
+    ranks.on_main(lambda: write_json(path, {"steps": steps.tolist(), "metrics": rows}))
+
+
+def evaluate_together(run: Run, source: str, vectors: Tensor, split: str) -> list[Evaluation]:
+    """Return, in each process, the evaluation of every candidate, of which it has done its share.
+
+    Args:
+        run, source, vectors, split: as for `evaluate_split`.
+    """
+    own = vectors[ranks.own(len(vectors))]
+    results = evaluate_split(run, source, own, split) if len(own) else []
+    if ranks.size() == 1:
+        return results
+    return [result for part in ranks.gather([detached(result) for result in results]) for result in part]
+
+
+def detached(result: Evaluation) -> Evaluation:
+    """Return an evaluation with tensors of its own: a view would take along all that it is a view of."""
+    scores = None if result.scores is None else result.scores.cpu().clone()
+    return replace(result, signature=result.signature.cpu().clone(), scores=scores)
 
 
 def evaluate_split(run: Run, source: str, vectors: Tensor, split: str) -> list[Evaluation]:

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pdiff import ranks
 from pdiff.engine import ParameterDiffusion, check_vectors
 from pdiff.errors import PdiffError
 from pdiff.registry import call
@@ -14,15 +15,15 @@ MOST_HELDOUT = 10  # at most one checkpoint in so many
 
 
 def fit(run: Run) -> None:
-    """Write `engine/`; a fit that was interrupted goes on from its last training state."""
+    """Write `engine/`; a fit that was interrupted goes on from its last training state, several processes share it."""
     folder = run.directory.folder("fit")
     population = run.population
     check_vectors(population.tensor(), population.layout)
     rows = call(choose_heldout, run.config.fit, "fit", size=len(population))
-    write_json(folder / "heldout.json", {"rows": rows})
+    ranks.on_main(lambda: write_json(folder / "heldout.json", {"rows": rows}))
     engine = ParameterDiffusion(run.config.engine.to_dict(), seed=run.seed("engine"), device=str(run.device))
     engine.fit(without(population.vectors, rows), population.layout, folder)
-    engine.save(folder)
+    ranks.on_main(lambda: engine.save(folder))
 
 
 def choose_heldout(size: int, heldout: int) -> list[int]:

@@ -6,7 +6,8 @@ import torch
 
 from pdiff.contract import check_iterable, check_work, fault
 from pdiff.plugins import hook_names, load_plugin, plugin_name
-from pdiff.stages.collect import check_frozen, recorded
+from pdiff.stages.parts import roots_of
+from pdiff.stages.snapshots import check_frozen, recorded
 from pdiff.task import Work
 from pdiff.testing.finding import NotApplicable
 from pdiff.testing.specimen import SNAPSHOTS, Specimen, advance
@@ -19,6 +20,7 @@ def check_hooks(specimen: Specimen) -> str:
     own = hook_names(load_plugin(name), plugin_name(name))
     if "collect" not in own and not specimen.config.checkpoints.files:
         raise fault(plugin_name(name), "lacks the hook collect. Define it, or give checkpoints.files.")
+    roots_of(specimen.built)  # says what is wrong with the hook parts
     return ", ".join(own)
 
 

@@ -17,7 +17,7 @@ def build(cfg, folder):
 
 
 @hookimpl
-def collect(task, names, cfg, state):
+def collect(task, names, cfg, state, part):
     """Train, freeze everything but the selection, fine-tune it, a snapshot per step (`cfg.collect`)."""
     from functools import partial
 
@@ -31,7 +31,15 @@ def collect(task, names, cfg, state):
 
     given = {"task": task, "names": names, "seed": cfg.seed, "network": network}
     denoise = partial(objective, task.model.noise_schedule)
-    return call(snapshots, cfg.collect, "collect", objective=denoise, state=state, **given)
+    return call(snapshots, cfg.collect, "collect", objective=denoise, state=state, part=part, **given)
+
+
+@hookimpl
+def parts(cfg):
+    """Say that the branches of every seed need not wait for each other."""
+    from pdiff_plugins.images.collection import parts
+
+    return parts(cfg.collect.get("seeds", 1), cfg.collect.get("branches", 1))
 
 
 @hookimpl

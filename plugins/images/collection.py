@@ -35,8 +35,9 @@ def snapshots(
     finetune: dict,
     seeds: int = 1,
     branches: int = 1,
+    part: int | None = None,
 ) -> Iterator[Snapshot]:
-    """Yield the snapshots of every branch of every seed.
+    """Yield the snapshots of every branch of every seed, or of one of them.
 
     Args:
         task: whose splits are `data.Split`.
@@ -49,31 +50,33 @@ def snapshots(
         finetune: settings of the fine-tuning (`finetune_selection`).
         seeds: independently initialised and trained networks; needs a selection that leaves nothing out.
         branches: fine-tunings of each trained network.
+        part: which of `parts`; None for all.
     """
     check_positive("collect", seeds=seeds, branches=branches)
     check_seeds(task.model, names, seeds)
-    for number in range(int(state["seed"]) if state else 0, seeds):
-        base = base_of(state, names)
-        if base is None:
+    places = [(number, branch) for number in range(seeds) for branch in range(branches)]
+    reached = (int(state["seed"]), int(state["branch"])) if state else (0, -1)
+    base, trained = base_of(state, names), reached[0]
+    for place in [places[part]] if part is not None else places:
+        number, _ = place
+        if part is None and place < reached:
+            continue
+        if base is None or number != trained:
             task.model.load_state_dict(network(number).state_dict())
-            given = {"task": task, "seed": seed, "number": number, "objective": objective, "state": state}
-            yield from call(train_base, train, "collect.train", **given)
+            given = {"task": task, "seed": seed, "number": number, "objective": objective}
+            own = state if reached == (number, -1) else None
+            yield from call(train_base, train, "collect.train", state=own, **given)
             base = {name: tensor.detach().clone() for name, tensor in task.model.state_dict().items() if name in names}
-            state = None  # the interrupted part has been caught up with, and all that follows starts afresh
-        for branch in range(int(state["branch"]) if state else 0, branches):
-            yield from call(
-                finetune_selection,
-                finetune,
-                "collect.finetune",
-                task=task,
-                names=names,
-                seed=seed,
-                place=(number, branch),
-                base=base,
-                objective=objective,
-                state=state,
-            )
-            state = None
+            trained = number
+        given = {"task": task, "names": names, "seed": seed, "place": place, "base": base, "objective": objective}
+        own = state if place == reached else None
+        yield from call(finetune_selection, finetune, "collect.finetune", state=own, **given)
+
+
+def parts(seeds: int = 1, branches: int = 1) -> list[int]:
+    """Return for each branch of each seed, which need not wait for each other, the number of its trained network."""
+    check_positive("collect", seeds=seeds, branches=branches)
+    return [number for number in range(seeds) for _ in range(branches)]
 
 
 def check_seeds(model: nn.Module, names: Sequence[str], seeds: int) -> None:

@@ -104,8 +104,9 @@ def snapshots(
     train: dict | None = None,
     branches: int = 1,
     draws: str = "seeded",
+    part: int | None = None,
 ) -> Iterator[Snapshot]:
-    """Yield the snapshots of every branch.
+    """Yield the snapshots of every branch, or of one of them.
 
     Args:
         task: whose split `train` is a `data.Split`; its network holds the library's config as `cfg`.
@@ -120,6 +121,7 @@ def snapshots(
         branches: fine-tunings of the trained network.
         draws: `seeded` makes every draw of training data a function of seed and step, so that an interrupted
             collection ends with the same bytes; `config` keeps the samplers of the config.
+        part: which of `parts`; None for all.
     """
     check_positive("collect", branches=branches)
     if draws not in DRAWS:
@@ -134,10 +136,16 @@ def snapshots(
         yield from call(train_base, train or {}, "collect.train", state=state, ticks=False, **given)
         base = {name: tensor.detach().clone() for name, tensor in task.model.state_dict().items() if name in names}
         state = None
-    for branch in range(state["branch"] if state else 0, branches):
-        place = {"names": names, "branch": branch, "base": base, "state": state}
-        yield from finetune_selection(**place, **given, **settings)
-        state = None
+    reached = state["branch"] if state else 0
+    for branch in range(reached, branches) if part is None else [part]:
+        own = state if branch == reached else None
+        yield from finetune_selection(names=names, branch=branch, base=base, state=own, **given, **settings)
+
+
+def parts(branches: int = 1) -> list[int]:
+    """Return for each branch, which need not wait for each other, the number of its trained network: there is one."""
+    check_positive("collect", branches=branches)
+    return [0] * branches
 
 
 def train_base(

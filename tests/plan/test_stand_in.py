@@ -51,7 +51,7 @@ def evaluate(stand_in, task, count: int, split: str = "test") -> list[Evaluation
 
 
 def test_collection_yields_the_vectors(stand_in, task):
-    snapshots = list(stand_in.plugin.hook.collect(task=task, names=(), cfg=None, state=None, folder=None))
+    snapshots = list(stand_in.plugin.hook.collect(task=task, names=(), cfg=None, state=None, folder=None, part=None))
     rows = [stand_in.layout.flatten(snapshot.params) for snapshot in snapshots]
     assert torch.equal(torch.stack(rows), stand_in.vectors)
 

@@ -16,6 +16,7 @@ BROKEN = {
     "build": ("build", lambda text: text.replace("    return Task(", "    Task(")),
     "select_params": ("selection", lambda text: text + HOOK.format("select_params()", 'return ["2.wieght"]')),
     "collect": ("collection", lambda text: text.replace("for name in names}", "for name in tensors}")),
+    "parts": ("hooks", lambda text: text + HOOK.format("parts()", "return [0, 0]")),
     "plan": ("plan", lambda text: "import pdiff\n" + text + HOOK.format(
         "plan(task, names, cfg)", 'run = collect(task, names, cfg)\n    yield pdiff.Work("", 9, 1, lambda: next(run))'
     )),

@@ -43,9 +43,10 @@ class Collection:
         config: the values of the config.
         state: that of the snapshot to go on from.
         base: what a resumed run finds in its file of the frozen network.
+        part: of the collection; None for all of it.
     """
 
-    def __init__(self, config: dict, state=None, base=None):
+    def __init__(self, config: dict, state=None, base=None, part=None):
         cfg = resolve(config)
         self.task = HOOK.build(cfg=cfg, folder=None)
         if base is not None:
@@ -53,7 +54,8 @@ class Collection:
         self.names = HOOK.select_params(task=self.task, cfg=cfg)
         self.base = base
         self.snapshots = []
-        for snapshot in HOOK.collect(task=self.task, names=self.names, cfg=cfg, state=state, folder=None):
+        given = {"task": self.task, "names": self.names, "cfg": cfg, "folder": None}
+        for snapshot in HOOK.collect(**given, state=state, part=part):
             if snapshot.params and self.base is None:
                 self.base = copies(self.task.model.state_dict())
             self.snapshots.append(snapshot)
@@ -88,6 +90,24 @@ def test_a_snapshot_per_step_follows_a_rest_per_epoch(config):
         assert snapshot.provenance["loss"] > 0
         assert 0 <= snapshot.provenance["accuracy"] <= 1
         assert list(snapshot.params) == collection.names
+
+
+@pytest.mark.parametrize(
+    ("select", "seeds", "branches", "networks"),
+    [("last_norms(2)", 1, 3, [0, 0, 0]), ("all+buffers", 2, 2, [0, 0, 1, 1]), ("all+buffers", 3, 1, [0, 1, 2])],
+)
+def test_parts_yield_together_what_the_whole_yields(config, select, seeds, branches, networks):
+    config["collect"].update(seeds=seeds, branches=branches)
+    config["select"] = select
+    whole, states = Collection(config), {}
+    assert list(HOOK.parts(cfg=resolve(config))) == networks
+    for part, network in enumerate(networks):
+        state = states.get(network)
+        own = Collection(config, state, whole.base if state else None, part)
+        rows = own.rows(part % branches, network)
+        assert len(rows) == len([s for s in own.snapshots if s.params]) == 4
+        assert all(equal(a, b) for a, b in zip(rows, whole.rows(part % branches, network), strict=True))
+        states[network] = own.snapshots[-1].state
 
 
 @pytest.mark.parametrize("select", ["last_norms(2)", "head", "regex(conv1)", "all"])
@@ -425,4 +445,4 @@ def test_settings_below_one_are_refused(tiny, key):
     task = hook.build(cfg=config, folder=None)
     names = hook.select_params(task=task, cfg=config)
     with pytest.raises(PdiffError, match=rf"collect.finetune.{key}: got 0, expected an integer from 1 on"):
-        list(hook.collect(task=task, names=names, cfg=config, state=None, folder=None))
+        list(hook.collect(task=task, names=names, cfg=config, state=None, folder=None, part=None))

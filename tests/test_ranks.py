@@ -1,0 +1,327 @@
+"""Several processes act as one: they share, agree, end together, and compute what one process computes."""
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from pdiff import ParameterDiffusion, ranks
+from pdiff.config import resolve
+from pdiff.errors import PdiffError
+from pdiff.models import training
+from pdiff.pipeline import run_pipeline
+from pdiff.ranks import share
+from pdiff.rundir import STAGES, RunDirectory
+from pdiff.storage import read_json
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def branches(tiny, tmp_path):
+    """A config whose collection has three parts, and the arguments that run it."""
+    tiny["collect"]["branches"], tiny["collect"]["finetune"]["steps"] = 3, 4
+    kept = ("trained", "generated", "soup")
+    tiny["evaluate"]["sources"] = {name: None for name in resolve(tiny).evaluate.sources if name not in kept}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny))
+    return "--config", tmp_path / "tiny.yaml", "--no-gates"
+
+
+@pytest.mark.parametrize(("count", "parts"), [(0, 2), (1, 2), (7, 2), (7, 3), (6, 3), (2, 5)])
+def test_shares_follow_each_other_and_differ_by_one_at_most(count, parts):
+    shares = [range(count)[share(count, number, parts)] for number in range(parts)]
+    assert [thing for own in shares for thing in own] == list(range(count))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_single_process_has_everything_to_do_and_nobody_to_wait_for():
+    assert (ranks.rank(), ranks.size(), ranks.is_main(), ranks.own(5)) == (0, 1, True, slice(0, 5))
+    value = object()
+    assert ranks.gather(value)[0] is value
+    assert ranks.on_main(lambda: value) is value
+    with ranks.training_group(torch.device("cpu")):
+        assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.parametrize(
+    ("environment", "launcher", "words"),
+    [
+        ({}, "pytorch", "--launcher: got 'pytorch', but RANK is not set, expected as torchrun sets it"),
+        ({}, "slurm", "--launcher: got 'slurm', but SLURM_PROCID is not set, expected as srun sets it"),
+        ({}, "mpi", "--launcher: got 'mpi', but OMPI_COMM_WORLD_RANK is not set, expected as mpirun sets it"),
+        (
+            {"SLURM_PROCID": "0", "SLURM_NTASKS": "2", "SLURM_LOCALID": "0"}, "slurm",
+            "--launcher: got 'slurm', but MASTER_ADDR is not set, expected the name of the first process's machine",
+        ),
+        (
+            {"WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "x"}, "none",
+            "--launcher: got none, but torchrun has started several processes. Give pytorch.",
+        ),
+    ],
+)  # fmt: skip
+def test_launcher_that_does_not_fit_is_refused(monkeypatch, environment, launcher, words):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(PdiffError, match=words):
+        ranks.join(launcher)
+
+
+def test_processes_agree_and_plugins_see_one_alone(processes):
+    def work(number):
+        ranks.join("pytorch")
+        assert (ranks.rank(), ranks.size(), ranks.is_main()) == (number, 3, number == 0)
+        assert ranks.gather({"of": number, "x": torch.arange(number)})[2]["x"].tolist() == [0, 1]
+        assert ranks.on_main(lambda: f"said by {number}") == "said by 0"
+        assert not torch.distributed.is_initialized()
+        module = torch.nn.Linear(2, 2)
+        ranks.copy_from_main(module)
+        assert len({str(weights) for weights in ranks.gather(module.weight.tolist())}) == 1
+        for _ in range(2):
+            with ranks.training_group(torch.device("cpu")):
+                assert torch.distributed.get_world_size() == 3
+        assert not torch.distributed.is_initialized()
+        ranks.gather(None)
+
+    started = processes(work, 3)
+    assert started.codes() == [0, 0, 0], started.text("err")
+
+
+@pytest.mark.parametrize("launcher", ["slurm", "mpi"])
+def test_other_launchers_say_who_is_who(processes, launcher):
+    def work(number):
+        names, _ = ranks.LAUNCHERS[launcher]
+        os.environ |= dict(zip(names, (os.environ.pop("RANK"), os.environ.pop("WORLD_SIZE"), "0"), strict=True))
+        ranks.join(launcher)
+        assert ranks.gather(number) == [0, 1]
+
+    started = processes(work)
+    assert started.codes() == [0, 0], started.text("err")
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_lost_process_is_noticed_at_once_by_those_that_wait(processes, lost):
+    def work(number):
+        ranks.join("pytorch")
+        ranks.gather(None)
+        if number == lost:
+            os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            ranks.gather(None)
+        except PdiffError as error:
+            ranks.say_once(f"error: {error}")
+            raise SystemExit(2) from None
+
+    started = processes(work)
+    assert sorted(started.codes()) == [-signal.SIGKILL, 2]
+    assert started.errors() == [f"error: {ranks.LOST}"]
+
+
+def test_process_that_is_told_to_end_says_why_once(processes):
+    def work(number):
+        ranks.join("pytorch")
+        ranks.gather(None)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    started = processes(work)
+    assert started.codes() == [2, 2]
+    assert started.errors() == [f"error: {ranks.LOST}"]
+
+
+def test_two_processes_collect_what_one_collects(branches, together, tmp_path, results, one_thread):
+    options = (*branches, "--stage", "collect", "--work-dir")
+    config = resolve(yaml.safe_load(branches[1].read_text()))
+    run_pipeline(config, RunDirectory(tmp_path / "one"), ["collect"], gates=False)
+    started = together(*options, tmp_path / "two")
+    assert started.codes() == [0, 0], started.text("err")
+    assert results(tmp_path / "two") == results(tmp_path / "one")
+    assert not (tmp_path / "two" / "population" / "parts").exists()
+
+
+def test_two_processes_evaluate_what_one_evaluates(finished, together, tmp_path, tiny, results, one_thread):
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny))
+    for name in ("one", "two"):
+        shutil.copytree(finished.path, tmp_path / name)
+        RunDirectory(tmp_path / name).drop(STAGES[3:])
+    run_pipeline(resolve(tiny), RunDirectory(tmp_path / "one"), resume=True, gates=False)
+    options = ("--config", tmp_path / "tiny.yaml", "--resume", "--no-gates")
+    started = together(*options, "--work-dir", tmp_path / "two")
+    assert started.codes() == [0, 0], started.text("err")
+    assert results(tmp_path / "two") == results(tmp_path / "one")
+    assert started.text("out").count("report: ") == 1
+    assert read_json(tmp_path / "two" / "environment.json")["processes"] == 2
+
+
+def fitted(denoiser: dict, autoencoder: dict) -> ParameterDiffusion:
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(40, 3, generator=generator) @ torch.randn(3, 96, generator=generator)
+    training = {"steps": 30, "batch_size": 7, "lr": 1e-3, "weight_decay": 0.0, "schedule": "cosine", "ema": 0.9}
+    settings = {"denoiser": denoiser, "denoiser_training": training, **autoencoder}
+    return ParameterDiffusion(settings).fit(vectors)
+
+
+CONV = {
+    "autoencoder": {"type": "conv", "latent": 4, "encoder": [4, 4], "decoder": [4, 4]},
+    "autoencoder_training": {"steps": 4, "batch_size": 8, "lr": 1e-3},
+}
+
+
+@pytest.mark.parametrize(
+    ("denoiser", "autoencoder", "tolerance"),
+    [({"type": "mlp", "width": 16, "depth": 1}, {}, 1e-4), ({"type": "conv", "channels": [4, 4, 4]}, CONV, 0)],
+    ids=["data-parallel", "batch statistics: by the first process alone"],
+)
+def test_two_processes_fit_what_one_fits(processes, tmp_path, one_thread, denoiser, autoencoder, tolerance):
+    one = fitted(denoiser, autoencoder)
+
+    def work(number):
+        ranks.join("pytorch")
+        fitted(denoiser, autoencoder).save(tmp_path / str(number))
+
+    started = processes(work)
+    assert started.codes() == [0, 0], started.text("err")
+    engines = [ParameterDiffusion.load(tmp_path / str(number)) for number in (0, 1)]
+    for engine in engines:
+        np.testing.assert_allclose(engine.history["denoiser"], one.history["denoiser"], rtol=tolerance)
+        for name, part in one.parts().items():
+            ours = engine.parts()[name].state_dict()
+            for key, tensor in part.state_dict().items():
+                torch.testing.assert_close(ours[key], tensor, rtol=tolerance, atol=tolerance)
+    assert torch.equal(engines[0].sample(5), engines[1].sample(5))
+
+
+def test_batch_with_fewer_rows_than_processes_is_refused(processes):
+    def work(number):
+        ranks.join("pytorch")
+        with pytest.raises(PdiffError, match="batch_size: got 1, expected at least 2, one row for each process"):
+            ParameterDiffusion({"denoiser_training": {"steps": 1, "batch_size": 1}}).fit(torch.randn(5, 9))
+
+    started = processes(work)
+    assert started.codes() == [0, 0], started.text("err")
+
+
+def test_mistake_is_one_line_from_all_processes(together, tmp_path):
+    started = together("--plugin", "classification", "--work-dir", tmp_path / "run", "--cfg-options", "genrate.num=3")
+    assert started.codes() == [2, 2]
+    (line,) = started.errors()
+    assert line.startswith("error: config: got unknown key 'genrate'")
+
+
+def test_mistake_of_the_first_process_alone_ends_the_others_without_a_word(finished, together, tmp_path, tiny):
+    shutil.copytree(finished.path, tmp_path / "run")
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny))
+    started = together("--config", tmp_path / "tiny.yaml", "--work-dir", tmp_path / "run")
+    assert started.codes() == [2, 2]
+    (line,) = started.errors()
+    assert line.startswith(f"error: {tmp_path / 'run'}: collect was run before.")
+
+
+def test_directory_that_another_machine_does_not_see_is_refused(processes, tmp_path, tiny):
+    def work(number):
+        ranks.join("pytorch")
+        with pytest.raises(PdiffError, match="is not on all machines of the run. Give a --work-dir that they share"):
+            run_pipeline(resolve(tiny), RunDirectory(tmp_path / str(number)))
+
+    started = processes(work)
+    assert started.codes() == [0, 0], started.text("err")
+
+
+def test_plugin_in_parts_must_take_part_and_state(tmp_path, empty_plugin):
+    hooks = "\n@pdiff.hookimpl\ndef collect(task):\n    pass\n\n@pdiff.hookimpl\ndef parts(cfg):\n    return [0, 0]\n"
+    (tmp_path / "halves.py").write_text(empty_plugin + hooks)
+    config = resolve({"plugin": str(tmp_path / "halves.py")})
+    with pytest.raises(PdiffError, match="plugin halves: has the hook parts, so its collect must take part and state"):
+        run_pipeline(config, RunDirectory(tmp_path / "run"))
+
+
+# When to kill which process: in the base training, among the snapshots of a part, in the fit, in the evaluation.
+MOMENTS = {
+    "training": (0, "population/parts/0/collect.state.safetensors"),
+    "collecting": (1, "population/parts/2/collect.state.safetensors"),
+    "fitting": (1, "engine/denoiser.state.safetensors"),
+    "evaluating": (0, "evaluation/generated.jsonl"),
+}
+
+
+def test_run_that_loses_one_process_after_another_ends_with_the_same_bytes(
+    branches, together, tmp_path, results, monkeypatch
+):
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_STATES", 0)
+    whole = together(*branches, "--work-dir", tmp_path / "whole")
+    assert whole.codes() == [0, 0], whole.text("err")
+    command = (*branches, "--work-dir", tmp_path / "run", "--resume")
+    for name, (lost, file) in MOMENTS.items():
+        started = together(*command)
+        while not (tmp_path / "run" / file).exists() and started.all[lost].is_alive():
+            time.sleep(0.002)
+        started.all[lost].kill()
+        codes = started.codes()
+        assert (name, codes[lost], codes[1 - lost]) == (name, -signal.SIGKILL, 2), started.text("err")
+        assert started.errors() == [f"error: {ranks.LOST}"]
+    last = together(*command)
+    assert last.codes() == [0, 0], last.text("err")
+    assert results(tmp_path / "run") == results(tmp_path / "whole")
+
+
+def test_collection_goes_on_in_one_process_where_two_have_begun_it(branches, together, tmp_path, results, one_thread):
+    config = resolve(yaml.safe_load(branches[1].read_text()))
+    run_pipeline(config, RunDirectory(tmp_path / "whole"), ["collect"], gates=False)
+    started = together(*branches, "--stage", "collect", "--work-dir", tmp_path / "run")
+    while not (tmp_path / "run" / MOMENTS["collecting"][1]).exists() and started.all[1].is_alive():
+        time.sleep(0.002)
+    started.all[0].kill()
+    started.codes()
+    run_pipeline(config, RunDirectory(tmp_path / "run"), ["collect"], resume=True, gates=False)
+    assert results(tmp_path / "run") == results(tmp_path / "whole")
+
+
+def test_disk_that_is_full_for_one_process_is_one_line_and_the_run_goes_on(branches, together, tmp_path, results):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    command = (*branches, "--stage", "collect", "--work-dir", tmp_path / "run", "--resume")
+    started = together(*command)
+    while not (tmp_path / "run" / "population" / "parts" / "0" / "layout.json").exists():
+        time.sleep(0.002)
+    resource.prlimit(started.all[1].pid, resource.RLIMIT_FSIZE, (1000, limits[1]))
+    assert started.codes() == [2, 2]
+    (line,) = started.errors()
+    assert "cannot be written (File too large). Make room" in line
+    again = together(*command)
+    assert again.codes() == [0, 0], again.text("err")
+    whole = together(*branches, "--stage", "collect", "--work-dir", tmp_path / "whole")
+    assert whole.codes() == [0, 0], whole.text("err")
+    assert results(tmp_path / "run") == results(tmp_path / "whole")
+
+
+def test_torchrun_runs_every_stage_and_ends_where_a_process_is_lost(tiny, tmp_path):
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(ROOT / "tools" / "run.py")]
+    options = ["--launcher", "pytorch", "--config", str(tmp_path / "tiny.yaml"), "--no-gates", "--work-dir"]
+    with subprocess.Popen([*torchrun, *options, str(tmp_path / "run")], stderr=subprocess.PIPE, text=True) as lost:
+        while not (tmp_path / "run" / "population" / "provenance.jsonl").exists() and lost.poll() is None:
+            time.sleep(0.01)
+        children = Path(f"/proc/{lost.pid}/task/{lost.pid}/children").read_text().split()
+        os.kill(int(children[0]), signal.SIGKILL)
+        assert f"error: {ranks.LOST}" in lost.communicate()[1]
+    assert lost.returncode == 1
+    done = subprocess.run(
+        [*torchrun, *options, str(tmp_path / "run"), "--resume"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("report: ") == 1
