@@ -1,0 +1,92 @@
+"""Time the evaluation of many candidates by two processes with a core each against one process on one core.
+
+Works on a finished run. Every process has one thread and stays on one core. The fastest of several runs counts; where
+other programs use the cores too, the processors' own time says what they would take alone.
+
+    python tools/bench/ranks.py runs/demo
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from pdiff import ranks
+from pdiff.config import resolve
+from pdiff.measure import environment
+from pdiff.run import Run
+from pdiff.rundir import RunDirectory
+from pdiff.stages.evaluate import evaluate_together
+
+
+def parse() -> argparse.Namespace:
+    """Return the arguments."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="directory of a finished run")
+    parser.add_argument("--candidates", type=int, default=200, help="of the generated")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)  # this is one of the measured processes
+    return parser.parse_args()
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """Evaluate as one of the processes; the first writes seconds and a hash of the results."""
+    ranks.join("pytorch")
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[ranks.rank() % len(cores)]})
+    torch.set_num_threads(1)
+    directory = RunDirectory(arguments.run)
+    run = Run(resolve(directory.config()), directory)
+    vectors = run.generated[: arguments.candidates]
+    evaluate_together(run, "warm-up", vectors[: 2 * ranks.size()], arguments.split)
+    runs = []
+    for _ in range(arguments.repeats):
+        ranks.gather(None)
+        wall, own = time.perf_counter(), time.process_time()
+        results = evaluate_together(run, "generated", vectors, arguments.split)
+        runs.append((time.perf_counter() - wall, max(ranks.gather(time.process_time() - own))))
+    digest = hashlib.sha256()
+    for result in results:
+        scores = b"" if result.scores is None else result.scores.numpy().tobytes()
+        figures = repr((result.metric, dict(result.details))).encode()
+        digest.update(figures + result.signature.numpy().tobytes() + scores)
+    if ranks.is_main():
+        wall, own = (min(column) for column in zip(*runs, strict=True))
+        found = {"seconds": wall, "processor": own, "digest": digest.hexdigest(), "candidates": len(results)}
+        arguments.result.write_text(json.dumps(found))
+
+
+def measured_by(processes: int, folder: Path) -> dict:
+    """Return what `measure` finds with so many processes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), *sys.argv]
+    result = folder / f"{processes}.json"
+    subprocess.run([*command, "--result", str(result)], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return json.loads(result.read_text())
+
+
+def main() -> int:
+    """Measure and print; exit code 1 if results differ."""
+    arguments = parse()
+    if arguments.result:
+        measure(arguments)
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        one, two = (measured_by(processes, Path(folder)) for processes in (1, 2))
+    print(environment(torch.device("cpu")))
+    print(f"{one['candidates']} candidates of {arguments.run} on {arguments.split}")
+    for name, label in (("seconds", "seconds"), ("processor", "seconds of the busiest processor")):
+        print(f"| {label} | one process {one[name]:.2f} | two {two[name]:.2f} | ratio {one[name] / two[name]:.2f} |")
+    print(f"| identical results | {one['digest'] == two['digest']} |")
+    return 0 if one["digest"] == two["digest"] else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
