@@ -13,14 +13,16 @@ from torch import Tensor, nn
 from pdiff import ranks
 from pdiff.config import engine_config
 from pdiff.errors import PdiffError, check_positive
-from pdiff.models import autoencoder, denoiser, scaling  # noqa: F401  (they fill the registries)
+from pdiff.models import autoencoder, denoiser, tokens, transformer  # noqa: F401  (they fill the registries)
 from pdiff.models.objectives import Denoising, Reconstruction, normal
+from pdiff.models.scaling import Scaled
 from pdiff.models.schedule import build_sampler, clean_estimate, noise_schedule
 from pdiff.models.whitening import Whitening
 from pdiff.registry import AUTOENCODERS, DENOISERS, SCALINGS, build, call
 from pdiff.seeding import derive_seed, generator, isolated_seed, resolve_device
 from pdiff.storage import read_json, read_tensors, write_json, write_tensors
 from pdiff.weights.layout import Layout
+from pdiff.weights.vectors import Rows, Vectors, parts, row_slices
 
 PARTS = ("scaling", "autoencoder", "whitening", "denoiser")
 FORMAT = 1
@@ -35,7 +37,7 @@ class ParameterDiffusion:
     """Learns the distribution of parameter vectors and draws new ones (arXiv 2402.13144).
 
     Args:
-        config: an engine section: `preset` (`fast` or `paper`) and whatever is to differ from it.
+        config: an engine section: `preset` (`fast`, `paper` or `tokens`) and whatever is to differ from it.
         seed: of weights, order, and noise of the fit.
         device: `auto`, `cpu`, `cuda`, ...
 
@@ -56,12 +58,12 @@ class ParameterDiffusion:
         self.history: dict[str, list[float]] = {}
 
     def fit(
-        self, vectors: Tensor | np.ndarray, layout: Layout | None = None, folder: Path | None = None
+        self, vectors: Tensor | np.ndarray | Rows, layout: Layout | None = None, folder: Path | None = None
     ) -> "ParameterDiffusion":
         """Fit codec and diffusion to a population.
 
         Args:
-            vectors: `(N, P)`, at least two.
+            vectors: `(N, P)`, at least two; on the CPU they may be memory-mapped, and are read a few at a time.
             layout: the tensors inside a vector; default: one tensor.
             folder: where the state of the trainings is kept while they last; a fit that was interrupted goes on
                 from there and ends with the same bytes.
@@ -69,9 +71,7 @@ class ParameterDiffusion:
         Raises:
             PdiffError: fewer than two vectors, a NaN, or another length than the layout's.
         """
-        # A memory map cannot be written into, and torch warns of that: so always a copy.
-        copy = np.array(vectors) if isinstance(vectors, np.ndarray) else vectors.detach()
-        vectors = torch.as_tensor(copy, dtype=torch.float32, device=self.device)
+        vectors = on_device(vectors, self.device)
         layout = layout or Layout.of({"vector": torch.empty(vectors.shape[-1])})
         check_vectors(vectors, layout)
         self.build(layout)
@@ -85,7 +85,8 @@ class ParameterDiffusion:
         self.layout = layout
         with isolated_seed(derive_seed(self.seed, "weights")):
             self.scaling = build(SCALINGS, self.config["scaling"], "engine.scaling", size=layout.size)
-            self.autoencoder = build(AUTOENCODERS, self.config["autoencoder"], "engine.autoencoder", size=layout.size)
+            given = {"size": layout.size, "layout": layout}
+            self.autoencoder = build(AUTOENCODERS, self.config["autoencoder"], "engine.autoencoder", **given)
             self.whitening = Whitening(self.autoencoder.latent, self.config["whiten"])
             self.denoiser = build(DENOISERS, self.config["denoiser"], "engine.denoiser", size=self.autoencoder.latent)
         for part in self.parts().values():
@@ -95,11 +96,11 @@ class ParameterDiffusion:
         """Return the modules by name."""
         return {name: getattr(self, name) for name in PARTS}
 
-    def fit_codec(self, vectors: Tensor, folder: Path | None) -> None:
+    def fit_codec(self, vectors: Tensor | Rows, folder: Path | None) -> None:
         """Fit scaling and autoencoder to `(N, P)`."""
         self.check_autoencoder_training()
         self.scaling.fit(vectors, self.layout)
-        scaled = self.scaling(vectors)
+        scaled = Scaled(vectors, self.scaling)
         self.autoencoder.fit(scaled)
         ranks.copy_from_main(self.scaling, self.autoencoder)  # no two machines compute quite the same
         objective = Reconstruction(
@@ -129,7 +130,7 @@ class ParameterDiffusion:
         objective = Denoising(self.denoiser, self.schedule, self.seed)
         self._train("denoiser", objective, self.whitening(latents), folder)
 
-    def _train(self, name: str, objective: nn.Module, rows: Tensor, folder: Path | None) -> None:
+    def _train(self, name: str, objective: nn.Module, rows: Tensor | Scaled, folder: Path | None) -> None:
         from pdiff.models.training import train  # mmengine's Runner, and with it OpenCV
 
         settings = self.config[f"{name}_training"]
@@ -139,16 +140,26 @@ class ParameterDiffusion:
         getattr(self, name).eval()
 
     @torch.no_grad()
-    def encode(self, vectors: Tensor, batch_size: int = 1000) -> Tensor:
+    def encode(self, vectors: Vectors, batch_size: int = 1000) -> Tensor:
         """Return the latents `(M, L)` of vectors `(M, P)`, on the CPU."""
-        batches = vectors.split(batch_size)
+        batches = parts(vectors, batch_size)
         return torch.cat([self.autoencoder.encode(self.scaling(rows.to(self.device))).cpu() for rows in batches])
 
-    @torch.no_grad()
     def decode(self, latents: Tensor, batch_size: int = 1000) -> Tensor:
         """Return the vectors `(M, P)` of latents `(M, L)`, on the CPU."""
-        batches = (self.autoencoder.decode(rows.to(self.device)) for rows in latents.split(batch_size))
-        return torch.cat([self.scaling.inverse(rows).cpu() for rows in batches])
+        vectors = torch.empty(len(latents), self.layout.size)
+        start = 0
+        for rows in self.decoded(latents, batch_size):
+            vectors[start : start + len(rows)] = rows
+            start += len(rows)
+        return vectors
+
+    @torch.no_grad()
+    def decoded(self, latents: Tensor, batch_size: int = 1000) -> Iterator[Tensor]:
+        """Yield the vectors of latents `(M, L)`, on the CPU, a few at a time."""
+        for place in row_slices((len(latents), self.layout.size), batch_size):
+            rows = self.autoencoder.decode(latents[place].to(self.device))
+            yield self.scaling.inverse(rows).cpu()
 
     def sample(
         self, n: int, seed: int = 0, batch_size: int = 1000, sampler: Mapping[str, Any] | None = None
@@ -190,7 +201,7 @@ class ParameterDiffusion:
     def sample_path(
         self, n: int, points: int, seed: int = 0, sampler: Mapping[str, Any] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Draw new vectors and return what the denoiser took them for on the way.
+        """Draw new latents and return what the denoiser took them for on the way.
 
         Args:
             n: how many.
@@ -199,14 +210,14 @@ class ParameterDiffusion:
             sampler: of another sampler than the config's.
 
         Returns:
-            `(points, n, P)`, on the CPU: at each point the decoded estimate of the clean latents; and how many steps
-            were done then `(points,)`.
+            `(points, n, L)`, on the CPU: at each point the estimate of the clean latents; and how many steps were done
+            then `(points,)`.
         """
         check_positive("sample_path", n=n, points=points)
         rng = generator(seed, "sample", device=self.device)
         estimates = [estimate for _, estimate in self._denoise(n, rng, sampler or self.config["sampler"])]
         steps = torch.linspace(1, len(estimates), points).round().long()
-        return torch.stack([self.decode(self.whitening.inverse(estimates[step - 1])) for step in steps]), steps
+        return torch.stack([self.whitening.inverse(estimates[step - 1]).cpu() for step in steps]), steps
 
     def _denoise(self, size: int, rng: torch.Generator, cfg: Mapping[str, Any]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield, after each step of the sampler, the white latents `(size, L)` and the estimate of the clean ones.
@@ -254,13 +265,23 @@ class ParameterDiffusion:
         return engine
 
 
-def check_vectors(vectors: Tensor, layout: Layout) -> None:
+def on_device(vectors: Tensor | np.ndarray | Rows, device: torch.device) -> Tensor | Rows:
+    """Return vectors as float32 on a device; on the CPU nothing is copied that need not be."""
+    if isinstance(vectors, Rows):
+        return vectors if device.type == "cpu" else vectors[:].to(device)
+    if isinstance(vectors, np.ndarray) and not vectors.flags.writeable:
+        vectors = np.array(vectors)  # torch cannot take what may not be written into
+    vectors = vectors.detach() if isinstance(vectors, Tensor) else vectors
+    return torch.as_tensor(vectors, dtype=torch.float32, device=device)
+
+
+def check_vectors(vectors: Tensor | Rows, layout: Layout) -> None:
     """Raise a `PdiffError` unless `vectors` is a population `(N >= 2, P)` of finite numbers."""
     if vectors.ndim != 2 or vectors.shape[1] != layout.size:
         shape = tuple(vectors.shape)
         raise PdiffError(f"population: got shape {shape}, expected (N, {layout.size}), the layout's length.")
     if len(vectors) < 2:
         raise PdiffError(f"population: got {len(vectors)} vector, expected at least 2. Collect more checkpoints.")
-    bad = (~torch.isfinite(vectors)).any(1).nonzero().flatten().tolist()
-    if bad:
-        raise PdiffError(f"population: vector {bad[0]} holds NaN or infinity. Remove this checkpoint.")
+    for number, vector in enumerate(vectors[row] for row in range(len(vectors))):
+        if not torch.isfinite(vector).all():
+            raise PdiffError(f"population: vector {number} holds NaN or infinity. Remove this checkpoint.")

@@ -13,6 +13,7 @@ from pdiff.results import SourceResults, drop_dead
 from pdiff.statistics import Difference, best_index, best_of, choice, differences, holm, mean_interval, superiority
 from pdiff.task import Metric
 from pdiff.verdict import AVERAGES, GENERATED, TRAINED, Findings
+from pdiff.weights.vectors import Rows
 
 SOUP = "soup"
 
@@ -40,8 +41,8 @@ class Case:
     to_soup: dict[str, NDArray]
     distances: dict[str, NDArray]
     population: Tensor
-    fitted: Tensor
-    heldout: Tensor
+    fitted: Rows
+    heldout: Rows
     resamples: int
     seed: int
 

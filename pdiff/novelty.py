@@ -11,11 +11,14 @@ from torch import Tensor
 from pdiff.seeding import generator
 from pdiff.statistics import superiority
 from pdiff.weights.layout import Layout
+from pdiff.weights.products import centred_blocks, centred_gram, centred_products
+from pdiff.weights.vectors import Rows, Vectors, along_columns, deviations, mean, parts
 
 COPYING = 0.01  # an accusation needs more than the usual 0.05: trained vectors are no independent draws
 SUBSPACE = 0.99  # of the trained vectors' variance
 TOLD_APART = 0.75  # of the pairs; halfway between always and by chance
 COORDINATES = 2000
+COLUMNS = 2**14  # of the trained vectors that are compared at once, so that they stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def nearest_similarity(similarity: Tensor, leave_self_out: bool) -> Tensor:
     return similarity.max(1).values
 
 
-def nearest_distance(vectors: Tensor, trained: Tensor, leave_self_out: bool) -> Tensor:
+def nearest_distance(vectors: Vectors, trained: Tensor | Rows, leave_self_out: bool) -> Tensor:
     """Return each vector's Euclidean distance to the nearest trained vector.
 
     Args:
@@ -104,13 +107,23 @@ def nearest_distance(vectors: Tensor, trained: Tensor, leave_self_out: bool) -> 
     Returns:
         `(M,)`. Differences are formed before squaring: the usual expansion into products loses small distances.
     """
-    distance = torch.cdist(vectors, trained, compute_mode="donot_use_mm_for_euclid_dist")
+    distance = torch.cat([distances(part, trained) for part in parts(vectors)])
     if leave_self_out:
         distance.fill_diagonal_(torch.inf)
     return distance.min(1).values
 
 
-def spread(vectors: Tensor, trained: Tensor) -> float:
+def distances(vectors: Tensor, trained: Tensor | Rows) -> Tensor:
+    """Return the distances `(M, N)` of vectors `(M, P)` to trained ones `(N, P)`, summed over blocks of columns."""
+    squares = torch.zeros(len(vectors), len(trained), dtype=torch.float64)
+    for start in range(0, vectors.shape[1], COLUMNS):
+        place = slice(start, start + COLUMNS)
+        block = torch.cdist(vectors[:, place], trained[:, place], compute_mode="donot_use_mm_for_euclid_dist")
+        squares += block.double().square()
+    return squares.sqrt().to(vectors.dtype)
+
+
+def spread(vectors: Vectors, trained: Vectors) -> float:
     """Return the mean standard deviation per coordinate, over that of the trained vectors.
 
     1 means as wide as the trained ones, 0 a single point. Trained vectors that never differ give 1 when these
@@ -118,34 +131,46 @@ def spread(vectors: Tensor, trained: Tensor) -> float:
     """
     if len(vectors) < 2:
         return 0.0
-    own, reference = vectors.std(0).mean().item(), trained.std(0).mean().item()
+    own, reference = deviations(vectors).mean().item(), deviations(trained).mean().item()
     if reference == 0:
         return 1.0 if own == 0 else float("inf")
     return own / reference
 
 
-def principal_axes(trained: Tensor, count: int = 2) -> Projection:
+def principal_axes(trained: Tensor | Rows, count: int = 2) -> Projection:
     """Return the `count` principal axes of vectors `(N, P)`, from their Gram matrix `(N, N)`.
 
     The sign of an axis is such that its largest entry is positive.
     """
-    mean = trained.mean(0)
-    centred = trained - mean
-    values, vectors = torch.linalg.eigh((centred @ centred.T).double())
-    values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
-    reached = min(count, int((values > 1e-6 * values[0]).sum()))  # float32: below this, rounding
     axes, explained = torch.zeros(count, trained.shape[1]), torch.zeros(count)
-    if not reached:
-        return Projection(mean, axes, explained)
-    axes[:reached] = (vectors[:, :reached] / values[:reached].sqrt()).T.float() @ centred
+    coordinates, shares = coordinates_of(centred_gram(trained))
+    reached = min(count, len(shares))
+    for place, centred in centred_blocks(trained):
+        axes[:reached, place] = (coordinates[:, :reached].T @ centred).float()
     axes *= axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()
-    explained[:reached] = (values[:reached] / values.sum()).float()
-    return Projection(mean, axes, explained)
+    explained[:reached] = shares[:reached].float()
+    return Projection(mean(trained), axes, explained)
 
 
-def project(vectors: Tensor, projection: Projection) -> Tensor:
+def coordinates_of(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how the principal axes are made of the vectors, and their shares of the variance.
+
+    Args:
+        gram: inner products `(N, N)` of the vectors' deviations from their average.
+
+    Returns:
+        `(N, K)`: an axis is the sum of the deviations with these weights, and has length 1; and `(K,)`. K counts the
+        axes whose variance is not mere rounding of float32.
+    """
+    values, vectors = torch.linalg.eigh(gram)
+    values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
+    reached = int((values > 1e-6 * values[0]).sum())
+    return vectors[:, :reached] / values[:reached].sqrt(), values[:reached] / values.sum()
+
+
+def project(vectors: Vectors, projection: Projection) -> Tensor:
     """Return the coordinates `(M, K)` of vectors `(M, P)` on the trained vectors' principal axes."""
-    return (vectors - projection.mean) @ projection.axes.T
+    return torch.cat([(part - projection.mean) @ projection.axes.T for part in parts(vectors)])
 
 
 def closer(own: NDArray, reference: NDArray) -> Copying:
@@ -161,7 +186,7 @@ def closer(own: NDArray, reference: NDArray) -> Copying:
     return Copying(z, p, p < COPYING, float(np.median(own)), float(np.median(reference)))
 
 
-def copying(generated: Tensor, trained: Tensor, heldout: Tensor | None = None) -> Copying:
+def copying(generated: Vectors, trained: Tensor | Rows, heldout: Vectors | None = None) -> Copying:
     """Test for data-copying (Meehan, Chaudhuri and Dasgupta 2020, arXiv 2004.05675).
 
     Vectors that are closer to the trained ones than held-out vectors of the same origin are copies of them rather than
@@ -185,11 +210,11 @@ def copying(generated: Tensor, trained: Tensor, heldout: Tensor | None = None) -
         heldout: `(H, P)`, of the same population, which the engine has not seen. None: the trained ones stand for
             them, each leaving itself out.
     """
-    axes = principal_axes(trained, len(trained))
-    kept = int((axes.explained.cumsum(0) < SUBSPACE).sum()) + 1
-    subspace = Projection(axes.mean, axes.axes[:kept], axes.explained[:kept])
-    own, fitted = project(generated, subspace), project(trained, subspace)
-    reference = fitted if heldout is None else project(heldout, subspace)
+    gram = centred_gram(trained)
+    axes, explained = coordinates_of(gram)
+    axes = axes[:, : int((explained.cumsum(0) < SUBSPACE).sum()) + 1]  # in the trained: inner products are coordinates
+    own, fitted = (centred_products(generated, trained) @ axes).float(), (gram @ axes).float()
+    reference = fitted if heldout is None else (centred_products(heldout, trained) @ axes).float()
     drawn = min(1.0, (own.norm(dim=1).median() / reference.norm(dim=1).median()).item())
     distance = nearest_distance(own, fitted, leave_self_out=False).numpy()
     references = (nearest_distance(scale * reference, fitted, heldout is None) for scale in (1.0, drawn))
@@ -208,7 +233,7 @@ def averaging(generated: NDArray, trained: NDArray, averages: NDArray) -> Averag
     return Averaging(*against)
 
 
-def marginal_distance(vectors: Tensor, trained: Tensor, seed: int) -> float | None:
+def marginal_distance(vectors: Vectors, trained: Tensor | Rows, seed: int) -> float | None:
     """Return the mean over coordinates of Kolmogorov and Smirnov's distance between two sets of vectors.
 
     0: every coordinate is distributed as in the trained vectors; 1: no coordinate's values overlap. Coordinates
@@ -220,19 +245,24 @@ def marginal_distance(vectors: Tensor, trained: Tensor, seed: int) -> float | No
         trained: `(N, P)`.
         seed: of the draw; the same for sources that are compared.
     """
-    changing = (trained.amax(0) > trained.amin(0)).nonzero().flatten()
+    changing = along_columns(lambda block: block.amax(0) > block.amin(0), trained).nonzero().flatten()
     if not len(changing):
         return None
     order = torch.randperm(len(changing), generator=generator(seed, "coordinates"))
     chosen = changing[order[:COORDINATES]]
-    own, reference = (v[:, chosen].T.contiguous().sort(1).values for v in (vectors, trained))
+    own, reference = (columns(v, chosen).T.contiguous().sort(1).values for v in (vectors, trained))
     values = torch.cat([own, reference], 1)
     below = [torch.searchsorted(v, values, right=True).double() / v.shape[1] for v in (own, reference)]
     return (below[0] - below[1]).abs().amax(1).mean().item()
 
 
+def columns(vectors: Vectors, chosen: Tensor) -> Tensor:
+    """Return some coordinates of all vectors `(M, C)`."""
+    return torch.cat([part[:, chosen] for part in parts(vectors)])
+
+
 def density_coordinates(trained: Tensor, layout: Layout, count: int = 4) -> dict[str, int]:
-    """Return coordinates whose densities are worth drawing: the one of largest variance in each of the largest tensors.
+    """Return coordinates whose densities are worth drawing: the one that varies most in each of the largest tensors.
 
     Args:
         trained: `(N, P)`.
@@ -242,11 +272,11 @@ def density_coordinates(trained: Tensor, layout: Layout, count: int = 4) -> dict
     Returns:
         The place in the vector, by a name like `layer4.1.bn1.weight[17]`; the largest tensor first.
     """
-    variance = trained.double().var(0, correction=0)
+    deviation = deviations(trained)
     coordinates = {}
     for entry in sorted(layout, key=lambda entry: -entry.size):
-        inside = int(variance[entry.slice].argmax())
-        if variance[entry.offset + inside] > 0 and len(coordinates) < count:
+        inside = int(deviation[entry.slice].argmax())
+        if deviation[entry.offset + inside] > 0 and len(coordinates) < count:
             coordinates[f"{entry.name}[{inside}]"] = entry.offset + inside
     return coordinates
 

@@ -22,7 +22,7 @@ def build(registry: Registry, cfg: Mapping[str, Any], where: str, **given: Any) 
         registry: where its `type` is looked up.
         cfg: `type` and the arguments of that class or function.
         where: the section's place in the config, for the error line.
-        given: arguments that come from the program, not from the config.
+        given: arguments that come from the program, not from the config; the class or function gets those it takes.
 
     Raises:
         PdiffError: the type is unknown, an argument is unknown, or one is missing.
@@ -33,7 +33,8 @@ def build(registry: Registry, cfg: Mapping[str, Any], where: str, **given: Any) 
     target = registry.module_dict.get(name)
     if target is None:
         raise PdiffError(f"{where}.type: got {name!r}. {known(str(name), registry.module_dict)}")
-    return call(target, arguments, where, **given)
+    taken = inspect.signature(target).parameters
+    return call(target, arguments, where, **{name: value for name, value in given.items() if name in taken})
 
 
 def call(target: Any, arguments: Mapping[str, Any], where: str, **given: Any) -> Any:

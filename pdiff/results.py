@@ -15,6 +15,7 @@ from pdiff.run import Run
 from pdiff.sources import open_pool, source_names, source_vectors
 from pdiff.storage import read_tensors, read_text
 from pdiff.task import Metric
+from pdiff.weights.vectors import Vectors
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class SourceResults:
     """
 
     name: str
-    vectors: Tensor
+    vectors: Vectors
     tensors: dict[str, Tensor]
     metrics: dict[str, NDArray]
     details: list[dict[str, float]]

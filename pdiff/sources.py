@@ -1,7 +1,8 @@
 """Where candidates come from: the trained, the generated, and baselines that cost next to nothing.
 
 Whoever reports generated parameters without the baselines misleads (arXiv 2506.07998). A source returns vectors
-`(M, P)`; an ensemble returns `(M, K, P)`, K vectors whose predictions count together.
+`(M, P)`; an ensemble returns `(M, K, P)`, K vectors whose predictions count together. What is not stored already is
+made a few vectors at a time (`Made`), with the same draws at every pass.
 """
 
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from pdiff.registry import SOURCES, build
 from pdiff.run import Run
 from pdiff.seeding import generator
 from pdiff.weights.layout import Layout
+from pdiff.weights.products import centred_blocks, centred_gram
+from pdiff.weights.vectors import Made, Rows, Vectors, along_columns, mean
 
 
 @dataclass(frozen=True)
@@ -24,17 +27,17 @@ class Pool:
     """What sources draw from.
 
     Attributes:
-        population: the trained vectors `(N, P)`.
-        generated: the vectors that the engine drew `(M, P)`.
+        population: the trained vectors `(N, P)`, memory-mapped.
+        generated: the vectors that the engine drew `(M, P)`, memory-mapped.
         layout: of a vector.
-        reconstruct: from vectors to what the codec makes of them.
+        reconstruct: from vectors to what the codec makes of them, a few at a time.
         num: how many candidates a source gives whose settings do not say it.
     """
 
     population: Tensor
     generated: Tensor
     layout: Layout
-    reconstruct: Callable[[Tensor], Tensor]
+    reconstruct: Callable[[Tensor | Rows], Vectors]
     num: int
 
     def count(self, num: int | None) -> int:
@@ -47,9 +50,10 @@ class Pool:
 def open_pool(run: Run) -> Pool:
     """Return what the sources of a run draw from."""
 
-    def reconstruct(vectors: Tensor) -> Tensor:
+    def reconstruct(vectors: Tensor | Rows) -> Vectors:
         engine = ParameterDiffusion.load(run.directory.folder("fit"), str(run.device))
-        return engine.decode(engine.encode(vectors))
+        latents = engine.encode(vectors)
+        return Made(vectors.shape, lambda rows, rng: engine.decode(latents[rows]), generator(0))
 
     population = run.population
     return Pool(population.tensor(), run.generated, population.layout, reconstruct, run.config.evaluate.num)
@@ -61,7 +65,7 @@ def source_names(run: Run) -> list[str]:
     return [name for name, source in sources.items() if source.get("type") != "ensemble" or run.has_hook("ensemble")]
 
 
-def source_vectors(run: Run, name: str, pool: Pool) -> Tensor:
+def source_vectors(run: Run, name: str, pool: Pool) -> Vectors:
     """Return the vectors of the source that the config calls `name`; the same ones at each call."""
     if name not in source_names(run):
         raise PdiffError(f"source: got {name!r}. {known(name, source_names(run))}")
@@ -69,105 +73,138 @@ def source_vectors(run: Run, name: str, pool: Pool) -> Tensor:
     return build(SOURCES, settings, f"evaluate.sources.{name}", pool=pool, rng=rng)
 
 
-def spaced(vectors: Tensor, num: int) -> Tensor:
+def spaced(vectors: Tensor, num: int) -> Tensor | Rows:
     """Return `num` rows, evenly spaced from the first to the last; all where there are no more."""
     if num >= len(vectors):
         return vectors
-    return vectors[torch.linspace(0, len(vectors) - 1, num).round().long()]
+    return Rows(vectors, torch.linspace(0, len(vectors) - 1, num).round().long())
 
 
 @SOURCES.register_module(name="trained")
-def trained(pool: Pool, rng: torch.Generator, num: int | None = None) -> Tensor:
+def trained(pool: Pool, rng: torch.Generator, num: int | None = None) -> Vectors:
     """Return the collected vectors; `num` of them, evenly spaced, where it is given."""
     return pool.population if num is None else spaced(pool.population, pool.count(num))
 
 
 @SOURCES.register_module(name="generated")
-def from_engine(pool: Pool, rng: torch.Generator) -> Tensor:
+def from_engine(pool: Pool, rng: torch.Generator) -> Vectors:
     """Return the vectors that the engine drew."""
     return pool.generated
 
 
 @SOURCES.register_module(name="codec")
-def codec(pool: Pool, rng: torch.Generator, num: int | None = None) -> Tensor:
+def codec(pool: Pool, rng: torch.Generator, num: int | None = None) -> Vectors:
     """Return trained vectors, evenly spaced, encoded and decoded: what the codec alone does to them."""
     return pool.reconstruct(spaced(pool.population, pool.count(num)))
 
 
 @SOURCES.register_module(name="soup")
-def soup(pool: Pool, rng: torch.Generator) -> Tensor:
+def soup(pool: Pool, rng: torch.Generator) -> Vectors:
     """Return the average of all trained vectors."""
-    return pool.population.mean(0, keepdim=True)
+    return mean(pool.population)[None]
 
 
 @SOURCES.register_module(name="soup_of")
-def soup_of(pool: Pool, rng: torch.Generator, members: int = 16, num: int | None = None) -> Tensor:
+def soup_of(pool: Pool, rng: torch.Generator, members: int = 16, num: int | None = None) -> Vectors:
     """Return averages of `members` trained vectors, drawn without repetition."""
-    return torch.stack([group.mean(0) for group in groups(pool, rng, members, pool.count(num))])
+    population, drawn = pool.population, groups(pool, rng, members, pool.count(num))
+
+    def make(rows: slice, rng: torch.Generator) -> Tensor:
+        return torch.stack([mean(Rows(population, group)) for group in drawn[rows]])
+
+    return Made([len(drawn), population.shape[1]], make, rng)
 
 
-def groups(pool: Pool, rng: torch.Generator, members: int, num: int) -> list[Tensor]:
-    """Return `num` groups of trained vectors `(members, P)`, drawn without repetition inside a group."""
-    population = pool.population
-    if not 1 <= members <= len(population):
-        raise PdiffError(f"evaluate.sources: got members {members}, expected 1 to {len(population)}, all trained.")
-    return [population[torch.randperm(len(population), generator=rng)[:members]] for _ in range(num)]
+def groups(pool: Pool, rng: torch.Generator, members: int, num: int) -> Tensor:
+    """Return the numbers `(num, members)` of groups of trained vectors, drawn without repetition inside a group."""
+    count = len(pool.population)
+    if not 1 <= members <= count:
+        raise PdiffError(f"evaluate.sources: got members {members}, expected 1 to {count}, all trained.")
+    return torch.stack([torch.randperm(count, generator=rng)[:members] for _ in range(num)])
 
 
 @SOURCES.register_module(name="interpolation")
-def interpolation(pool: Pool, rng: torch.Generator, num: int | None = None) -> Tensor:
+def interpolation(pool: Pool, rng: torch.Generator, num: int | None = None) -> Vectors:
     """Return points between two trained vectors, uniformly drawn on the line that joins them."""
-    pairs = torch.stack(groups(pool, rng, 2, pool.count(num)))
-    return torch.lerp(pairs[:, 0], pairs[:, 1], torch.rand(len(pairs), 1, generator=rng))
+    population, pairs = pool.population, groups(pool, rng, 2, pool.count(num))
+    weights = torch.rand(len(pairs), 1, generator=rng)
+
+    def make(rows: slice, rng: torch.Generator) -> Tensor:
+        first, second = pairs[rows].T
+        return torch.lerp(population[first], population[second], weights[rows])
+
+    return Made([len(pairs), population.shape[1]], make, rng)
 
 
 @SOURCES.register_module(name="gaussian")
-def gaussian(pool: Pool, rng: torch.Generator, num: int | None = None) -> Tensor:
+def gaussian(pool: Pool, rng: torch.Generator, num: int | None = None) -> Vectors:
     """Return draws from an independent Gaussian per coordinate, with the population's moments."""
-    population = pool.population
-    shape = torch.Size([pool.count(num), population.shape[1]])
-    return population.mean(0) + population.std(0) * normal(shape, rng)
+    average, deviation = mean(pool.population), along_columns(lambda block: block.std(0), pool.population)
+
+    def make(rows: slice, rng: torch.Generator) -> Tensor:
+        return average + deviation * normal(torch.Size([rows.stop - rows.start, len(average)]), rng)
+
+    return Made([pool.count(num), len(average)], make, rng)
 
 
 @SOURCES.register_module(name="gaussian_subspace")
-def gaussian_subspace(pool: Pool, rng: torch.Generator, axes: int = 32, num: int | None = None) -> Tensor:
+def gaussian_subspace(pool: Pool, rng: torch.Generator, axes: int = 32, num: int | None = None) -> Vectors:
     """Return draws from a Gaussian in the population's first principal axes, with its covariance there.
 
     With X the centred population and U the leading eigenvectors of X X^T, `(N, axes)`, a draw is the mean plus
     X^T U g / sqrt(N - 1) for white g: its covariance is that of the population on these axes.
     """
     check_positive("evaluate.sources", axes=axes)
-    mean = pool.population.mean(0)
-    centred = (pool.population - mean).double()
-    leading = torch.linalg.eigh(centred @ centred.T).eigenvectors[:, -axes:]
+    population = pool.population
+    average = mean(population)
+    leading = torch.linalg.eigh(centred_gram(population)).eigenvectors[:, -axes:]
     white = normal(torch.Size([pool.count(num), leading.shape[1]]), rng).double()
-    deviations = (white @ leading.T) @ centred / max(len(centred) - 1, 1) ** 0.5
-    return mean + deviations.to(mean.dtype)
+    weights = white @ leading.T
+
+    def make(rows: slice, rng: torch.Generator) -> Tensor:
+        vectors = average.repeat(rows.stop - rows.start, 1)
+        for place, centred in centred_blocks(population):
+            vectors[:, place] += (weights[rows] @ centred / max(len(centred) - 1, 1) ** 0.5).to(vectors.dtype)
+        return vectors
+
+    return Made([len(white), len(average)], make, rng)
 
 
 @SOURCES.register_module(name="relative_noise")
-def relative_noise(pool: Pool, rng: torch.Generator, scale: float, num: int | None = None) -> Tensor:
+def relative_noise(pool: Pool, rng: torch.Generator, scale: float, num: int | None = None) -> Vectors:
     """Return trained vectors, drawn at random, with noise of `scale` times each tensor's standard deviation."""
-    vectors, noise = noisy(pool, rng, scale, num)
-    for entry in pool.layout:
-        noise[:, entry.slice] *= vectors[:, entry.slice].std(1, correction=0, keepdim=True)
-    return vectors + noise
+
+    def widen(vectors: Tensor, noise: Tensor) -> Tensor:
+        for entry in pool.layout:
+            noise[:, entry.slice] *= vectors[:, entry.slice].std(1, correction=0, keepdim=True)
+        return noise
+
+    return noisy(pool, rng, scale, num, widen)
 
 
 @SOURCES.register_module(name="absolute_noise")
-def absolute_noise(pool: Pool, rng: torch.Generator, scale: float, num: int | None = None) -> Tensor:
+def absolute_noise(pool: Pool, rng: torch.Generator, scale: float, num: int | None = None) -> Vectors:
     """Return trained vectors, drawn at random, with noise of standard deviation `scale` on every coordinate."""
-    vectors, noise = noisy(pool, rng, scale, num)
-    return vectors + noise
+    return noisy(pool, rng, scale, num, lambda vectors, noise: noise)
 
 
-def noisy(pool: Pool, rng: torch.Generator, scale: float, num: int | None) -> tuple[Tensor, Tensor]:
-    """Return trained vectors, drawn at random, and white noise of standard deviation `scale` for them."""
-    vectors = pool.population[torch.randint(len(pool.population), (pool.count(num),), generator=rng)]
-    return vectors, scale * normal(vectors.shape, rng)
+def noisy(
+    pool: Pool, rng: torch.Generator, scale: float, num: int | None, widen: Callable[[Tensor, Tensor], Tensor]
+) -> Made:
+    """Return trained vectors, drawn at random, plus what `widen` makes of white noise of standard deviation `scale`."""
+    population = pool.population
+    chosen = torch.randint(len(population), (pool.count(num),), generator=rng)
+
+    def make(rows: slice, rng: torch.Generator) -> Tensor:
+        vectors = population[chosen[rows]]
+        return vectors + widen(vectors, scale * normal(vectors.shape, rng))
+
+    return Made([len(chosen), population.shape[1]], make, rng)
 
 
 @SOURCES.register_module(name="ensemble")
-def ensemble(pool: Pool, rng: torch.Generator, members: int = 16, num: int = 1) -> Tensor:
+def ensemble(pool: Pool, rng: torch.Generator, members: int = 16, num: int = 1) -> Vectors:
     """Return groups of trained vectors `(num, members, P)`, whose predictions are averaged by the task."""
-    return torch.stack(groups(pool, rng, min(members, len(pool.population)), pool.count(num)))
+    population = pool.population
+    drawn = groups(pool, rng, min(members, len(population)), pool.count(num))
+    return Made([*drawn.shape, population.shape[1]], lambda rows, rng: population[drawn[rows]], rng)

@@ -4,6 +4,8 @@ import hashlib
 import json
 import math
 import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,18 +36,24 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace `path` by `data` atomically: a reader sees the old file or the new one, never a part."""
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """Replace `path` atomically by what the block writes: a reader sees the old file or the new one, never a part."""
     path = Path(path)
     aside = path.with_name(path.name + ".part")
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(aside, "wb") as file:
-            file.write(data)
-            file.flush()
+        yield aside
+        with open(aside, "rb") as file:
             os.fsync(file.fileno())
         os.replace(aside, path)
         fsync_folder(path.parent)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace `path` by `data` atomically."""
+    with replaced(path) as aside:
+        aside.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -65,11 +73,48 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
     """Replace `path` by a safetensors file atomically."""
-    from safetensors.torch import save
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
 
-    # Shared or strided storage cannot be written as it is, so each tensor becomes its own block.
-    own = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    write_bytes(path, save(own, metadata=metadata))
+    with replaced(path) as aside:
+        try:
+            save_file(unshared(tensors), aside, metadata=metadata)
+        except SafetensorError as error:
+            number = re.search(r"os error (\d+)", str(error))
+            code = int(number[1]) if number else 0
+            raise OSError(code, os.strerror(code) if code else str(error)) from error
+
+
+def unshared(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return tensors on the CPU, each contiguous and in a storage of its own, as safetensors wants them."""
+    own, seen = {}, set()
+    for name, tensor in tensors.items():
+        found = tensor.detach().cpu().contiguous()
+        pointer = found.untyped_storage().data_ptr()
+        own[name] = found.clone() if pointer in seen else found
+        seen.add(pointer)
+    return own
+
+
+def write_rows(path: Path, name: str, shape: Sequence[int], parts: Iterable[torch.Tensor]) -> None:
+    """Replace `path` by a safetensors file with one float32 tensor atomically, written part by part.
+
+    Args:
+        path: the file.
+        name: of the tensor.
+        shape: of the whole.
+        parts: its values in their order.
+    """
+    size = 4 * torch.Size(shape).numel()
+    entry = {"dtype": "F32", "shape": list(shape), "data_offsets": [0, size]}
+    header = json.dumps({name: entry}, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    with replaced(path) as aside, open(aside, "wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        for part in parts:
+            file.write(part.detach().cpu().contiguous().numpy().astype("<f4", copy=False).data)
+        if file.tell() != 8 + len(header) + size:
+            raise ValueError(f"{path}: got {file.tell()} bytes, expected those of {tuple(shape)}")
 
 
 def read_text(path: Path) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pdiff.novelty import error_iou
 from pdiff.weights.checkpoints import export_state_dict
 from pdiff.weights.layout import Layout
+from pdiff.weights.vectors import Rows
 
 
 @dataclass(frozen=True)
@@ -134,12 +135,12 @@ class Candidates(Sequence):
     """M vectors to be evaluated, and the way to put one into the network.
 
     Args:
-        vectors: `(M, P)`.
+        vectors: `(M, P)`, a tensor or `Rows` of one; it may be memory-mapped, and is read one by one.
         layout: what the vectors stand for.
         load_params: the hook that puts one selection into the network.
     """
 
-    def __init__(self, vectors: Tensor, layout: Layout, load_params: Callable[[nn.Module, dict], None]):
+    def __init__(self, vectors: Tensor | Rows, layout: Layout, load_params: Callable[[nn.Module, dict], None]):
         self.vectors = vectors
         self.layout = layout
         self.load_params = load_params

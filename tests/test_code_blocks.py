@@ -42,7 +42,8 @@ def commands(code: str) -> list[str]:
     for name, first, body in re.findall(r"for (\w+) in (\S+)[^;]*; do (.*?); done", code):
         code = code + "\n" + body.replace(f"${name}", first)
     code = re.sub(r"for \w+ in .*?; done", "", code)
-    return [line.strip() for line in re.split(r"\n|;|&&", code) if line.strip()]
+    lines = (line.strip() for line in re.split(r"\n|;|&&", code))
+    return [line for line in lines if line and not line.startswith(("#", "export "))]
 
 
 SHELL = [(page, command) for page in PAGES for code, _ in blocks(page, "sh") for command in commands(code)]
@@ -116,6 +117,7 @@ def test_shell_blocks_are_valid(page):
 def test_shell_commands_are_accepted(command, checkout, monkeypatch):
     program, *words = shlex.split(command)
     known = {"python": check_python, "make": check_make, "pip": check_pip, "sh": check_file}
+    known |= dict.fromkeys(("torchrun", "srun", "mpirun"), check_launched)
     assert program in known, f"unknown command {command!r}"
     known[program](words, monkeypatch)
 
@@ -129,6 +131,10 @@ def check_python(words, monkeypatch) -> None:
     if arguments.plugin and arguments.plugin.startswith("mine"):  # what `tools/plugins.py new mine` writes
         write_plugin("mine", Path())
     load_config(arguments.plugin, arguments.config, {"seed": arguments.seed}, arguments.cfg_options or {})
+
+
+def check_launched(words, monkeypatch) -> None:
+    check_python(words[words.index("tools/run.py") :], monkeypatch)
 
 
 def check_make(words, monkeypatch) -> None:

@@ -80,8 +80,8 @@ def test_a_config_file_never_runs_code(tmp_path):
     assert not (tmp_path / "proof").exists()
 
 
-def test_the_presets_are_fast_and_paper():
-    assert PRESETS == ("fast", "paper")
+def test_the_presets_are_fast_paper_and_tokens():
+    assert PRESETS == ("fast", "paper", "tokens")
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -102,7 +102,8 @@ def test_own_values_go_over_the_preset():
 
 
 def test_an_unknown_preset_is_refused_with_those_that_exist():
-    with pytest.raises(PdiffError, match=r"^engine\.preset: got 'papr'\. Did you mean 'paper'\? Known: fast, paper\.$"):
+    known = r"^engine\.preset: got 'papr'\. Did you mean 'paper'\? Known: fast, paper, tokens\.$"
+    with pytest.raises(PdiffError, match=known):
         engine_config({"preset": "papr"})
 
 

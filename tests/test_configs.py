@@ -36,6 +36,7 @@ SIZES = {
     "resnet_mini_cifar10_all": 25_138,
     "vit_mini_cifar10_all": 80_714,
     "convnext_mini_cifar10_all": 74_970,
+    "resnet18_cifar10_all": 11_181_642,
 }
 
 SIZES_OPENMMLAB = {

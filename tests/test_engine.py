@@ -2,6 +2,10 @@ import pytest
 import torch
 
 from pdiff import Layout, ParameterDiffusion, PdiffError
+from pdiff.models import training
+from pdiff.models.objectives import Reconstruction
+from pdiff.weights.population import Population, write_population
+from pdiff.weights.vectors import Rows
 
 SMALL = {"denoiser": {"width": 32, "depth": 1}, "denoiser_training": {"steps": 30}}
 PAPER = {
@@ -11,6 +15,14 @@ PAPER = {
     "denoiser": {"channels": [2, 4, 4, 8, 4, 4, 2]},
     "denoiser_training": {"steps": 6},
     "sampler": {"steps": 20},
+}
+
+TOKENS = {
+    "autoencoder": {"type": "tokens", "latents": 4, "latent_width": 2, "token": 16, "rank": 3, "width": 16},
+    "latent_noise": 0.1,
+    "autoencoder_training": {"steps": 6, "batch_size": 8, "ema": 0.9},
+    "denoiser": {"type": "transformer", "tokens": 4, "width": 16, "depth": 1},
+    "denoiser_training": {"steps": 6},
 }
 
 
@@ -27,7 +39,7 @@ def test_fitted_engine_draws_the_mean_and_spread_of_a_gaussian_population():
     assert (new.std(0) / vectors.std(0)).mean() == pytest.approx(1, abs=0.15)
 
 
-@pytest.mark.parametrize("config", [SMALL, PAPER])
+@pytest.mark.parametrize("config", [SMALL, PAPER, TOKENS])
 def test_same_seed_gives_the_same_bytes(config):
     one, other = (ParameterDiffusion(config, seed=3).fit(population()).sample(7, seed=5) for _ in range(2))
     assert torch.equal(one, other)
@@ -46,7 +58,7 @@ def test_fit_and_sample_leave_the_random_state_of_the_caller_alone():
     assert torch.equal(torch.rand(3), expected)
 
 
-@pytest.mark.parametrize("config", [SMALL, PAPER])
+@pytest.mark.parametrize("config", [SMALL, PAPER, TOKENS])
 def test_loaded_engine_draws_and_encodes_as_the_saved_one(tmp_path, config):
     engine = ParameterDiffusion(config).fit(population())
     engine.save(tmp_path)
@@ -66,17 +78,59 @@ def test_decode_undoes_encode_for_a_population_of_low_rank():
     torch.testing.assert_close(engine.decode(engine.encode(population())), population(), atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize("config", [SMALL, PAPER])
+@pytest.mark.parametrize("config", [SMALL, PAPER, TOKENS])
 def test_constant_coordinates_are_drawn_exactly(config):
     vectors = population()
     vectors[:, 10:20] = 0.1
     assert (ParameterDiffusion(config).fit(vectors).sample(3)[:, 10:20] == torch.tensor(0.1)).all()
 
 
-@pytest.mark.parametrize("config", [SMALL, PAPER])
+@pytest.mark.parametrize("config", [SMALL, PAPER, TOKENS])
 def test_population_of_one_repeated_vector_draws_that_vector(config):
     vectors = torch.randn(1, 96).repeat(4, 1)
     assert torch.equal(ParameterDiffusion(config).fit(vectors).sample(2), vectors[:2])
+
+
+def test_tokens_learn_a_population_of_low_rank():
+    config = TOKENS | {"autoencoder_training": {"steps": 300, "batch_size": 16, "lr": 3e-3}}
+    vectors, layout = population(), Layout.of({"a": torch.empty(60), "b": torch.empty(36)})
+    engine = ParameterDiffusion(config).fit(vectors, layout)
+    lost = (engine.decode(engine.encode(vectors)) - vectors).square().sum() / (vectors - vectors.mean(0)).square().sum()
+    assert lost < 0.3
+
+
+@pytest.mark.parametrize("config", [SMALL, TOKENS])
+def test_fit_to_rows_of_a_file_is_the_fit_to_the_same_vectors_in_memory(tmp_path, config):
+    write_population(tmp_path, Layout.of({"vector": torch.empty(96)}), population())
+    rows = [row for row in range(40) if row % 7]
+    stored = ParameterDiffusion(config).fit(Rows(Population.open(tmp_path).tensor(), rows))
+    assert torch.equal(stored.sample(3), ParameterDiffusion(config).fit(population()[rows]).sample(3))
+
+
+def test_interrupted_fit_of_tokens_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
+    forward = Reconstruction.forward
+
+    def interrupted(self, rows, step, mode="loss"):
+        if step == 4:
+            raise KeyboardInterrupt
+        return forward(self, rows, step, mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "SECONDS_BETWEEN_STATES", 0)
+        patch.setattr(Reconstruction, "forward", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ParameterDiffusion(TOKENS).fit(population(), folder=tmp_path)
+    assert (tmp_path / "autoencoder.state.safetensors").exists()
+    resumed, whole = (ParameterDiffusion(TOKENS).fit(population(), folder=folder) for folder in (tmp_path, None))
+    assert resumed.history == whole.history
+    assert torch.equal(resumed.sample(3), whole.sample(3))
+
+
+def test_vectors_decoded_a_few_at_a_time_are_those_of_one_batch(monkeypatch):
+    engine = ParameterDiffusion(SMALL).fit(population())
+    whole = engine.decode(engine.encode(population()))
+    monkeypatch.setattr("pdiff.weights.vectors.VALUES", 3 * 96)
+    torch.testing.assert_close(engine.decode(engine.encode(population())), whole)
 
 
 def test_two_vectors_are_enough():
@@ -138,6 +192,9 @@ def test_unusable_population_is_refused(vectors, layout, words):
         ({"sampler": {"type": "Euler"}}, "engine.sampler.type: got 'Euler'"),
         ({"scaling": {"type": "none"}}, "engine.scaling.type: got 'none'"),
         ({"autoencoder": {"type": "conv"}}, "autoencoder_training.steps: got 0, but the autoencoder 'conv' must be"),
+        ({"autoencoder": {"type": "tokens"}}, "steps: got 0, but the autoencoder 'tokens' must be trained"),
+        ({"autoencoder": {"type": "tokens", "layout": 3}}, "engine.autoencoder: got unknown key 'layout'"),
+        ({"denoiser": {"type": "transformer", "tokens": 5}}, "engine.denoiser.tokens: got 5, expected a divisor of"),
         ({"latent_noise": 0.1}, "'principal' is fitted in closed form and not trained. Set"),
         ({"autoencoder": {"latent": 0}}, "engine.autoencoder.latent: got 0, expected an integer from 1 on"),
         ({"autoencoder": {"noise": "much"}}, "engine.autoencoder.noise: got 'much', expected a number"),

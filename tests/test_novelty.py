@@ -20,6 +20,7 @@ from pdiff.novelty import (
     spread,
 )
 from pdiff.weights.layout import Layout
+from pdiff.weights.vectors import Made, Rows
 
 
 @pytest.fixture
@@ -83,6 +84,23 @@ def test_nearest_distance_keeps_small_distances_between_large_vectors():
     vectors = trained.clone()
     vectors[:, 0] += 2**-10
     assert torch.equal(nearest_distance(vectors, trained, leave_self_out=False), torch.full((30,), 2**-10))
+
+
+def test_vectors_taken_a_few_at_a_time_are_as_new_as_in_memory(rng, monkeypatch):
+    trained, vectors = torch.randn(12, 60, generator=rng), torch.randn(9, 60, generator=rng)
+    made = Made(vectors.shape, lambda rows, rng: vectors[rows], torch.Generator())
+
+    def found(vectors, trained):
+        axes = principal_axes(trained)
+        return (
+            nearest_distance(vectors, trained, False), spread(vectors, trained), marginal_distance(vectors, trained, 0),
+            copying(vectors, trained).statistic, project(vectors, axes), axes.axes,
+        )  # fmt: skip
+
+    whole = found(vectors, trained)
+    monkeypatch.setattr("pdiff.weights.vectors.VALUES", 240)
+    monkeypatch.setattr("pdiff.novelty.COLUMNS", 7)
+    torch.testing.assert_close(found(made, Rows(trained, range(12))), whole, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])

@@ -22,6 +22,10 @@ def test_a_section_builds_what_its_type_names():
     assert build(SHAPES, {"type": "box", "width": 3}, "here", size=1).facts == (1, 3, 2)
 
 
+def test_of_what_is_given_a_class_gets_what_it_takes():
+    assert build(SHAPES, {"type": "box", "width": 3}, "here", size=1, layout=None).facts == (1, 3, 2)
+
+
 def test_building_leaves_the_section_as_it_was():
     section = {"type": "box", "width": 3}
     build(SHAPES, section, "here", size=1)

@@ -14,6 +14,7 @@ from pdiff.storage import (
     sha256,
     write_bytes,
     write_json,
+    write_rows,
     write_tensors,
     write_text,
 )
@@ -105,6 +106,21 @@ def test_tensors_that_share_or_stride_their_storage_can_be_written(tmp_path):
     write_tensors(tmp_path / "a.safetensors", tensors)
     found = read_tensors(tmp_path / "a.safetensors")
     assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
+
+
+def test_rows_written_part_by_part_are_those_of_a_tensor_written_whole(tmp_path):
+    rows = torch.randn(5, 2, 3, generator=torch.Generator().manual_seed(0))
+    write_tensors(tmp_path / "whole", {"rows": rows})
+    write_rows(tmp_path / "parts", "rows", rows.shape, rows.split(2))
+    assert torch.equal(read_tensors(tmp_path / "parts")["rows"], rows)
+    assert (tmp_path / "parts").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_rows_that_are_not_all_there_replace_nothing(tmp_path):
+    write_rows(tmp_path / "a", "rows", (2, 3), [torch.ones(2, 3)])
+    with pytest.raises(ValueError, match="expected those of"):
+        write_rows(tmp_path / "a", "rows", (2, 3), [torch.zeros(1, 3)])
+    assert torch.equal(read_tensors(tmp_path / "a")["rows"], torch.ones(2, 3))
 
 
 def test_metadata_comes_back(tmp_path, file):

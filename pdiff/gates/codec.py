@@ -17,6 +17,7 @@ from pdiff.stages.evaluate import evaluate_split
 from pdiff.stages.fit import split_population
 from pdiff.task import Evaluation, Task
 from pdiff.weights.layout import Layout
+from pdiff.weights.vectors import mean
 
 LARGEST_LOSS = 0.1  # of the way to chance; the codecs of all four tasks lose less than 0.02
 LEAST_KEPT = 0.8  # the default keeps 0.94 to 0.96 on all tasks, a latent of one number 0.36 to 0.65
@@ -29,9 +30,9 @@ def gate_codec(run: Run) -> list[Check]:
         reason = f"none of {len(fitted)} checkpoints is held out. Raise fit.heldout, or collect at least ten."
         return [not_measured(name, reason) for name in ("reconstruction", "decoded")]
     engine = ParameterDiffusion.load(run.directory.folder("fit"), str(run.device))
-    average, decoded = fitted.mean(0), engine.decode(engine.encode(originals))
+    average, decoded = mean(fitted), engine.decode(engine.encode(originals))
+    originals, number = originals[:], len(originals)
     results = evaluate_split(run, "the codec's gate", torch.cat([originals, decoded, average[None]]), "select")
-    number = len(originals)
     return [
         check_reconstruction(originals, decoded, average, run.population.layout),
         check_decoded(results[:number], results[number:-1], results[-1], run.task),
@@ -44,7 +45,10 @@ def kept(originals: Tensor, decoded: Tensor, average: Tensor) -> Tensor:
     1 where a checkpoint comes back as it is, 0 where it is no nearer than the average. A checkpoint that is the
     average itself, as in a tensor that never changes, keeps all if it comes back exactly, else nothing.
     """
-    error, deviation = (decoded - originals).double().square().sum(1), (originals - average).double().square().sum(1)
+    error, deviation = (
+        torch.stack([(row - other).double().square().sum() for row, other in zip(originals, others, strict=True)])
+        for others in (decoded, average.expand_as(originals))
+    )
     return torch.where(deviation > 0, 1 - error / deviation, torch.where(error > 0, 0.0, 1.0))
 
 

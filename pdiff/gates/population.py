@@ -18,6 +18,7 @@ from pdiff.run import Run
 from pdiff.stages.evaluate import evaluate_split
 from pdiff.task import Evaluation, Metric
 from pdiff.weights.layout import Layout
+from pdiff.weights.products import centred_gram
 
 MOST_COPIES = 0.05  # a loss scaler that skips its first steps repeats a few checkpoints; a stuck training repeats most
 LEAST_RANK = 1.02  # below it 99.7 % of the variance lies on one line; trainings that still drift have 1.1 or more
@@ -25,7 +26,6 @@ HIGHEST_BARRIER = 0.2  # fine-tunings of one network show 0 to 0.02, two indepen
 MOST_BETWEEN = 0.95  # branches of one network have 0.3 to 0.6, two independent networks 0.9996
 INTERIOR = (0.25, 0.5, 0.75)
 RUN_KEYS = ("network", "branch", "seed")  # of the provenance: what tells one training from another
-COLUMNS = 4096  # of the population that are in memory as doubles at once
 
 
 def gate_population(run: Run) -> list[Check]:
@@ -35,7 +35,7 @@ def gate_population(run: Run) -> list[Check]:
     finite = check_finite(vectors, population.layout, provenance)
     if not finite.passed:
         return [finite]
-    copies, gram = check_copies(vectors, provenance), centred_gram(vectors)
+    copies, gram = check_copies(vectors, provenance), centred_gram(population.tensor())
     if not copies.passed:
         return [finite, copies]
     return [finite, copies, gate_basin(run, gram), check_runs(gram, runs_of(provenance)), check_rank(gram)]
@@ -85,16 +85,6 @@ def check_copies(vectors: np.ndarray, provenance: Sequence[Mapping[str, Any]]) -
         "trained, or files were given twice: look at the training's rate and at what it freezes."
     )
     return Check("copies", False, line, figures)
-
-
-def centred_gram(vectors: np.ndarray) -> Tensor:
-    """Return the inner products `(N, N)` of the vectors' deviations from their mean, in double precision."""
-    gram = torch.zeros(len(vectors), len(vectors), dtype=torch.float64)
-    for start in range(0, vectors.shape[1], COLUMNS):
-        block = torch.from_numpy(np.array(vectors[:, start : start + COLUMNS], dtype=np.float64))
-        block -= block.mean(0)
-        gram += block @ block.T
-    return gram
 
 
 def farthest_pair(gram: Tensor) -> tuple[int, int]:

@@ -7,7 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from pdiff.errors import PdiffError, check_positive
+from pdiff.models.scaling import Scaled
 from pdiff.registry import AUTOENCODERS
+from pdiff.weights.products import centred_blocks, centred_gram
+from pdiff.weights.vectors import mean
 
 KERNEL = 7
 
@@ -21,8 +24,11 @@ class Autoencoder(nn.Module, ABC):
 
     latent: int
 
-    def fit(self, scaled: Tensor) -> None:
-        """Fit in closed form what can be, to the scaled population `(N, P)`; before the training by gradients."""
+    def fit(self, scaled: Tensor | Scaled) -> None:
+        """Fit in closed form what can be, to the scaled population `(N, P)`; before the training by gradients.
+
+        The population need not fit into memory: it is to be looked at by blocks of columns, or by rows.
+        """
 
     @abstractmethod
     def encode(self, scaled: Tensor) -> Tensor:
@@ -58,23 +64,26 @@ class PrincipalAutoencoder(Autoencoder):
         self.register_buffer("unit", torch.ones(()))
         self.register_buffer("shrinkage", torch.zeros(latent))
 
-    def fit(self, scaled: Tensor) -> None:
-        """Find the axes by the eigenvectors of the N x N Gram matrix, whose cost does not grow as P^2."""
-        self.mean = scaled.mean(0)
-        centred = (scaled - self.mean).double()
-        eigenvalues, eigenvectors = torch.linalg.eigh(centred @ centred.T)
+    def fit(self, scaled: Tensor | Scaled) -> None:
+        """Find the axes by the eigenvectors of the N x N Gram matrix, whose cost does not grow as P^2.
+
+        A few passes over blocks of columns: the Gram matrix is the sum of theirs, and an axis is made block by block.
+        """
+        self.mean = mean(scaled)
+        eigenvalues, eigenvectors = torch.linalg.eigh(centred_gram(scaled))
         rank = min(self.latent, len(scaled) - 1)
         order = eigenvalues.argsort(descending=True)[:rank]
         variance = eigenvalues[order].clamp(min=0) / (len(scaled) - 1)
         found = variance > variance.max() * 1e-12
-        axes = eigenvectors[:, order[found]].T @ centred
-        axes = axes / axes.norm(dim=1, keepdim=True).clamp(min=torch.finfo(axes.dtype).tiny)
-        variance = variance[found]
+        leading, variance = eigenvectors[:, order[found]], variance[found]
+        norms = torch.stack([(leading.T @ centred).norm(dim=1) for _, centred in centred_blocks(scaled)]).norm(dim=0)
+        norms = norms.clamp(min=torch.finfo(norms.dtype).tiny)[:, None]
+        for place, centred in centred_blocks(scaled):
+            self.axes[: len(variance), place] = (leading.T @ centred / norms).to(self.axes.dtype)
         unit = variance.mean().sqrt() if len(variance) else torch.ones(())
         ratio = variance / unit.square()
-        self.unit = unit.to(scaled.dtype)
-        self.axes[: len(axes)] = axes.to(scaled.dtype)
-        self.shrinkage[: len(axes)] = (ratio / (ratio + self.noise**2)).to(scaled.dtype)
+        self.unit = unit.to(self.unit)
+        self.shrinkage[: len(variance)] = (ratio / (ratio + self.noise**2)).to(self.shrinkage.dtype)
 
     def encode(self, scaled: Tensor) -> Tensor:
         """Return the coordinates along the axes."""

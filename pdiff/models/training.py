@@ -26,10 +26,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from pdiff.errors import PdiffError, check_positive, known
 from pdiff.models.runner import QuietRunner
+from pdiff.models.scaling import Scaled
 from pdiff.progress import progress
 from pdiff.ranks import copy_from_main, is_main, on_main, size, training_group
 from pdiff.seeding import derive_seed, generator
 from pdiff.storage import read_tensors_and_metadata, write_tensors
+from pdiff.weights.vectors import parts
 
 SECONDS_BETWEEN_STATES = 30
 Kept = tuple[dict[str, Tensor], dict[str, str]]  # tensors and metadata of a state
@@ -50,7 +52,7 @@ class Batches(Dataset):
 
     metainfo: ClassVar = {}  # mmengine's Runner warns without
 
-    def __init__(self, rows: Tensor, batch_size: int, steps: int, seed: int):
+    def __init__(self, rows: Tensor | Scaled, batch_size: int, steps: int, seed: int):
         self.rows, self.batch_size, self.steps, self.seed = rows, batch_size, steps, seed
         self.orders: dict[int, Tensor] = {}
 
@@ -68,7 +70,7 @@ class Batches(Dataset):
     def order(self, epoch: int) -> Tensor:
         """Return the order of the rows in one epoch."""
         if epoch not in self.orders:
-            rng, on_gpu = generator(self.seed, "order", epoch), self.rows.is_cuda
+            rng, on_gpu = generator(self.seed, "order", epoch), self.rows.device.type == "cuda"
             self.orders = {k: v for k, v in self.orders.items() if k >= epoch - 1}
             order = torch.randperm(len(self.rows), generator=rng, pin_memory=on_gpu)
             self.orders[epoch] = order.to(self.rows.device, non_blocking=on_gpu)
@@ -243,7 +245,7 @@ class Bfloat16OptimWrapper(OptimWrapper):
 
 def train(
     objective: nn.Module,
-    rows: Tensor,
+    rows: Tensor | Scaled,
     name: str,
     folder: Path | None,
     seed: int,
@@ -282,7 +284,7 @@ def train(
     for key, value, choices in (("schedule", schedule, LEARNING_RATE_SCHEDULES), ("compile", compile, COMPILERS)):
         if value not in choices:
             raise PdiffError(f"engine.{name}_training.{key}: got {value!r}. {known(value, choices)}")
-    if compile == "cudagraphs" and not rows.is_cuda:
+    if compile == "cudagraphs" and rows.device.type != "cuda":
         raise PdiffError(f"engine.{name}_training.compile: got 'cudagraphs' on the {rows.device}. Use none, or a GPU.")
     if steps == 0 or not any(p.requires_grad for p in objective.parameters()):
         return []
@@ -340,6 +342,9 @@ def results_of_main(objective: nn.Module, losses: list[float]) -> list[float]:
     return on_main(lambda: losses)
 
 
-def checksum(rows: Tensor) -> str:
-    """Return a hash of a tensor's bytes."""
-    return hashlib.sha256(rows.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
+def checksum(rows: Tensor | Scaled) -> str:
+    """Return a hash of the bytes of `(N, ...)`."""
+    digest = hashlib.sha256()
+    for part in parts(rows):
+        digest.update(part.detach().cpu().contiguous().numpy())
+    return digest.hexdigest()

@@ -31,7 +31,7 @@ class Whitening(nn.Module):
         variance, axes = torch.linalg.eigh(centred.T @ centred / (len(latents) - 1))
         std = torch.where(variance > variance.max() * NEGLIGIBLE, variance.clamp(min=0).sqrt(), 0.0)
         self.mean = latents.mean(0)
-        self.axes = axes.flip(1).to(latents.dtype)
+        self.axes = axes.flip(1).to(latents.dtype).contiguous()  # as it is when it was saved and loaded
         self.std = std.flip(0).to(latents.dtype)
 
     def forward(self, latents: Tensor) -> Tensor:

@@ -132,8 +132,8 @@ def check_population(parameters: int, checkpoints: int, generated: int, limits: 
     """Raise a `PdiffError` when the vectors alone do not fit, before any is made."""
     vectors = 4 * parameters * checkpoints
     check_disk(vectors + 4 * parameters * generated, limits)
-    if limits.memory is not None and 2 * vectors > limits.memory:  # the population and its scaled copy
-        raise too_much_memory("fit", f"more than {size(2 * vectors)}", limits, config)
+    if limits.memory is not None and vectors > limits.memory:  # memory-mapped, which the limit counts as memory
+        raise too_much_memory("fit", f"more than {size(vectors)}", limits, config)
 
 
 def check_disk(needed: int, limits: Limits) -> None:

@@ -34,6 +34,7 @@ from pdiff.storage import explain_write_errors, write_json, write_tensors
 from pdiff.task import Work
 from pdiff.weights.checkpoints import find_checkpoints, load_state_dict
 from pdiff.weights.population import Population, write_population
+from pdiff.weights.vectors import Made
 
 FEW = 2  # steps of a rehearsed training or sampler
 MOST = 64  # steps that are done to tell what one costs
@@ -147,7 +148,7 @@ class Rehearsal:
             check_population(run.layout.size, checkpoints, self.config.generate.num, self.limits, self.config)
             own = run.layout.flatten(run.task.model.state_dict())
             rows = min(ROWS, checkpoints)
-            self.stand_in = StandIn(run.plugin, run.layout, disturbed(own, rows))
+            self.stand_in = StandIn(run.plugin, run.layout, disturbed(own, rows)[:])
             frame = seconds(lambda: perform(run, "collect")) + self.stand_in.owed
             more = (checkpoints - rows) * self.append_seconds(own)
         run.__dict__.pop("population", None)  # which somebody may have opened while it had few rows
@@ -235,6 +236,10 @@ class Rehearsal:
         return ParameterDiffusion.load(self.run.directory.folder("fit"), str(self.run.device))
 
 
-def disturbed(vector: Tensor, rows: int) -> Tensor:
+def disturbed(vector: Tensor, rows: int) -> Made:
     """Return `(rows, P)`: a vector `(P,)` with noise, another one in each row."""
-    return vector + NOISE * torch.randn(rows, len(vector), generator=torch.Generator().manual_seed(0))
+
+    def make(place: slice, rng: torch.Generator) -> Tensor:
+        return vector + NOISE * torch.randn(place.stop - place.start, len(vector), generator=rng)
+
+    return Made([rows, len(vector)], make, torch.Generator().manual_seed(0))

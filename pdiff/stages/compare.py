@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from pdiff.gates.codec import kept_by_tensor
 from pdiff.gates.record import read_gates
 from pdiff.judgement import SOUP, Case, chosen_by_training_data, comparisons, find, row
 from pdiff.measure import measured
-from pdiff.novelty import density_coordinates, nearest_distance, pareto_front, principal_axes, project
+from pdiff.novelty import columns, density_coordinates, nearest_distance, pareto_front, principal_axes, project
 from pdiff.profiling import profiled, read_profiles
 from pdiff.report.evidence import Evidence
 from pdiff.report.figures import draw_figures
@@ -29,6 +30,7 @@ from pdiff.stages.fit import split_population
 from pdiff.statistics import ranked
 from pdiff.storage import read_json, read_tensors, read_text, write_json, write_text
 from pdiff.verdict import GENERATED, TRAINED, judge
+from pdiff.weights.vectors import mean
 
 PICKS = 8  # candidates of each source that a plugin may draw
 DENSITIES = (TRAINED, GENERATED, "gaussian")
@@ -153,9 +155,10 @@ def coordinates(run: Run, case: Case) -> dict[str, dict[str, NDArray]]:
     """Return the values of a few coordinates, by the coordinate's name and by source."""
     chosen = density_coordinates(case.population, run.population.layout)
     shown = [name for name in DENSITIES if name in case.sources]
+    places = torch.tensor([*chosen.values()], dtype=torch.long)
+    values = {name: columns(case.sources[name].vectors, places).numpy() for name in shown}
     return {
-        coordinate: {name: case.sources[name].vectors[:, place].numpy() for name in shown}
-        for coordinate, place in chosen.items()
+        coordinate: {name: values[name][:, number] for name in shown} for number, coordinate in enumerate(chosen)
     }
 
 
@@ -164,7 +167,7 @@ def codec_errors(case: Case, engine: ParameterDiffusion) -> dict[str, float]:
     if not len(case.heldout):
         return {}
     decoded = engine.decode(engine.encode(case.heldout))
-    shares = kept_by_tensor(case.heldout, decoded, case.fitted.mean(0), engine.layout)
+    shares = kept_by_tensor(case.heldout[:], decoded, mean(case.fitted), engine.layout)
     return {name: 1 - share for name, share in shares.items()}
 
 

@@ -15,8 +15,9 @@ from pdiff.contract import check_evaluations, check_iterable
 from pdiff.errors import PdiffError, known
 from pdiff.run import Run
 from pdiff.sources import open_pool, source_names, source_vectors
-from pdiff.storage import read_tensors, write_json, write_tensors, write_text
+from pdiff.storage import read_json, read_tensors, write_json, write_tensors, write_text
 from pdiff.task import Evaluation
+from pdiff.weights.vectors import Rows, Vectors, pieces
 
 SPLITS = ("select", "test")
 
@@ -49,23 +50,23 @@ def write_results(folder: Path, source: str, results: Mapping[str, Sequence[Eval
 
 def evaluate_path(run: Run) -> None:
     """Write `path.json`: the metric on `test` of a few samples at some steps of the reverse diffusion."""
-    tensors = read_tensors(run.directory.folder("generate") / "path.safetensors")
-    vectors, steps = tensors["vectors"], tensors["steps"]
+    folder = run.directory.folder("generate")
+    vectors = read_tensors(folder / "path.safetensors")["vectors"]
+    steps = read_json(folder / "samples.json")["path_steps"]
     results = evaluate_together(run, "path", vectors.flatten(0, 1), "test")
     metrics = torch.tensor([result.metric for result in results], dtype=torch.float64).unflatten(0, vectors.shape[:2])
     rows = [[value if math.isfinite(value) else None for value in row] for row in metrics.tolist()]
     path = run.directory.folder("evaluate") / "path.json"
-    ranks.on_main(lambda: write_json(path, {"steps": steps.tolist(), "metrics": rows}))
+    ranks.on_main(lambda: write_json(path, {"steps": steps, "metrics": rows}))
 
 
-def evaluate_together(run: Run, source: str, vectors: Tensor, split: str) -> list[Evaluation]:
+def evaluate_together(run: Run, source: str, vectors: Vectors, split: str) -> list[Evaluation]:
     """Return, in each process, the evaluation of every candidate, of which it has done its share.
 
     Args:
         run, source, vectors, split: as for `evaluate_split`.
     """
-    own = vectors[ranks.own(len(vectors))]
-    results = evaluate_split(run, source, own, split) if len(own) else []
+    results = evaluate_split(run, source, vectors, split, ranks.own(len(vectors)))
     if ranks.size() == 1:
         return results
     return [result for part in ranks.gather([detached(result) for result in results]) for result in part]
@@ -77,25 +78,34 @@ def detached(result: Evaluation) -> Evaluation:
     return replace(result, signature=result.signature.cpu().clone(), scores=scores)
 
 
-def evaluate_split(run: Run, source: str, vectors: Tensor, split: str) -> list[Evaluation]:
-    """Return the plugin's evaluation of every candidate, each of them looked at.
+def evaluate_split(
+    run: Run, source: str, vectors: Vectors, split: str, rows: slice | None = None
+) -> list[Evaluation]:
+    """Return the plugin's evaluation of every candidate, or of successive ones, each of them looked at.
 
     Args:
         run: the run.
         source: the candidates' name in error lines.
-        vectors: `(M, P)`, or `(M, K, P)` for M ensembles of K members.
+        vectors: `(M, P)`, or `(M, K, P)` for M ensembles of K members; those that are made come a few at a time.
         split: where they are measured.
+        rows: which candidates; None for all.
     """
-    hook = "ensemble" if vectors.ndim == 3 else "evaluate"
+    hook, rows = "ensemble" if vectors.ndim == 3 else "evaluate", rows or slice(0, len(vectors))
+    if rows.start == rows.stop:
+        return []
+    results = [result for piece in pieces(vectors, rows) for result in evaluate_piece(run, hook, piece, split)]
+    check_evaluations(run.name, hook, results, rows.stop - rows.start, run.task.metric, source)
+    return results
+
+
+def evaluate_piece(run: Run, hook: str, vectors: Tensor | Rows, split: str) -> list[Evaluation]:
+    """Return the plugin's evaluation of every candidate `(M, P)`, or of every ensemble `(M, K, P)`."""
     if hook == "ensemble":
         groups = [run.candidates(members) for members in vectors]
-        results = [run.hook.ensemble(task=run.task, candidates=group, split=split) for group in groups]
-    else:
-        found = run.hook.evaluate(task=run.task, candidates=run.candidates(vectors), split=split)
-        check_iterable(run.name, hook, found, Evaluation)
-        results = list(found)
-    check_evaluations(run.name, hook, results, len(vectors), run.task.metric, source)
-    return results
+        return [run.hook.ensemble(task=run.task, candidates=group, split=split) for group in groups]
+    found = run.hook.evaluate(task=run.task, candidates=run.candidates(vectors), split=split)
+    check_iterable(run.name, hook, found, Evaluation)
+    return list(found)
 
 
 def stack(results: list[Evaluation]) -> dict[str, Tensor]:

@@ -1,7 +1,5 @@
 """Stage 2: the engine, fitted to the population but for a few checkpoints that its gate looks at."""
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from pdiff import ranks
@@ -10,6 +8,7 @@ from pdiff.errors import PdiffError
 from pdiff.registry import call
 from pdiff.run import Run
 from pdiff.storage import read_json, write_json
+from pdiff.weights.vectors import Rows
 
 MOST_HELDOUT = 10  # at most one checkpoint in so many
 
@@ -22,7 +21,7 @@ def fit(run: Run) -> None:
     rows = call(choose_heldout, run.config.fit, "fit", size=len(population))
     ranks.on_main(lambda: write_json(folder / "heldout.json", {"rows": rows}))
     engine = ParameterDiffusion(run.config.engine.to_dict(), seed=run.seed("engine"), device=str(run.device))
-    engine.fit(without(population.vectors, rows), population.layout, folder)
+    engine.fit(without(population.tensor(), rows), population.layout, folder)
     ranks.on_main(lambda: engine.save(folder))
 
 
@@ -34,12 +33,14 @@ def choose_heldout(size: int, heldout: int) -> list[int]:
     return [int((place + 0.5) * size / count) for place in range(count)]
 
 
-def without(vectors: np.ndarray, rows: list[int]) -> Tensor:
-    """Return all other rows, in memory."""
-    return torch.from_numpy(np.delete(vectors, rows, 0))
+def without(vectors: Tensor, rows: list[int]) -> Rows:
+    """Return all other rows."""
+    dropped = set(rows)
+    return Rows(vectors, [row for row in range(len(vectors)) if row not in dropped])
 
 
-def split_population(run: Run) -> tuple[Tensor, Tensor]:
+def split_population(run: Run) -> tuple[Rows, Rows]:
     """Return the vectors that the engine was fitted to `(N - H, P)`, and the held-out ones `(H, P)`."""
     rows = read_json(run.directory.folder("fit") / "heldout.json")["rows"]
-    return without(run.population.vectors, rows), torch.from_numpy(run.population.vectors[rows])
+    vectors = run.population.tensor()
+    return without(vectors, rows), Rows(vectors, rows)

@@ -1,9 +1,13 @@
 """Stage 3: new vectors, drawn from the engine."""
 
+from pathlib import Path
+
+from torch import Tensor
+
 from pdiff.engine import ParameterDiffusion
 from pdiff.novelty import spread
 from pdiff.run import Run
-from pdiff.storage import write_json, write_tensors
+from pdiff.storage import write_json, write_rows, write_tensors
 
 PATH_POINTS = 8
 
@@ -14,18 +18,23 @@ def generate(run: Run) -> None:
     engine = ParameterDiffusion.load(run.directory.folder("fit"), str(run.device))
     seed = run.seed("generate")
     sampler = settings.sampler or engine.config["sampler"]
-    latents = engine.sample_latents(settings.num, seed, settings.batch_size, sampler)
-    vectors = engine.decode(latents, settings.batch_size)
-    write_tensors(folder / "latents.safetensors", {"latents": latents})
-    write_tensors(folder / "vectors.safetensors", {"vectors": vectors})
-    if settings.path:
-        path, steps = engine.sample_path(settings.path, PATH_POINTS, run.seed("generate", "path"), sampler)
-        write_tensors(folder / "path.safetensors", {"vectors": path, "steps": steps})
     description = {
         "num": settings.num,
         "seed": seed,
         "layout": engine.layout.fingerprint(),
         "sampler": dict(sampler),
-        "spread": spread(vectors, run.population.tensor()),
     }
-    write_json(folder / "samples.json", description)
+    latents = engine.sample_latents(settings.num, seed, settings.batch_size, sampler)
+    write_tensors(folder / "latents.safetensors", {"latents": latents})
+    write_decoded(engine, latents, folder / "vectors.safetensors", settings.batch_size)
+    if settings.path:
+        path, steps = engine.sample_path(settings.path, PATH_POINTS, run.seed("generate", "path"), sampler)
+        write_decoded(engine, path, folder / "path.safetensors", settings.path)
+        description |= {"path_steps": steps.tolist()}
+    write_json(folder / "samples.json", {**description, "spread": spread(run.generated, run.population.tensor())})
+
+
+def write_decoded(engine: ParameterDiffusion, latents: Tensor, path: Path, batch_size: int) -> None:
+    """Write the vectors `(..., P)` of latents `(..., L)`, which need not fit into memory."""
+    parts = engine.decoded(latents.flatten(0, -2), batch_size)
+    write_rows(path, "vectors", [*latents.shape[:-1], engine.layout.size], parts)

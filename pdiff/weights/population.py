@@ -19,6 +19,7 @@ from torch import Tensor
 from pdiff.errors import PdiffError
 from pdiff.storage import explain_write_errors, read_json, read_text, write_json
 from pdiff.weights.layout import Layout
+from pdiff.weights.vectors import Vectors, parts
 
 
 class Population:
@@ -73,8 +74,11 @@ class Population:
         return np.memmap(self.vectors_path, np.dtype("<f4"), "r", shape=(len(self), self.layout.size))
 
     def tensor(self) -> Tensor:
-        """Return the rows `(N, P)` as a float32 tensor in memory."""
-        return torch.from_numpy(np.array(self.vectors, dtype=np.float32))
+        """Return the rows `(N, P)` as a float32 tensor read from the file as needed and never written to it."""
+        if len(self) == 0:
+            return torch.empty(0, self.layout.size)
+        flat = torch.from_file(str(self.vectors_path), shared=False, size=len(self) * self.layout.size)
+        return flat.view(len(self), self.layout.size)
 
     def append(self, vector: Tensor, provenance: Mapping[str, Any]) -> None:
         """Add one vector `(P,)` and its provenance; on return both are on disk.
@@ -124,13 +128,15 @@ class Population:
                 raise PdiffError(f"{self.vectors_path}: row {row} differs from its checksum. Collect again.")
 
 
-def write_population(folder: Path, layout: Layout, vectors: Tensor) -> None:
+def write_population(folder: Path, layout: Layout, vectors: Vectors) -> None:
     """Write a population `(N, P)` at once, numbers as provenance; what was in `folder` is dropped."""
-    population = Population.create(folder, layout)
-    rows = np.ascontiguousarray(vectors.numpy(), dtype="<f4")
-    records = [{"step": step, "crc32": zlib.crc32(row.tobytes())} for step, row in enumerate(rows)]
-    _write_at(population.vectors_path, 0, rows.data)
-    _write_at(population.folder / "provenance.jsonl", 0, "".join(json.dumps(r) + "\n" for r in records).encode())
+    population, sums = Population.create(folder, layout), []
+    for part in parts(vectors):
+        rows = np.ascontiguousarray(part.numpy(), dtype="<f4")
+        _write_at(population.vectors_path, len(sums) * layout.size * 4, rows.data)
+        sums += [zlib.crc32(row.tobytes()) for row in rows]
+    lines = (json.dumps({"step": step, "crc32": crc32}) + "\n" for step, crc32 in enumerate(sums))
+    _write_at(population.folder / "provenance.jsonl", 0, "".join(lines).encode())
 
 
 def _write_at(path: Path, offset: int, data: bytes) -> None:

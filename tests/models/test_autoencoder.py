@@ -39,6 +39,15 @@ def test_principal_decoder_is_the_best_linear_one_under_latent_noise():
     torch.testing.assert_close(autoencoder.decode(torch.eye(3)) - autoencoder.mean, best, atol=1e-4, rtol=1e-4)
 
 
+def test_principal_fitted_in_blocks_is_the_one_fitted_to_the_whole(monkeypatch):
+    vectors = low_rank()
+    whole = principal(vectors, latent=4, noise=0.1)
+    monkeypatch.setattr("pdiff.weights.vectors.VALUES", 2 * 30 * 8)
+    blocks = principal(vectors, latent=4, noise=0.1)
+    torch.testing.assert_close(blocks.axes.abs(), whole.axes.abs(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(blocks.decode(blocks.encode(vectors)), whole.decode(whole.encode(vectors)))
+
+
 def test_principal_takes_fewer_vectors_than_latents():
     vectors = torch.tensor([[0.0, 1.0, 2.0], [1.0, 1.0, 4.0]])
     autoencoder = principal(vectors, latent=16, noise=0.0)

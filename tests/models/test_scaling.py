@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from pdiff.models.scaling import PerCoordinate, PerTensor
+from pdiff.models.scaling import PerCoordinate, PerTensor, Scaled
 from pdiff.weights.layout import Layout
+from pdiff.weights.vectors import Rows
 
 LAYOUT = Layout.of({"a": torch.empty(3, 4), "b": torch.empty(5)})
 
@@ -30,6 +31,24 @@ def test_constant_coordinates_come_back_exactly_whatever_is_decoded(kind, vector
     scaling = fitted(kind, vectors)
     assert (scaling(vectors)[:, 2] == 0).all()
     assert (scaling.inverse(torch.randn(4, LAYOUT.size))[:, 2] == torch.tensor(0.1)).all()
+
+
+@pytest.mark.parametrize("kind", [PerTensor, PerCoordinate])
+def test_scaling_fitted_a_few_vectors_at_a_time_is_that_of_the_whole(kind, vectors, monkeypatch):
+    vectors[:, 2] = 0.1
+    whole = fitted(kind, vectors)
+    monkeypatch.setattr("pdiff.weights.vectors.VALUES", 3 * LAYOUT.size)
+    parts = fitted(kind, Rows(vectors, range(20)))
+    assert torch.equal(parts.constant, whole.constant)
+    torch.testing.assert_close(parts(vectors), whole(vectors))
+    torch.testing.assert_close(parts.inverse(whole(vectors)), vectors)
+
+
+def test_scaled_vectors_are_indexed_like_the_matrix_they_are(vectors):
+    scaling = fitted(PerTensor, vectors)
+    whole, scaled = scaling(vectors), Scaled(vectors, scaling)
+    for place in (slice(3, 5), torch.tensor([7, 0]), (slice(None), slice(2, 9)), (torch.tensor([4]), slice(None))):
+        assert torch.equal(scaled[place], whole[place])
 
 
 def test_per_tensor_gives_each_tensor_mean_zero_and_std_one_per_checkpoint(vectors):

@@ -69,10 +69,10 @@ def test_stage_that_needs_too_much_memory_names_the_setting(stage, config, setti
 
 
 def test_vectors_are_counted_before_any_is_made():
-    check_population(1000, 300, 200, Limits(2_400_000, 2_000_000), CLOSED_FORM)
-    line = refused(check_population, 1000, 300, 200, Limits(2_399_999, 2_000_000), CLOSED_FORM)
-    assert line.startswith("plan: memory of fit: got more than 2.4 MB, expected at most 2.4 MB")
-    line = refused(check_population, 1000, 300, 200, Limits(2_400_000, 1_999_999), CLOSED_FORM)
+    check_population(1000, 300, 200, Limits(1_200_000, 2_000_000), CLOSED_FORM)
+    line = refused(check_population, 1000, 300, 200, Limits(1_199_999, 2_000_000), CLOSED_FORM)
+    assert line.startswith("plan: memory of fit: got more than 1.2 MB, expected at most 1.2 MB")
+    line = refused(check_population, 1000, 300, 200, Limits(1_200_000, 1_999_999), CLOSED_FORM)
     assert line.startswith("plan: run directory: got 2 MB")
 
 

@@ -145,14 +145,14 @@ from pathlib import Path
 from pdiff.config import load_config
 from pdiff.pipeline import run_pipeline
 from pdiff.rundir import RunDirectory
-from pdiff.stages import collect
+from pdiff.stages import snapshots
 from pdiff_plugins.openmmlab import hooks
 from pdiff_plugins.openmmlab.libraries import MMSEG
 
 MMSEG.load()
 hooks.SECONDS_BETWEEN_RESTS = 0  # as if every step of the base training took half a minute
 config, run = load_config(None, sys.argv[1], {}, {}), Path(sys.argv[2])
-rows, write = run / "population" / "provenance.jsonl", collect.write_tensors
+rows, write = run / "population" / "provenance.jsonl", snapshots.write_tensors
 
 def attempt(states):
     def write_or_die(path, tensors):
@@ -162,7 +162,7 @@ def attempt(states):
             os.kill(os.getpid(), signal.SIGKILL)
         write(path, tensors)
 
-    collect.write_tensors = write_or_die
+    snapshots.write_tensors = write_or_die
     run_pipeline(config, RunDirectory(run), ["collect"], resume=True, gates=False)
     os._exit(0)
 

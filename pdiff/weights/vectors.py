@@ -1,0 +1,121 @@
+"""Vectors `(M, P)` that need not fit into memory: read from a memory map, or computed, a few at a time.
+
+A tensor (a memory-mapped one too), `Rows` and `Made` are all indexed by rows like the matrix they are; a tensor and
+`Rows` by columns too. Whoever goes through all of them does it part by part, or block of columns by block.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+VALUES = 2**26  # in one part: 256 MiB
+
+
+class Rows:
+    """Some rows of a tensor `(N, P)`, read when they are asked for.
+
+    Args:
+        vectors: the tensor, memory-mapped where it is large.
+        rows: their numbers.
+    """
+
+    def __init__(self, vectors: Tensor, rows: Sequence[int] | Tensor):
+        self.vectors, self.rows = vectors, torch.as_tensor(rows, dtype=torch.long)
+        self.shape, self.ndim = torch.Size([len(self.rows), *vectors.shape[1:]]), vectors.ndim
+        self.dtype, self.device = vectors.dtype, vectors.device
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, place) -> Tensor:
+        rows, *columns = place if isinstance(place, tuple) else (place,)
+        return self.vectors[(self.rows[rows], *columns)]
+
+
+class Made:
+    """Vectors `(M, P)`, or groups `(M, K, P)`, that are computed at every pass, and are the same ones each time.
+
+    Args:
+        shape: of all of them.
+        make: from a slice of the rows to these rows; it is called for one slice after another.
+        rng: what `make` draws from; its state now is the one that every pass begins with.
+    """
+
+    def __init__(self, shape: Sequence[int], make: Callable[[slice, torch.Generator], Tensor], rng: torch.Generator):
+        self.shape, self.ndim = torch.Size(shape), len(shape)
+        self.make, self.state = make, rng.get_state()
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows) -> Tensor:
+        wanted = torch.arange(len(self))[rows]
+        found = torch.empty(*wanted.shape, *self.shape[1:])
+        for place, part in zip(row_slices(self.shape), self.parts(), strict=True):
+            inside = (wanted >= place.start) & (wanted < place.stop)
+            found[inside] = part[wanted[inside] - place.start]
+        return found
+
+    def parts(self) -> Iterator[Tensor]:
+        """Yield all rows, a few at a time."""
+        rng = torch.Generator()
+        rng.set_state(self.state)
+        return (self.make(rows, rng) for rows in row_slices(self.shape))
+
+
+Vectors = Tensor | Rows | Made
+
+
+def row_slices(shape: Sequence[int], most: int | None = None) -> Iterator[slice]:
+    """Yield the rows of `(M, ...)` in slices of at most `VALUES` values, and at most `most` rows; at least one row."""
+    count, size = shape[0], max(1, torch.Size(shape[1:]).numel())
+    each = max(1, min(VALUES // size, most or count))
+    return (slice(start, min(start + each, count)) for start in range(0, count, each))
+
+
+def parts(vectors: Vectors, most: int | None = None) -> Iterator[Tensor]:
+    """Yield all vectors, a few at a time: at most `VALUES` values, and of those in storage at most `most` rows."""
+    if isinstance(vectors, Made):
+        return vectors.parts()
+    return (vectors[rows] for rows in row_slices(vectors.shape, most))
+
+
+def pieces(vectors: Vectors, rows: slice) -> Iterator[Tensor | Rows]:
+    """Yield successive vectors: those in storage unread and all at once, those that are made a few at a time."""
+    if not isinstance(vectors, Made):
+        yield Rows(vectors.vectors, vectors.rows[rows]) if isinstance(vectors, Rows) else vectors[rows]
+        return
+    for place, part in zip(row_slices(vectors.shape), vectors.parts(), strict=True):
+        own = part[max(rows.start - place.start, 0) : max(rows.stop - place.start, 0)]
+        if len(own):
+            yield own
+
+
+def column_blocks(vectors: Tensor | Rows) -> Iterator[slice]:
+    """Yield the columns of `(N, P)` in slices, a block of which has at most half of `VALUES` values."""
+    each = max(1, VALUES // 2 // max(1, len(vectors)))
+    return (slice(start, min(start + each, vectors.shape[1])) for start in range(0, vectors.shape[1], each))
+
+
+def along_columns(function: Callable[[Tensor], Tensor], vectors: Tensor | Rows) -> Tensor:
+    """Return what a function makes of `(N, P)` column by column `(P,)`, block by block."""
+    return torch.cat([function(vectors[:, place]) for place in column_blocks(vectors)])
+
+
+def mean(vectors: Tensor | Rows) -> Tensor:
+    """Return the average vector `(P,)`."""
+    return along_columns(lambda block: block.mean(0), vectors)
+
+
+def deviations(vectors: Vectors) -> Tensor:
+    """Return the standard deviation of each coordinate `(P,)`, in double precision; at least two vectors."""
+    first = vectors[[0]][0]
+    total, squares = torch.zeros(2, len(first), dtype=torch.float64)
+    for part in parts(vectors):
+        for row in part:
+            difference = (row - first).double()
+            total += difference
+            squares.addcmul_(difference, difference)
+    count = len(vectors)
+    return ((squares - total.square() / count) / (count - 1)).clamp(min=0).sqrt()

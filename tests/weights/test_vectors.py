@@ -1,0 +1,87 @@
+"""Vectors that are read or made a few at a time are the same as if they were in memory."""
+
+import pytest
+import torch
+
+from pdiff.weights import vectors as module
+from pdiff.weights.vectors import Made, Rows, along_columns, column_blocks, deviations, mean, parts, pieces, row_slices
+
+WHOLE = torch.randn(7, 10, generator=torch.Generator().manual_seed(0)) + 3
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch):
+    """Let a part have two vectors of ten values."""
+    monkeypatch.setattr(module, "VALUES", 20)
+
+
+def noise(rows: slice, rng: torch.Generator) -> torch.Tensor:
+    return torch.randn(rows.stop - rows.start, 10, generator=rng) + torch.arange(7.0)[rows, None]
+
+
+def made() -> Made:
+    return Made([7, 10], noise, torch.Generator().manual_seed(4))
+
+
+def test_rows_are_indexed_like_the_matrix_they_are():
+    chosen = WHOLE[[1, 3, 5, 6]]
+    rows = Rows(WHOLE, [1, 3, 5, 6])
+    assert (rows.shape, rows.ndim, len(rows)) == (chosen.shape, 2, 4)
+    for place in (0, slice(1, 3), [2, 0], torch.tensor([3, 3]), slice(None)):
+        assert torch.equal(rows[place], chosen[place])
+        assert torch.equal(rows[place, 2:5], chosen[place, 2:5])
+
+
+def test_parts_hold_no_more_than_a_few_values_and_all_vectors_in_order():
+    for vectors in (WHOLE, Rows(WHOLE, range(7)), Made([7, 10], lambda rows, rng: WHOLE[rows], torch.Generator())):
+        found = list(parts(vectors))
+        assert [len(part) for part in found] == [2, 2, 2, 1]
+        assert torch.equal(torch.cat(found), WHOLE)
+    assert [len(part) for part in parts(WHOLE, most=1)] == [1] * 7
+    assert [len(range(7)[rows]) for rows in row_slices((7, 1000))] == [1] * 7
+
+
+def test_made_vectors_are_the_same_at_every_pass_and_in_any_order():
+    vectors = made()
+    whole = torch.cat(list(parts(vectors)))
+    assert torch.equal(whole, torch.cat(list(parts(vectors))))
+    assert torch.equal(vectors[:], whole)
+    assert torch.equal(vectors[[5, 0, 5]], whole[[5, 0, 5]])
+    assert torch.equal(vectors[torch.tensor([6])], whole[6:])
+
+
+def test_making_vectors_draws_nothing_from_the_generator_that_it_was_given():
+    rng = torch.Generator().manual_seed(4)
+    vectors = Made([7, 10], noise, rng)
+    before = vectors[:]
+    torch.randn(9, generator=rng)
+    assert torch.equal(vectors[:], before)
+
+
+def test_in_one_part_vectors_are_made_with_the_draws_of_all_at_once(monkeypatch):
+    monkeypatch.setattr(module, "VALUES", 70)
+    rng = torch.Generator().manual_seed(4)
+    assert torch.equal(made()[:], torch.randn(7, 10, generator=rng) + torch.arange(7.0)[:, None])
+
+
+def test_columns_come_in_blocks_and_their_average_is_that_of_the_whole():
+    assert [place.stop - place.start for place in column_blocks(WHOLE)] == [1] * 10
+    torch.testing.assert_close(mean(Rows(WHOLE, range(7))), WHOLE.mean(0))
+    torch.testing.assert_close(along_columns(lambda block: block.std(0), WHOLE), WHOLE.std(0))
+
+
+@pytest.mark.parametrize("vectors", [WHOLE, Rows(WHOLE, [0, 3, 4]), made()], ids=["tensor", "rows", "made"])
+def test_deviations_are_those_of_each_coordinate(vectors):
+    torch.testing.assert_close(deviations(vectors), vectors[:].double().std(0))
+
+
+def test_vectors_that_never_differ_deviate_by_nothing():
+    assert (deviations(torch.full((5, 3), 0.1)) == 0).all()
+
+
+@pytest.mark.parametrize("rows", [slice(0, 7), slice(1, 5), slice(4, 5), slice(6, 7)])
+def test_pieces_are_successive_vectors_of_every_kind(rows):
+    for vectors in (WHOLE, Rows(WHOLE, [6, 5, 4, 3, 2, 1, 0]), made()):
+        found = list(pieces(vectors, rows))
+        assert torch.equal(torch.cat([piece[:] for piece in found]), vectors[:][rows])
+    assert isinstance(next(pieces(Rows(WHOLE, range(7)), rows)), Rows)
