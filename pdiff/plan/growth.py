@@ -51,7 +51,7 @@ def line(
     if least < ENOUGH:
         least = timer(lambda: function(first))
     count, took = first, least
-    while count < last and (count == first or (took < ENOUGH and took < 3 * least)):
+    while count < last and (count == first or (took < ENOUGH and took < 5 * least)):
         count = min(count * (4 if took < ENOUGH / 4 else 2), last)
         took = timer(lambda count=count: function(count))
     each = max(took - least, 0.0) / (count - first) if count > first else 0.0

@@ -37,7 +37,7 @@ from pdiff.weights.population import Population, write_population
 from pdiff.weights.vectors import Made
 
 FEW = 2  # steps of a rehearsed training or sampler
-MOST = 64  # steps that are done to tell what one costs
+MOST = 128  # steps that are done to tell what one costs
 ROWS = 8  # vectors of the rehearsed collection
 ASSUMED = 300  # N where nobody says it; the published one
 NOISE = 1e-3  # standard deviation of the noise on the network's own weights

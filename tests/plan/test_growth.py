@@ -39,8 +39,8 @@ def test_line_finds_start_and_step(start, each, count):
 
 def test_counts_grow_until_they_make_a_difference():
     steps = Steps(0.1, 0.01)
-    line(steps, 2, 64, told)
-    assert steps.counts == [2, 2, 8, 32]
+    line(steps, 2, 1000, told)
+    assert steps.counts == [2, 2, 8, 32, 64]
 
 
 def test_slow_steps_are_done_few_times_and_not_twice():
