@@ -109,6 +109,7 @@ def draw(task, picks, folder):
     places, target = task.splits["all"]
     best = {name: next(Replay(task.model.eval(), candidates)(places)) for name, candidates in picks.items()}
     shown = [target, *(best[name].reshape(target.shape) for name in ("trained", "generated"))]
-    imsave(folder / "photograph.png", torch.cat(shown, 1).cpu().numpy())
+    large = torch.cat(shown, 1).repeat_interleave(4, 0).repeat_interleave(4, 1)
+    imsave(folder / "photograph.png", large.cpu().numpy())
     caption = "Left the photograph, in the middle the best trained network's, right the best generated one's."
     return [Picture("photograph.png", "The photograph", caption)]
