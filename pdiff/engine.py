@@ -22,7 +22,7 @@ from pdiff.registry import AUTOENCODERS, DENOISERS, SCALINGS, build, call
 from pdiff.seeding import derive_seed, generator, isolated_seed, resolve_device
 from pdiff.storage import read_json, read_tensors, write_json, write_tensors
 from pdiff.weights.layout import Layout
-from pdiff.weights.vectors import Rows, Vectors, parts, row_slices
+from pdiff.weights.vectors import Rows, Vectors, parts, row_slices, unwritten
 
 PARTS = ("scaling", "autoencoder", "whitening", "denoiser")
 FORMAT = 1
@@ -99,10 +99,18 @@ class ParameterDiffusion:
     def fit_codec(self, vectors: Tensor | Rows, folder: Path | None) -> None:
         """Fit scaling and autoencoder to `(N, P)`."""
         self.check_autoencoder_training()
+        self.train_autoencoder(self.fit_closed_form(vectors), folder)
+
+    def fit_closed_form(self, vectors: Tensor | Rows) -> Scaled:
+        """Fit to `(N, P)` the scaling, and of the autoencoder what is not trained; return the scaled vectors."""
         self.scaling.fit(vectors, self.layout)
         scaled = Scaled(vectors, self.scaling)
         self.autoencoder.fit(scaled)
         ranks.copy_from_main(self.scaling, self.autoencoder)  # no two machines compute quite the same
+        return scaled
+
+    def train_autoencoder(self, scaled: Scaled, folder: Path | None) -> None:
+        """Train what of the autoencoder has gradients, if anything, on scaled vectors `(N, P)`."""
         objective = Reconstruction(
             self.autoencoder, self.config["vector_noise"], self.config["latent_noise"], self.seed
         )
@@ -115,7 +123,7 @@ class ParameterDiffusion:
         if has_weights and steps == 0:
             raise PdiffError(
                 f"engine.autoencoder_training.steps: got 0, but the autoencoder {kind!r} must be trained. "
-                "Take the settings of the preset paper: steps 500, lr 2e-5, and latent_noise 0.1."
+                "Set steps, lr and latent_noise as the preset does that has it: paper (conv) or tokens (tokens)."
             )
         if not has_weights and (steps or self.config["vector_noise"] or self.config["latent_noise"]):
             raise PdiffError(
@@ -268,11 +276,17 @@ class ParameterDiffusion:
 def on_device(vectors: Tensor | np.ndarray | Rows, device: torch.device) -> Tensor | Rows:
     """Return vectors as float32 on a device; on the CPU nothing is copied that need not be."""
     if isinstance(vectors, Rows):
-        return vectors if device.type == "cpu" else vectors[:].to(device)
-    if isinstance(vectors, np.ndarray) and not vectors.flags.writeable:
-        vectors = np.array(vectors)  # torch cannot take what may not be written into
-    vectors = vectors.detach() if isinstance(vectors, Tensor) else vectors
-    return torch.as_tensor(vectors, dtype=torch.float32, device=device)
+        return vectors if device.type == "cpu" else copied(vectors, device)
+    vectors = unwritten(vectors) if isinstance(vectors, np.ndarray) else vectors.detach()
+    return vectors.to(device, torch.float32)
+
+
+def copied(vectors: Rows, device: torch.device) -> Tensor:
+    """Return vectors on a device, a few of which at a time are in memory."""
+    found = torch.empty(vectors.shape, device=device)
+    for place in row_slices(vectors.shape):
+        found[place] = vectors[place]
+    return found
 
 
 def check_vectors(vectors: Tensor | Rows, layout: Layout) -> None:

@@ -12,13 +12,12 @@ from pdiff.seeding import generator
 from pdiff.statistics import superiority
 from pdiff.weights.layout import Layout
 from pdiff.weights.products import centred_blocks, centred_gram, centred_products
-from pdiff.weights.vectors import Rows, Vectors, along_columns, deviations, mean, parts
+from pdiff.weights.vectors import Rows, Vectors, along_columns, column_blocks, deviations, mean, parts, pieces
 
 COPYING = 0.01  # an accusation needs more than the usual 0.05: trained vectors are no independent draws
 SUBSPACE = 0.99  # of the trained vectors' variance
 TOLD_APART = 0.75  # of the pairs; halfway between always and by chance
 COORDINATES = 2000
-COLUMNS = 2**14  # of the trained vectors that are compared at once, so that they stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -107,17 +106,16 @@ def nearest_distance(vectors: Vectors, trained: Tensor | Rows, leave_self_out: b
     Returns:
         `(M,)`. Differences are formed before squaring: the usual expansion into products loses small distances.
     """
-    distance = torch.cat([distances(part, trained) for part in parts(vectors)])
+    distance = torch.cat([distances(piece, trained) for piece in pieces(vectors)])
     if leave_self_out:
         distance.fill_diagonal_(torch.inf)
     return distance.min(1).values
 
 
-def distances(vectors: Tensor, trained: Tensor | Rows) -> Tensor:
+def distances(vectors: Tensor | Rows, trained: Tensor | Rows) -> Tensor:
     """Return the distances `(M, N)` of vectors `(M, P)` to trained ones `(N, P)`, summed over blocks of columns."""
     squares = torch.zeros(len(vectors), len(trained), dtype=torch.float64)
-    for start in range(0, vectors.shape[1], COLUMNS):
-        place = slice(start, start + COLUMNS)
+    for place in column_blocks(vectors, trained):
         block = torch.cdist(vectors[:, place], trained[:, place], compute_mode="donot_use_mm_for_euclid_dist")
         squares += block.double().square()
     return squares.sqrt().to(vectors.dtype)

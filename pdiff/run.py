@@ -10,6 +10,7 @@ from mmengine.config import Config
 from torch import Tensor
 
 from pdiff.contract import check_names, check_task
+from pdiff.engine import ParameterDiffusion
 from pdiff.errors import PdiffError
 from pdiff.plugins import load_plugin, plugin_name
 from pdiff.profiling import profile_file
@@ -68,6 +69,11 @@ class Run:
     def population(self) -> Population:
         """The collected population."""
         return Population.open(self.directory.folder("collect"))
+
+    @cached_property
+    def engine(self) -> ParameterDiffusion:
+        """The fitted engine."""
+        return ParameterDiffusion.load(self.directory.folder("fit"), str(self.device))
 
     @cached_property
     def generated(self) -> Tensor:

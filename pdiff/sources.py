@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pdiff.engine import ParameterDiffusion
 from pdiff.errors import PdiffError, check_positive, known
 from pdiff.models.objectives import normal
 from pdiff.registry import SOURCES, build
@@ -51,9 +50,8 @@ def open_pool(run: Run) -> Pool:
     """Return what the sources of a run draw from."""
 
     def reconstruct(vectors: Tensor | Rows) -> Vectors:
-        engine = ParameterDiffusion.load(run.directory.folder("fit"), str(run.device))
-        latents = engine.encode(vectors)
-        return Made(vectors.shape, lambda rows, rng: engine.decode(latents[rows]), generator(0))
+        latents = run.engine.encode(vectors)
+        return Made(vectors.shape, lambda rows, rng: run.engine.decode(latents[rows]), generator(0))
 
     population = run.population
     return Pool(population.tensor(), run.generated, population.layout, reconstruct, run.config.evaluate.num)

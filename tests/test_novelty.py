@@ -99,7 +99,6 @@ def test_vectors_taken_a_few_at_a_time_are_as_new_as_in_memory(rng, monkeypatch)
 
     whole = found(vectors, trained)
     monkeypatch.setattr("pdiff.weights.vectors.VALUES", 240)
-    monkeypatch.setattr("pdiff.novelty.COLUMNS", 7)
     torch.testing.assert_close(found(made, Rows(trained, range(12))), whole, rtol=1e-4, atol=1e-5)
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pdiff.engine import ParameterDiffusion
 from pdiff.gates.check import Check, goodness, not_measured, share_lost, whole
 from pdiff.run import Run
 from pdiff.stages.evaluate import evaluate_split
@@ -29,7 +28,7 @@ def gate_codec(run: Run) -> list[Check]:
     if not len(originals):
         reason = f"none of {len(fitted)} checkpoints is held out. Raise fit.heldout, or collect at least ten."
         return [not_measured(name, reason) for name in ("reconstruction", "decoded")]
-    engine = ParameterDiffusion.load(run.directory.folder("fit"), str(run.device))
+    engine = run.engine
     average, decoded = mean(fitted), engine.decode(engine.encode(originals))
     originals, number = originals[:], len(originals)
     results = evaluate_split(run, "the codec's gate", torch.cat([originals, decoded, average[None]]), "select")

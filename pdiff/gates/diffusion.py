@@ -45,7 +45,7 @@ def linear_loss(variances: Tensor, alpha_bar: Tensor, prediction: str) -> Tensor
 
 def gate_denoiser(run: Run) -> list[Check]:
     """Return the check of the denoiser's training."""
-    engine = ParameterDiffusion.load(run.directory.folder("fit"), str(run.device))
+    engine = run.engine
     latents = engine.encode(split_population(run)[0])
     losses = denoising_losses(engine, latents.to(engine.device), run.seed("gate", "denoiser"))
     return [check_denoiser(*losses)]
@@ -91,7 +91,7 @@ def check_denoiser(loss: float, linear: float) -> Check:
 
 def gate_latents(run: Run) -> list[Check]:
     """Return the check of the sampled latents."""
-    engine = ParameterDiffusion.load(run.directory.folder("fit"), str(run.device))
+    engine = run.engine
     sampled = read_tensors(run.directory.folder("generate") / "latents.safetensors")["latents"]
     return [check_latents(sampled, engine.encode(split_population(run)[0]))]
 

@@ -63,7 +63,7 @@ class PerTensor(Scaling):
             total += torch.stack([block.mean() for block in blocks]).cpu().double() * len(part)
             means.append(torch.stack([block.mean(1) for block in blocks]))
             deviations.append(torch.stack([block.std(1, correction=0) for block in blocks]))
-        means, within = torch.cat(means, 1), torch.cat(deviations, 1).mean(1)
+        means, within = torch.cat(means, 1), torch.stack([row.mean() for row in torch.cat(deviations, 1)])
         # A tensor of one value has no deviation within; its scale is that over the checkpoints.
         std = torch.where(within > 0, within, means.std(1, correction=0))
         sizes = torch.tensor([entry.size for entry in layout])
@@ -90,7 +90,7 @@ class Scaled:
 
     def __init__(self, vectors: Tensor | Rows, scaling: Scaling):
         self.vectors, self.scaling = vectors, scaling
-        self.shape, self.ndim, self.dtype = vectors.shape, vectors.ndim, vectors.dtype
+        self.shape = vectors.shape
 
     @property
     def device(self) -> torch.device:

@@ -75,16 +75,18 @@ def token_axes(tokens: Tensor, shared: Tensor) -> tuple[Tensor, Tensor]:
         shared: coordinates of the N checkpoints `(N, R)` that those of each token are to resemble, orthonormal.
 
     Returns:
-        Axes `(K, R, T)`, orthonormal, and each one's standard deviation `(K, R)`; 0 where a token has fewer.
+        Axes `(K, R, T)` and the standard deviation of the coordinates along each `(K, R)`. The axes are orthonormal;
+        where a token varies in fewer than R directions, they are a tight frame of those.
     """
-    variance, scores = leading((tokens @ tokens.mT).double(), shared.shape[1])
+    tokens = tokens.double()
+    variance, scores = leading(tokens @ tokens.mT, shared.shape[1])
     deviation = variance.sqrt()
-    held = deviation > deviation[:, :1] * 1e-5
-    axes = torch.where(held[..., None], scores.mT @ tokens.double() / deviation.clamp(min=1e-30)[..., None], 0.0)
+    held = deviation > deviation[:, :1] * 1e-5  # beyond, rounding of float32
+    axes = torch.where(held[..., None], scores.mT @ tokens / deviation.clamp(min=1e-30)[..., None], 0.0)
     # The orthogonal matrix that brings the coordinates closest to the shared ones (Schoenemann, 1966).
     left, _, right = torch.linalg.svd((scores * (deviation * held)[:, None]).mT @ shared)
     axes = (left @ right).mT @ axes
-    return axes, (tokens.double() @ axes.mT).square().mean(1).sqrt()
+    return axes, (tokens @ axes.mT).square().mean(1).sqrt()
 
 
 class CrossAttention(nn.Module):

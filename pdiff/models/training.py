@@ -299,7 +299,7 @@ def train(
     group = nullcontext() if alone else training_group(rows.device)
     with tempfile.TemporaryDirectory() as scratch, progress(f"fit {name}", steps) as advance, group:
         work = Path(folder) if folder and is_main() else Path(scratch)
-        state = TrainingState(work / f"{name}.state.safetensors", kept, losses, average, whole)
+        state = TrainingState(work / f"{name}.state.safetensors", kept, losses, average, whole) if folder else None
         runner = QuietRunner(
             name=name,
             device=rows.device,

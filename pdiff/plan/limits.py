@@ -128,14 +128,6 @@ def within_memory(stage: str, limits: Limits, config: Mapping[str, Any], device:
         raise too_much_memory(stage, "more than there is", limits, config) from None
 
 
-def check_population(parameters: int, checkpoints: int, generated: int, limits: Limits, config: Mapping) -> None:
-    """Raise a `PdiffError` when the vectors alone do not fit, before any is made."""
-    vectors = 4 * parameters * checkpoints
-    check_disk(vectors + 4 * parameters * generated, limits)
-    if limits.memory is not None and vectors > limits.memory:  # memory-mapped, which the limit counts as memory
-        raise too_much_memory("fit", f"more than {size(vectors)}", limits, config)
-
-
 def check_disk(needed: int, limits: Limits) -> None:
     """Raise a `PdiffError` when the run directory does not fit on its disk."""
     if needed > limits.disk:

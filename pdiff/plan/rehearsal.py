@@ -25,7 +25,7 @@ from pdiff.measure import environment, measured
 from pdiff.models.schedule import build_sampler
 from pdiff.pipeline import perform
 from pdiff.plan.growth import line, repeated, seconds
-from pdiff.plan.limits import Limits, check_population, existing_parent, within_memory
+from pdiff.plan.limits import Limits, check_disk, existing_parent, within_memory
 from pdiff.plan.prediction import Plan, StagePlan
 from pdiff.plan.stand_in import StandIn
 from pdiff.run import Run, load_network
@@ -112,7 +112,7 @@ class Rehearsal:
         stages.append(self.stage("evaluate"))
         candidates = max(map(sum, self.stand_in.counts.values()))
         stages.append(self.stage("compare"))
-        latent = self.engine().autoencoder.latent
+        latent = self.run.engine.autoencoder.latent
         size, checkpoints = self.run.layout.size, len(self.run.population)
         return Plan(size, checkpoints, latent, candidates, tuple(stages), tuple(self.notes))
 
@@ -145,7 +145,7 @@ class Rehearsal:
         with measured() as cost, self.within_memory("collect"):
             build = seconds(lambda: run.layout)
             work, checkpoints = self.reading() if self.config.checkpoints.files else self.working()
-            check_population(run.layout.size, checkpoints, self.config.generate.num, self.limits, self.config)
+            check_disk(4 * run.layout.size * (checkpoints + self.config.generate.num), self.limits)  # the vectors alone
             own = run.layout.flatten(run.task.model.state_dict())
             rows = min(ROWS, checkpoints)
             self.stand_in = StandIn(run.plugin, run.layout, disturbed(own, rows)[:])
@@ -206,7 +206,8 @@ class Rehearsal:
         engine = ParameterDiffusion(self.config.engine.to_dict(), device=str(self.run.device))
         engine.build(self.run.layout)
         latents = torch.randn(len(vectors), engine.autoencoder.latent, device=self.run.device)
-        codec = self.step_seconds(engine, "autoencoder", lambda: engine.fit_codec(vectors, None))
+        scaled = engine.fit_closed_form(vectors)
+        codec = self.step_seconds(engine, "autoencoder", lambda: engine.train_autoencoder(scaled, None))
         return codec + self.step_seconds(engine, "denoiser", lambda: engine.fit_diffusion(latents, None))
 
     def step_seconds(self, engine: ParameterDiffusion, part: str, fit) -> float:
@@ -222,7 +223,7 @@ class Rehearsal:
 
     def sampling_seconds(self) -> float:
         """Return the seconds of the sampler's steps that the rehearsal left out."""
-        engine, settings = self.engine(), self.config.generate
+        engine, settings = self.run.engine, self.config.generate
         sampler = dict(settings.sampler or engine.config["sampler"])
         steps = len(build_sampler(sampler, engine.schedule).timesteps)
 
@@ -230,10 +231,6 @@ class Rehearsal:
             engine.sample_latents(settings.num, 0, settings.batch_size, {**sampler, "steps": count})
 
         return line(sample, FEW, min(steps, MOST)).each * (steps - FEW) if steps > FEW else 0.0
-
-    def engine(self) -> ParameterDiffusion:
-        """Return the rehearsed engine."""
-        return ParameterDiffusion.load(self.run.directory.folder("fit"), str(self.run.device))
 
 
 def disturbed(vector: Tensor, rows: int) -> Made:

@@ -120,7 +120,7 @@ def gather(run: Run, case: Case) -> Evidence:
     """Return the arrays behind the figures."""
     sources = case.sources
     placed = {name: source.vectors for name, source in sources.items() if source.has_place}
-    engine = ParameterDiffusion.load(run.directory.folder("fit"), str(run.device))
+    engine = run.engine
     axes = principal_axes(case.population)
     similarities = {name: case.nearest(name) for name in sources}
     path = read_path(run)

@@ -15,7 +15,7 @@ PATH_POINTS = 8
 def generate(run: Run) -> None:
     """Write `samples/`: vectors, their latents, the way of a few of them, and what they were drawn with."""
     folder, settings = run.directory.folder("generate"), run.config.generate
-    engine = ParameterDiffusion.load(run.directory.folder("fit"), str(run.device))
+    engine = run.engine
     seed = run.seed("generate")
     sampler = settings.sampler or engine.config["sampler"]
     description = {

@@ -19,7 +19,7 @@ from torch import Tensor
 from pdiff.errors import PdiffError
 from pdiff.storage import explain_write_errors, read_json, read_text, write_json
 from pdiff.weights.layout import Layout
-from pdiff.weights.vectors import Vectors, parts
+from pdiff.weights.vectors import Vectors, parts, unwritten
 
 
 class Population:
@@ -30,6 +30,7 @@ class Population:
         self.layout = layout
         self.provenance = provenance
         self._ends = [0, *ends]  # where each line of provenance.jsonl ends, in bytes
+        self._mapped: Tensor | None = None
 
     @classmethod
     def create(cls, folder: Path, layout: Layout) -> "Population":
@@ -74,11 +75,10 @@ class Population:
         return np.memmap(self.vectors_path, np.dtype("<f4"), "r", shape=(len(self), self.layout.size))
 
     def tensor(self) -> Tensor:
-        """Return the rows `(N, P)` as a float32 tensor read from the file as needed and never written to it."""
-        if len(self) == 0:
-            return torch.empty(0, self.layout.size)
-        flat = torch.from_file(str(self.vectors_path), shared=False, size=len(self) * self.layout.size)
-        return flat.view(len(self), self.layout.size)
+        """Return the rows `(N, P)`, float32, read from the file as needed; the tensor cannot be written to."""
+        if self._mapped is None or len(self._mapped) != len(self):
+            self._mapped = unwritten(self.vectors)
+        return self._mapped
 
     def append(self, vector: Tensor, provenance: Mapping[str, Any]) -> None:
         """Add one vector `(P,)` and its provenance; on return both are on disk.

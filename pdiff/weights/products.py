@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from pdiff.weights.vectors import Rows, Vectors, column_blocks, parts
+from pdiff.weights.vectors import Rows, Vectors, column_blocks, pieces
 
 
 def centred_blocks(vectors: Tensor | Rows) -> Iterator[tuple[slice, Tensor]]:
@@ -25,13 +25,13 @@ def centred_gram(vectors: Tensor | Rows) -> Tensor:
 
 def centred_products(vectors: Vectors, trained: Tensor | Rows) -> Tensor:
     """Return the inner products `(M, N)` of two sets' deviations from the average of `trained` `(N, P)`."""
-    return torch.cat([_products(part, trained) for part in parts(vectors)])
+    return torch.cat([_products(piece, trained) for piece in pieces(vectors)])
 
 
-def _products(part: Tensor, trained: Tensor | Rows) -> Tensor:
-    products = torch.zeros(len(part), len(trained), dtype=torch.float64)
-    for place in column_blocks(trained):
+def _products(piece: Tensor | Rows, trained: Tensor | Rows) -> Tensor:
+    products = torch.zeros(len(piece), len(trained), dtype=torch.float64)
+    for place in column_blocks(trained, piece):
         block = trained[:, place]
         average = block.mean(0)
-        products += (part[:, place] - average).double() @ (block - average).double().T
+        products += (piece[:, place] - average).double() @ (block - average).double().T
     return products

@@ -1,15 +1,24 @@
 """Vectors `(M, P)` that need not fit into memory: read from a memory map, or computed, a few at a time.
 
 A tensor (a memory-mapped one too), `Rows` and `Made` are all indexed by rows like the matrix they are; a tensor and
-`Rows` by columns too. Whoever goes through all of them does it part by part, or block of columns by block.
+`Rows` by slices of columns too. Whoever goes through all of them does it part by part, or block of columns by block.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 VALUES = 2**26  # in one part: 256 MiB
+
+
+def unwritten(array: np.ndarray) -> Tensor:
+    """Return an array as a tensor without copying it, also where it is memory-mapped and must never be written to."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(array)
 
 
 class Rows:
@@ -55,6 +64,8 @@ class Made:
         for place, part in zip(row_slices(self.shape), self.parts(), strict=True):
             inside = (wanted >= place.start) & (wanted < place.stop)
             found[inside] = part[wanted[inside] - place.start]
+            if not (wanted >= place.stop).any():
+                break
         return found
 
     def parts(self) -> Iterator[Tensor]:
@@ -81,21 +92,24 @@ def parts(vectors: Vectors, most: int | None = None) -> Iterator[Tensor]:
     return (vectors[rows] for rows in row_slices(vectors.shape, most))
 
 
-def pieces(vectors: Vectors, rows: slice) -> Iterator[Tensor | Rows]:
-    """Yield successive vectors: those in storage unread and all at once, those that are made a few at a time."""
+def pieces(vectors: Vectors, rows: slice | None = None) -> Iterator[Tensor | Rows]:
+    """Yield all vectors or some successive ones: those in storage unread and all at once, the made a few at a time."""
+    rows = rows or slice(0, len(vectors))
     if not isinstance(vectors, Made):
         yield Rows(vectors.vectors, vectors.rows[rows]) if isinstance(vectors, Rows) else vectors[rows]
         return
     for place, part in zip(row_slices(vectors.shape), vectors.parts(), strict=True):
-        own = part[max(rows.start - place.start, 0) : max(rows.stop - place.start, 0)]
+        own = part[max(rows.start - place.start, 0) : rows.stop - place.start]
         if len(own):
             yield own
+        if place.stop >= rows.stop:
+            return
 
 
-def column_blocks(vectors: Tensor | Rows) -> Iterator[slice]:
-    """Yield the columns of `(N, P)` in slices, a block of which has at most half of `VALUES` values."""
-    each = max(1, VALUES // 2 // max(1, len(vectors)))
-    return (slice(start, min(start + each, vectors.shape[1])) for start in range(0, vectors.shape[1], each))
+def column_blocks(*vectors: Tensor | Rows) -> Iterator[slice]:
+    """Yield the columns of `(N, P)`, or of several such, in slices of at most half of `VALUES` values in all."""
+    each, size = max(1, VALUES // 2 // max(1, sum(map(len, vectors)))), vectors[0].shape[1]
+    return (slice(start, min(start + each, size)) for start in range(0, size, each))
 
 
 def along_columns(function: Callable[[Tensor], Tensor], vectors: Tensor | Rows) -> Tensor:
@@ -110,7 +124,7 @@ def mean(vectors: Tensor | Rows) -> Tensor:
 
 def deviations(vectors: Vectors) -> Tensor:
     """Return the standard deviation of each coordinate `(P,)`, in double precision; at least two vectors."""
-    first = vectors[[0]][0]
+    first = next(parts(vectors))[0]
     total, squares = torch.zeros(2, len(first), dtype=torch.float64)
     for part in parts(vectors):
         for row in part:

@@ -5,7 +5,6 @@ from pdiff.errors import PdiffError
 from pdiff.plan.limits import (
     Limits,
     check_plan,
-    check_population,
     free_memory,
     is_out_of_memory,
     limits_now,
@@ -41,7 +40,6 @@ def test_plan_that_fits_exactly_is_accepted():
 
 def test_memory_that_the_system_does_not_tell_is_not_checked():
     check_plan(plan_of(), Limits(None, 10_000), CLOSED_FORM)
-    check_population(10**6, 300, 200, Limits(None, 10**10), CLOSED_FORM)
 
 
 def test_directory_that_is_too_large_names_what_to_change():
@@ -66,14 +64,6 @@ def test_directory_that_is_too_large_names_what_to_change():
 def test_stage_that_needs_too_much_memory_names_the_setting(stage, config, setting):
     line = refused(check_plan, plan_of(stage), Limits(2_000_000, 10_000), config)
     assert line.startswith(f"plan: memory of {stage}: got 3 MB, expected at most 2 MB, what is free. {setting}")
-
-
-def test_vectors_are_counted_before_any_is_made():
-    check_population(1000, 300, 200, Limits(1_200_000, 2_000_000), CLOSED_FORM)
-    line = refused(check_population, 1000, 300, 200, Limits(1_199_999, 2_000_000), CLOSED_FORM)
-    assert line.startswith("plan: memory of fit: got more than 1.2 MB, expected at most 1.2 MB")
-    line = refused(check_population, 1000, 300, 200, Limits(1_200_000, 1_999_999), CLOSED_FORM)
-    assert line.startswith("plan: run directory: got 2 MB")
 
 
 def test_limits_are_what_is_free(tmp_path):

@@ -90,7 +90,7 @@ def measure(size: int, codec: str, rows: int, place: Path | None) -> dict[str, f
     with tempfile.TemporaryDirectory(dir=place) as folder:
         write_made_up(Path(folder), size, rows)
         command = [sys.executable, __file__, "--fit", folder, "--codec", codec]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
