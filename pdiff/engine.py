@@ -99,22 +99,20 @@ class ParameterDiffusion:
     def fit_codec(self, vectors: Tensor | Rows, folder: Path | None) -> None:
         """Fit scaling and autoencoder to `(N, P)`."""
         self.check_autoencoder_training()
-        self.train_autoencoder(self.fit_closed_form(vectors), folder)
+        self.train_codec(*self.fit_closed_form(vectors), folder)
 
-    def fit_closed_form(self, vectors: Tensor | Rows) -> Scaled:
-        """Fit to `(N, P)` the scaling, and of the autoencoder what is not trained; return the scaled vectors."""
+    def fit_closed_form(self, vectors: Tensor | Rows) -> tuple[autoencoder.Autoencoder, Tensor | Scaled]:
+        """Fit to `(N, P)` what is not trained; return what is, and the rows it is trained on."""
         self.scaling.fit(vectors, self.layout)
         scaled = Scaled(vectors, self.scaling)
         self.autoencoder.fit(scaled)
         ranks.copy_from_main(self.scaling, self.autoencoder)  # no two machines compute quite the same
-        return scaled
+        return self.autoencoder.trainable(scaled)
 
-    def train_autoencoder(self, scaled: Scaled, folder: Path | None) -> None:
-        """Train what of the autoencoder has gradients, if anything, on scaled vectors `(N, P)`."""
-        objective = Reconstruction(
-            self.autoencoder, self.config["vector_noise"], self.config["latent_noise"], self.seed
-        )
-        self._train("autoencoder", objective, scaled, folder)
+    def train_codec(self, part: autoencoder.Autoencoder, rows: Tensor | Scaled, folder: Path | None) -> None:
+        """Train what of the autoencoder has gradients, if anything."""
+        objective = Reconstruction(part, self.config["vector_noise"], self.config["latent_noise"], self.seed)
+        self._train("autoencoder", objective, rows, folder)
 
     def check_autoencoder_training(self) -> None:
         """Raise a `PdiffError` when the settings of the training do not fit an autoencoder with or without weights."""

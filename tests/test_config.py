@@ -91,6 +91,12 @@ def test_a_complete_engine_section_completes_to_itself(preset):
     assert engine_config(complete) == complete
 
 
+@pytest.mark.parametrize("part", ["autoencoder_training", "denoiser_training"])
+def test_every_preset_has_every_setting_of_a_training(part):
+    fast, *others = (set(engine_config({"preset": preset})[part]) for preset in PRESETS)
+    assert all(keys == fast for keys in others)
+
+
 def test_fast_is_the_preset_where_none_is_named():
     assert engine_config({}) == engine_config({"preset": "fast"})
 

@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
 import torch
 
 from pdiff import Layout, ParameterDiffusion, PdiffError
+from pdiff.engine import copied, on_device
 from pdiff.models import training
 from pdiff.models.objectives import Reconstruction
 from pdiff.weights.population import Population, write_population
@@ -222,3 +224,17 @@ def test_engine_of_another_layout_is_refused_by_file(tmp_path):
     (tmp_path / "other" / "autoencoder.safetensors").rename(tmp_path / "autoencoder.safetensors")
     with pytest.raises(PdiffError, match="autoencoder.safetensors: does not fit engine.json"):
         ParameterDiffusion.load(tmp_path)
+
+
+def test_vectors_on_their_way_to_the_cpu_are_not_copied(tmp_path):
+    np.save(tmp_path / "vectors.npy", np.ones((3, 4), np.float32))
+    mapped = np.load(tmp_path / "vectors.npy", mmap_mode="r")
+    assert on_device(mapped, torch.device("cpu")).data_ptr() == mapped.ctypes.data
+    rows = Rows(torch.ones(3, 4), [0, 2])
+    assert on_device(rows, torch.device("cpu")) is rows
+
+
+def test_rows_on_their_way_to_a_device_are_copied_a_few_at_a_time(monkeypatch):
+    monkeypatch.setattr("pdiff.weights.vectors.VALUES", 8)
+    vectors = torch.arange(28.0).view(7, 4)
+    assert torch.equal(copied(Rows(vectors, [6, 0, 3, 2, 5]), torch.device("cpu")), vectors[[6, 0, 3, 2, 5]])

@@ -30,6 +30,10 @@ class Autoencoder(nn.Module, ABC):
         The population need not fit into memory: it is to be looked at by blocks of columns, or by rows.
         """
 
+    def trainable(self, scaled: Tensor | Scaled) -> "tuple[Autoencoder, Tensor | Scaled]":
+        """Return what is trained by gradients, and on what rows `(N, ...)`: all of it, on the scaled vectors."""
+        return self, scaled
+
     @abstractmethod
     def encode(self, scaled: Tensor) -> Tensor:
         """Return latents `(B, L)` of scaled vectors `(B, P)`."""

@@ -1,9 +1,8 @@
 """The token autoencoder, for large vectors: its learnt weights grow with the number of tokens, not with P x L.
 
-The vector is cut into tokens, tensor by tensor. A few latents read all tokens by cross-attention and are read by all of
-them, so that the cost is linear in the number of tokens (Jaegle et al., 2021, arXiv 2107.14795). Values of trained
-networks have no pattern that a small network could express, so what it codes is not the values but coordinates along
-a few axes of each token, which come from the population in closed form.
+The vector is cut into tokens, tensor by tensor, which a few latents read and write (pdiff/models/perceiver.py). Values
+of trained networks have no pattern that a small network could express, so what is coded is not the values but
+coordinates along a few axes of each token, which come from the population in closed form.
 """
 
 from collections.abc import Iterator
@@ -13,11 +12,12 @@ from torch import Tensor, nn
 
 from pdiff.errors import PdiffError, check_positive
 from pdiff.models.autoencoder import Autoencoder
+from pdiff.models.perceiver import Perceiver
 from pdiff.models.scaling import Scaled
 from pdiff.registry import AUTOENCODERS
 from pdiff.weights.layout import Layout
 from pdiff.weights.products import centred_gram
-from pdiff.weights.vectors import VALUES, mean
+from pdiff.weights.vectors import VALUES, mean, parts
 
 
 class Tokens:
@@ -89,46 +89,20 @@ def token_axes(tokens: Tensor, shared: Tensor) -> tuple[Tensor, Tensor]:
     return axes, (tokens @ axes.mT).square().mean(1).sqrt()
 
 
-class CrossAttention(nn.Module):
-    """Queries read what they attend to, and go through a layer of their own; both added to what they were.
-
-    Args:
-        width: of queries and of what they read.
-        heads: of the attention.
-    """
-
-    def __init__(self, width: int, heads: int):
-        super().__init__()
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
-        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
-        self.layers = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
-
-    def forward(self, queries: Tensor, read: Tensor) -> Tensor:
-        """Return `(B, Q, width)` of queries `(B, Q, width)` and what they read `(B, S, width)`."""
-        keys = self.norms[1](read)
-        queries = queries + self.attention(self.norms[0](queries), keys, keys, need_weights=False)[0]
-        return queries + self.layers(self.norms[2](queries))
-
-
-def self_attention(width: int, heads: int, depth: int) -> nn.Module:
-    """Return transformer layers over `(B, S, width)`."""
-    layer = nn.TransformerEncoderLayer(width, heads, 2 * width, 0.0, "gelu", batch_first=True, norm_first=True)
-    return nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
-
-
 @AUTOENCODERS.register_module(name="tokens")
 class TokenAutoencoder(Autoencoder):
     """Tokens of the vector, in coordinates of their own, coded jointly by a few latents.
 
-    Closed form: the average, and `rank` axes per token. Learnt: an embedding per token and per tensor, and attention
-    between tokens and latents.
+    Closed form: the average, and `rank` axes per token. Learnt: how the coordinates are coded (`Perceiver`). That is
+    trained on the coordinates alone, R values for each T of the vector, which is as good as on the whole vector: what
+    lies beside the axes is lost whatever it learns.
 
     Args:
         layout: of the vectors.
         latents: how many latents read the tokens.
         latent_width: length of one of them as it is coded; L is the product.
         token: T, values of a token.
-        rank: axes of a token; the codec can express nothing else.
+        rank: R, axes of a token; the codec can express nothing else.
         width: of the embeddings and of the attention.
         heads: of the attention.
         depth: layers of attention among the latents, in the encoder and in the decoder.
@@ -146,31 +120,14 @@ class TokenAutoencoder(Autoencoder):
         depth: int = 1,
     ):
         super().__init__()
-        settings = {"latents": latents, "latent_width": latent_width, "token": token, "rank": rank, "width": width}
-        check_positive("engine.autoencoder", **settings, heads=heads, depth=depth)
-        if width % heads:
-            raise PdiffError(f"engine.autoencoder.width: got {width}, expected a multiple of heads, {heads}.")
+        check_positive("engine.autoencoder", token=token, rank=rank)
         if rank > token:
             raise PdiffError(f"engine.autoencoder.rank: got {rank}, expected at most token, {token}.")
-        self.latents, self.latent_width, self.latent = latents, latent_width, latents * latent_width
         self.tokens = Tokens(layout, token)
-        count = len(self.tokens)
         self.register_buffer("mean", torch.zeros(layout.size))
-        self.register_buffer("axes", torch.zeros(count, rank, token))
-        self.register_buffer("deviation", torch.zeros(count, rank))
-        self.register_buffer("tensors", self.tokens.tensors(), persistent=False)
-        self.place = nn.Parameter(torch.randn(count, width))
-        self.tensor = nn.Embedding(len(self.tokens.counts), width)
-        self.coordinates = nn.Linear(rank, width)
-        self.queries = nn.Parameter(torch.randn(latents, width))
-        self.read = CrossAttention(width, heads)
-        self.encoder = self_attention(width, heads, depth)
-        self.narrow = nn.Linear(width, latent_width)
-        self.widen = nn.Linear(latent_width, width)
-        self.memory = nn.Parameter(torch.randn(latents, width))
-        self.decoder = self_attention(width, heads, depth)
-        self.write = CrossAttention(width, heads)
-        self.last = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, rank))
+        self.register_buffer("axes", torch.zeros(len(self.tokens), rank, token))
+        self.coder = Perceiver(self.tokens.tensors(), rank, latents, latent_width, width, heads, depth)
+        self.latent = self.coder.latent
 
     def fit(self, scaled: Tensor | Scaled) -> None:
         """Find the average and the axes of each token, a few tokens at a time."""
@@ -182,24 +139,22 @@ class TokenAutoencoder(Autoencoder):
             filled = nn.functional.pad(centred, (0, -centred.shape[1] % self.tokens.size))
             axes, deviation = token_axes(filled.unflatten(1, (-1, self.tokens.size)).transpose(0, 1), shared)
             self.axes[place, :rank] = axes.to(self.axes.dtype)
-            self.deviation[place, :rank] = deviation.to(self.deviation.dtype)
+            self.coder.deviation[place, :rank] = deviation.to(self.axes.dtype)
 
-    def embedding(self) -> Tensor:
-        """Return what tells the tokens apart `(K, width)`: their own place, and their tensor."""
-        return self.place + self.tensor(self.tensors)
+    @torch.no_grad()
+    def trainable(self, scaled: Tensor | Scaled) -> tuple[Autoencoder, Tensor]:
+        """Return the coder, and the coordinates `(N, K R)`."""
+        return self.coder, torch.cat([self.coordinates(part) for part in parts(scaled)])
+
+    def coordinates(self, scaled: Tensor) -> Tensor:
+        """Return where scaled vectors lie on the axes `(B, K R)`."""
+        return torch.einsum("bkt,krt->bkr", self.tokens.cut(scaled - self.mean), self.axes).flatten(1)
 
     def encode(self, scaled: Tensor) -> Tensor:
         """Return latents `(B, L)`."""
-        tokens = self.tokens.cut(scaled - self.mean)
-        along = torch.einsum("bkt,krt->bkr", tokens, self.axes)
-        along = torch.where(self.deviation > 0, along / self.deviation, 0.0)
-        tokens = self.coordinates(along) + self.embedding()
-        latents = self.read(self.queries.expand(len(scaled), -1, -1), tokens)
-        return self.narrow(self.encoder(latents)).flatten(1)
+        return self.coder.encode(self.coordinates(scaled))
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return scaled vectors `(B, P)`."""
-        memory = self.widen(latents.unflatten(1, (self.latents, self.latent_width))) + self.memory
-        tokens = self.write(self.embedding().expand(len(latents), -1, -1), self.decoder(memory))
-        along = self.last(tokens) * self.deviation
+        along = self.coder.decode(latents).unflatten(1, self.coder.deviation.shape)
         return self.mean + self.tokens.join(torch.einsum("bkr,krt->bkt", along, self.axes))

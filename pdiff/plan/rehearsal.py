@@ -206,8 +206,8 @@ class Rehearsal:
         engine = ParameterDiffusion(self.config.engine.to_dict(), device=str(self.run.device))
         engine.build(self.run.layout)
         latents = torch.randn(len(vectors), engine.autoencoder.latent, device=self.run.device)
-        scaled = engine.fit_closed_form(vectors)
-        codec = self.step_seconds(engine, "autoencoder", lambda: engine.train_autoencoder(scaled, None))
+        part, rows = engine.fit_closed_form(vectors)
+        codec = self.step_seconds(engine, "autoencoder", lambda: engine.train_codec(part, rows, None))
         return codec + self.step_seconds(engine, "denoiser", lambda: engine.fit_diffusion(latents, None))
 
     def step_seconds(self, engine: ParameterDiffusion, part: str, fit) -> float:

@@ -83,7 +83,7 @@ def test_fit_a_few_columns_at_a_time_gives_the_axes_of_the_whole(monkeypatch):
     blocks = fitted(population())
     torch.testing.assert_close(whole.mean, blocks.mean)
     torch.testing.assert_close(whole.axes, blocks.axes, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(whole.deviation, blocks.deviation, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(whole.coder.deviation, blocks.coder.deviation, atol=1e-4, rtol=1e-4)
 
 
 def test_latents_and_vectors_have_their_lengths_and_decoding_stays_in_the_axes():
@@ -112,6 +112,16 @@ def test_a_population_of_two_or_of_one_repeated_vector_is_fitted():
         autoencoder = fitted(vectors)
         assert autoencoder.decode(autoencoder.encode(vectors)).isfinite().all()
     torch.testing.assert_close(autoencoder.decode(torch.randn(2, 6)), vectors[:2])
+
+
+def test_training_on_coordinates_is_training_on_the_vectors():
+    vectors = population()
+    autoencoder = fitted(vectors)
+    coder, coordinates = autoencoder.trainable(vectors)
+    latents = autoencoder.encode(vectors)
+    torch.testing.assert_close(coder.encode(coordinates), latents)
+    error = (coder.decode(latents) - coordinates).square().sum()
+    torch.testing.assert_close((autoencoder.decode(latents) - vectors).square().sum(), error, rtol=1e-3, atol=0)
 
 
 @pytest.mark.parametrize(

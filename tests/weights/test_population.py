@@ -235,3 +235,14 @@ def test_provenance_that_is_no_json_is_refused_and_nothing_is_added(folder, valu
     with pytest.raises(PdiffError, match="is no JSON"):
         population.append(ROWS[3], {"step": value})
     assert folder.joinpath("vectors.f32").read_bytes() == before
+
+
+def test_rows_are_mapped_once_for_each_length(folder):
+    population = Population.open(folder)
+    three = population.tensor()
+    assert population.tensor() is three
+    assert torch.equal(three, ROWS[:3])
+    population.append(ROWS[3], {})
+    assert torch.equal(population.tensor(), ROWS[:4])
+    population.truncate(0)
+    assert population.tensor().shape == (0, LAYOUT.size)

@@ -219,6 +219,7 @@ def main() -> int:
         ("limit", f"{limit:.2f}", "K t_full / (t_full + (K - 1) t_suffix)"),
         ("share of limit", f"{ratio / limit:.1%}", ""),
         ("machine", f"{whole + (count - 1) * rest:.2f} s", f"least for K candidates at {rates}"),
+        ("ratio there", f"{count * whole / (whole + (count - 1) * rest):.2f}", "if whole passes ran at these rates"),
         ("share of it", f"{(whole + (count - 1) * rest) / seconds['replay']:.1%}", "of Replay's time"),
         ("identical", str(identical), f"{naive} results, bit by bit"),
         ("peak memory", f"{peak / one:.3f}", f"{peak / 2**20:.0f} MiB for K with Replay, {one / 2**20:.0f} for one"),

@@ -73,12 +73,12 @@ def step_seconds(engine: ParameterDiffusion, population: Population) -> float:
     from pdiff.models.objectives import Reconstruction
 
     noise = engine.config["vector_noise"], engine.config["latent_noise"]
-    objective = Reconstruction(engine.autoencoder, *noise, seed=0)
-    scaled, trained = Scaled(population.tensor(), engine.scaling), list(engine.autoencoder.parameters())
+    part, rows = engine.autoencoder.trainable(Scaled(population.tensor(), engine.scaling))
+    objective, trained = Reconstruction(part, *noise, seed=0), list(part.parameters())
     seconds = []
     for step in range(3):
         start = time.process_time()
-        loss = objective(scaled[:8], step)["loss"]
+        loss = objective(rows[:8], step)["loss"]
         if trained:
             torch.autograd.grad(loss, trained, allow_unused=True)
         seconds.append(time.process_time() - start)
