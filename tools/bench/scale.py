@@ -121,6 +121,8 @@ def draw(path: Path, found: dict[str, dict[int, dict[str, float]]]) -> None:
         right.loglog(sizes, [by_size[size]["peak"] / 1e9 for size in sizes], "o-", label=codec)
     left.set(xlabel="P, values of a vector", ylabel="seconds for a step of 8 vectors", title="dotted: linear in P")
     right.set(xlabel="P, values of a vector", ylabel="peak memory of the fit, GB")
+    right.set_yticks([0.5, 1, 2, 4, 8], ["0.5", "1", "2", "4", "8"])
+    right.minorticks_off()
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.legend()
