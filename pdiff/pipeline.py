@@ -90,7 +90,7 @@ def run_pipeline(
 
     with ExitStack() as held:
         ranks.on_main(prepare)
-        directory.check_shared()
+        held.enter_context(directory.shared())
         for stage in stages:
             run_stage(run, stage)
             ranks.on_main(partial(pass_gate, directory, stage, gates))

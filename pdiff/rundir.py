@@ -3,7 +3,7 @@
 import fcntl
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ SECTIONS = {
     "evaluate": ("evaluate",),
     "compare": ("compare",),
 }
+FOLLOWED = ".lock.others"
 NOT_RECORDED = ("*.part", "*.state.safetensors", "*.log", "*.json.tmp")
 
 
@@ -53,17 +54,31 @@ class RunDirectory:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the directory for this process alone.
+        """Hold the directory for this run alone; the other processes of the run then hold it by `followed`.
 
         Raises:
-            PdiffError: another run holds it, or it cannot be written.
+            PdiffError: another run holds it, or one of its processes still lives, or it cannot be written.
         """
         with explain_write_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = open(self.path / ".lock", "w")  # noqa: SIM115
+        with self._held(".lock", fcntl.LOCK_EX):
+            with self._held(FOLLOWED, fcntl.LOCK_EX):
+                pass  # free: nobody is left of a run whose first process is lost
+            yield
+
+    @contextmanager
+    def followed(self) -> Iterator[None]:
+        """Hold the directory with others, in a process that is not the first: no run begins while one of them lives."""
+        with self._held(FOLLOWED, fcntl.LOCK_SH):
+            yield
+
+    @contextmanager
+    def _held(self, name: str, kind: int) -> Iterator[None]:
+        with explain_write_errors(self.path):
+            lock = open(self.path / name, "a+")  # noqa: SIM115
         with lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, kind | fcntl.LOCK_NB)
             except BlockingIOError:
                 line = f"{self.path}: another run is using it. Wait for it, or give another --work-dir."
                 raise PdiffError(line) from None
@@ -103,11 +118,19 @@ class RunDirectory:
         self.drop(STAGES[first:])
         write_text(self.path / "config.yaml", yaml.safe_dump(config, sort_keys=False))
 
-    def check_shared(self) -> None:
-        """Raise a `PdiffError` unless every process of the run sees the directory that the first one prepared."""
-        if not all(ranks.gather((self.path / "config.yaml").is_file())):
-            line = f"{self.path}: is not on all machines of the run. Give a --work-dir that they share."
-            raise PdiffError(line)
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Hold the directory, which the first process has prepared, in the others too.
+
+        Raises:
+            PdiffError: one of them does not see it.
+        """
+        seen = (self.path / "config.yaml").is_file()
+        with self.followed() if seen and not ranks.is_main() else nullcontext():
+            if not all(ranks.gather(seen)):
+                line = f"{self.path}: is not on all machines of the run. Give a --work-dir that they share."
+                raise PdiffError(line)
+            yield
 
     def config(self) -> dict[str, Any]:
         """Return the config that the directory was made with; raise a `PdiffError` when its file is corrupt."""

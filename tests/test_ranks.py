@@ -243,6 +243,68 @@ def test_directory_that_another_machine_does_not_see_is_refused(processes, tmp_p
     assert started.codes() == [0, 0], started.text("err")
 
 
+@pytest.fixture
+def halves(tmp_path):
+    """Return a function that writes a plugin whose collection has two parts, and returns its config."""
+
+    def write(parts: str = "[0, 0]", state: str = '{"step": torch.tensor(step)}', last: str = "pass"):
+        text = HALVES.replace("PARTS", parts).replace("STATE", state).replace("LAST", last)
+        (tmp_path / "halves.py").write_text(text)
+        return resolve({"plugin": str(tmp_path / "halves.py")})
+
+    return write
+
+
+HALVES = """
+import os
+import torch
+from pdiff import *
+
+@hookimpl
+def build(cfg):
+    torch.manual_seed(0)
+    return Task(torch.nn.Linear(2, 2), {"select": 0, "test": 0}, Metric("accuracy"))
+
+@hookimpl
+def select_params(task):
+    return ["weight"]
+
+@hookimpl
+def parts(cfg):
+    return PARTS
+
+@hookimpl
+def collect(task, part, state, folder):
+    for step in range(int(state["step"]) + 1 if state and part == 0 else 0, 3):
+        yield Snapshot({"weight": torch.full((2, 2), float(step))}, {}, STATE)
+    LAST
+
+@hookimpl
+def evaluate(task, candidates, split):
+    for _ in candidates:
+        yield Evaluation(0.5, torch.zeros(4, dtype=torch.bool))
+"""
+SHORTEN = 'os.truncate(folder.parent / "parts/1/provenance.jsonl", 0)'
+
+
+def test_part_that_something_else_writes_too_is_refused(halves, tmp_path):
+    run_pipeline(halves(), RunDirectory(tmp_path / "whole"), ["collect"], gates=False)
+    with pytest.raises(PdiffError, match=r"parts/1: got 0 vectors, expected the \d that were written; another program"):
+        run_pipeline(halves(last=f"part == 1 and {SHORTEN}"), RunDirectory(tmp_path / "short"), ["collect"])
+
+
+def test_part_that_is_shortened_when_it_was_done_is_refused(halves, processes, tmp_path):
+    config = halves(last=f"if part == 0:\n        import time\n        time.sleep(1)\n        {SHORTEN}")
+
+    def work(number):
+        ranks.join("pytorch")
+        run_pipeline(config, RunDirectory(tmp_path / "run"), ["collect"])
+
+    started = processes(work)
+    assert started.codes() == [1, 1]
+    assert "parts/1: got 0 vectors, expected the 3 that were written" in started.text("err")
+
+
 def test_plugin_in_parts_must_take_part_and_state(tmp_path, empty_plugin):
     hooks = "\n@pdiff.hookimpl\ndef collect(task):\n    pass\n\n@pdiff.hookimpl\ndef parts(cfg):\n    return [0, 0]\n"
     (tmp_path / "halves.py").write_text(empty_plugin + hooks)
@@ -290,6 +352,21 @@ def test_collection_goes_on_in_one_process_where_two_have_begun_it(branches, tog
     started.codes()
     run_pipeline(config, RunDirectory(tmp_path / "run"), ["collect"], resume=True, gates=False)
     assert results(tmp_path / "run") == results(tmp_path / "whole")
+
+
+def test_run_waits_for_the_processes_that_a_lost_one_left(branches, together, tmp_path):
+    config = resolve(yaml.safe_load(branches[1].read_text()))
+    started = together(*branches, "--stage", "collect", "--work-dir", tmp_path / "run")
+    while not (tmp_path / "run" / MOMENTS["collecting"][1]).exists() and started.all[1].is_alive():
+        time.sleep(0.002)
+    os.kill(started.all[1].pid, signal.SIGSTOP)
+    started.all[0].kill()
+    started.all[0].join()
+    with pytest.raises(PdiffError, match="another run is using it. Wait for it, or give another --work-dir"):
+        run_pipeline(config, RunDirectory(tmp_path / "run"), ["collect"], resume=True, gates=False)
+    os.kill(started.all[1].pid, signal.SIGCONT)
+    assert started.codes() == [-signal.SIGKILL, 2]
+    run_pipeline(config, RunDirectory(tmp_path / "run"), ["collect"], resume=True, gates=False)
 
 
 def test_disk_that_is_full_for_one_process_is_one_line_and_the_run_goes_on(branches, together, tmp_path, results):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pdiff import ranks
 from pdiff.errors import PdiffError
 from pdiff.run import Run
-from pdiff.stages.snapshots import collect_part, folder_of, read_state, recorded
+from pdiff.stages.snapshots import check_length, collect_part, folder_of, read_state, recorded
 from pdiff.weights.population import Population
 
 
@@ -35,10 +35,9 @@ def collect_parts(run: Run, roots: Sequence[int]) -> None:
     """
     if ranks.size() > 1:
         begin_roots(run, roots)
-    for part in range(len(roots))[ranks.own(len(roots))]:
-        collect_part(run, part, None if roots[part] == part else roots[part])
-    ranks.gather(None)
-    ranks.on_main(lambda: join_parts(run, len(roots)))
+    own = range(len(roots))[ranks.own(len(roots))]
+    shares = ranks.gather([collect_part(run, part, None if roots[part] == part else roots[part]) for part in own])
+    ranks.on_main(lambda: join_parts(run, [written for share in shares for written in share]))
 
 
 def begin_roots(run: Run, roots: Sequence[int]) -> None:
@@ -53,10 +52,11 @@ def begin_roots(run: Run, roots: Sequence[int]) -> None:
     ranks.gather(None)
 
 
-def join_parts(run: Run, count: int) -> None:
-    """Write the population that the parts make up, in their order."""
+def join_parts(run: Run, lengths: Sequence[int]) -> None:
+    """Write the population that the parts make up, in their order, from as many vectors of each as were written."""
     whole = Population.create(folder_of(run, None), run.layout)
-    for part in range(count):
+    for part, written in enumerate(lengths):
         own = Population.open(folder_of(run, part))
+        check_length(own, written)
         for vector, provenance in zip(own.tensor(), own.provenance, strict=True):
             whole.append(vector, {key: value for key, value in provenance.items() if key != "crc32"})

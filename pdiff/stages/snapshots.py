@@ -1,5 +1,6 @@
 """From the plugin's snapshots to a population on disk; interrupted at any moment, it goes on and ends with the same."""
 
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,13 +37,25 @@ def recorded(run: Run, part: int | None = None, root: int | None = None) -> Iter
         yield population
 
 
-def collect_part(run: Run, part: int | None = None, root: int | None = None) -> None:
-    """Write one part of a collection, or all of it; see `recorded`."""
-    for _ in recorded(run, part, root):
-        pass
-    if len(Population.open(folder_of(run, part))) == 0:
+def collect_part(run: Run, part: int | None = None, root: int | None = None) -> int:
+    """Write one part of a collection, or all of it, and return how many vectors it has; see `recorded`."""
+    written = deque(recorded(run, part, root), maxlen=1)
+    found = Population.open(folder_of(run, part))
+    if written:
+        check_length(found, len(written[0]))
+    if len(found) == 0:
         raise PdiffError(f"plugin {run.name}: collect yielded no snapshot. Yield pdiff.Snapshot(params, ...).")
     check_frozen(run)
+    return len(found)
+
+
+def check_length(population: Population, written: int) -> None:
+    """Raise a `PdiffError` unless a population holds on disk as many vectors as were written to it."""
+    if len(population) != written:
+        raise PdiffError(
+            f"{population.folder}: got {len(population)} vectors, expected the {written} that were written; another "
+            "program writes there too. End it, and give --overwrite to collect again."
+        )
 
 
 def folder_of(run: Run, part: int | None) -> Path:
