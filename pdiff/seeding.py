@@ -48,13 +48,15 @@ def isolated_seed(seed: int, cuda: bool = True):
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device called `name`; `auto` means the first GPU, else the CPU.
+    """Return the device called `name`; `auto` means the current GPU, else the CPU.
+
+    A GPU comes with its number: which one is current differs from thread to thread.
 
     Raises:
         PdiffError: the name is unknown, or this machine has no such device.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return resolve_device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
@@ -62,4 +64,6 @@ def resolve_device(name: str) -> torch.device:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         line = f"device: got {name!r}, which cannot be used here ({reason}). Use auto, cpu or cuda."
         raise PdiffError(line) from None
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
     return device

@@ -5,6 +5,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+import torch
+
 T = TypeVar("T")
 
 
@@ -26,6 +28,7 @@ def stream(program: Callable[[Callable[[T | None], None]], None]) -> Iterator[T]
     wanted = threading.Semaphore(0)
     cancelled = threading.Event()
     done = object()
+    gpu = torch.cuda.current_device() if torch.cuda.is_initialized() else None
 
     def emit(item: T | None) -> None:
         if cancelled.is_set():
@@ -39,6 +42,8 @@ def stream(program: Callable[[Callable[[T | None], None]], None]) -> Iterator[T]
 
     def run() -> None:
         try:
+            if gpu is not None:
+                torch.cuda.set_device(gpu)  # torch's current GPU is one for each thread
             program(emit)
             items.put((done, None))
         except BaseException as error:
