@@ -48,6 +48,7 @@ class Job:
         store: what all of them read and write.
         group: over which they talk.
         trainings: numbers for their data-parallel trainings.
+        pid: the process itself, not one that it forks.
     """
 
     rank: int = 0
@@ -56,6 +57,7 @@ class Job:
     store: "dist.Store | None" = None
     group: "dist.ProcessGroupGloo | None" = None
     trainings: Iterator[int] = field(default_factory=itertools.count)
+    pid: int = field(default_factory=os.getpid)
 
 
 _joined: list[Job] = []  # as torch keeps its default group: a process is one of the same run's for all its life
@@ -117,8 +119,9 @@ def join(launcher: str) -> None:
 
 
 def end(*_) -> None:
-    """End this process at once; every file is whole at any moment."""
-    say_once(f"error: {LOST}")
+    """End this process at once; every file is whole at any moment. What it has forked ends without a word."""
+    if os.getpid() == job().pid:
+        say_once(f"error: {LOST}")
     os._exit(2)
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +144,21 @@ def test_process_that_is_told_to_end_says_why_once(processes):
     started = processes(work)
     assert started.codes() == [2, 2]
     assert started.errors() == [f"error: {ranks.LOST}"]
+
+
+def test_child_that_is_told_to_end_says_nothing(processes):
+    def work(number):
+        ranks.join("pytorch")
+        child = get_context("fork").Process(target=time.sleep, args=(60,))
+        child.start()
+        child.terminate()
+        child.join()
+        assert ranks.gather(child.exitcode) == [2, 2]
+        ranks.say_once("error: the reason")
+
+    started = processes(work)
+    assert started.codes() == [0, 0], started.text("err")
+    assert started.errors() == ["error: the reason"]
 
 
 def test_two_processes_collect_what_one_collects(branches, together, tmp_path, results, one_thread):
