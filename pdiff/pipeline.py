@@ -79,6 +79,7 @@ def run_pipeline(
     """
     ranks.take_gpu(config.device)
     run = Run(config, directory, profile and ranks.is_main())
+    ranks.agree_on(run.device)
 
     def prepare() -> None:
         held.enter_context(directory.locked())

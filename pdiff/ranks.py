@@ -9,6 +9,7 @@ import itertools
 import os
 import pickle
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -226,6 +227,15 @@ def lost_processes() -> Iterator[None]:
         if isinstance(error, dist.DistError) or "gloo" in str(error):
             raise PdiffError(LOST) from None
         raise
+
+
+def agree_on(device: torch.device) -> None:
+    """Raise a `PdiffError` unless all processes compute on one type of device: others would wait for each other."""
+    types, hosts = zip(*gather((device.type, socket.gethostname())), strict=True)
+    if len(set(types)) > 1:
+        firsts = sorted(types.index(kind) for kind in set(types))
+        found = ", ".join(f"{types[number]} in process {number} on {hosts[number]}" for number in firsts)
+        raise PdiffError(f"device: got {found}, expected one type. Mend the GPU of the one, or give --device cpu.")
 
 
 def copy_from_main(*modules: nn.Module) -> None:

@@ -104,6 +104,18 @@ def test_processes_agree_and_plugins_see_one_alone(processes):
     assert started.codes() == [0, 0, 0], started.text("err")
 
 
+def test_devices_of_different_types_are_refused(processes):
+    def work(number):
+        ranks.join("pytorch")
+        words = r"device: got cpu in process 0 on \S+, meta in process 1 on \S+, expected one type. Mend the GPU"
+        with pytest.raises(PdiffError, match=words):
+            ranks.agree_on(torch.device("meta" if number == 1 else "cpu"))
+        ranks.agree_on(torch.device("cpu"))
+
+    started = processes(work, 3)
+    assert started.codes() == [0, 0, 0], started.text("err")
+
+
 @pytest.mark.parametrize("launcher", ["slurm", "mpi"])
 def test_other_launchers_say_who_is_who(processes, launcher):
     def work(number):
