@@ -35,7 +35,8 @@ LAUNCHERS = {
 LONGEST_WAIT = timedelta(days=7)
 SECONDS_TO_END = 5  # of the others, which an error of the first process ends
 ENDS = "ends"
-LOST = "run: lost one of its processes, or was told to end. The same command with --resume goes on."
+RESUME = "The same command with --resume goes on."
+LOST = f"run: lost one of its processes, or was told to end. {RESUME}"
 
 
 @dataclass(frozen=True)
@@ -218,11 +219,22 @@ def _broadcast(tensor: Tensor) -> None:
         job().group.broadcast([tensor], dist.BroadcastOptions()).wait()
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says; torch lets a stack follow."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 @contextmanager
 def lost_processes() -> Iterator[None]:
-    """Turn what torch raises in the block for a broken connection into the line that a process is lost."""
+    """Turn what torch raises in the block for a broken connection into the line that a process is lost.
+
+    What a backend such as NCCL raises may have another reason, which the line then names.
+    """
     try:
         yield
+    except dist.DistBackendError as error:
+        line = f"run: a process is lost, or cannot talk to the others ({first_line(error)}). {RESUME}"
+        raise PdiffError(line) from None
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error):
             raise PdiffError(LOST) from None

@@ -146,6 +146,12 @@ def test_lost_process_is_noticed_at_once_by_those_that_wait(processes, lost):
     assert started.errors() == [f"error: {ranks.LOST}"]
 
 
+def test_failure_of_a_backend_keeps_its_reason():
+    words = r"run: a process is lost, or cannot talk to the others \(NCCL error: no system\)\. The same command"
+    with pytest.raises(PdiffError, match=words), ranks.lost_processes():
+        raise torch.distributed.DistBackendError("NCCL error: no system\nLast error: none")
+
+
 def test_process_that_is_told_to_end_says_why_once(processes):
     def work(number):
         ranks.join("pytorch")
