@@ -31,8 +31,9 @@ LAUNCHERS = {
     "slurm": (("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"), "srun"),
     "mpi": (("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"), "mpirun"),
 }
-# One process may collect for days while the others wait; one that is lost is noticed at once all the same.
+# One process may collect for days while the others wait; one that ends is noticed at once all the same.
 LONGEST_WAIT = timedelta(days=7)
+LONGEST_STEP = timedelta(minutes=30)  # of a data-parallel training, in which none does anything alone for long
 SECONDS_TO_END = 5  # of the others, which an error of the first process ends
 ENDS = "ends"
 RESUME = "The same command with --resume goes on."
@@ -267,7 +268,7 @@ def training_group(device: torch.device) -> Iterator[None]:
         return
     backend = "nccl" if device.type == "cuda" else "gloo"
     store = dist.PrefixStore(f"training {next(job().trainings)}", job().store)
-    given = {"store": store, "rank": rank(), "world_size": size(), "timeout": LONGEST_WAIT}
+    given = {"store": store, "rank": rank(), "world_size": size(), "timeout": LONGEST_STEP}
     with lost_processes():
         dist.init_process_group(backend, **given)
         yield
