@@ -5,6 +5,7 @@ these train with, see a single process. Only `training_group` makes torch's defa
 Where a run has one process, everything here is trivial.
 """
 
+import gc
 import itertools
 import os
 import pickle
@@ -12,6 +13,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -147,6 +149,10 @@ def first_to_end() -> bool:
 def see_others_end() -> None:
     """Close the connections, so that those who wait notice, and keep the store for them till they have ended."""
     _joined[0] = replace(job(), group=None)
+    if dist.is_initialized() and dist.get_backend() == "gloo":  # NCCL would wait for the others here
+        dist.destroy_process_group()
+        traceback.clear_frames(sys.exc_info()[2])  # of the training, which holds the group too
+        gc.collect()
     end = time.monotonic() + SECONDS_TO_END
     while job().store.add(ENDS, 0) < size() and time.monotonic() < end:
         time.sleep(0.01)

@@ -203,12 +203,12 @@ def test_two_processes_evaluate_what_one_evaluates(finished, together, tmp_path,
     assert read_json(tmp_path / "two" / "environment.json")["processes"] == 2
 
 
-def fitted(denoiser: dict, autoencoder: dict) -> ParameterDiffusion:
+def fitted(denoiser: dict, autoencoder: dict, folder: Path | None = None) -> ParameterDiffusion:
     generator = torch.Generator().manual_seed(0)
     vectors = torch.randn(40, 3, generator=generator) @ torch.randn(3, 96, generator=generator)
     training = {"steps": 30, "batch_size": 7, "lr": 1e-3, "weight_decay": 0.0, "schedule": "cosine", "ema": 0.9}
     settings = {"denoiser": denoiser, "denoiser_training": training, **autoencoder}
-    return ParameterDiffusion(settings).fit(vectors)
+    return ParameterDiffusion(settings).fit(vectors, folder=folder)
 
 
 CONV = {
@@ -239,6 +239,26 @@ def test_two_processes_fit_what_one_fits(processes, tmp_path, one_thread, denois
             for key, tensor in part.state_dict().items():
                 torch.testing.assert_close(ours[key], tensor, rtol=tolerance, atol=tolerance)
     assert torch.equal(engines[0].sample(5), engines[1].sample(5))
+
+
+def test_mistake_of_the_first_process_in_the_fit_is_one_line(processes, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_STATES", 0)
+
+    def work(number):
+        ranks.join("pytorch")
+        try:
+            (tmp_path / "denoiser.state.safetensors.part").mkdir(exist_ok=True)
+            fitted({"type": "mlp", "width": 16, "depth": 1}, {}, tmp_path)
+        except PdiffError as error:
+            begun = time.monotonic()
+            ranks.say_once(f"error: {error}")
+            assert time.monotonic() - begun < ranks.SECONDS_TO_END - 1
+            raise SystemExit(2) from None
+
+    started = processes(work)
+    assert started.codes() == [2, 2], started.text("err")
+    (line,) = started.errors()
+    assert "denoiser.state.safetensors: cannot be written (Is a directory)" in line
 
 
 def test_batch_with_fewer_rows_than_processes_is_refused(processes):
