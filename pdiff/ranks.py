@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -159,7 +159,7 @@ def see_others_end() -> None:
 
 
 def take_gpu(device: str) -> None:
-    """Let `cuda` mean a GPU that no other process of this machine has.
+    """Let `cuda` mean a GPU of this process: the only one that it sees, or that of its number on its machine.
 
     Raises:
         PdiffError: there are more processes than GPUs, or `device` is one certain GPU.
@@ -168,10 +168,11 @@ def take_gpu(device: str) -> None:
         return
     if device not in ("auto", "cuda"):
         raise PdiffError(f"device: got {device!r} for {size()} processes, expected cuda, auto or cpu.")
-    if job().local >= torch.cuda.device_count():
-        found = torch.cuda.device_count()
-        raise PdiffError(f"device: got {found} GPU for at least {job().local + 1} processes. Start one for each GPU.")
-    torch.cuda.set_device(job().local)
+    found = torch.cuda.device_count()
+    number = 0 if found == 1 else job().local
+    if number >= found:
+        raise PdiffError(f"device: got {found} GPUs for at least {number + 1} processes. Start one for each GPU.")
+    torch.cuda.set_device(number)
 
 
 def gather(value: T) -> list[T]:
@@ -249,12 +250,28 @@ def lost_processes() -> Iterator[None]:
 
 
 def agree_on(device: torch.device) -> None:
-    """Raise a `PdiffError` unless all processes compute on one type of device: others would wait for each other."""
-    types, hosts = zip(*gather((device.type, socket.gethostname())), strict=True)
+    """Raise a `PdiffError` unless all processes compute on one type of device, and no two on one GPU."""
+    if size() == 1:
+        return
+    gpu = str(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else None
+    check_places(gather((device.type, socket.gethostname(), gpu)))
+
+
+def check_places(places: Sequence[tuple[str, str, str | None]]) -> None:
+    """Raise a `PdiffError` for processes that would wait for each other, or stand in each other's way.
+
+    Args:
+        places: of each process the type of its device, its machine, and its GPU.
+    """
+    types, hosts, gpus = zip(*places, strict=True)
     if len(set(types)) > 1:
         firsts = sorted(types.index(kind) for kind in set(types))
         found = ", ".join(f"{types[number]} in process {number} on {hosts[number]}" for number in firsts)
         raise PdiffError(f"device: got {found}, expected one type. Mend the GPU of the one, or give --device cpu.")
+    for number, place in enumerate(places):
+        if gpus[number] is not None and places.index(place) < number:
+            line = f"device: got one GPU for the processes {places.index(place)} and {number} on {hosts[number]}"
+            raise PdiffError(f"{line}, expected one for each. Start one for each GPU, or let each see another.")
 
 
 def copy_from_main(*modules: nn.Module) -> None:

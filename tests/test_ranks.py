@@ -116,6 +116,13 @@ def test_devices_of_different_types_are_refused(processes):
     assert started.codes() == [0, 0, 0], started.text("err")
 
 
+def test_gpu_that_two_processes_share_is_refused():
+    ranks.check_places([("cuda", "first", "a"), ("cuda", "first", "b"), ("cuda", "second", "a")])
+    ranks.check_places([("cpu", "first", None), ("cpu", "first", None)])
+    with pytest.raises(PdiffError, match="got one GPU for the processes 0 and 2 on first, expected one for each"):
+        ranks.check_places([("cuda", "first", "a"), ("cuda", "first", "b"), ("cuda", "first", "a")])
+
+
 @pytest.mark.parametrize("launcher", ["slurm", "mpi"])
 def test_other_launchers_say_who_is_who(processes, launcher):
     def work(number):
@@ -167,8 +174,10 @@ def test_process_that_is_told_to_end_says_why_once(processes):
 def test_child_that_is_told_to_end_says_nothing(processes):
     def work(number):
         ranks.join("pytorch")
-        child = get_context("fork").Process(target=time.sleep, args=(60,))
+        begun = get_context("fork").Event()
+        child = get_context("fork").Process(target=lambda: begun.set() or time.sleep(60))
         child.start()
+        begun.wait()
         child.terminate()
         child.join()
         assert ranks.gather(child.exitcode) == [2, 2]
