@@ -89,8 +89,11 @@ def is_main() -> bool:
 
 
 def share(count: int, number: int, parts: int) -> slice:
-    """Return which of `count` things belong to part `number` of `parts`, all of nearly the same size."""
-    return slice(count * number // parts, count * (number + 1) // parts)
+    """Return which of `count` things belong to part `number` of `parts`, all of nearly the same size.
+
+    A single one belongs to the first, whose progress the user sees.
+    """
+    return slice(-(-count * number // parts), -(-count * (number + 1) // parts))
 
 
 def own(count: int) -> slice:

@@ -50,6 +50,7 @@ def test_shares_follow_each_other_and_differ_by_one_at_most(count, parts):
     shares = [range(count)[share(count, number, parts)] for number in range(parts)]
     assert [thing for own in shares for thing in own] == list(range(count))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert len(shares[0]) == max(map(len, shares))
 
 
 def test_single_process_has_everything_to_do_and_nobody_to_wait_for():
