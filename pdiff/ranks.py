@@ -107,7 +107,8 @@ def join(launcher: str) -> None:
     mmengine's own `init_dist` is not used: it wants a GPU, and makes the default group.
 
     Raises:
-        PdiffError: the launcher has not started this process, or has not said where the first one is.
+        PdiffError: the launcher has not started this process, or has not said where the first one is, or the first
+            one cannot be reached there.
     """
     if launcher == "none":
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "TORCHELASTIC_RUN_ID" in os.environ:
@@ -120,8 +121,14 @@ def join(launcher: str) -> None:
         raise PdiffError(f"--launcher: got {launcher!r}, but {missing[0]} is not set, expected {what}. Use {command}.")
     number, count, local = (int(os.environ[name]) for name in variables)
     os.environ.setdefault("MASTER_PORT", "29500")
-    store, _, _ = next(dist.rendezvous("env://", number, count))
-    group = dist.ProcessGroupGloo(dist.PrefixStore("run", store), number, count, LONGEST_WAIT)
+    host, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
+    try:
+        socket.getaddrinfo(host, port)  # torch itself would look for an unknown name for minutes
+        store, _, _ = next(dist.rendezvous("env://", number, count))
+        group = dist.ProcessGroupGloo(dist.PrefixStore("run", store), number, count, LONGEST_WAIT)
+    except (OSError, ValueError, RuntimeError) as error:
+        line = f"--launcher: got MASTER_ADDR {host!r} and MASTER_PORT {port!r}, expected the first process's machine"
+        raise PdiffError(f"{line} and a free port there ({first_line(error)}). Give others.") from None
     _joined.append(Job(number, count, local, store, group))
     signal.signal(signal.SIGTERM, end)  # what a launcher sends to the others when it has lost one
 

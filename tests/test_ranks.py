@@ -4,6 +4,7 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -83,6 +84,20 @@ def test_launcher_that_does_not_fit_is_refused(monkeypatch, environment, launche
         monkeypatch.setenv(name, value)
     with pytest.raises(PdiffError, match=words):
         ranks.join(launcher)
+
+
+@pytest.mark.parametrize("wrong", [{"MASTER_ADDR": "no.such.machine.invalid"}, {"MASTER_PORT": "x"}, {}])
+def test_place_where_no_first_process_can_be_is_refused(monkeypatch, wrong):
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(taken.getsockname()[1]), **wrong}
+        for name, value in {**place, "RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}.items():
+            monkeypatch.setenv(name, value)
+        words = f"got MASTER_ADDR '{place['MASTER_ADDR']}' and MASTER_PORT '{place['MASTER_PORT']}', expected the first"
+        with pytest.raises(PdiffError, match=words) as caught:
+            ranks.join("pytorch")
+        assert "\n" not in str(caught.value)
 
 
 def test_processes_agree_and_plugins_see_one_alone(processes):
