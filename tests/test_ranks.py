@@ -22,7 +22,10 @@ from pdiff.errors import PdiffError
 from pdiff.models import training
 from pdiff.pipeline import run_pipeline
 from pdiff.ranks import share
+from pdiff.run import Run
 from pdiff.rundir import STAGES, RunDirectory
+from pdiff.stages.collect import collect
+from pdiff.stages.evaluate import evaluate_together
 from pdiff.storage import read_json
 
 ROOT = Path(__file__).parents[1]
@@ -228,6 +231,29 @@ def test_two_processes_evaluate_what_one_evaluates(finished, together, tmp_path,
     assert read_json(tmp_path / "two" / "environment.json")["processes"] == 2
 
 
+@pytest.mark.parametrize(
+    ("evaluation", "words"),
+    [
+        ("0.5, [True] if value == 1 else torch.zeros(4)", "evaluate gave for candidate 1 of trained a signature"),
+        ("None if value == 4 else 0.5, torch.zeros(4)", "evaluate gave for candidate 4 of trained a metric that"),
+        ("0.5, torch.zeros(4 if value < 3 else 5)", "evaluate yielded signature of 2 shapes, expected one"),
+    ],
+    ids=["first", "second", "both"],
+)
+def test_evaluation_of_any_share_is_checked_as_that_of_one_process(halves, processes, tmp_path, evaluation, words):
+    config = halves(evaluation=evaluation)
+
+    def work(number):
+        ranks.join("pytorch")
+        run = Run(config, RunDirectory(tmp_path / "run"))
+        collect(run)
+        evaluate_together(run, "trained", run.population.tensor(), "test")
+
+    started = processes(work)
+    assert started.codes() == [1, 1]
+    assert f"plugin halves: {words}" in started.text("err")
+
+
 def fitted(denoiser: dict, autoencoder: dict, folder: Path | None = None) -> ParameterDiffusion:
     generator = torch.Generator().manual_seed(0)
     vectors = torch.randn(40, 3, generator=generator) @ torch.randn(3, 96, generator=generator)
@@ -326,8 +352,14 @@ def test_directory_that_another_machine_does_not_see_is_refused(processes, tmp_p
 def halves(tmp_path):
     """Return a function that writes a plugin whose collection has two parts, and returns its config."""
 
-    def write(parts: str = "[0, 0]", state: str = '{"step": torch.tensor(step)}', last: str = "pass"):
+    def write(
+        parts: str = "[0, 0]",
+        state: str = '{"step": torch.tensor(step)}',
+        last: str = "pass",
+        evaluation: str = "0.5, torch.zeros(4)",
+    ):
         text = HALVES.replace("PARTS", parts).replace("STATE", state).replace("LAST", last)
+        text = text.replace("EVALUATION", evaluation)
         (tmp_path / "halves.py").write_text(text)
         return resolve({"plugin": str(tmp_path / "halves.py")})
 
@@ -355,13 +387,14 @@ def parts(cfg):
 @hookimpl
 def collect(task, part, state, folder):
     for step in range(int(state["step"]) + 1 if state and part == 0 else 0, 3):
-        yield Snapshot({"weight": torch.full((2, 2), float(step))}, {}, STATE)
+        yield Snapshot({"weight": torch.full((2, 2), 3.0 * part + step)}, {}, STATE)
     LAST
 
 @hookimpl
 def evaluate(task, candidates, split):
-    for _ in candidates:
-        yield Evaluation(0.5, torch.zeros(4, dtype=torch.bool))
+    for candidate in candidates:
+        value = int(candidate["weight"][0, 0])
+        yield Evaluation(EVALUATION)
 """
 SHORTEN = 'os.truncate(folder.parent / "parts/1/provenance.jsonl", 0)'
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pdiff import ranks
-from pdiff.contract import check_evaluations, check_iterable
+from pdiff.contract import check_evaluation, check_evaluations, check_iterable
 from pdiff.errors import PdiffError, known
 from pdiff.run import Run
 from pdiff.sources import open_pool, source_names, source_vectors
@@ -69,7 +69,14 @@ def evaluate_together(run: Run, source: str, vectors: Vectors, split: str) -> li
     results = evaluate_split(run, source, vectors, split, ranks.own(len(vectors)))
     if ranks.size() == 1:
         return results
-    return [result for part in ranks.gather([detached(result) for result in results]) for result in part]
+    results = [result for part in ranks.gather([detached(result) for result in results]) for result in part]
+    check_evaluations(run.name, hook_of(vectors), results, len(vectors), run.task.metric, source)
+    return results
+
+
+def hook_of(vectors: Vectors) -> str:
+    """Return the hook that evaluates candidates `(M, P)`, or ensembles `(M, K, P)`."""
+    return "ensemble" if vectors.ndim == 3 else "evaluate"
 
 
 def detached(result: Evaluation) -> Evaluation:
@@ -90,10 +97,12 @@ def evaluate_split(
         split: where they are measured.
         rows: which candidates; None for all.
     """
-    hook, rows = "ensemble" if vectors.ndim == 3 else "evaluate", rows or slice(0, len(vectors))
+    hook, rows = hook_of(vectors), rows or slice(0, len(vectors))
     if rows.start == rows.stop:
         return []
     results = [result for piece in pieces(vectors, rows) for result in evaluate_piece(run, hook, piece, split)]
+    for index, result in enumerate(results, rows.start):
+        check_evaluation(run.name, f"{hook} gave for candidate {index} of {source}", result, run.task.metric)
     check_evaluations(run.name, hook, results, rows.stop - rows.start, run.task.metric, source)
     return results
 
