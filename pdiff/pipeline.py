@@ -114,6 +114,7 @@ def begin_stage(run: Run, stage: str) -> dict[str, bool] | None:
     """Return whether an unfinished stage is `resumed`; None for one that is done."""
     if stage in run.directory.records():
         run.directory.require(stage)
+        run.directory.remove_passing(stage)  # left by a run that was killed when it had recorded the stage
         logger.info("%s: done before", stage)
         return None
     for earlier in STAGES[: STAGES.index(stage)]:

@@ -176,6 +176,10 @@ class RunDirectory:
         sums = {str(path.relative_to(self.path)): sha256(path) for path in files}
         write_json(self.path / "stages.json", {**self.records(), stage: {**cost, "files": sums}})
         # Only now: without its state, a stage that is not recorded as done would have to start anew.
+        self.remove_passing(stage)
+
+    def remove_passing(self, stage: str) -> None:
+        """Delete what only an unfinished stage needs."""
         for state in self.folder(stage).glob("*.state.safetensors"):
             state.unlink()
         shutil.rmtree(self.folder(stage) / "parts", ignore_errors=True)

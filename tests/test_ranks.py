@@ -405,6 +405,18 @@ def test_part_that_something_else_writes_too_is_refused(halves, tmp_path):
         run_pipeline(halves(last=f"part == 1 and {SHORTEN}"), RunDirectory(tmp_path / "short"), ["collect"])
 
 
+def test_parts_of_a_run_that_was_killed_before_it_removed_them_are_removed(halves, tmp_path):
+    directory, config = RunDirectory(tmp_path / "run"), halves()
+    run_pipeline(config, directory, ["collect"], gates=False)
+    passing = [directory.folder("collect") / name for name in ("parts/0/vectors.f32", "collect.state.safetensors")]
+    for path in passing:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    run_pipeline(config, directory, ["collect"], resume=True, gates=False)
+    assert not (directory.folder("collect") / "parts").exists()
+    assert not any(path.exists() for path in passing)
+
+
 def test_part_that_is_shortened_when_it_was_done_is_refused(halves, processes, tmp_path):
     config = halves(last=f"if part == 0:\n        import time\n        time.sleep(1)\n        {SHORTEN}")
 
