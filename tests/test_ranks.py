@@ -417,6 +417,16 @@ def test_parts_of_a_run_that_was_killed_before_it_removed_them_are_removed(halve
     assert not any(path.exists() for path in passing)
 
 
+def test_part_that_left_no_state_for_another_is_refused(halves, tmp_path):
+    with pytest.raises(PdiffError, match="plugin halves: part 0 of the collection left no state for another to begin"):
+        run_pipeline(halves(state="None"), RunDirectory(tmp_path / "run"), ["collect"])
+
+
+def test_collection_of_no_parts_is_refused(halves, tmp_path):
+    with pytest.raises(PdiffError, match="plugin halves: parts returned nothing, expected a number for each part."):
+        run_pipeline(halves(parts="[]"), RunDirectory(tmp_path / "run"), ["collect"])
+
+
 def test_part_that_is_shortened_when_it_was_done_is_refused(halves, processes, tmp_path):
     config = halves(last=f"if part == 0:\n        import time\n        time.sleep(1)\n        {SHORTEN}")
 
