@@ -44,7 +44,7 @@ def measure(arguments: argparse.Namespace) -> None:
     os.sched_setaffinity(0, {cores[ranks.rank() % len(cores)]})
     torch.set_num_threads(1)
     directory = RunDirectory(arguments.run)
-    run = Run(resolve(directory.config()), directory)
+    run = Run(resolve({**directory.config(), "device": "cpu"}), directory)
     vectors = run.generated[: arguments.candidates]
     evaluate_together(run, "warm-up", vectors[: 2 * ranks.size()], arguments.split)
     runs = []
