@@ -277,7 +277,7 @@ def check_places(places: Sequence[tuple[str, str, str | None]]) -> None:
     if len(set(types)) > 1:
         firsts = sorted(types.index(kind) for kind in set(types))
         found = ", ".join(f"{types[number]} in process {number} on {hosts[number]}" for number in firsts)
-        raise PdiffError(f"device: got {found}, expected one type. Mend the GPU of the one, or give --device cpu.")
+        raise PdiffError(f"device: got {found}, expected one type. Mend the GPU that is missing, or give --device cpu.")
     for number, place in enumerate(places):
         if gpus[number] is not None and places.index(place) < number:
             line = f"device: got one GPU for the processes {places.index(place)} and {number} on {hosts[number]}"
