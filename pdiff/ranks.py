@@ -304,6 +304,7 @@ def training_group(device: torch.device) -> Iterator[None]:
     given = {"store": store, "rank": rank(), "world_size": size(), "timeout": LONGEST_STEP}
     with lost_processes():
         dist.init_process_group(backend, **given)
+        gather(None)  # else one that leaves the block at once would close what another is still opening
         yield
     # Only where all went well: else the others would learn of a lost process before this one has said why.
     dist.destroy_process_group()
