@@ -284,13 +284,15 @@ def check_places(places: Sequence[tuple[str, str, str | None]]) -> None:
             raise PdiffError(f"{line}, expected one for each. Start one for each GPU, or let each see another.")
 
 
+@torch.no_grad()
 def copy_from_main(*modules: nn.Module) -> None:
-    """Give modules the weights that they have in the first process."""
+    """Give modules the weights that they have in the first process, tensor by tensor."""
     if size() == 1:
         return
-    for module in modules:
-        state = on_main(lambda module=module: {name: tensor.cpu() for name, tensor in module.state_dict().items()})
-        module.load_state_dict(state)
+    for tensor in (tensor for module in modules for tensor in module.state_dict().values()):
+        data = tensor.cpu().contiguous()
+        _broadcast(data.view(-1).view(torch.uint8))
+        tensor.copy_(data)
 
 
 @contextmanager

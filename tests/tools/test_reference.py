@@ -95,6 +95,7 @@ def test_whole_comparison_tells_the_quality_of_both(finished, checkout):
     for name in ("mean accuracy", "best accuracy", "similarity"):
         assert all(0 <= float(cell) <= 1 for cell in rows[name])
     assert [float(cell) for cell in rows["samples"]] == [200, 2]
+    assert "fast better than published by " in done.stdout
 
 
 def test_folder_that_is_no_checkout_is_refused_in_one_line(finished, tmp_path):

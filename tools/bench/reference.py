@@ -24,7 +24,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pdiff.config import engine_config, resolve
@@ -34,6 +36,8 @@ from pdiff.measure import environment, peak_memory, reset_peak_memory
 from pdiff.models.scaling import PerTensor
 from pdiff.run import Run
 from pdiff.rundir import RunDirectory
+from pdiff.statistics import differences
+from pdiff.task import Evaluation
 from pdiff.weights.layout import Layout
 
 SAMPLES, TIMESTEPS = 200, 1000
@@ -213,7 +217,7 @@ class Checkout(Published):
         return self.scaling.inverse(rows[:, : self.layout.size]).cpu()
 
 
-def evaluate(run: Run, vectors: Tensor, split: str) -> list:
+def evaluate(run: Run, vectors: Tensor, split: str) -> list[Evaluation]:
     """Return the plugin's evaluation of vectors `(M, P)`."""
     return list(run.hook.evaluate(task=run.task, candidates=run.candidates(vectors), split=split))
 
@@ -254,9 +258,8 @@ def measure_published(
     return new, costs
 
 
-def quality(run: Run, vectors: Tensor, trained: Tensor) -> dict[str, float]:
+def quality(run: Run, found: dict[str, list[Evaluation]], trained: Tensor) -> dict[str, float]:
     """Return mean and best metric on `test`, the best chosen on `select`, and the similarity to the trained."""
-    found = {split: evaluate(run, vectors, split) for split in ("select", "test")}
     metrics = {split: torch.tensor([result.metric for result in results]) for split, results in found.items()}
     best = metrics["select"].argmax() if run.task.metric.higher_is_better else metrics["select"].argmin()
     signature = torch.stack([result.signature for result in found["test"]])
@@ -264,8 +267,32 @@ def quality(run: Run, vectors: Tensor, trained: Tensor) -> dict[str, float]:
         f"mean {run.task.metric.name}": metrics["test"].mean().item(),
         f"best {run.task.metric.name}": metrics["test"][best].item(),
         "similarity": run.task.similarity(signature, trained).float().amax(1).mean().item(),
-        "samples": len(vectors),
+        "samples": len(signature),
     }
+
+
+def table(results: list[Evaluation]) -> NDArray:
+    """Return the scores `(M, S)` where there are any, else the metrics `(M,)`."""
+    if results[0].scores is None:
+        return np.array([result.metric for result in results])
+    return torch.stack([result.scores for result in results]).double().numpy()
+
+
+def print_quality(run: Run, new: Tensor, theirs: Tensor, vectors: Tensor) -> None:
+    """Print a line per figure, the interval of the difference, and the mean of the trained."""
+    trained = evaluate(run, vectors, "test")
+    signatures = torch.stack([result.signature for result in trained])
+    sides = [{split: evaluate(run, side, split) for split in ("select", "test")} for side in (new, theirs)]
+    rows = [quality(run, side, signatures) for side in sides]
+    print("\n| | fast | published |\n|---|---|---|")
+    for name in rows[0]:
+        print(f"| {name} | {rows[0][name]:.4f} | {rows[1][name]:.4f} |")
+    ours, published = (table(side["test"]) for side in sides)
+    settings = (run.task.metric.higher_is_better, run.config.compare.resamples, run.config.seed)
+    found = differences(ours, {"published": published}, *settings)["published"]
+    low, high = found.interval
+    print(f"fast better than published by {found.difference:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}")
+    print(f"mean of the trained: {sum(result.metric for result in trained) / len(trained):.4f}")
 
 
 def warmed_up(build: Callable[[], Published], run: Run, vectors: Tensor) -> Published:
@@ -322,13 +349,7 @@ def main() -> int:
         print_costs(ours, published)
         if arguments.quick:
             return 0
-        trained = evaluate(run, vectors.cpu(), "test")
-        signatures = torch.stack([result.signature for result in trained])
-        rows = [quality(run, rows, signatures) for rows in (new, theirs)]
-        print("\n| | fast | published |\n|---|---|---|")
-        for name in rows[0]:
-            print(f"| {name} | {rows[0][name]:.4f} | {rows[1][name]:.4f} |")
-        print(f"mean of the trained: {sum(result.metric for result in trained) / len(trained):.4f}")
+        print_quality(run, new, theirs, vectors.cpu())
     except PdiffError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
