@@ -152,7 +152,7 @@ def main() -> int:
             row = measure(size, codec, arguments.rows, arguments.place)
             found.setdefault(codec, {})[size] = row
             figures = (row["axes"], row["weights"], row["step"], row["fit"], row["peak"] / 1e9)
-            print("| {:,} | {} | {:,} | {:,} | {:.3f} | {:.1f} | {:.2f} |".format(size, codec, *figures), flush=True)
+            print("| {:,} | {} | {:,} | {:,} | {:.2g} | {:.1f} | {:.2f} |".format(size, codec, *figures), flush=True)
     for codec, by_size in found.items():
         if len(by_size) > 1:
             first, last = min(by_size), max(by_size)
