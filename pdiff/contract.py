@@ -104,7 +104,9 @@ def check_params(plugin: str, params: Mapping[str, Tensor], layout: Layout) -> N
             raise fault(plugin, line)
 
 
-def check_evaluations(plugin: str, hook: str, results: Sequence[Any], count: int, metric: Metric, source: str) -> None:
+def check_evaluations(
+    plugin: str, hook: str, results: Sequence[Any], count: int, metric: Metric, source: str, first: int = 0
+) -> None:
     """Raise a `PdiffError` unless a hook handed over one sound evaluation per candidate.
 
     Args:
@@ -114,8 +116,9 @@ def check_evaluations(plugin: str, hook: str, results: Sequence[Any], count: int
         count: how many were asked for.
         metric: the task's.
         source: where the candidates come from, for the error line.
+        first: number of the first of them in their source.
     """
-    for index, result in enumerate(results):
+    for index, result in enumerate(results, first):
         check_evaluation(plugin, f"{hook} gave for candidate {index} of {source}", result, metric)
     if len(results) != count:
         line = f"{hook} yielded {len(results)} results for {count} candidates. Yield one for each, in order."

@@ -93,6 +93,15 @@ class StepNumber(RuntimeInfoHook):
         """Fetch nothing."""
 
 
+DEFAULT_HOOKS = {
+    "runtime_info": {"type": StepNumber},
+    "timer": None,
+    "checkpoint": None,
+    "sampler_seed": None,
+    "logger": {"type": "LoggerHook", "interval": STEPS_BETWEEN_LOGS},
+}
+
+
 class Losses(Hook):
     """Keeps the loss of every step, that of all processes, on its device: no step waits for a number; logs means."""
 
@@ -243,6 +252,20 @@ class Bfloat16OptimWrapper(OptimWrapper):
             yield
 
 
+def check_settings(
+    where: str, device: torch.device, steps: int, batch_size: int, schedule: str, ema: float, compile: str
+) -> None:
+    """Raise a `PdiffError` for settings of a training that cannot be; `where` is their section of the config."""
+    check_positive(where, batch_size=batch_size)
+    if steps < 0 or not 0 <= ema < 1:
+        raise PdiffError(f"{where}: got steps {steps} and ema {ema}, expected steps >= 0, 0 <= ema < 1.")
+    for key, value, choices in (("schedule", schedule, LEARNING_RATE_SCHEDULES), ("compile", compile, COMPILERS)):
+        if value not in choices:
+            raise PdiffError(f"{where}.{key}: got {value!r}. {known(value, choices)}")
+    if compile == "cudagraphs" and device.type != "cuda":
+        raise PdiffError(f"{where}.compile: got 'cudagraphs' on the {device}. Use none, or a GPU.")
+
+
 def train(
     objective: nn.Module,
     rows: Tensor | Scaled,
@@ -278,14 +301,7 @@ def train(
         amp: bfloat16 autocast.
         compile: `none`, or a backend of `torch.compile`: `eager`, `inductor` or `cudagraphs`.
     """
-    check_positive(f"engine.{name}_training", batch_size=batch_size)
-    if steps < 0 or not 0 <= ema < 1:
-        raise PdiffError(f"engine.{name}_training: got steps {steps} and ema {ema}, expected steps >= 0, 0 <= ema < 1.")
-    for key, value, choices in (("schedule", schedule, LEARNING_RATE_SCHEDULES), ("compile", compile, COMPILERS)):
-        if value not in choices:
-            raise PdiffError(f"engine.{name}_training.{key}: got {value!r}. {known(value, choices)}")
-    if compile == "cudagraphs" and rows.device.type != "cuda":
-        raise PdiffError(f"engine.{name}_training.compile: got 'cudagraphs' on the {rows.device}. Use none, or a GPU.")
+    check_settings(f"engine.{name}_training", rows.device, steps, batch_size, schedule, ema, compile)
     if steps == 0 or not any(p.requires_grad for p in objective.parameters()):
         return []
     whole = str(derive_seed(seed, identity, checksum(rows)))
@@ -312,13 +328,7 @@ def train(
                 "optimizer": {"type": "AdamW", "lr": lr, "weight_decay": weight_decay, "fused": True},
             },
             param_scheduler=[cosine] if schedule == "cosine" else [],
-            default_hooks={
-                "runtime_info": StepNumber(),
-                "timer": None,
-                "checkpoint": None,
-                "sampler_seed": None,
-                "logger": {"type": "LoggerHook", "interval": STEPS_BETWEEN_LOGS},
-            },
+            default_hooks=DEFAULT_HOOKS,
             log_processor={"window_size": 1},
             custom_hooks=[hook for hook in (average, losses, compiled, ShowProgress(advance), state) if hook],
             default_scope="mmengine",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pdiff import ranks
-from pdiff.contract import check_evaluation, check_evaluations, check_iterable
+from pdiff.contract import check_evaluations, check_iterable
 from pdiff.errors import PdiffError, known
 from pdiff.run import Run
 from pdiff.sources import open_pool, source_names, source_vectors
@@ -101,9 +101,7 @@ def evaluate_split(
     if rows.start == rows.stop:
         return []
     results = [result for piece in pieces(vectors, rows) for result in evaluate_piece(run, hook, piece, split)]
-    for index, result in enumerate(results, rows.start):
-        check_evaluation(run.name, f"{hook} gave for candidate {index} of {source}", result, run.task.metric)
-    check_evaluations(run.name, hook, results, rows.stop - rows.start, run.task.metric, source)
+    check_evaluations(run.name, hook, results, rows.stop - rows.start, run.task.metric, source, rows.start)
     return results
 
 
