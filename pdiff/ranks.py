@@ -5,6 +5,7 @@ these train with, see a single process. Only `training_group` makes torch's defa
 Where a run has one process, everything here is trivial.
 """
 
+import atexit
 import gc
 import itertools
 import os
@@ -130,7 +131,13 @@ def join(launcher: str) -> None:
         line = f"--launcher: got MASTER_ADDR {host!r} and MASTER_PORT {port!r}, expected the first process's machine"
         raise PdiffError(f"{line} and a free port there ({first_line(error)}). Give others.") from None
     _joined.append(Job(number, count, local, store, group))
+    atexit.register(leave)
     signal.signal(signal.SIGTERM, end)  # what a launcher sends to the others when it has lost one
+
+
+def leave() -> None:
+    """Close the connections: a thread of theirs that frees a tensor while Python shuts down aborts the process."""
+    _joined[0] = replace(job(), group=None)
 
 
 def end(*_) -> None:
@@ -158,7 +165,7 @@ def first_to_end() -> bool:
 
 def see_others_end() -> None:
     """Close the connections, so that those who wait notice, and keep the store for them till they have ended."""
-    _joined[0] = replace(job(), group=None)
+    leave()
     if dist.is_initialized() and dist.get_backend() == "gloo":  # NCCL would wait for the others here
         dist.destroy_process_group()
         traceback.clear_frames(sys.exc_info()[2])  # of the training, which holds the group too

@@ -123,6 +123,22 @@ def test_processes_agree_and_plugins_see_one_alone(processes):
     assert started.codes() == [0, 0, 0], started.text("err")
 
 
+def test_threads_that_would_abort_the_process_end_before_python_shuts_down():
+    script = (
+        "import atexit; from pathlib import Path; from pdiff import ranks;"
+        "show = lambda: print([file.read_text().strip() for file in Path('/proc/self/task').glob('*/comm')]);"
+        "atexit.register(show); ranks.join('pytorch'); show()"
+    )
+    with socket.socket() as free:
+        free.bind(("", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    alone = {**place, "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
+    command = [sys.executable, "-c", script]
+    joined, ended = subprocess.check_output(command, env=os.environ | alone, text=True).splitlines()
+    assert "gloo" in joined
+    assert "gloo" not in ended
+
+
 def test_devices_of_different_types_are_refused(processes):
     def work(number):
         ranks.join("pytorch")
