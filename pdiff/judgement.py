@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pdiff.novelty import averaging, copying, marginal_distance, nearest_similarity, spread
+from pdiff.novelty import averaging, copying, nearest_similarity
+from pdiff.places import Place
 from pdiff.results import SourceResults, drop_dead
 from pdiff.statistics import Difference, best_index, best_of, choice, differences, holm, mean_interval, superiority
 from pdiff.task import Metric
@@ -27,9 +28,8 @@ class Case:
         sources: what was measured, `trained` and `generated` among them.
         similarities: on `test`, of every candidate to every trained one `(M, N)`.
         to_soup: on `test`, of every candidate to the average of all trained ones `(M,)`; empty without such a source.
-        distances: of every candidate to the nearest trained vector `(M,)`; an ensemble has none.
-        population: the trained vectors `(N, P)`.
-        fitted: those of them that the engine was fitted to.
+        places: where its vectors lie among the trained ones; an ensemble lies nowhere.
+        fitted: the trained vectors `(N, P)` that the engine was fitted to.
         heldout: the others.
         resamples: of the bootstrap.
         seed: of the bootstrap.
@@ -39,8 +39,7 @@ class Case:
     sources: dict[str, SourceResults]
     similarities: dict[str, Tensor]
     to_soup: dict[str, NDArray]
-    distances: dict[str, NDArray]
-    population: Tensor
+    places: dict[str, Place]
     fitted: Rows
     heldout: Rows
     resamples: int
@@ -69,7 +68,7 @@ def row(case: Case, name: str) -> dict[str, Any]:
         "median": np.median(test),
         "worst": test.min() if higher else test.max(),
         "similarity": case.nearest(name).mean(),
-        **places(case, source),
+        **placed(case.places.get(name)),
     }
     counts = {"n": len(test), "dead": int((~source.alive).sum()), "best_index": best}
     intervals = {"best_ci": best_interval(case, source, best), "mean_ci": interval(case, alive)}
@@ -87,15 +86,11 @@ def best_interval(case: Case, source: SourceResults, best: int) -> tuple[float, 
     return None if source.scores is None else interval(case, source.scores[best].numpy())
 
 
-def places(case: Case, source: SourceResults) -> dict[str, float | None]:
+def placed(place: Place | None) -> dict[str, float | None]:
     """Return where a source's vectors lie among the trained ones; an ensemble lies nowhere."""
-    if not source.has_place:
+    if place is None:
         return {"distance": None, "spread": None, "marginal": None}
-    return {
-        "distance": case.distances[source.name].mean(),
-        "spread": spread(source.vectors, case.population),
-        "marginal": marginal_distance(source.vectors, case.population, case.seed),
-    }
+    return {"distance": place.distances.mean(), "spread": place.spread, "marginal": place.marginal}
 
 
 def aggregate(details: list[dict[str, float]], best: int) -> dict[str, dict[str, float]]:

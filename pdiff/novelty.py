@@ -1,4 +1,4 @@
-"""Are the new parameters new? Similarity of what candidates get wrong, and where vectors lie among the trained ones."""
+"""Are the new parameters new? Similarity of what candidates get wrong, copies of trained ones, and averages of them."""
 
 import math
 from dataclasses import dataclass
@@ -8,16 +8,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pdiff.seeding import generator
+from pdiff.places import coordinates_of, nearest_distance
 from pdiff.statistics import superiority
-from pdiff.weights.layout import Layout
-from pdiff.weights.products import centred_blocks, centred_gram, centred_products
-from pdiff.weights.vectors import Rows, Vectors, along_columns, column_blocks, deviations, mean, parts, pieces
+from pdiff.weights.products import centred_gram, centred_products
+from pdiff.weights.vectors import Rows, Vectors
 
 COPYING = 0.01  # an accusation needs more than the usual 0.05: trained vectors are no independent draws
 SUBSPACE = 0.99  # of the trained vectors' variance
 TOLD_APART = 0.75  # of the pairs; halfway between always and by chance
-COORDINATES = 2000
 
 
 @dataclass(frozen=True)
@@ -57,21 +55,6 @@ class Averaging:
         return self.generated < TOLD_APART <= self.trained
 
 
-@dataclass(frozen=True)
-class Projection:
-    """Principal axes of the trained vectors.
-
-    Attributes:
-        mean: of the trained vectors `(P,)`.
-        axes: `(K, P)`, orthonormal; zeros where the vectors do not reach into so many dimensions.
-        explained: share of the trained vectors' variance along each axis `(K,)`.
-    """
-
-    mean: Tensor
-    axes: Tensor
-    explained: Tensor
-
-
 def error_iou(a: Tensor, b: Tensor) -> Tensor:
     """Return |wrong_a AND wrong_b| / |wrong_a OR wrong_b| for every pair; 1 where neither is ever wrong.
 
@@ -93,82 +76,6 @@ def nearest_similarity(similarity: Tensor, leave_self_out: bool) -> Tensor:
     if leave_self_out:
         similarity = similarity.clone().fill_diagonal_(-torch.inf)
     return similarity.max(1).values
-
-
-def nearest_distance(vectors: Vectors, trained: Tensor | Rows, leave_self_out: bool) -> Tensor:
-    """Return each vector's Euclidean distance to the nearest trained vector.
-
-    Args:
-        vectors: `(M, P)`.
-        trained: `(N, P)`.
-        leave_self_out: the vectors are the trained ones; each leaves itself out.
-
-    Returns:
-        `(M,)`. Differences are formed before squaring: the usual expansion into products loses small distances.
-    """
-    distance = torch.cat([distances(piece, trained) for piece in pieces(vectors)])
-    if leave_self_out:
-        distance.fill_diagonal_(torch.inf)
-    return distance.min(1).values
-
-
-def distances(vectors: Tensor | Rows, trained: Tensor | Rows) -> Tensor:
-    """Return the distances `(M, N)` of vectors `(M, P)` to trained ones `(N, P)`, summed over blocks of columns."""
-    squares = torch.zeros(len(vectors), len(trained), dtype=torch.float64)
-    for place in column_blocks(vectors, trained):
-        block = torch.cdist(vectors[:, place], trained[:, place], compute_mode="donot_use_mm_for_euclid_dist")
-        squares += block.double().square()
-    return squares.sqrt().to(vectors.dtype)
-
-
-def spread(vectors: Vectors, trained: Vectors) -> float:
-    """Return the mean standard deviation per coordinate, over that of the trained vectors.
-
-    1 means as wide as the trained ones, 0 a single point. Trained vectors that never differ give 1 when these
-    do not differ either, else infinity.
-    """
-    if len(vectors) < 2:
-        return 0.0
-    own, reference = deviations(vectors).mean().item(), deviations(trained).mean().item()
-    if reference == 0:
-        return 1.0 if own == 0 else float("inf")
-    return own / reference
-
-
-def principal_axes(trained: Tensor | Rows, count: int = 2) -> Projection:
-    """Return the `count` principal axes of vectors `(N, P)`, from their Gram matrix `(N, N)`.
-
-    The sign of an axis is such that its largest entry is positive.
-    """
-    axes, explained = torch.zeros(count, trained.shape[1]), torch.zeros(count)
-    coordinates, shares = coordinates_of(centred_gram(trained))
-    reached = min(count, len(shares))
-    for place, centred in centred_blocks(trained):
-        axes[:reached, place] = (coordinates[:, :reached].T @ centred).float()
-    axes *= axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()
-    explained[:reached] = shares[:reached].float()
-    return Projection(mean(trained), axes, explained)
-
-
-def coordinates_of(gram: Tensor) -> tuple[Tensor, Tensor]:
-    """Return how the principal axes are made of the vectors, and their shares of the variance.
-
-    Args:
-        gram: inner products `(N, N)` of the vectors' deviations from their average.
-
-    Returns:
-        `(N, K)`: an axis is the sum of the deviations with these weights, and has length 1; and `(K,)`. K counts the
-        axes whose variance is not mere rounding of float32.
-    """
-    values, vectors = torch.linalg.eigh(gram)
-    values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
-    reached = int((values > 1e-6 * values[0]).sum())
-    return vectors[:, :reached] / values[:reached].sqrt(), values[:reached] / values.sum()
-
-
-def project(vectors: Vectors, projection: Projection) -> Tensor:
-    """Return the coordinates `(M, K)` of vectors `(M, P)` on the trained vectors' principal axes."""
-    return torch.cat([(part - projection.mean) @ projection.axes.T for part in parts(vectors)])
 
 
 def closer(own: NDArray, reference: NDArray) -> Copying:
@@ -229,54 +136,6 @@ def averaging(generated: NDArray, trained: NDArray, averages: NDArray) -> Averag
     """
     against = (superiority(averages, others, higher_is_better=True) for others in (trained, generated))
     return Averaging(*against)
-
-
-def marginal_distance(vectors: Vectors, trained: Tensor | Rows, seed: int) -> float | None:
-    """Return the mean over coordinates of Kolmogorov and Smirnov's distance between two sets of vectors.
-
-    0: every coordinate is distributed as in the trained vectors; 1: no coordinate's values overlap. Coordinates
-    that never change among the trained are left out; of more than 2,000 others, 2,000 are drawn from the seed,
-    without replacement. None where no coordinate changes.
-
-    Args:
-        vectors: `(M, P)`.
-        trained: `(N, P)`.
-        seed: of the draw; the same for sources that are compared.
-    """
-    changing = along_columns(lambda block: block.amax(0) > block.amin(0), trained).nonzero().flatten()
-    if not len(changing):
-        return None
-    order = torch.randperm(len(changing), generator=generator(seed, "coordinates"))
-    chosen = changing[order[:COORDINATES]]
-    own, reference = (columns(v, chosen).T.contiguous().sort(1).values for v in (vectors, trained))
-    values = torch.cat([own, reference], 1)
-    below = [torch.searchsorted(v, values, right=True).double() / v.shape[1] for v in (own, reference)]
-    return (below[0] - below[1]).abs().amax(1).mean().item()
-
-
-def columns(vectors: Vectors, chosen: Tensor) -> Tensor:
-    """Return some coordinates of all vectors `(M, C)`."""
-    return torch.cat([part[:, chosen] for part in parts(vectors)])
-
-
-def density_coordinates(trained: Tensor, layout: Layout, count: int = 4) -> dict[str, int]:
-    """Return coordinates whose densities are worth drawing: the one that varies most in each of the largest tensors.
-
-    Args:
-        trained: `(N, P)`.
-        layout: names and places of the tensors.
-        count: how many at most; fewer where there are fewer tensors that change.
-
-    Returns:
-        The place in the vector, by a name like `layer4.1.bn1.weight[17]`; the largest tensor first.
-    """
-    deviation = deviations(trained)
-    coordinates = {}
-    for entry in sorted(layout, key=lambda entry: -entry.size):
-        inside = int(deviation[entry.slice].argmax())
-        if deviation[entry.offset + inside] > 0 and len(coordinates) < count:
-            coordinates[f"{entry.name}[{inside}]"] = entry.offset + inside
-    return coordinates
 
 
 def pareto_front(metric: NDArray, similarity: NDArray, higher_is_better: bool) -> NDArray:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pdiff.judgement import Case, chosen_by_training_data, comparisons, find, row
+from pdiff.places import Place
 from pdiff.results import SourceResults
 from pdiff.task import Metric
 
@@ -30,11 +31,13 @@ def case_of(*sources: SourceResults, higher: bool = True, heldout: int = 2) -> C
     similarities = {
         name: torch.linspace(0.2, 0.9, len(trained)).expand(len(each.test), -1) for name, each in by_name.items()
     }
-    distances = {name: np.ones(len(each.test)) for name, each in by_name.items() if each.has_place}
-    return Case(
-        Metric("quality", higher), by_name, similarities, {}, distances, trained,
-        trained[heldout:], trained[:heldout], resamples=200, seed=0,
-    )  # fmt: skip
+    places = {
+        name: Place(np.ones(len(each.test)), spread=0.5, marginal=0.2, projected=np.ones((len(each.test), 2)), shown={})
+        for name, each in by_name.items()
+        if each.has_place
+    }
+    metric = Metric("quality", higher)
+    return Case(metric, by_name, similarities, {}, places, trained[heldout:], trained[:heldout], resamples=200, seed=0)
 
 
 TRAINED = source("trained", [0.5, 0.6, 0.7, 0.6])

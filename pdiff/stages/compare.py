@@ -7,9 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pdiff.contract import check_pictures
 from pdiff.engine import ParameterDiffusion
@@ -17,7 +15,8 @@ from pdiff.gates.codec import kept_by_tensor
 from pdiff.gates.record import read_gates
 from pdiff.judgement import SOUP, Case, chosen_by_training_data, comparisons, find, row
 from pdiff.measure import measured
-from pdiff.novelty import columns, density_coordinates, nearest_distance, pareto_front, principal_axes, project
+from pdiff.novelty import pareto_front
+from pdiff.places import locate, principal_axes, project, survey
 from pdiff.profiling import profiled, read_profiles
 from pdiff.report.evidence import Evidence
 from pdiff.report.figures import draw_figures
@@ -57,7 +56,7 @@ def compare(run: Run) -> None:
 
 def open_case(run: Run) -> Case:
     """Return what the sources are judged by."""
-    sources, population = read_sources(run), run.population.tensor()
+    sources = read_sources(run)
     fitted, heldout = split_population(run)
     trained = sources[TRAINED].signature
     similarities = {name: run.task.similarity(s.signature, trained).float() for name, s in sources.items()}
@@ -65,16 +64,12 @@ def open_case(run: Run) -> Case:
     if SOUP in sources:
         soup = sources[SOUP].signature
         to_soup = {name: run.task.similarity(s.signature, soup)[:, 0].float().numpy() for name, s in sources.items()}
-    distances = {name: distance(source, population) for name, source in sources.items() if source.has_place}
-    settings = {"resamples": run.config.compare.resamples, "seed": run.seed("compare")}
-    return Case(run.task.metric, sources, similarities, to_soup, distances, population, fitted, heldout, **settings)
-
-
-def distance(source: SourceResults, population: Tensor) -> NDArray:
-    """Return each candidate's distance `(M,)` to the nearest trained vector; every trained one leaves itself out."""
-    if source.name == TRAINED:
-        return nearest_distance(population, population, leave_self_out=True).numpy()
-    return nearest_distance(source.vectors, population, leave_self_out=False).numpy()
+    seed = run.seed("compare")
+    among = survey(run.population.tensor(), run.population.layout, seed)
+    placed = {name: source.vectors for name, source in sources.items() if source.has_place}
+    places = {name: locate(vectors, among, leave_self_out=name == TRAINED) for name, vectors in placed.items()}
+    settings = {"resamples": run.config.compare.resamples, "seed": seed}
+    return Case(run.task.metric, sources, similarities, to_soup, places, fitted, heldout, **settings)
 
 
 def draw_pictures(run: Run, sources: Mapping[str, SourceResults]) -> list[dict[str, str]]:
@@ -118,10 +113,7 @@ def summary(run: Run, case: Case, pictures: Sequence[Mapping[str, str]]) -> dict
 
 def gather(run: Run, case: Case) -> Evidence:
     """Return the arrays behind the figures."""
-    sources = case.sources
-    placed = {name: source.vectors for name, source in sources.items() if source.has_place}
-    engine = run.engine
-    axes = principal_axes(case.population)
+    sources, places = case.sources, case.places
     similarities = {name: case.nearest(name) for name in sources}
     path = read_path(run)
     return Evidence(
@@ -129,13 +121,13 @@ def gather(run: Run, case: Case) -> Evidence:
         trains={name: source.metrics["train"] for name, source in sources.items() if "train" in source.metrics},
         similarities=similarities,
         front=front(case, similarities),
-        distances=case.distances,
-        coordinates=coordinates(run, case),
-        vectors={name: project(vectors, axes).numpy() for name, vectors in placed.items()},
-        latents=latents(run, case, engine),
+        distances={name: place.distances for name, place in places.items()},
+        coordinates=coordinates(case),
+        vectors={name: place.projected for name, place in places.items()},
+        latents=latents(run),
         path=path and np.array(path["metrics"], dtype=float),
         path_steps=path and np.array(path["steps"]),
-        codec_errors=codec_errors(case, engine),
+        codec_errors=codec_errors(case, run.engine),
         losses=read_json(run.directory.folder("fit") / "history.json"),
     )
 
@@ -151,14 +143,12 @@ def front(case: Case, similarities: Mapping[str, NDArray]) -> dict[str, NDArray]
     return dict(zip(names, np.split(mask, ends[:-1]), strict=True))
 
 
-def coordinates(run: Run, case: Case) -> dict[str, dict[str, NDArray]]:
+def coordinates(case: Case) -> dict[str, dict[str, NDArray]]:
     """Return the values of a few coordinates, by the coordinate's name and by source."""
-    chosen = density_coordinates(case.population, run.population.layout)
-    shown = [name for name in DENSITIES if name in case.sources]
-    places = torch.tensor([*chosen.values()], dtype=torch.long)
-    values = {name: columns(case.sources[name].vectors, places).numpy() for name in shown}
+    shown = [name for name in DENSITIES if name in case.places]
     return {
-        coordinate: {name: values[name][:, number] for name in shown} for number, coordinate in enumerate(chosen)
+        coordinate: {name: case.places[name].shown[coordinate] for name in shown}
+        for coordinate in case.places[TRAINED].shown
     }
 
 
@@ -171,9 +161,9 @@ def codec_errors(case: Case, engine: ParameterDiffusion) -> dict[str, float]:
     return {name: 1 - share for name, share in shares.items()}
 
 
-def latents(run: Run, case: Case, engine: ParameterDiffusion) -> dict[str, NDArray]:
+def latents(run: Run) -> dict[str, NDArray]:
     """Return the latents of trained and generated vectors on the first two principal axes of the trained ones."""
-    trained = engine.encode(case.population)
+    trained = run.engine.encode(run.population.tensor())
     drawn = read_tensors(run.directory.folder("generate") / "latents.safetensors")["latents"]
     axes = principal_axes(trained)
     return {TRAINED: project(trained, axes).numpy(), GENERATED: project(drawn, axes).numpy()}

@@ -5,7 +5,7 @@ from pathlib import Path
 from torch import Tensor
 
 from pdiff.engine import ParameterDiffusion
-from pdiff.novelty import spread
+from pdiff.places import spread
 from pdiff.run import Run
 from pdiff.storage import write_json, write_rows, write_tensors
 

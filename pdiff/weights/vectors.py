@@ -122,14 +122,32 @@ def mean(vectors: Tensor | Rows) -> Tensor:
     return along_columns(lambda block: block.mean(0), vectors)
 
 
-def deviations(vectors: Vectors) -> Tensor:
-    """Return the standard deviation of each coordinate `(P,)`, in double precision; at least two vectors."""
-    first = next(parts(vectors))[0]
-    total, squares = torch.zeros(2, len(first), dtype=torch.float64)
-    for part in parts(vectors):
+class Deviations:
+    """The standard deviation of each coordinate, in double precision, of vectors that come a few at a time."""
+
+    def __init__(self):
+        self.count = 0
+
+    def add(self, part: Tensor) -> None:
+        """Take in vectors `(M, P)`."""
+        if not self.count:
+            self.first = part[0].clone()
+            self.total, self.squares = torch.zeros(2, len(self.first), dtype=torch.float64)
         for row in part:
-            difference = (row - first).double()
-            total += difference
-            squares.addcmul_(difference, difference)
-    count = len(vectors)
-    return ((squares - total.square() / count) / (count - 1)).clamp(min=0).sqrt()
+            difference = (row - self.first).double()
+            self.total += difference
+            self.squares.addcmul_(difference, difference)
+        self.count += len(part)
+
+    def result(self) -> Tensor:
+        """Return it `(P,)`; 0 for a single vector."""
+        variance = (self.squares - self.total.square() / self.count) / max(self.count - 1, 1)
+        return variance.clamp(min=0).sqrt()
+
+
+def deviations(vectors: Vectors) -> Tensor:
+    """Return the standard deviation of each coordinate `(P,)`, in double precision; 0 for a single vector."""
+    found = Deviations()
+    for part in parts(vectors):
+        found.add(part)
+    return found.result()

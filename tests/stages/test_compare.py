@@ -37,9 +37,9 @@ def test_summary_has_a_row_for_every_source_and_compares_each_with_the_generated
 
 
 def test_trained_distances_leave_each_vector_itself_out(case):
-    assert len(case.distances["trained"]) == len(case.population)
-    assert (case.distances["trained"] > 0).all()
-    assert "ensemble" not in case.distances
+    assert len(case.places["trained"].distances) == len(case.fitted) + len(case.heldout)
+    assert (case.places["trained"].distances > 0).all()
+    assert "ensemble" not in case.places
 
 
 def test_front_is_of_baselines_alone_and_never_empty(case):
