@@ -3,8 +3,9 @@
 import fcntl
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import yaml
@@ -125,12 +126,21 @@ class RunDirectory:
         Raises:
             PdiffError: one of them does not see it.
         """
-        seen = (self.path / "config.yaml").is_file()
-        with self.followed() if seen and not ranks.is_main() else nullcontext():
-            if not all(ranks.gather(seen)):
+        with ExitStack() as held:
+            with ExitStack() as marked:
+                seen = (self.path / ranks.on_main(lambda: self._mark(marked))).is_file()
+                if seen and not ranks.is_main():
+                    held.enter_context(self.followed())
+                everywhere = all(ranks.gather(seen))
+            if not everywhere:
                 line = f"{self.path}: is not on all machines of the run. Give a --work-dir that they share."
                 raise PdiffError(line)
             yield
+
+    def _mark(self, marked: ExitStack) -> str:
+        """Return the name of a new file: another machine's directory of the same name does not have it."""
+        with explain_write_errors(self.path):
+            return Path(marked.enter_context(NamedTemporaryFile(dir=self.path, prefix=".mark-")).name).name
 
     def config(self) -> dict[str, Any]:
         """Return the config that the directory was made with; raise a `PdiffError` when its file is corrupt."""

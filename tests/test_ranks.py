@@ -354,7 +354,12 @@ def test_mistake_of_the_first_process_alone_ends_the_others_without_a_word(finis
     assert line.startswith(f"error: {tmp_path / 'run'}: collect was run before.")
 
 
-def test_directory_that_another_machine_does_not_see_is_refused(processes, tmp_path, tiny):
+@pytest.mark.parametrize("before", [False, True])
+def test_directory_that_another_machine_does_not_see_is_refused(processes, tmp_path, tiny, before):
+    if before:  # each machine has one of that name for itself
+        RunDirectory(tmp_path / "1").path.mkdir()
+        RunDirectory(tmp_path / "1").prepare(resolve(tiny).to_dict(), STAGES, resume=False, overwrite=False)
+
     def work(number):
         ranks.join("pytorch")
         with pytest.raises(PdiffError, match="is not on all machines of the run. Give a --work-dir that they share"):
