@@ -7,11 +7,13 @@ from typing import Any
 
 from mmengine.config import Config
 
-from pdiff.errors import PdiffError, check_keys, check_section, check_type, known
+from pdiff.errors import PdiffError, check_keys, check_not_negative, check_positive, check_section, check_type, known
 from pdiff.plugins import default_config, plugin_name
 
 PACKAGE = Path(__file__).parent
 EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
+OWN_SECTIONS = ("checkpoints", "fit", "generate", "evaluate", "compare")  # those that the core reads itself
+TYPES = {"checkpoints.files": str | None, "checkpoints.base": str | None}  # where the default, null, does not say it
 PRESETS = tuple(sorted(path.stem for path in (PACKAGE / "presets").glob("*.yaml")))
 
 
@@ -70,6 +72,7 @@ def engine_config(section: Mapping[str, Any]) -> dict[str, Any]:
             check_type(value, type(base[key][name]), f"engine.{key}.{name}")
     for key in ("vector_noise", "latent_noise", "whiten"):
         check_type(complete[key], type(base[key]), f"engine.{key}")
+    check_not_negative("engine", vector_noise=complete["vector_noise"], latent_noise=complete["latent_noise"])
     return {"preset": preset, **complete}
 
 
@@ -84,13 +87,34 @@ def resolve(values: Mapping[str, Any]) -> Config:
     complete = merge(defaults, values)
     for section in ("task", "collect"):
         check_section(complete[section], section)
-    for section in ("checkpoints", "fit", "generate", "evaluate", "compare"):
+    for section in OWN_SECTIONS:
         check_keys(complete[section], defaults[section], section)
+        for name, value in complete[section].items():
+            where = f"{section}.{name}"
+            check_type(value, TYPES.get(where, type(defaults[section][name])), where)
     complete["engine"] = engine_config(complete["engine"])
-    for name in ("trained", "generated"):
-        if (complete["evaluate"]["sources"].get(name) or {}).get("type") != name:
-            raise PdiffError(f"evaluate.sources: lacks `{name}: {{type: {name}}}`, which every comparison needs.")
+    check_own(**{section: complete[section] for section in ("fit", "generate", "evaluate", "compare")})
     return Config(complete)
+
+
+def check_own(
+    fit: Mapping[str, Any], generate: Mapping[str, Any], evaluate: Mapping[str, Any], compare: Mapping[str, Any]
+) -> None:
+    """Raise a `PdiffError` for a number out of range, or for sources that are none, in the core's own sections."""
+    check_not_negative("fit", heldout=fit["heldout"])
+    check_positive("generate", num=generate["num"], batch_size=generate["batch_size"])
+    check_not_negative("generate", path=generate["path"])
+    if generate["sampler"] is not None:
+        check_section(generate["sampler"], "generate.sampler")
+    check_positive("evaluate", num=evaluate["num"])
+    check_section(evaluate["sources"], "evaluate.sources")
+    for name, source in evaluate["sources"].items():
+        if source is not None:
+            check_section(source, f"evaluate.sources.{name}")
+    for name in ("trained", "generated"):
+        if (evaluate["sources"].get(name) or {}).get("type") != name:
+            raise PdiffError(f"evaluate.sources: lacks `{name}: {{type: {name}}}`, which every comparison needs.")
+    check_positive("compare", resamples=compare["resamples"])
 
 
 def load_config(

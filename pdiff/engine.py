@@ -17,6 +17,7 @@ from pdiff.models import autoencoder, denoiser, tokens, transformer  # noqa: F40
 from pdiff.models.objectives import Denoising, Reconstruction, normal
 from pdiff.models.scaling import Scaled
 from pdiff.models.schedule import build_sampler, clean_estimate, noise_schedule
+from pdiff.models.settings import check_training
 from pdiff.models.whitening import Whitening
 from pdiff.registry import AUTOENCODERS, DENOISERS, SCALINGS, build, call
 from pdiff.seeding import derive_seed, generator, isolated_seed, resolve_device
@@ -74,11 +75,22 @@ class ParameterDiffusion:
         vectors = on_device(vectors, self.device)
         layout = layout or Layout.of({"vector": torch.empty(vectors.shape[-1])})
         check_vectors(vectors, layout)
-        self.build(layout)
+        self.prepare(layout)
         with isolated_seed(derive_seed(self.seed, "fit")):
             self.fit_codec(vectors, folder)
             self.fit_diffusion(self.encode(vectors).to(self.device), folder)
         return self
+
+    def prepare(self, layout: Layout) -> None:
+        """Make the parts for a fit to vectors of `layout`.
+
+        Raises:
+            PdiffError: a setting cannot be; what would be used last is looked at too.
+        """
+        for name in ("autoencoder_training", "denoiser_training"):
+            check_training(f"engine.{name}", self.device, **self.config[name])
+        self.build(layout)
+        self.check_autoencoder_training()
 
     def build(self, layout: Layout) -> None:
         """Make the parts, not yet fitted, for vectors of `layout`."""
@@ -98,7 +110,6 @@ class ParameterDiffusion:
 
     def fit_codec(self, vectors: Tensor | Rows, folder: Path | None) -> None:
         """Fit scaling and autoencoder to `(N, P)`."""
-        self.check_autoencoder_training()
         self.train_codec(*self.fit_closed_form(vectors), folder)
 
     def fit_closed_form(self, vectors: Tensor | Rows) -> tuple[autoencoder.Autoencoder, Tensor | Scaled]:

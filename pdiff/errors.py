@@ -1,11 +1,12 @@
 """The one exception for what a user can mend, and the words that name close matches."""
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from types import NoneType, UnionType
 from typing import Any, get_args
 
-NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "a text"}
+NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "a text", list: "a list"}
 
 
 class PdiffError(Exception):
@@ -30,6 +31,13 @@ def check_positive(where: str, **values: Any) -> None:
     for name, value in values.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise PdiffError(f"{where}.{name}: got {value!r}, expected an integer from 1 on.")
+
+
+def check_not_negative(where: str, **values: Any) -> None:
+    """Raise a `PdiffError` for a setting that is no finite number from 0 on."""
+    for name, value in values.items():
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
+            raise PdiffError(f"{where}.{name}: got {value!r}, expected a finite number from 0 on.")
 
 
 def check_type(value: Any, expected: Any, where: str) -> None:

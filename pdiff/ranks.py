@@ -120,6 +120,9 @@ def join(launcher: str) -> None:
     if missing:
         what = "the name of the first process's machine" if missing[0] == "MASTER_ADDR" else f"as {command} sets it"
         raise PdiffError(f"--launcher: got {launcher!r}, but {missing[0]} is not set, expected {what}. Use {command}.")
+    for name, value in ((name, os.environ[name]) for name in variables):
+        if not value.isdigit():
+            raise PdiffError(f"--launcher: got {name} {value!r}, expected a number, as {command} sets it.")
     number, count, local = (int(os.environ[name]) for name in variables)
     os.environ.setdefault("MASTER_PORT", "29500")
     host, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]

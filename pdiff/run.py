@@ -70,6 +70,10 @@ class Run:
         """The collected population."""
         return Population.open(self.directory.folder("collect"))
 
+    def new_engine(self) -> ParameterDiffusion:
+        """Return the engine of the config, not yet fitted; raise a `PdiffError` for settings that cannot be."""
+        return ParameterDiffusion(self.config.engine.to_dict(), seed=self.seed("engine"), device=str(self.device))
+
     @cached_property
     def engine(self) -> ParameterDiffusion:
         """The fitted engine."""

@@ -31,6 +31,7 @@ SECTIONS = {
     "compare": ("compare",),
 }
 FOLLOWED = ".lock.others"
+DROPPED = ".dropped"
 NOT_RECORDED = ("*.part", "*.state.safetensors", "*.log", "*.json.tmp")
 
 
@@ -82,6 +83,9 @@ class RunDirectory:
                 fcntl.flock(lock, kind | fcntl.LOCK_NB)
             except BlockingIOError:
                 line = f"{self.path}: another run is using it. Wait for it, or give another --work-dir."
+                raise PdiffError(line) from None
+            except OSError as error:
+                line = f"{self.path}: cannot be locked ({error.strerror}). Give a --work-dir on another file system."
                 raise PdiffError(line) from None
             yield
 
@@ -158,16 +162,25 @@ class RunDirectory:
         return [key for key in {**before, **after} if key != "device" and before.get(key) != after.get(key)]
 
     def drop(self, stages: Sequence[str]) -> None:
-        """Delete what the stages wrote."""
+        """Delete what the stages wrote, the last one first.
+
+        Where that is interrupted, nothing is left that follows from what is gone.
+        """
         records = {stage: record for stage, record in self.records().items() if stage not in stages}
         if self.records() != records:
             write_json(self.path / "stages.json", records)
-        for stage in stages:
-            if self.folder(stage).exists():
-                with explain_write_errors(self.folder(stage)):
-                    shutil.rmtree(self.folder(stage))
-        if "collect" in stages:
-            self.base.unlink(missing_ok=True)
+        dropped = self.path / DROPPED
+        with explain_write_errors(self.path):
+            if dropped.exists():  # an earlier call was interrupted
+                shutil.rmtree(dropped)
+            for stage in reversed(stages):
+                if self.folder(stage).exists():
+                    dropped.mkdir(exist_ok=True)
+                    self.folder(stage).rename(dropped / stage)
+            if "collect" in stages:
+                self.base.unlink(missing_ok=True)
+            if dropped.exists():
+                shutil.rmtree(dropped)
 
     def records(self) -> dict[str, Any]:
         """Return what each finished stage cost and wrote."""

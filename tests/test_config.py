@@ -142,6 +142,29 @@ def test_a_value_where_a_section_belongs_is_refused_by_its_place(section, value)
         resolve({section: value})
 
 
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"fit": {"heldout": -1}}, r"^fit\.heldout: got -1, expected a finite number from 0 on\.$"),
+        ({"fit": {"heldout": 0.5}}, r"^fit\.heldout: got 0\.5, expected an integer\.$"),
+        ({"generate": {"num": 0}}, r"^generate\.num: got 0, expected an integer from 1 on\.$"),
+        ({"generate": {"path": -1}}, r"^generate\.path: got -1, expected a finite number from 0 on\.$"),
+        ({"generate": {"sampler": "DDIM"}}, r"^generate\.sampler: got 'DDIM', expected a section\."),
+        ({"evaluate": {"train": None}}, r"^evaluate\.train: got None, expected a list\.$"),
+        ({"evaluate": {"num": 0}}, r"^evaluate\.num: got 0, expected an integer from 1 on\.$"),
+        ({"evaluate": {"sources": "all"}}, r"^evaluate\.sources: got 'all', expected a section\."),
+        ({"evaluate": {"sources": {"mine": "soup"}}}, r"^evaluate\.sources\.mine: got 'soup', expected a section\."),
+        ({"compare": {"resamples": 0}}, r"^compare\.resamples: got 0, expected an integer from 1 on\.$"),
+        ({"compare": {"resamples": "many"}}, r"^compare\.resamples: got 'many', expected an integer\.$"),
+        ({"checkpoints": {"files": 5}}, r"^checkpoints\.files: got 5, expected a text\.$"),
+        ({"engine": {"latent_noise": -1.0}}, r"^engine\.latent_noise: got -1\.0, expected a finite number from 0 on"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_by_its_place(values, line):
+    with pytest.raises(PdiffError, match=line):
+        resolve(values)
+
+
 @pytest.mark.parametrize("section", ["noise_schedule", "denoiser_training", "autoencoder_training"])
 def test_a_value_where_a_section_of_the_engine_belongs_is_refused_by_its_place(section):
     with pytest.raises(PdiffError, match=rf"^engine\.{section}: got 3, expected a section"):

@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -80,6 +81,13 @@ def test_stage_needs_the_one_before_it(tiny, tmp_path):
         run_pipeline(resolve(tiny), RunDirectory(tmp_path / "new"), ["fit"], gates=False)
 
 
+def test_engine_that_cannot_be_is_refused_before_the_collection(tiny, tmp_path):
+    tiny["engine"] = {"autoencoder": {"latent": 0}}
+    with pytest.raises(PdiffError, match="engine.autoencoder.latent: got 0"):
+        run_pipeline(resolve(tiny), RunDirectory(tmp_path / "new"), gates=False)
+    assert not (tmp_path / "new" / "population").exists()
+
+
 def test_directory_of_another_config_is_refused_by_key(copied, tiny):
     tiny["seed"] = 1
     with pytest.raises(PdiffError, match=r"was made with another config \(seed differ\)"):
@@ -93,6 +101,30 @@ def test_other_config_drops_only_what_depends_on_it_when_asked(copied, tiny):
     assert (copied.path / "population" / "vectors.f32").stat().st_mtime_ns == population
     lines = (copied.path / "evaluation" / "generated.jsonl").read_text().splitlines()
     assert len(lines) == 3 * 3, "three candidates on select, test and train"
+
+
+@pytest.mark.parametrize("calls", range(6))
+def test_deletion_that_is_interrupted_leaves_nothing_that_follows_from_what_is_gone(copied, monkeypatch, calls):
+    left = iter(range(calls))
+
+    def interrupted(function):
+        def act(*arguments):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            return function(*arguments)
+
+        return act
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", interrupted(shutil.rmtree))
+        patch.setattr(Path, "rename", interrupted(Path.rename))
+        with pytest.raises(KeyboardInterrupt):
+            copied.drop(STAGES)
+    there = [copied.folder(stage).exists() for stage in STAGES]
+    assert there == sorted(there, reverse=True)
+    assert copied.records() == {}
+    copied.drop(())
+    assert not list(copied.path.glob(".dropped*"))
 
 
 def test_later_stage_alone_is_refused_where_an_earlier_one_is_of_another_config(copied, tiny):

@@ -69,6 +69,10 @@ def test_single_process_has_everything_to_do_and_nobody_to_wait_for():
 @pytest.mark.parametrize(
     ("environment", "launcher", "words"),
     [
+        (
+            {"RANK": "first", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}, "pytorch",
+            "--launcher: got RANK 'first', expected a number, as torchrun sets it",
+        ),
         ({}, "pytorch", "--launcher: got 'pytorch', but RANK is not set, expected as torchrun sets it"),
         ({}, "slurm", "--launcher: got 'slurm', but SLURM_PROCID is not set, expected as srun sets it"),
         ({}, "mpi", "--launcher: got 'mpi', but OMPI_COMM_WORLD_RANK is not set, expected as mpirun sets it"),

@@ -33,8 +33,8 @@ def gate_codec(run: Run) -> list[Check]:
     originals, number = originals[:], len(originals)
     results = evaluate_split(run, "the codec's gate", torch.cat([originals, decoded, average[None]]), "select")
     return [
-        check_reconstruction(originals, decoded, average, run.population.layout),
-        check_decoded(results[:number], results[number:-1], results[-1], run.task),
+        check_reconstruction(originals, decoded, average, run.population.layout, engine.autoencoder.remedy),
+        check_decoded(results[:number], results[number:-1], results[-1], run.task, engine.autoencoder.remedy),
     ]
 
 
@@ -59,7 +59,7 @@ def kept_by_tensor(originals: Tensor, decoded: Tensor, average: Tensor, layout: 
     }
 
 
-def check_reconstruction(originals: Tensor, decoded: Tensor, average: Tensor, layout: Layout) -> Check:
+def check_reconstruction(originals: Tensor, decoded: Tensor, average: Tensor, layout: Layout, remedy: str) -> Check:
     """Return whether held-out checkpoints come back as themselves.
 
     Args:
@@ -67,6 +67,7 @@ def check_reconstruction(originals: Tensor, decoded: Tensor, average: Tensor, la
         decoded: what the codec makes of them `(H, P)`.
         average: of the checkpoints that the codec was fitted to `(P,)`.
         layout: of a vector, to say which tensor is to blame.
+        remedy: which settings of the codec to raise.
     """
     total = kept(originals, decoded, average).mean().item()
     by_tensor = kept_by_tensor(originals, decoded, average, layout)
@@ -78,14 +79,13 @@ def check_reconstruction(originals: Tensor, decoded: Tensor, average: Tensor, la
         return Check("reconstruction", True, line, figures)
     line = (
         f"got {total:.0%} of what sets held-out checkpoints apart from the average ({blame}) through the codec, "
-        f"expected at least {LEAST_KEPT:.0%}: it cannot express them. Raise engine.autoencoder.latent, or train it "
-        "longer (engine.autoencoder_training.steps)."
+        f"expected at least {LEAST_KEPT:.0%}: it cannot express them. Raise {remedy}."
     )
     return Check("reconstruction", False, line, figures)
 
 
 def check_decoded(
-    originals: Sequence[Evaluation], decoded: Sequence[Evaluation], average: Evaluation, task: Task
+    originals: Sequence[Evaluation], decoded: Sequence[Evaluation], average: Evaluation, task: Task, remedy: str
 ) -> Check:
     """Return whether the metric of held-out checkpoints survives the codec.
 
@@ -94,6 +94,7 @@ def check_decoded(
         decoded: how they did after the codec.
         average: how the average of all others did; beside it stands how alike to a checkpoint it and the decoded are.
         task: says which metric and which similarity.
+        remedy: which settings of the codec to raise.
     """
     before, after = ([result.metric for result in results] for results in (originals, decoded))
     own, new, one = (torch.stack([r.signature for r in results]) for results in (originals, decoded, [average]))
@@ -111,6 +112,6 @@ def check_decoded(
         return Check("decoded", True, found, figures)
     line = (
         f"got {found}: {lost:.0%} of {whole(task.metric)} is lost, expected at most {LARGEST_LOSS:.0%}. The "
-        "codec breaks the network: raise engine.autoencoder.latent, its training's steps, or take another scaling."
+        f"codec breaks the network. Raise {remedy}, or take another engine.scaling."
     )
     return Check("decoded", False, line, figures)

@@ -2,11 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from pdiff.errors import PdiffError, check_positive
+from pdiff.errors import PdiffError, check_not_negative, check_positive
 from pdiff.models.scaling import Scaled
 from pdiff.registry import AUTOENCODERS
 from pdiff.weights.products import centred_blocks, centred_gram
@@ -20,9 +21,11 @@ class Autoencoder(nn.Module, ABC):
 
     Attributes:
         latent: L, the length of a latent.
+        remedy: which settings to raise where it loses too much.
     """
 
     latent: int
+    remedy: ClassVar[str] = "its size"
 
     def fit(self, scaled: Tensor | Scaled) -> None:
         """Fit in closed form what can be, to the scaled population `(N, P)`; before the training by gradients.
@@ -58,9 +61,12 @@ class PrincipalAutoencoder(Autoencoder):
         noise: standard deviation of the latent noise.
     """
 
+    remedy = "engine.autoencoder.latent"
+
     def __init__(self, size: int, latent: int = 128, noise: float = 0.1):
         super().__init__()
         check_positive("engine.autoencoder", latent=latent)
+        check_not_negative("engine.autoencoder", noise=noise)
         self.latent = latent
         self.noise = noise
         self.register_buffer("mean", torch.zeros(size))
@@ -111,6 +117,18 @@ def decoder_block(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(convolution, nn.BatchNorm1d(outputs), nn.ELU())
 
 
+def check_channels(**channels: Sequence[int]) -> None:
+    """Raise a `PdiffError` unless encoder and decoder have equally many blocks, at least one, all with channels."""
+    for name, counts in channels.items():
+        if not isinstance(counts, list | tuple) or not counts:
+            raise PdiffError(f"engine.autoencoder.{name}: got {counts!r}, expected a list of channels.")
+        check_positive("engine.autoencoder", **{f"{name}[{place}]": count for place, count in enumerate(counts)})
+    if len({*map(len, channels.values())}) > 1:
+        blocks = " and ".join(str(len(counts)) for counts in channels.values())
+        line = f"engine.autoencoder: got {' and '.join(channels)} of {blocks} blocks, expected equally many."
+        raise PdiffError(line)
+
+
 @AUTOENCODERS.register_module(name="conv")
 class ConvAutoencoder(Autoencoder):
     """The paper's autoencoder of 1-D convolutions over the vector (arXiv 2402.13144, appendix).
@@ -124,6 +142,8 @@ class ConvAutoencoder(Autoencoder):
         decoder: channels of the decoder's blocks, the first of which is preceded by `encoder[-1]` channels.
     """
 
+    remedy = "engine.autoencoder.latent or engine.autoencoder_training.steps"
+
     def __init__(
         self,
         size: int,
@@ -133,9 +153,7 @@ class ConvAutoencoder(Autoencoder):
     ):
         super().__init__()
         check_positive("engine.autoencoder", latent=latent)
-        if len(encoder) != len(decoder):
-            blocks = f"{len(encoder)} and {len(decoder)} blocks"
-            raise PdiffError(f"engine.autoencoder: got encoder and decoder of {blocks}, expected equally many.")
+        check_channels(encoder=encoder, decoder=decoder)
         self.size, self.latent = size, latent
         multiple = max(64, 2 ** len(encoder))
         self.padding = -size % multiple

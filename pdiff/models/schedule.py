@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pdiff.errors import PdiffError, known
+from pdiff.errors import PdiffError, check_positive, known
 from pdiff.registry import SCHEDULERS, build
 
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
@@ -34,6 +34,10 @@ def noise_schedule(
     """
     from diffusers import DDPMScheduler
 
+    check_positive("engine.noise_schedule", timesteps=timesteps)
+    if not 0 < beta_start <= beta_end < 1:
+        got = f"beta_start {beta_start} and beta_end {beta_end}"
+        raise PdiffError(f"engine.noise_schedule: got {got}, expected 0 < beta_start <= beta_end < 1.")
     _check("beta_schedule", beta_schedule, BETA_SCHEDULES)
     _check("prediction", prediction, PREDICTIONS)
     # Latents are no images: clipping samples to [-1, 1] would distort them.
@@ -68,6 +72,8 @@ def dpm_solver(schedule: Any, steps: int = 20, order: int = 2) -> Any:
     """Return DPM-Solver++ multistep sampling (Lu et al., 2022) in `steps` steps."""
     from diffusers import DPMSolverMultistepScheduler
 
+    if order not in (1, 2, 3):
+        raise PdiffError(f"engine.sampler.order: got {order}, expected 1, 2 or 3.")
     solver = DPMSolverMultistepScheduler.from_config(
         schedule.config, algorithm_type="dpmsolver++", solver_order=order, timestep_spacing="trailing"
     )

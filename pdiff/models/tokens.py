@@ -50,8 +50,11 @@ class Tokens:
         return torch.cat([block.flatten(1)[:, : entry.size] for entry, block in blocks], 1)
 
     def pieces(self, rows: int) -> Iterator[tuple[slice, slice]]:
-        """Yield runs of tokens and the columns of the vector they hold, a few of `rows` vectors' values at a time."""
-        most = max(1, VALUES // 4 // (rows * self.size))
+        """Yield runs of tokens and the columns of the vector they hold, a few at a time.
+
+        So few that neither `rows` vectors' values nor the inner products of these rows, token by token, are many.
+        """
+        most = max(1, VALUES // 4 // (rows * max(rows, self.size)))
         first = 0
         for entry, count in zip(self.layout, self.counts, strict=True):
             for start in range(0, count, most):
@@ -107,6 +110,8 @@ class TokenAutoencoder(Autoencoder):
         heads: of the attention.
         depth: layers of attention among the latents, in the encoder and in the decoder.
     """
+
+    remedy = "rank, latents or latent_width of engine.autoencoder, or engine.autoencoder_training.steps"
 
     def __init__(
         self,

@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
-from pdiff.errors import PdiffError, check_positive, known
 from pdiff.models.runner import QuietRunner
 from pdiff.models.scaling import Scaled
 from pdiff.progress import progress
@@ -36,8 +35,6 @@ from pdiff.weights.vectors import parts
 SECONDS_BETWEEN_STATES = 30
 Kept = tuple[dict[str, Tensor], dict[str, str]]  # tensors and metadata of a state
 STEPS_BETWEEN_LOGS = 100
-LEARNING_RATE_SCHEDULES = ("cosine", "constant")
-COMPILERS = ("none", "eager", "inductor", "cudagraphs")
 
 
 class Batches(Dataset):
@@ -252,20 +249,6 @@ class Bfloat16OptimWrapper(OptimWrapper):
             yield
 
 
-def check_settings(
-    where: str, device: torch.device, steps: int, batch_size: int, schedule: str, ema: float, compile: str
-) -> None:
-    """Raise a `PdiffError` for settings of a training that cannot be; `where` is their section of the config."""
-    check_positive(where, batch_size=batch_size)
-    if steps < 0 or not 0 <= ema < 1:
-        raise PdiffError(f"{where}: got steps {steps} and ema {ema}, expected steps >= 0, 0 <= ema < 1.")
-    for key, value, choices in (("schedule", schedule, LEARNING_RATE_SCHEDULES), ("compile", compile, COMPILERS)):
-        if value not in choices:
-            raise PdiffError(f"{where}.{key}: got {value!r}. {known(value, choices)}")
-    if compile == "cudagraphs" and device.type != "cuda":
-        raise PdiffError(f"{where}.compile: got 'cudagraphs' on the {device}. Use none, or a GPU.")
-
-
 def train(
     objective: nn.Module,
     rows: Tensor | Scaled,
@@ -301,7 +284,6 @@ def train(
         amp: bfloat16 autocast.
         compile: `none`, or a backend of `torch.compile`: `eager`, `inductor` or `cudagraphs`.
     """
-    check_settings(f"engine.{name}_training", rows.device, steps, batch_size, schedule, ema, compile)
     if steps == 0 or not any(p.requires_grad for p in objective.parameters()):
         return []
     whole = str(derive_seed(seed, identity, checksum(rows)))

@@ -24,6 +24,7 @@ def collect(run: Run) -> None:
     Raises:
         PdiffError: the plugin yields nothing, something that is no snapshot, or changes what is not selected.
     """
+    run.new_engine().prepare(run.layout)  # a mistake in its settings is better told before the collection
     if run.config.checkpoints.files:
         ranks.on_main(lambda: import_checkpoints(run))
         return

@@ -3,8 +3,7 @@
 from torch import Tensor
 
 from pdiff import ranks
-from pdiff.engine import ParameterDiffusion, check_vectors
-from pdiff.errors import PdiffError
+from pdiff.engine import check_vectors
 from pdiff.registry import call
 from pdiff.run import Run
 from pdiff.storage import read_json, write_json
@@ -20,15 +19,13 @@ def fit(run: Run) -> None:
     check_vectors(population.tensor(), population.layout)
     rows = call(choose_heldout, run.config.fit, "fit", size=len(population))
     ranks.on_main(lambda: write_json(folder / "heldout.json", {"rows": rows}))
-    engine = ParameterDiffusion(run.config.engine.to_dict(), seed=run.seed("engine"), device=str(run.device))
+    engine = run.new_engine()
     engine.fit(without(population.tensor(), rows), population.layout, folder)
     ranks.on_main(lambda: engine.save(folder))
 
 
 def choose_heldout(size: int, heldout: int) -> list[int]:
     """Return `heldout` rows of a population of `size`, evenly spaced, but no more than a tenth of them."""
-    if heldout < 0:
-        raise PdiffError(f"fit.heldout: got {heldout}, expected an integer from 0 on.")
     count = min(heldout, size // MOST_HELDOUT)
     return [int((place + 0.5) * size / count) for place in range(count)]
 

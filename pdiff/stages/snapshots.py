@@ -139,6 +139,8 @@ def repeated(snapshots: Iterator[Snapshot], population: Population) -> Iterator[
                 f"collect: snapshot {row} differs from the one on disk, so the collection cannot be resumed. "
                 "Give --overwrite to collect again, and seed everything that the plugin draws."
             )
+        elif not np.isfinite(population.vectors[row]).all():
+            return
         row += 1
 
 

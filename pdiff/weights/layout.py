@@ -152,5 +152,5 @@ def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
         return tensor.to(dtype)
     if dtype == torch.bool:
         return tensor > 0.5
-    limits = torch.iinfo(dtype)
-    return tensor.round().clamp(limits.min, limits.max).to(dtype)
+    limits, whole = torch.iinfo(dtype), tensor.double().round()
+    return torch.where(whole < limits.max, whole.clamp(min=limits.min).to(dtype), limits.max)

@@ -26,7 +26,7 @@ def test_what_never_changes_is_kept_only_if_it_comes_back_exactly():
 
 
 def test_a_codec_that_keeps_checkpoints_passes():
-    check = check_reconstruction(ORIGINALS, ORIGINALS + 0.01, AVERAGE, LAYOUT)
+    check = check_reconstruction(ORIGINALS, ORIGINALS + 0.01, AVERAGE, LAYOUT, "latent")
     assert check.passed
     assert check.figures["kept"] > 0.99
 
@@ -34,12 +34,12 @@ def test_a_codec_that_keeps_checkpoints_passes():
 def test_the_tensor_that_suffers_most_is_named():
     decoded = ORIGINALS.clone()
     decoded[:, 6:] = AVERAGE[6:]
-    assert check_reconstruction(ORIGINALS, decoded, AVERAGE, LAYOUT).figures["worst_tensor"] == "bias"
+    assert check_reconstruction(ORIGINALS, decoded, AVERAGE, LAYOUT, "latent").figures["worst_tensor"] == "bias"
     decoded[:, :5] = AVERAGE[:5]
-    check = check_reconstruction(ORIGINALS, decoded, AVERAGE, LAYOUT)
+    check = check_reconstruction(ORIGINALS, decoded, AVERAGE, LAYOUT, "latent")
     assert not check.passed
     assert "(least of 'bias', 0%) through the codec, expected at least 80%: it cannot express them." in check.line
-    assert "Raise engine.autoencoder.latent" in check.line
+    assert "Raise latent." in check.line
 
 
 def evaluations(metric, count=4, wrong=10):
@@ -53,7 +53,7 @@ def task():
 
 
 def test_decoded_checkpoints_that_work_pass(task):
-    check = check_decoded(evaluations(0.9), evaluations(0.88, wrong=20), evaluations(0.9)[0], task)
+    check = check_decoded(evaluations(0.9), evaluations(0.88, wrong=20), evaluations(0.9)[0], task, "latent")
     assert check.passed
     assert check.figures["lost"] == pytest.approx(0.02 / 0.8)
     assert check.figures["similarity"] == 0.5
@@ -61,7 +61,7 @@ def test_decoded_checkpoints_that_work_pass(task):
 
 
 def test_decoded_checkpoints_that_are_broken_fail(task):
-    check = check_decoded(evaluations(0.9), evaluations(0.3), evaluations(0.9)[0], task)
+    check = check_decoded(evaluations(0.9), evaluations(0.3), evaluations(0.9)[0], task, "latent")
     assert not check.passed
     assert "got held-out checkpoints with accuracy 0.9000 have 0.3000 after the codec: 75% of its distance from" in (
         check.line

@@ -1,7 +1,5 @@
 import pytest
 
-from pdiff.errors import PdiffError
-from pdiff.registry import call
 from pdiff.stages.fit import choose_heldout
 
 
@@ -13,13 +11,3 @@ def test_heldout_checkpoints_are_evenly_spaced_and_at_most_a_tenth(size, wanted,
     assert choose_heldout(size, wanted) == rows
 
 
-@pytest.mark.parametrize(
-    ("settings", "line"),
-    [
-        ({"heldout": -1}, r"^fit\.heldout: got -1, expected an integer from 0 on\.$"),
-        ({"heldout": 0.5}, r"^fit\.heldout: got 0\.5, expected an integer\.$"),
-    ],
-)
-def test_an_unfit_number_of_heldout_checkpoints_is_refused(settings, line):
-    with pytest.raises(PdiffError, match=line):
-        call(choose_heldout, settings, "fit", size=100)

@@ -86,6 +86,14 @@ def test_values_beyond_a_narrow_type_become_the_nearest_it_can_hold(dtype, neare
     assert layout_of(4, dtype=dtype).unflatten(values)["w"].tolist() == nearest
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_values_beyond_a_wide_type_keep_their_sign(dtype):
+    limits = torch.iinfo(dtype)
+    values = torch.tensor([-1e19, -3.7, 2.0**31, 1e19])
+    middle = min(2**31, limits.max)
+    assert layout_of(4, dtype=dtype).unflatten(values)["w"].tolist() == [limits.min, -4, middle, limits.max]
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex64])
 def test_a_dtype_that_float32_cannot_hold_is_refused_by_name(dtype):
     with pytest.raises(PdiffError, match=rf"^w: got dtype {dtype}, which float32 cannot hold .* Cast the network"):
