@@ -2,7 +2,8 @@
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from types import NoneType, UnionType
 from typing import Any, get_args
 
@@ -11,6 +12,15 @@ NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "a te
 
 class PdiffError(Exception):
     """A mistake that the user can mend: shown as one line, without a traceback."""
+
+
+def exit_code(main: Callable[[], int | None]) -> int:
+    """Run a command and return its exit code; what the user can mend is told in one line, with exit code 2."""
+    try:
+        return main() or 0
+    except PdiffError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
 def known(name: str, choices: Iterable[str]) -> str:

@@ -35,6 +35,12 @@ def list_plugins() -> list[PluginInfo]:
     return [_describe(point) for point in _entry_points().values()]
 
 
+def plugin_places() -> list[str]:
+    """Return the folders of the installed plugins' packages, or the files where they are single modules."""
+    specs = [importlib.util.find_spec(point.module.partition(".")[0]) for point in _entry_points().values()]
+    return [place for spec in specs if spec for place in spec.submodule_search_locations or [spec.origin]]
+
+
 def _entry_points() -> dict:
     return {point.name: point for point in sorted(entry_points(group=GROUP))}
 

@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pdiff.plugins import plugin_places
 from pdiff.rundir import STAGES, RunDirectory
 from pdiff.storage import read_json, write_json
 
 LONGEST = 8  # lines of each list
-LIBRARIES = ("site-packages", sysconfig.get_paths()["stdlib"], "<")
+LIBRARIES = ("site-packages", sysconfig.get_paths()["stdlib"], "<")  # but for pdiff and plugins that lie in them
+PACKAGE = str(Path(__file__).parent)
 BUILTIN = re.compile(r"<(?:built-in method |method '(\w+)' of '(?:\w+\.)*(\w+)' objects|)(.*?)>")
 
 
@@ -38,11 +40,11 @@ def summarised(stats: pstats.Stats) -> dict[str, Any]:
     A function is one of pdiff or the plugin, and its time includes what it calls. An operation is compiled: torch's
     and numpy's, reading a file, the backward pass. On a GPU its time is that of the launch, or of waiting for a result.
     """
-    functions, operations = [], []
-    for (file, _, name), (_, calls, own, whole, _) in stats.stats.items():
+    functions, operations, own = [], [], (PACKAGE, *plugin_places())
+    for (file, _, name), (_, calls, inside, whole, _) in stats.stats.items():
         if file == "~":
-            operations.append({"name": readable(name), "calls": calls, "seconds": own})
-        elif not any(library in file for library in LIBRARIES):
+            operations.append({"name": readable(name), "calls": calls, "seconds": inside})
+        elif file.startswith(own) or not any(library in file for library in LIBRARIES):
             functions.append({"name": f"{'/'.join(Path(file).parts[-2:])}: {name}", "calls": calls, "seconds": whole})
     return {"seconds": stats.total_tt, "functions": longest(functions), "operations": longest(operations)}
 

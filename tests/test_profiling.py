@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from pdiff_plugins.images.augment import build_augmentations
 
 from pdiff.config import resolve
 from pdiff.pipeline import run_pipeline
 from pdiff.profiling import LONGEST, profiled, readable
 from pdiff.report.page import report_page
 from pdiff.rundir import STAGES, RunDirectory
+from pdiff.seeding import derive_seed
 from pdiff.storage import read_json
 
 
@@ -33,6 +35,17 @@ def test_profile_names_own_functions_with_what_they_call_and_compiled_operations
     assert operations["time.sleep"]["seconds"] > 0.04
     assert len(profile["functions"]) <= LONGEST
     assert "site-packages" not in str(profile)
+
+
+def test_functions_of_pdiff_and_of_plugins_are_own_ones_where_libraries_lie(tmp_path, monkeypatch):
+    monkeypatch.setattr("pdiff.profiling.LIBRARIES", ("/",))
+    with profiled(tmp_path / "profile.json"):
+        slow()
+        derive_seed(0)
+        build_augmentations([], "augment")
+    names = {row["name"] for row in read_json(tmp_path / "profile.json")["functions"]}
+    assert {"pdiff/seeding.py: derive_seed", "images/augment.py: build_augmentations"} <= names
+    assert not any("slow" in name for name in names)
 
 
 def test_profile_is_not_written_unasked_or_after_a_failure(tmp_path):

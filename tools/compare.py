@@ -1,16 +1,15 @@
 """Set runs of several tasks side by side: what is gained, how new it is, what it costs."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from pdiff.comparison import read_runs
-from pdiff.errors import PdiffError
+from pdiff.errors import exit_code
 from pdiff.report.side_by_side import print_comparison, write_comparison
 
 
-def main() -> int:
-    """Compare, and return the exit code: 2 for what the user can mend."""
+def main() -> None:
+    """Compare."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory of a finished run")
     parser.add_argument(
@@ -18,16 +17,11 @@ def main() -> int:
         help="the page (default: comparison.html); a picture goes beside it, as .png",
     )  # fmt: skip
     arguments = parser.parse_args()
-    try:
-        runs = read_runs(arguments.runs)
-        picture = write_comparison(runs, arguments.output)
-    except PdiffError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    runs = read_runs(arguments.runs)
+    picture = write_comparison(runs, arguments.output)
     print_comparison(runs)
     print(f"comparison: {arguments.output}, {picture}")
-    return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(exit_code(main))

@@ -1,29 +1,23 @@
 """Write one candidate of a run as a full state dict, the frozen network around it."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from pdiff.errors import PdiffError
+from pdiff.errors import exit_code
 from pdiff.export import export
 
 
-def main() -> int:
-    """Export, and return the exit code: 2 for what the user can mend."""
+def main() -> None:
+    """Export."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="run directory")
     parser.add_argument("--source", default="generated", help="trained, generated (default), soup, ...")
     parser.add_argument("--pick", default="best", help="best (chosen on the select split; default) or a number")
     parser.add_argument("-o", "--output", type=Path, required=True, help="model.safetensors, or as the task writes it")
     arguments = parser.parse_args()
-    try:
-        index = export(arguments.run, arguments.source, arguments.pick, arguments.output)
-    except PdiffError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    index = export(arguments.run, arguments.source, arguments.pick, arguments.output)
     print(f"{arguments.output}: candidate {index} of {arguments.source}")
-    return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(exit_code(main))

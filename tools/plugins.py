@@ -1,7 +1,6 @@
 """Show the plugins that pdiff finds, write a new one, check whether one keeps the rules."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from mmengine.config import DictAction
@@ -9,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pdiff.errors import PdiffError
+from pdiff.errors import exit_code
 from pdiff.plugins import list_plugins
 from pdiff.scaffold import write_plugin
 from pdiff.testing import check_plugin
@@ -40,23 +39,19 @@ def show(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
 
 
 def main() -> int:
-    """Do what was asked, and return the exit code: 1 for a failed check, 2 for what the user can mend before."""
+    """Do what was asked, and return the exit code: 1 for a failed check."""
     arguments = parse()
-    try:
-        if arguments.command == "list":
-            found = [(plugin.name, plugin.origin, ", ".join(plugin.hooks), plugin.state) for plugin in list_plugins()]
-            show(("name", "origin", "hooks", "state"), found)
-            return 0
-        if arguments.command == "new":
-            print(write_plugin(arguments.name, arguments.path))
-            return 0
-        findings = check_plugin(arguments.plugin, arguments.config, arguments.cfg_options)
-    except PdiffError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if arguments.command == "list":
+        found = [(plugin.name, plugin.origin, ", ".join(plugin.hooks), plugin.state) for plugin in list_plugins()]
+        show(("name", "origin", "hooks", "state"), found)
+        return 0
+    if arguments.command == "new":
+        print(write_plugin(arguments.name, arguments.path))
+        return 0
+    findings = check_plugin(arguments.plugin, arguments.config, arguments.cfg_options)
     show(("check", "hook", "state", "what was seen"), [(f.check, f.hook, f.state, f.line) for f in findings])
     return int(any(finding.state == "failed" for finding in findings))
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(exit_code(main))

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from pdiff.config import resolve
+from pdiff.errors import exit_code
 from pdiff.measure import environment
 from pdiff.run import Run
 from pdiff.rundir import RunDirectory
@@ -97,4 +98,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code(main))

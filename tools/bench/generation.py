@@ -17,6 +17,7 @@ import torch
 from pdiff_plugins.generation.evaluation import images_of, losses
 
 from pdiff.config import resolve
+from pdiff.errors import exit_code
 from pdiff.measure import environment
 from pdiff.run import Run
 from pdiff.rundir import RunDirectory
@@ -77,4 +78,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code(main))

@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 from pdiff.config import resolve
+from pdiff.errors import exit_code
 from pdiff.measure import environment
 from pdiff.plan.limits import limits_now
 from pdiff.plan.prediction import duration, plan_lines, size
@@ -41,4 +42,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(exit_code(main))

@@ -20,6 +20,7 @@ import torch
 
 from pdiff import ranks
 from pdiff.config import resolve
+from pdiff.errors import exit_code
 from pdiff.measure import environment
 from pdiff.run import Run
 from pdiff.rundir import RunDirectory
@@ -78,6 +79,7 @@ def main() -> int:
     if arguments.result:
         measure(arguments)
         return 0
+    RunDirectory(arguments.run).require("generate")
     with tempfile.TemporaryDirectory() as folder:
         one, two = (measured_by(processes, Path(folder)) for processes in (1, 2))
     print(environment(torch.device("cpu")))
@@ -89,4 +91,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(exit_code(main))

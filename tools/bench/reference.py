@@ -31,7 +31,7 @@ from torch import Tensor
 
 from pdiff.config import engine_config, resolve
 from pdiff.engine import ParameterDiffusion
-from pdiff.errors import PdiffError
+from pdiff.errors import PdiffError, exit_code
 from pdiff.measure import environment, peak_memory, reset_peak_memory
 from pdiff.models.scaling import PerTensor
 from pdiff.run import Run
@@ -331,30 +331,24 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> int:
-    """Print the tables; exit code 2 for what the user can mend."""
+def main() -> None:
+    """Print the tables."""
     arguments = parse()
     directory, reference = RunDirectory(arguments.run), arguments.reference
-    try:
-        directory.require("collect")
-        run = Run(resolve(directory.config()), directory)
-        vectors, layout = run.population.tensor().to(run.device), run.population.layout
-        settings = (vectors, layout, run.config.seed, arguments.precision == "bf16")
-        print(environment(run.device))
-        side = warmed_up(lambda: Checkout(reference, *settings) if reference else Preset(*settings), run, vectors)
-        new, ours = measure_ours(run, vectors, arguments.candidates)
-        samples, alone = (1, QUICK["alone"]) if arguments.quick else (arguments.samples, 4 * QUICK["alone"])
-        theirs, published = measure_published(side, run, arguments.candidates, arguments.quick, samples, alone)
-        print(f"published: {reference or 'preset paper'}, {arguments.precision}\n")
-        print_costs(ours, published)
-        if arguments.quick:
-            return 0
+    directory.require("collect")
+    run = Run(resolve(directory.config()), directory)
+    vectors, layout = run.population.tensor().to(run.device), run.population.layout
+    settings = (vectors, layout, run.config.seed, arguments.precision == "bf16")
+    print(environment(run.device))
+    side = warmed_up(lambda: Checkout(reference, *settings) if reference else Preset(*settings), run, vectors)
+    new, ours = measure_ours(run, vectors, arguments.candidates)
+    samples, alone = (1, QUICK["alone"]) if arguments.quick else (arguments.samples, 4 * QUICK["alone"])
+    theirs, published = measure_published(side, run, arguments.candidates, arguments.quick, samples, alone)
+    print(f"published: {reference or 'preset paper'}, {arguments.precision}\n")
+    print_costs(ours, published)
+    if not arguments.quick:
         print_quality(run, new, theirs, vectors.cpu())
-    except PdiffError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(exit_code(main))

@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from pdiff.defaults import LoadParams
+from pdiff.errors import exit_code
 from pdiff.measure import peak_memory, reset_peak_memory
 from pdiff.replay import Replay
 from pdiff.task import Candidates
@@ -230,4 +231,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(exit_code(main))

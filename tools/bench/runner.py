@@ -16,6 +16,7 @@ from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from pdiff.engine import ParameterDiffusion
+from pdiff.errors import exit_code
 from pdiff.measure import environment
 from pdiff.models.objectives import Denoising
 from pdiff.models.training import Batches, train
@@ -24,11 +25,11 @@ from pdiff.weights.layout import Layout
 POPULATION = 290
 
 
-def objective(preset: str, size: int, device: str) -> Denoising:
-    """Return the denoiser's objective for vectors of `size` parameters, with the initial weights of a fit."""
+def objective(preset: str, size: int, device: str) -> tuple[Denoising, int]:
+    """Return the denoiser's objective for vectors of `size` parameters, with the initial weights of a fit, and L."""
     engine = ParameterDiffusion({"preset": preset}, device=device)
     engine.build(Layout.of({"vector": torch.empty(size)}))
-    return Denoising(engine.denoiser, engine.schedule, seed=0)
+    return Denoising(engine.denoiser, engine.schedule, seed=0), engine.autoencoder.latent
 
 
 def bare_loop(model: nn.Module, rows: torch.Tensor, settings: dict) -> None:
@@ -75,14 +76,13 @@ def main() -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compile", default="none", help="backend of torch.compile for the Runner's training")
     arguments = parser.parse_args()
-    first = objective(arguments.preset, arguments.size, arguments.device)
+    first, latent = objective(arguments.preset, arguments.size, arguments.device)
     config = ParameterDiffusion({"preset": arguments.preset}).config
     settings = {**config["denoiser_training"], "steps": arguments.steps, "compile": arguments.compile}
-    latent = config["autoencoder"]["latent"]
     rows = torch.randn(POPULATION, latent, generator=torch.Generator().manual_seed(0)).to(arguments.device)
     times: dict[str, list[float]] = {"bare": [], "Runner": []}
     for _ in range(arguments.turns + 1):
-        bare, runner = (objective(arguments.preset, arguments.size, arguments.device) for _ in range(2))
+        bare, runner = (objective(arguments.preset, arguments.size, arguments.device)[0] for _ in range(2))
         bare.load_state_dict(first.state_dict())
         runner.load_state_dict(first.state_dict())
         times["bare"].append(seconds(bare_loop, bare, rows, settings) / arguments.steps)
@@ -100,4 +100,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(exit_code(main))

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from pdiff.engine import ParameterDiffusion
+from pdiff.errors import exit_code
 from pdiff.measure import environment, peak_memory
 from pdiff.models.scaling import Scaled
 from pdiff.weights.layout import Layout
@@ -164,4 +165,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(exit_code(main))

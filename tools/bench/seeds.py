@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pdiff.errors import exit_code
 from pdiff.storage import read_json
 
 SHOWN = ("trained", "generated", "soup", "soup16", "gaussian", "noise05", "noise15")
@@ -30,4 +31,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(exit_code(main))
