@@ -84,7 +84,7 @@ def test_stages_of_a_checkout_are_timed_beside_the_engine_by_a_share_that_is_sta
         "evaluate 10": "8 of 10 candidates",
         "fit and 200 samples": "",
     }
-    assert all(float(row[3]) > 0 for row in rows[2:])
+    assert all(float(row[3]) >= 0 for row in rows[2:]), "of a toy, and rounded"
     assert "mean accuracy" not in done.stdout
 
 
