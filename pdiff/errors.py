@@ -4,6 +4,7 @@ import difflib
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
 from types import NoneType, UnionType
 from typing import Any, get_args
 
@@ -14,13 +15,18 @@ class PdiffError(Exception):
     """A mistake that the user can mend: shown as one line, without a traceback."""
 
 
-def exit_code(main: Callable[[], int | None]) -> int:
-    """Run a command and return its exit code; what the user can mend is told in one line, with exit code 2."""
-    try:
-        return main() or 0
-    except PdiffError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def command(main: Callable[[], int | None]) -> Callable[[], int]:
+    """Make a function return an exit code; what the user can mend is told in one line, with exit code 2."""
+
+    @wraps(main)
+    def run() -> int:
+        try:
+            return main() or 0
+        except PdiffError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+
+    return run
 
 
 def known(name: str, choices: Iterable[str]) -> str:

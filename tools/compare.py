@@ -4,10 +4,11 @@ import argparse
 from pathlib import Path
 
 from pdiff.comparison import read_runs
-from pdiff.errors import exit_code
+from pdiff.errors import command
 from pdiff.report.side_by_side import print_comparison, write_comparison
 
 
+@command
 def main() -> None:
     """Compare."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -24,4 +25,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(exit_code(main))
+    raise SystemExit(main())

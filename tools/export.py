@@ -3,10 +3,11 @@
 import argparse
 from pathlib import Path
 
-from pdiff.errors import exit_code
+from pdiff.errors import command
 from pdiff.export import export
 
 
+@command
 def main() -> None:
     """Export."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -20,4 +21,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(exit_code(main))
+    raise SystemExit(main())

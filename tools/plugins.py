@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pdiff.errors import exit_code
+from pdiff.errors import command
 from pdiff.plugins import list_plugins
 from pdiff.scaffold import write_plugin
 from pdiff.testing import check_plugin
@@ -38,6 +38,7 @@ def show(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     (console if console.is_terminal else Console(width=160)).print(table)
 
 
+@command
 def main() -> int:
     """Do what was asked, and return the exit code: 1 for a failed check."""
     arguments = parse()
@@ -54,4 +55,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(exit_code(main))
+    raise SystemExit(main())

@@ -24,12 +24,12 @@ def collect(run: Run) -> None:
     Raises:
         PdiffError: the plugin yields nothing, something that is no snapshot, or changes what is not selected.
     """
+    files = run.config.checkpoints.files
+    roots = [] if files else roots_of(run)
     run.new_engine().prepare(run.layout)  # a mistake in its settings is better told before the collection
-    if run.config.checkpoints.files:
+    if files:
         ranks.on_main(lambda: import_checkpoints(run))
-        return
-    roots = roots_of(run)
-    if len(roots) == 1:
+    elif len(roots) == 1:
         ranks.on_main(lambda: collect_part(run))
     else:
         collect_parts(run, roots)

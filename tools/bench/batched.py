@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from pdiff.errors import exit_code
+from pdiff.errors import command
 from pdiff.measure import environment
 
 SELECTED = ("block.bn1.weight", "block.bn1.bias", "block.bn2.weight", "block.bn2.bias")
@@ -59,6 +59,7 @@ def compared(suffix: nn.Module, candidates: dict[str, Tensor], inputs: Tensor, t
     return statistics.median(one_by_one), statistics.median(at_once), differ, largest
 
 
+@command
 def main() -> None:
     """Print a row for each number of images."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -81,4 +82,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(exit_code(main))
+    raise SystemExit(main())

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from pdiff.config import resolve
-from pdiff.errors import exit_code
+from pdiff.errors import command
 from pdiff.measure import environment
 from pdiff.run import Run
 from pdiff.rundir import RunDirectory
@@ -57,6 +57,7 @@ def parts(run: Run, vectors: torch.Tensor, split: str) -> dict[str, float]:
     return {"loading": loading, "prefix": prefix, "suffix": forward - prefix, "metric": metric}
 
 
+@command
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -98,4 +99,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(exit_code(main))
+    raise SystemExit(main())

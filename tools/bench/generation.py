@@ -17,7 +17,7 @@ import torch
 from pdiff_plugins.generation.evaluation import images_of, losses
 
 from pdiff.config import resolve
-from pdiff.errors import exit_code
+from pdiff.errors import command
 from pdiff.measure import environment
 from pdiff.run import Run
 from pdiff.rundir import RunDirectory
@@ -39,6 +39,7 @@ def equal(a: Any, b: Any) -> bool:
     return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
 
 
+@command
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -78,4 +79,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(exit_code(main))
+    raise SystemExit(main())

@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from pdiff.config import resolve
-from pdiff.errors import exit_code
+from pdiff.errors import command
 from pdiff.measure import environment
 from pdiff.plan.limits import limits_now
 from pdiff.plan.prediction import duration, plan_lines, size
@@ -23,6 +23,7 @@ def row(name: str, predicted: float | None, used: float, show) -> str:
     return f"| {name} | {show(predicted)} | {show(used)} | {predicted / used:.2f} |"
 
 
+@command
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -42,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(exit_code(main))
+    raise SystemExit(main())

@@ -20,7 +20,7 @@ import torch
 
 from pdiff import ranks
 from pdiff.config import resolve
-from pdiff.errors import exit_code
+from pdiff.errors import command
 from pdiff.measure import environment
 from pdiff.run import Run
 from pdiff.rundir import RunDirectory
@@ -73,6 +73,7 @@ def measured_by(processes: int, folder: Path) -> dict:
     return json.loads(result.read_text())
 
 
+@command
 def main() -> int:
     """Measure and print; exit code 1 if results differ."""
     arguments = parse()
@@ -91,4 +92,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(exit_code(main))
+    raise SystemExit(main())

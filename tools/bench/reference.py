@@ -31,7 +31,7 @@ from torch import Tensor
 
 from pdiff.config import engine_config, resolve
 from pdiff.engine import ParameterDiffusion
-from pdiff.errors import PdiffError, exit_code
+from pdiff.errors import PdiffError, command
 from pdiff.measure import environment, peak_memory, reset_peak_memory
 from pdiff.models.scaling import PerTensor
 from pdiff.run import Run
@@ -331,6 +331,7 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
+@command
 def main() -> None:
     """Print the tables."""
     arguments = parse()
@@ -351,4 +352,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(exit_code(main))
+    raise SystemExit(main())

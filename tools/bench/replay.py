@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from pdiff.defaults import LoadParams
-from pdiff.errors import exit_code
+from pdiff.errors import command
 from pdiff.measure import peak_memory, reset_peak_memory
 from pdiff.replay import Replay
 from pdiff.task import Candidates
@@ -195,6 +195,7 @@ def peak_of(mode: str) -> tuple[int, int]:
 
 
 @torch.no_grad()
+@command
 def main() -> int:
     """Measure and print; exit code 1 if results differ."""
     arguments = parse()
@@ -231,4 +232,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(exit_code(main))
+    raise SystemExit(main())

@@ -16,7 +16,7 @@ from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from pdiff.engine import ParameterDiffusion
-from pdiff.errors import exit_code
+from pdiff.errors import command
 from pdiff.measure import environment
 from pdiff.models.objectives import Denoising
 from pdiff.models.training import Batches, train
@@ -66,6 +66,7 @@ def seconds(function, *arguments) -> float:
     return time.perf_counter() - start
 
 
+@command
 def main() -> int:
     """Print both and their ratio; exit code 1 if the weights differ by more than rounding."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -100,4 +101,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(exit_code(main))
+    raise SystemExit(main())

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from pdiff.engine import ParameterDiffusion
-from pdiff.errors import exit_code
+from pdiff.errors import command
 from pdiff.measure import environment, peak_memory
 from pdiff.models.scaling import Scaled
 from pdiff.weights.layout import Layout
@@ -130,6 +130,7 @@ def draw(path: Path, found: dict[str, dict[int, dict[str, float]]]) -> None:
     figure.savefig(path, dpi=130)
 
 
+@command
 def main() -> int:
     """Print the table, a row per size and codec, and draw the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -165,4 +166,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(exit_code(main))
+    raise SystemExit(main())

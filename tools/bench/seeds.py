@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pdiff.errors import exit_code
+from pdiff.errors import command
 from pdiff.storage import read_json
 
 SHOWN = ("trained", "generated", "soup", "soup16", "gaussian", "noise05", "noise15")
 
 
+@command
 def main() -> int:
     """Print the mean of every source, the best generated with its interval, and the seconds."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -31,4 +32,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(exit_code(main))
+    raise SystemExit(main())
