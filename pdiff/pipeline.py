@@ -119,6 +119,7 @@ def begin_stage(run: Run, stage: str) -> dict[str, bool] | None:
         return None
     for earlier in STAGES[: STAGES.index(stage)]:
         run.directory.require(earlier)
+    run.directory.remove_torn(stage)
     return {"resumed": run.directory.started(stage)}
 
 

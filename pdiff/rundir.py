@@ -32,6 +32,7 @@ SECTIONS = {
 }
 FOLLOWED = ".lock.others"
 DROPPED = ".dropped"
+TORN = ("*.part", ".tmp??????")  # left by a write that was killed: by pdiff's own, and by safetensors inside it
 NOT_RECORDED = ("*.part", "*.state.safetensors", "*.log", "*.json.tmp")
 
 
@@ -206,6 +207,13 @@ class RunDirectory:
         for state in self.folder(stage).glob("*.state.safetensors"):
             state.unlink()
         shutil.rmtree(self.folder(stage) / "parts", ignore_errors=True)
+
+    def remove_torn(self, stage: str) -> None:
+        """Delete what killed writes of an unfinished stage have left."""
+        for pattern in TORN:
+            for path in (*self.path.glob(pattern), *self.folder(stage).rglob(pattern)):
+                if path.is_file():
+                    path.unlink()
 
     def _recorded(self, path: Path) -> bool:
         passing = any(self.folder(stage) / name in path.parents for stage in STAGES for name in ("logs", "parts"))

@@ -76,6 +76,18 @@ def test_resume_of_a_finished_run_changes_nothing(copied, tiny, results):
     assert results(copied.path) == before
 
 
+def test_what_killed_writes_have_left_is_removed(copied, tiny, results):
+    before = results(copied.path)
+    copied.drop(STAGES[2:])
+    copied.folder("generate").mkdir()
+    torn = [copied.folder("generate") / "vectors.safetensors.part", copied.folder("generate") / ".tmpa1B2c3"]
+    for path in torn:
+        path.write_bytes(b"torn")
+    run_pipeline(resolve(tiny), copied, resume=True, gates=False)
+    assert not any(path.exists() for path in torn)
+    assert results(copied.path) == before
+
+
 def test_stage_needs_the_one_before_it(tiny, tmp_path):
     with pytest.raises(PdiffError, match="collect is not done. Run it first: --stage collect"):
         run_pipeline(resolve(tiny), RunDirectory(tmp_path / "new"), ["fit"], gates=False)
