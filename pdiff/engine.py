@@ -88,7 +88,7 @@ class ParameterDiffusion:
             PdiffError: a setting cannot be; what would be used last is looked at too.
         """
         for name in ("autoencoder_training", "denoiser_training"):
-            check_training(f"engine.{name}", self.device, **self.config[name])
+            check_training(f"engine.{name}", self.device, self.config[name])
         self.build(layout)
         self.check_autoencoder_training()
 

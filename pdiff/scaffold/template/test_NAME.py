@@ -15,5 +15,6 @@ def conformance(tmp_path_factory):
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_plugin_keeps_the_rule(conformance, name):
+    """Each check passes, or has nothing to look at."""
     finding = conformance.check(name)
     assert finding.state != "failed", finding.line
