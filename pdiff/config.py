@@ -1,79 +1,19 @@
 """Configs: YAML through mmengine's Config, merged over defaults, every unknown key refused."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
-from pdiff.errors import PdiffError, check_keys, check_not_negative, check_positive, check_section, check_type, known
+from pdiff.errors import PdiffError, check_keys, check_not_negative, check_positive, check_section, check_type
+from pdiff.models.settings import engine_config
 from pdiff.plugins import default_config, plugin_name
+from pdiff.settings import merge, numbers, read_yaml
 
 PACKAGE = Path(__file__).parent
-EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 OWN_SECTIONS = ("checkpoints", "fit", "generate", "evaluate", "compare")  # those that the core reads itself
 TYPES = {"checkpoints.files": str | None, "checkpoints.base": str | None}  # where the default, null, does not say it
-PRESETS = tuple(sorted(path.stem for path in (PACKAGE / "presets").glob("*.yaml")))
-
-
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `base` with the values of `over`; a section of another `type` replaces the whole section."""
-    result = dict(base)
-    for key, value in over.items():
-        old = result.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        result[key] = merge(old, value) if both and value.get("type", old.get("type")) == old.get("type") else value
-    return result
-
-
-def numbers(value: Any) -> Any:
-    """Return a value in which texts like `1e-3` are numbers: YAML 1.1, which PyYAML reads, wants `1.0e-3`."""
-    if isinstance(value, Mapping):
-        return {key: numbers(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [numbers(item) for item in value]
-    return float(value) if isinstance(value, str) and EXPONENT.fullmatch(value) else value
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the plain values of a YAML config, its `_base_` files included.
-
-    Raises:
-        PdiffError: the file is missing or is no valid config; the line names it.
-    """
-    if not Path(path).is_file():
-        raise PdiffError(f"config: got {str(path)!r}, which is no file. Check the path.")
-    if Path(path).suffix not in (".yaml", ".yml"):
-        raise PdiffError(f"config: got {str(path)!r}, expected a .yaml file.")
-    try:
-        return numbers(Config.fromfile(str(path)).to_dict())
-    except Exception as error:  # mmengine and the YAML parser raise many kinds
-        raise PdiffError(f"config {path}: cannot be read ({' '.join(str(error).split())}).") from error
-
-
-def engine_config(section: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the complete engine section: the preset it names, and its own values over that.
-
-    Raises:
-        PdiffError: the preset or a key is unknown.
-    """
-    check_section(section, "engine")
-    own = dict(section)
-    preset = own.pop("preset", "fast")
-    if preset not in PRESETS:
-        raise PdiffError(f"engine.preset: got {preset!r}. {known(str(preset), PRESETS)}")
-    base = read_yaml(PACKAGE / "presets" / f"{preset}.yaml")
-    check_keys(own, ["preset", *base], "engine")
-    complete = merge(base, own)
-    for key in ("noise_schedule", "autoencoder_training", "denoiser_training"):
-        check_keys(complete[key], base[key], f"engine.{key}")
-        for name, value in complete[key].items():
-            check_type(value, type(base[key][name]), f"engine.{key}.{name}")
-    for key in ("vector_noise", "latent_noise", "whiten"):
-        check_type(complete[key], type(base[key]), f"engine.{key}")
-    check_not_negative("engine", vector_noise=complete["vector_noise"], latent_noise=complete["latent_noise"])
-    return {"preset": preset, **complete}
 
 
 def resolve(values: Mapping[str, Any]) -> Config:

@@ -11,16 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from pdiff import ranks
-from pdiff.config import engine_config
 from pdiff.errors import PdiffError, check_positive
 from pdiff.models import autoencoder, denoiser, tokens, transformer  # noqa: F401  (they fill the registries)
-from pdiff.models.objectives import Denoising, Reconstruction, normal
+from pdiff.models.objectives import Denoising, Reconstruction
 from pdiff.models.scaling import Scaled
 from pdiff.models.schedule import build_sampler, clean_estimate, noise_schedule
-from pdiff.models.settings import check_training
+from pdiff.models.settings import check_training, engine_config
 from pdiff.models.whitening import Whitening
 from pdiff.registry import AUTOENCODERS, DENOISERS, SCALINGS, build, call
-from pdiff.seeding import derive_seed, generator, isolated_seed, resolve_device
+from pdiff.seeding import derive_seed, generator, isolated_seed, normal, resolve_device
 from pdiff.storage import read_json, read_tensors, write_json, write_tensors
 from pdiff.weights.layout import Layout
 from pdiff.weights.vectors import Rows, Vectors, parts, row_slices, unwritten

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pdiff.novelty import averaging, copying, nearest_similarity
 from pdiff.places import Place
-from pdiff.results import SourceResults, drop_dead
+from pdiff.source_results import SourceResults, drop_dead
 from pdiff.statistics import Difference, best_index, best_of, choice, differences, holm, mean_interval, superiority
 from pdiff.task import Metric
 from pdiff.verdict import AVERAGES, GENERATED, TRAINED, Findings

@@ -55,22 +55,6 @@ class Averaging:
         return self.generated < TOLD_APART <= self.trained
 
 
-def error_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Return |wrong_a AND wrong_b| / |wrong_a OR wrong_b| for every pair; 1 where neither is ever wrong.
-
-    Args:
-        a: booleans `(A, S)`, True where candidate A is wrong on sample S.
-        b: booleans `(B, S)`.
-
-    Returns:
-        `(A, B)`, float32.
-    """
-    a, b = a.float(), b.float()
-    both = a @ b.T
-    either = a.sum(1, keepdim=True) + b.sum(1) - both
-    return torch.where(either > 0, both / either.clamp(min=1), 1.0)
-
-
 def nearest_similarity(similarity: Tensor, leave_self_out: bool) -> Tensor:
     """Return each candidate's largest similarity to a trained one, from a table `(M, N)`."""
     if leave_self_out:

@@ -9,6 +9,8 @@ from functools import partial
 from mmengine.config import Config
 
 from pdiff import ranks
+from pdiff.cost import measured
+from pdiff.environment import environment
 from pdiff.errors import PdiffError, known
 from pdiff.gates.candidates import gate_candidates
 from pdiff.gates.check import Check
@@ -16,7 +18,6 @@ from pdiff.gates.codec import gate_codec
 from pdiff.gates.diffusion import gate_denoiser, gate_latents
 from pdiff.gates.population import gate_population
 from pdiff.gates.record import pass_gate, write_gate
-from pdiff.measure import environment, measured
 from pdiff.profiling import profiled
 from pdiff.progress import logger
 from pdiff.run import Run

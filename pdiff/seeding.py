@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pdiff.errors import PdiffError
 
@@ -19,6 +20,11 @@ def derive_seed(seed: int, *names: object) -> int:
 def generator(seed: int, *names: object, device: torch.device | str = "cpu") -> torch.Generator:
     """Return a generator on `device`, seeded by `derive_seed`."""
     return torch.Generator(device).manual_seed(derive_seed(seed, *names))
+
+
+def normal(shape: torch.Size, rng: torch.Generator) -> Tensor:
+    """Return N(0, 1) numbers from a generator, on its device."""
+    return torch.randn(shape, generator=rng, device=rng.device)
 
 
 def seed_all(seed: int, cuda: bool = True) -> None:

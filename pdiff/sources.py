@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from pdiff.errors import PdiffError, check_positive, known
-from pdiff.models.objectives import normal
 from pdiff.registry import SOURCES, build
 from pdiff.run import Run
-from pdiff.seeding import generator
+from pdiff.seeding import generator, normal
 from pdiff.weights.layout import Layout
 from pdiff.weights.products import centred_blocks, centred_gram
 from pdiff.weights.vectors import Made, Rows, Vectors, along_columns, mean

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pdiff.novelty import error_iou
+from pdiff.similarity import error_iou
 from pdiff.weights.checkpoints import export_state_dict
 from pdiff.weights.layout import Layout
 from pdiff.weights.vectors import Rows

@@ -2,8 +2,10 @@
 
 import pytest
 
-from pdiff.config import PRESETS, engine_config, load_config, merge, nested, read_yaml, resolve
+from pdiff.config import load_config, nested, resolve
 from pdiff.errors import PdiffError
+from pdiff.models.settings import PRESETS, engine_config
+from pdiff.settings import merge, read_yaml
 
 
 @pytest.fixture

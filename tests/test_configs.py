@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pdiff.config import PACKAGE, load_config, read_yaml
+from pdiff.config import PACKAGE, load_config
 from pdiff.plugins import list_plugins
 from pdiff.registry import AUTOENCODERS, DENOISERS, build
+from pdiff.settings import read_yaml
 from pdiff.weights.select import select
 
 ROOT = Path(__file__).parents[1]

@@ -8,11 +8,11 @@ import torch
 from pdiff.config import resolve
 from pdiff.contract import check_pictures, check_work
 from pdiff.errors import PdiffError
+from pdiff.measuring import evaluate_split
 from pdiff.plugins import list_plugins
 from pdiff.run import Run
 from pdiff.rundir import RunDirectory
 from pdiff.stages.collect import collect
-from pdiff.stages.evaluate import evaluate_split
 from pdiff.task import Picture, Work
 
 GOOD = {

@@ -8,7 +8,7 @@ import torch
 
 from pdiff.judgement import Case, chosen_by_training_data, comparisons, find, row
 from pdiff.places import Place
-from pdiff.results import SourceResults
+from pdiff.source_results import SourceResults
 from pdiff.task import Metric
 
 

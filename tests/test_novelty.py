@@ -4,15 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from pdiff.novelty import (
-    averaging,
-    closer,
-    copying,
-    error_iou,
-    nearest_similarity,
-    pareto_front,
-)
+from pdiff.novelty import averaging, closer, copying, nearest_similarity, pareto_front
 from pdiff.places import nearest_distance
+from pdiff.similarity import error_iou
 
 
 @pytest.fixture

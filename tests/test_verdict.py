@@ -6,7 +6,8 @@ import itertools
 import pytest
 import torch
 
-from pdiff.novelty import Averaging, Copying, averaging, copying, error_iou
+from pdiff.novelty import Averaging, Copying, averaging, copying
+from pdiff.similarity import error_iou
 from pdiff.statistics import Difference, differences, holm
 from pdiff.verdict import AS_GOOD, AVERAGE_LIKE, BETTER, COPIES, KINDS, WORSE, Findings, judge
 

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from pdiff.gates.check import Check, goodness, not_measured, share_lost, whole
+from pdiff.heldout import split_population
+from pdiff.kept import kept, kept_by_tensor
+from pdiff.measuring import evaluate_split
 from pdiff.run import Run
-from pdiff.stages.evaluate import evaluate_split
-from pdiff.stages.fit import split_population
 from pdiff.task import Evaluation, Task
 from pdiff.weights.layout import Layout
 from pdiff.weights.vectors import mean
@@ -36,27 +37,6 @@ def gate_codec(run: Run) -> list[Check]:
         check_reconstruction(originals, decoded, average, run.population.layout, engine.autoencoder.remedy),
         check_decoded(results[:number], results[number:-1], results[-1], run.task, engine.autoencoder.remedy),
     ]
-
-
-def kept(originals: Tensor, decoded: Tensor, average: Tensor) -> Tensor:
-    """Return what the codec keeps of each checkpoint's deviation from the average: R^2, `(H,)`.
-
-    1 where a checkpoint comes back as it is, 0 where it is no nearer than the average. A checkpoint that is the
-    average itself, as in a tensor that never changes, keeps all if it comes back exactly, else nothing.
-    """
-    error, deviation = (
-        torch.stack([(row - other).double().square().sum() for row, other in zip(originals, others, strict=True)])
-        for others in (decoded, average.expand_as(originals))
-    )
-    return torch.where(deviation > 0, 1 - error / deviation, torch.where(error > 0, 0.0, 1.0))
-
-
-def kept_by_tensor(originals: Tensor, decoded: Tensor, average: Tensor, layout: Layout) -> dict[str, float]:
-    """Return what the codec keeps of each tensor's deviations from the average, the mean over `(H, P)` checkpoints."""
-    return {
-        entry.name: kept(originals[:, entry.slice], decoded[:, entry.slice], average[entry.slice]).mean().item()
-        for entry in layout
-    }
 
 
 def check_reconstruction(originals: Tensor, decoded: Tensor, average: Tensor, layout: Layout, remedy: str) -> Check:

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from pdiff.engine import ParameterDiffusion
 from pdiff.gates.check import Check
-from pdiff.models.objectives import Denoising, normal
+from pdiff.heldout import split_population
+from pdiff.models.objectives import Denoising
 from pdiff.models.whitening import Whitening
 from pdiff.run import Run
-from pdiff.seeding import generator
-from pdiff.stages.fit import split_population
+from pdiff.seeding import generator, normal
 from pdiff.storage import read_tensors
 
 HIGHEST_RATIO = 1.05  # a truly Gaussian population, of which there is no more to learn, ends at 1.00; one step at 1.28

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from pdiff.gates.check import Check, goodness, not_measured, share_lost, whole
+from pdiff.measuring import evaluate_split
 from pdiff.run import Run
-from pdiff.stages.evaluate import evaluate_split
 from pdiff.task import Evaluation, Metric
 from pdiff.weights.layout import Layout
 from pdiff.weights.products import centred_gram

@@ -15,12 +15,7 @@ from pdiff.errors import PdiffError
 from pdiff.models.autoencoder import Autoencoder
 from pdiff.models.denoiser import Denoiser
 from pdiff.ranks import share
-from pdiff.seeding import generator
-
-
-def normal(shape: torch.Size, rng: torch.Generator) -> Tensor:
-    """Return N(0, 1) numbers from a generator, on its device."""
-    return torch.randn(shape, generator=rng, device=rng.device)
+from pdiff.seeding import generator, normal
 
 
 def own_rows(count: int) -> slice:

@@ -15,7 +15,7 @@ class StagePlan:
     Attributes:
         name: of the stage.
         seconds: None where the plugin does not say what its collection consists of.
-        peak_memory_bytes: as `pdiff.measure` measures it.
+        peak_memory_bytes: as `pdiff.cost` measures it.
         disk_bytes: what it leaves in the run directory.
     """
 

@@ -5,7 +5,7 @@ of the collection (the plugin's `plan` hook says which), and candidates of the p
 (closed-form parts, sources, files, figures) is done once as it is, on vectors that are the network's own with noise.
 
 So is memory: batches, population and candidates have their real sizes, and the peak of a stage is the one that
-`pdiff.measure` finds. Left out is what a plugin keeps of each further candidate until it has evaluated all of them.
+`pdiff.cost` finds. Left out is what a plugin keeps of each further candidate until it has evaluated all of them.
 """
 
 import copy
@@ -19,9 +19,10 @@ from mmengine.config import Config
 from torch import Tensor
 
 from pdiff.contract import check_iterable, check_work
+from pdiff.cost import measured
 from pdiff.engine import ParameterDiffusion
+from pdiff.environment import environment
 from pdiff.errors import PdiffError
-from pdiff.measure import environment, measured
 from pdiff.models.schedule import build_sampler
 from pdiff.pipeline import perform
 from pdiff.plan.growth import line, repeated, seconds

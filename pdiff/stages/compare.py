@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pdiff.contract import check_pictures
+from pdiff.cost import measured
 from pdiff.engine import ParameterDiffusion
-from pdiff.gates.codec import kept_by_tensor
 from pdiff.gates.record import read_gates
+from pdiff.heldout import split_population
 from pdiff.judgement import SOUP, Case, chosen_by_training_data, comparisons, find, row
-from pdiff.measure import measured
+from pdiff.kept import kept_by_tensor
 from pdiff.novelty import pareto_front
 from pdiff.places import locate, principal_axes, project, survey
 from pdiff.profiling import profiled, read_profiles
@@ -22,10 +23,10 @@ from pdiff.report.evidence import Evidence
 from pdiff.report.figures import draw_figures
 from pdiff.report.page import report_page
 from pdiff.report.table import markdown_table
-from pdiff.results import SourceResults, read_sources
+from pdiff.results import read_sources
 from pdiff.run import Run
 from pdiff.rundir import STAGES
-from pdiff.stages.fit import split_population
+from pdiff.source_results import SourceResults
 from pdiff.statistics import ranked
 from pdiff.storage import read_json, read_tensors, read_text, write_json, write_text
 from pdiff.verdict import GENERATED, TRAINED, judge

@@ -1,13 +1,11 @@
 """Stage 2: the engine, fitted to the population but for a few checkpoints that its gate looks at."""
 
-from torch import Tensor
-
 from pdiff import ranks
 from pdiff.engine import check_vectors
+from pdiff.heldout import without
 from pdiff.registry import call
 from pdiff.run import Run
-from pdiff.storage import read_json, write_json
-from pdiff.weights.vectors import Rows
+from pdiff.storage import write_json
 
 MOST_HELDOUT = 10  # at most one checkpoint in so many
 
@@ -28,16 +26,3 @@ def choose_heldout(size: int, heldout: int) -> list[int]:
     """Return `heldout` rows of a population of `size`, evenly spaced, but no more than a tenth of them."""
     count = min(heldout, size // MOST_HELDOUT)
     return [int((place + 0.5) * size / count) for place in range(count)]
-
-
-def without(vectors: Tensor, rows: list[int]) -> Rows:
-    """Return all other rows."""
-    dropped = set(rows)
-    return Rows(vectors, [row for row in range(len(vectors)) if row not in dropped])
-
-
-def split_population(run: Run) -> tuple[Rows, Rows]:
-    """Return the vectors that the engine was fitted to `(N - H, P)`, and the held-out ones `(H, P)`."""
-    rows = read_json(run.directory.folder("fit") / "heldout.json")["rows"]
-    vectors = run.population.tensor()
-    return without(vectors, rows), Rows(vectors, rows)

@@ -9,11 +9,11 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
+from pdiff.measuring import evaluate_split
 from pdiff.run import Run, load_base
 from pdiff.rundir import RunDirectory
 from pdiff.seeding import generator
 from pdiff.stages.collect import import_checkpoints
-from pdiff.stages.evaluate import evaluate_split
 from pdiff.stages.snapshots import recorded
 from pdiff.task import Evaluation
 from pdiff.weights.population import Population

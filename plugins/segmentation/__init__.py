@@ -44,7 +44,7 @@ def segmentation_task(
     from pdiff_plugins.openmmlab.task import build_task
     from pdiff_plugins.segmentation.data import chance, check_head, check_splits, measure
 
-    from pdiff.novelty import error_iou
+    from pdiff.similarity import error_iou
 
     measured = partial(measure, pixels=signature_pixels, seed=seed)
 

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from pdiff.gates.codec import check_decoded, check_reconstruction, kept
+from pdiff.gates.codec import check_decoded, check_reconstruction
+from pdiff.kept import kept
 from pdiff.task import Evaluation, Metric, Task
 from pdiff.weights.layout import Layout
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from pdiff import PdiffError
-from pdiff.config import merge, resolve
+from pdiff.config import resolve
 from pdiff.gates.record import read_gates
 from pdiff.pipeline import run_pipeline
 from pdiff.rundir import STAGES, RunDirectory
+from pdiff.settings import merge
 
 CONFIG = {
     "plugin": str(Path(__file__).with_name("handwriting.py")),

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 
 from pdiff.config import resolve
+from pdiff.environment import environment
 from pdiff.errors import command
-from pdiff.measure import environment
 from pdiff.run import Run
 from pdiff.rundir import RunDirectory
 from pdiff.storage import read_tensors

@@ -17,8 +17,8 @@ import torch
 from pdiff_plugins.generation.evaluation import images_of, losses
 
 from pdiff.config import resolve
+from pdiff.environment import environment
 from pdiff.errors import command
-from pdiff.measure import environment
 from pdiff.run import Run
 from pdiff.rundir import RunDirectory
 from pdiff.storage import read_tensors

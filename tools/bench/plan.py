@@ -7,8 +7,8 @@ import argparse
 from pathlib import Path
 
 from pdiff.config import resolve
+from pdiff.environment import environment
 from pdiff.errors import command
-from pdiff.measure import environment
 from pdiff.plan.limits import limits_now
 from pdiff.plan.prediction import duration, plan_lines, size
 from pdiff.plan.rehearsal import make_plan, stored

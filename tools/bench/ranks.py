@@ -20,8 +20,8 @@ import torch
 
 from pdiff import ranks
 from pdiff.config import resolve
+from pdiff.environment import environment
 from pdiff.errors import command
-from pdiff.measure import environment
 from pdiff.run import Run
 from pdiff.rundir import RunDirectory
 from pdiff.stages.evaluate import evaluate_together

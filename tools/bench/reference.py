@@ -29,11 +29,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pdiff.config import engine_config, resolve
+from pdiff.config import resolve
+from pdiff.cost import peak_memory, reset_peak_memory
 from pdiff.engine import ParameterDiffusion
+from pdiff.environment import environment
 from pdiff.errors import PdiffError, command
-from pdiff.measure import environment, peak_memory, reset_peak_memory
 from pdiff.models.scaling import PerTensor
+from pdiff.models.settings import engine_config
 from pdiff.run import Run
 from pdiff.rundir import RunDirectory
 from pdiff.statistics import differences

@@ -16,8 +16,8 @@ from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from pdiff.engine import ParameterDiffusion
+from pdiff.environment import environment
 from pdiff.errors import command
-from pdiff.measure import environment
 from pdiff.models.objectives import Denoising
 from pdiff.models.training import Batches, train
 from pdiff.weights.layout import Layout

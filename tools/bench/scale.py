@@ -18,9 +18,10 @@ from pathlib import Path
 
 import torch
 
+from pdiff.cost import peak_memory
 from pdiff.engine import ParameterDiffusion
+from pdiff.environment import environment
 from pdiff.errors import command
-from pdiff.measure import environment, peak_memory
 from pdiff.models.scaling import Scaled
 from pdiff.weights.layout import Layout
 from pdiff.weights.population import Population
