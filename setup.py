@@ -51,7 +51,10 @@ setup(
     ],
     package_dir={"pdiff_plugins": "plugins"},
     package_data={
-        "pdiff": ["*.yaml", "presets/*.yaml", "report/templates/*.html", *(f"scaffold/template/{f}" for f in TEMPLATE)],
+        "pdiff": [
+            *("run/*.yaml", "engine/presets/*.yaml", "report/templates/*.html"),
+            *(f"scaffold/template/{f}" for f in TEMPLATE),
+        ],
         "pdiff_plugins": ["*/*.yaml", "*/configs/*.py"],
     },
     install_requires=CORE,

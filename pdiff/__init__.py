@@ -1,11 +1,11 @@
 """Generate neural-network parameters with latent diffusion, for any task by plugin."""
 
-from pdiff.errors import PdiffError
-from pdiff.hookspecs import hookimpl
-from pdiff.progress import progress
-from pdiff.seeding import derive_seed, resolve_device
-from pdiff.state import pack, unpack
-from pdiff.task import Candidates, Evaluation, Metric, Picture, Snapshot, Task, Work
+from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.packing import pack, unpack
+from pdiff.runtime.progress import progress
+from pdiff.runtime.seeding import derive_seed, resolve_device
+from pdiff.task.hookspecs import hookimpl
+from pdiff.task.task import Candidates, Evaluation, Metric, Picture, Snapshot, Task, Work
 from pdiff.weights.layout import Layout
 from pdiff.weights.select import select
 
@@ -31,7 +31,11 @@ __all__ = [
     "unpack",
 ]
 
-LAZY = {"ParameterDiffusion": "pdiff.engine", "Replay": "pdiff.replay", "call": "pdiff.registry"}
+LAZY = {
+    "ParameterDiffusion": "pdiff.engine.parameter_diffusion",
+    "Replay": "pdiff.task.replay",
+    "call": "pdiff.runtime.registry",
+}
 
 
 def __getattr__(name: str):

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pdiff.plugins import plugin_places
-from pdiff.rundir import STAGES, RunDirectory
-from pdiff.storage import read_json, write_json
+from pdiff.run.directory import STAGES, RunDirectory
+from pdiff.runtime.storage import read_json, write_json
+from pdiff.task.plugins import plugin_places
 
 LONGEST = 8  # lines of each list
 LIBRARIES = ("site-packages", sysconfig.get_paths()["stdlib"], "<")  # but for pdiff and plugins that lie in them

@@ -14,10 +14,10 @@ import pytest
 import torch
 import yaml
 
-from pdiff.config import resolve
-from pdiff.pipeline import run_pipeline
-from pdiff.rundir import RunDirectory
-from pdiff.storage import write_json
+from pdiff.run.config import resolve
+from pdiff.run.directory import RunDirectory
+from pdiff.runtime.storage import write_json
+from pdiff.stages.pipeline import run_pipeline
 
 ROOT = Path(__file__).parents[1]
 TINY = {

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pdiff.config import load_config, resolve
+from pdiff.run.config import load_config, resolve
+from pdiff.runtime.settings import numbers
 from pdiff.scaffold import write_plugin
-from pdiff.settings import numbers
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pdiff.config import PACKAGE, load_config
-from pdiff.plugins import list_plugins
-from pdiff.registry import AUTOENCODERS, DENOISERS, build
-from pdiff.settings import read_yaml
+from pdiff.run.config import PACKAGE, load_config
+from pdiff.runtime.registry import AUTOENCODERS, DENOISERS, build
+from pdiff.runtime.settings import read_yaml
+from pdiff.task.plugins import list_plugins
 from pdiff.weights.select import select
 
 ROOT = Path(__file__).parents[1]
@@ -268,7 +268,7 @@ def test_paper_preset_has_the_published_figures():
 
 
 def test_networks_of_the_paper_preset_have_the_published_sizes():
-    from pdiff.models import autoencoder, denoiser  # noqa: F401  (they fill the registries)
+    from pdiff.engine import autoencoder, denoiser  # noqa: F401  (they fill the registries)
 
     preset = read_yaml(PACKAGE / "presets" / "paper.yaml")
     codec = build(AUTOENCODERS, preset["autoencoder"], "autoencoder", size=2048)

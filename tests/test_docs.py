@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pdiff import hookspecs
+from pdiff.task import hookspecs
 
 ROOT = Path(__file__).parents[1]
 PLUGINS = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 import pdiff
-from pdiff.config import load_config
-from pdiff.export import export
-from pdiff.pipeline import run_pipeline
-from pdiff.plugins import import_plugin
-from pdiff.rundir import RunDirectory
-from pdiff.storage import read_json
+from pdiff.run.config import load_config
+from pdiff.run.directory import RunDirectory
+from pdiff.run.export import export
+from pdiff.runtime.storage import read_json
+from pdiff.stages.pipeline import run_pipeline
+from pdiff.task.plugins import import_plugin
 from pdiff.testing import CHECKS, Conformance
 
 ROOT = Path(__file__).parents[1]

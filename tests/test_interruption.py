@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pdiff.rundir import STAGES, RunDirectory
+from pdiff.run.directory import STAGES, RunDirectory
 
 ROOT = Path(__file__).parents[1]
 
@@ -60,10 +60,10 @@ def test_run_that_is_killed_again_and_again_ends_with_the_same_bytes(command, tm
 STATE_AT_EVERY_STEP = """
 import sys
 from pathlib import Path
-from pdiff.config import load_config
-from pdiff.models import training
-from pdiff.pipeline import run_pipeline
-from pdiff.rundir import RunDirectory
+from pdiff.run.config import load_config
+from pdiff.engine import training
+from pdiff.stages.pipeline import run_pipeline
+from pdiff.run.directory import RunDirectory
 
 training.SECONDS_BETWEEN_STATES = 0
 run_pipeline(load_config(None, sys.argv[1], {}, {}), RunDirectory(Path(sys.argv[2])), resume=True, gates=False)

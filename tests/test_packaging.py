@@ -38,7 +38,8 @@ def test_editable_install_imports_the_folders_of_the_checkout(tmp_path):
 def test_wheel_holds_packages_and_configs_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {
-        "pdiff/engine.py", "pdiff/defaults.yaml", "pdiff/presets/fast.yaml", "pdiff/presets/paper.yaml",
+        "pdiff/engine/parameter_diffusion.py", "pdiff/run/defaults.yaml", "pdiff/engine/presets/fast.yaml",
+        "pdiff/engine/presets/paper.yaml",
         "pdiff/scaffold/template/pyproject.toml", "pdiff/scaffold/template/NAME/default.yaml",
         "pdiff/report/templates/base.html", "pdiff/report/templates/report.html",
         "pdiff_plugins/classification/__init__.py", "pdiff_plugins/classification/default.yaml",

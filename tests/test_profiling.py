@@ -8,13 +8,13 @@ import pytest
 import torch
 from pdiff_plugins.images.augment import build_augmentations
 
-from pdiff.config import resolve
-from pdiff.pipeline import run_pipeline
 from pdiff.profiling import LONGEST, profiled, readable
 from pdiff.report.page import report_page
-from pdiff.rundir import STAGES, RunDirectory
-from pdiff.seeding import derive_seed
-from pdiff.storage import read_json
+from pdiff.run.config import resolve
+from pdiff.run.directory import STAGES, RunDirectory
+from pdiff.runtime.seeding import derive_seed
+from pdiff.runtime.storage import read_json
+from pdiff.stages.pipeline import run_pipeline
 
 
 def slow():

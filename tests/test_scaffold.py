@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pdiff.config import load_config
-from pdiff.errors import PdiffError
-from pdiff.pipeline import run_pipeline
-from pdiff.rundir import RunDirectory
+from pdiff.run.config import load_config
+from pdiff.run.directory import RunDirectory
+from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.storage import read_json
 from pdiff.scaffold import FILES, TEMPLATE, write_plugin
-from pdiff.storage import read_json
+from pdiff.stages.pipeline import run_pipeline
 from pdiff.testing import check_plugin
 
 ROOT = Path(__file__).parents[1]

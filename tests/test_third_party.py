@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pdiff.runtime.storage import read_json
 from pdiff.scaffold import write_plugin
-from pdiff.storage import read_json
 
 ROOT = Path(__file__).parents[1]
 QUICK = [

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from pdiff.comparison import read_runs
-from pdiff.errors import command
 from pdiff.report.side_by_side import print_comparison, write_comparison
+from pdiff.run.comparison import read_runs
+from pdiff.runtime.errors import command
 
 
 @command

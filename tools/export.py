@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from pdiff.errors import command
-from pdiff.export import export
+from pdiff.run.export import export
+from pdiff.runtime.errors import command
 
 
 @command

@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pdiff.errors import command
-from pdiff.plugins import list_plugins
+from pdiff.runtime.errors import command
 from pdiff.scaffold import write_plugin
+from pdiff.task.plugins import list_plugins
 from pdiff.testing import check_plugin
 
 

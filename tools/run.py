@@ -8,15 +8,15 @@ from pathlib import Path
 import yaml
 from mmengine.config import DictAction
 
-from pdiff import ranks
-from pdiff.config import load_config
-from pdiff.errors import PdiffError
-from pdiff.pipeline import run_pipeline, stages_of
 from pdiff.plan.show import show_plan
-from pdiff.plugins import plugin_name
 from pdiff.report.table import print_table
-from pdiff.rundir import RunDirectory
-from pdiff.storage import read_json
+from pdiff.run.config import load_config
+from pdiff.run.directory import RunDirectory
+from pdiff.runtime import processes
+from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.storage import read_json
+from pdiff.stages.pipeline import run_pipeline, stages_of
+from pdiff.task.plugins import plugin_name
 
 
 def parse() -> argparse.Namespace:
@@ -35,7 +35,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="settings over the config: a.b=value ...")
     parser.add_argument("--dry-run", action="store_true", help="print the config and what the run will cost")
     parser.add_argument(
-        "--launcher", default="none", choices=["none", *ranks.LAUNCHERS], help="what has started several processes"
+        "--launcher", default="none", choices=["none", *processes.LAUNCHERS], help="what has started several processes"
     )
     return parser.parse_args()
 
@@ -45,12 +45,12 @@ def main() -> int:
     arguments = parse()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
-        ranks.join(arguments.launcher)
-        logging.getLogger("pdiff").setLevel(logging.INFO if ranks.is_main() else logging.ERROR)
+        processes.join(arguments.launcher)
+        logging.getLogger("pdiff").setLevel(logging.INFO if processes.is_main() else logging.ERROR)
         over = {"seed": arguments.seed, "device": arguments.device}
         config = load_config(arguments.plugin, arguments.config, over, arguments.cfg_options or {})
         directory = RunDirectory(Path(arguments.work_dir or f"runs/{plugin_name(config.plugin)}"))
-        if arguments.dry_run and not ranks.is_main():
+        if arguments.dry_run and not processes.is_main():
             return 0
         if arguments.dry_run:
             print(yaml.safe_dump(config.to_dict(), sort_keys=False), end="", flush=True)
@@ -59,13 +59,13 @@ def main() -> int:
         stages, gates = stages_of(arguments.stage), not arguments.no_gates
         run_pipeline(config, directory, stages, arguments.resume, arguments.overwrite, gates, arguments.profile)
     except PdiffError as error:
-        ranks.say_once(f"error: {error}")
+        processes.say_once(f"error: {error}")
         return 2
     except KeyboardInterrupt:
-        ranks.say_once("interrupted: the same command with --resume goes on")
+        processes.say_once("interrupted: the same command with --resume goes on")
         return 130
     summary = directory.folder("compare") / "summary.json"
-    if ranks.is_main() and summary.exists():
+    if processes.is_main() and summary.exists():
         print_table(read_json(summary))
         print(f"report: {summary.parent}")
     return 0

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from pdiff.gates.check import Check, goodness, not_measured
-from pdiff.gates.record import read_gates
-from pdiff.run import Run
-from pdiff.storage import read_text
-from pdiff.task import Metric
+from pdiff.run.check import Check, goodness, not_measured
+from pdiff.run.record import read_gates
+from pdiff.run.run import Run
+from pdiff.runtime.storage import read_text
+from pdiff.task.task import Metric
 
 DEAD = 0.1  # of the way from chance to the median of the trained: who is not farther has learnt nothing
 MOST_DEAD = 0.1

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pdiff.gates.check import Check, goodness, not_measured, share_lost, whole
-from pdiff.heldout import split_population
-from pdiff.kept import kept, kept_by_tensor
-from pdiff.measuring import evaluate_split
-from pdiff.run import Run
-from pdiff.task import Evaluation, Task
+from pdiff.analysis.kept import kept, kept_by_tensor
+from pdiff.run.check import Check, goodness, not_measured, share_lost, whole
+from pdiff.run.heldout import split_population
+from pdiff.run.measuring import evaluate_split
+from pdiff.run.run import Run
+from pdiff.task.task import Evaluation, Task
 from pdiff.weights.layout import Layout
 from pdiff.weights.vectors import mean
 

@@ -7,14 +7,14 @@ its loss is held against that of the best linear denoiser, which knows mean and 
 import torch
 from torch import Tensor
 
-from pdiff.engine import ParameterDiffusion
-from pdiff.gates.check import Check
-from pdiff.heldout import split_population
-from pdiff.models.objectives import Denoising
-from pdiff.models.whitening import Whitening
-from pdiff.run import Run
-from pdiff.seeding import generator, normal
-from pdiff.storage import read_tensors
+from pdiff.engine.objectives import Denoising
+from pdiff.engine.parameter_diffusion import ParameterDiffusion
+from pdiff.engine.whitening import Whitening
+from pdiff.run.check import Check
+from pdiff.run.heldout import split_population
+from pdiff.run.run import Run
+from pdiff.runtime.seeding import generator, normal
+from pdiff.runtime.storage import read_tensors
 
 HIGHEST_RATIO = 1.05  # a truly Gaussian population, of which there is no more to learn, ends at 1.00; one step at 1.28
 DRAWS = 8000  # pairs of latent and timestep; the ratio then has a standard error of 0.003

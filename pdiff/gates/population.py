@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pdiff.gates.check import Check, goodness, not_measured, share_lost, whole
-from pdiff.measuring import evaluate_split
-from pdiff.run import Run
-from pdiff.task import Evaluation, Metric
+from pdiff.run.check import Check, goodness, not_measured, share_lost, whole
+from pdiff.run.measuring import evaluate_split
+from pdiff.run.run import Run
+from pdiff.task.task import Evaluation, Metric
+from pdiff.weights.gram import centred_gram
 from pdiff.weights.layout import Layout
-from pdiff.weights.products import centred_gram
 
 MOST_COPIES = 0.05  # a loss scaler that skips its first steps repeats a few checkpoints; a stuck training repeats most
 LEAST_RANK = 1.02  # below it 99.7 % of the variance lies on one line; trainings that still drift have 1.1 or more

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from pdiff.errors import PdiffError
 from pdiff.plan.prediction import Plan, size
-from pdiff.seeding import resolve_device
+from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.seeding import resolve_device
 
 CGROUP = Path("/sys/fs/cgroup")
 REASONS = ("allocate memory", "bad_alloc", "out of memory")  # what torch says when the system gives it no memory

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pdiff.rundir import FOLDERS
+from pdiff.run.directory import FOLDERS
 
 UNITS = ("B", "kB", "MB", "GB", "TB")
 
@@ -15,7 +15,7 @@ class StagePlan:
     Attributes:
         name: of the stage.
         seconds: None where the plugin does not say what its collection consists of.
-        peak_memory_bytes: as `pdiff.cost` measures it.
+        peak_memory_bytes: as `pdiff.runtime.cost` measures it.
         disk_bytes: what it leaves in the run directory.
     """
 

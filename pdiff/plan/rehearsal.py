@@ -5,7 +5,7 @@ of the collection (the plugin's `plan` hook says which), and candidates of the p
 (closed-form parts, sources, files, figures) is done once as it is, on vectors that are the network's own with noise.
 
 So is memory: batches, population and candidates have their real sizes, and the peak of a stage is the one that
-`pdiff.cost` finds. Left out is what a plugin keeps of each further candidate until it has evaluated all of them.
+`pdiff.runtime.cost` finds. Left out is what a plugin keeps of each further candidate until it has evaluated all.
 """
 
 import copy
@@ -18,21 +18,21 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
-from pdiff.contract import check_iterable, check_work
-from pdiff.cost import measured
-from pdiff.engine import ParameterDiffusion
-from pdiff.environment import environment
-from pdiff.errors import PdiffError
-from pdiff.models.schedule import build_sampler
-from pdiff.pipeline import perform
+from pdiff.engine.parameter_diffusion import ParameterDiffusion
+from pdiff.engine.schedule import build_sampler
 from pdiff.plan.growth import line, repeated, seconds
 from pdiff.plan.limits import Limits, check_disk, existing_parent, within_memory
 from pdiff.plan.prediction import Plan, StagePlan
 from pdiff.plan.stand_in import StandIn
-from pdiff.run import Run, load_network
-from pdiff.rundir import STAGES, RunDirectory
-from pdiff.storage import explain_write_errors, write_json, write_tensors
-from pdiff.task import Work
+from pdiff.run.directory import STAGES, RunDirectory
+from pdiff.run.run import Run, load_network
+from pdiff.runtime.cost import measured
+from pdiff.runtime.environment import environment
+from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.storage import explain_write_errors, write_json, write_tensors
+from pdiff.stages.pipeline import perform
+from pdiff.task.contract import check_iterable, check_work
+from pdiff.task.task import Work
 from pdiff.weights.checkpoints import find_checkpoints, load_state_dict
 from pdiff.weights.population import Population, write_population
 from pdiff.weights.vectors import Made

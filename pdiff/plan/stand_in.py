@@ -7,9 +7,9 @@ import pluggy
 import torch
 from torch import Tensor
 
-from pdiff.hookspecs import hookimpl
 from pdiff.plan.growth import Line, line
-from pdiff.task import Candidates, Evaluation, Snapshot, Task
+from pdiff.task.hookspecs import hookimpl
+from pdiff.task.task import Candidates, Evaluation, Snapshot, Task
 from pdiff.weights.layout import Layout
 
 MOST = 64  # candidates that are evaluated to tell what one costs

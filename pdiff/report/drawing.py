@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pdiff.storage import write_bytes
+from pdiff.runtime.storage import write_bytes
 
 # Okabe and Ito's colours, which readers with any colour vision can tell apart, those that show on white and on black.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pdiff.errors import PdiffError
 from pdiff.report.drawing import Figure
 from pdiff.report.table import caption, columns, interval, number, percent, rows, short, signed
-from pdiff.rundir import flatten
+from pdiff.run.directory import flatten
+from pdiff.runtime.errors import PdiffError
 
 TEMPLATES = Path(__file__).parent / "templates"
 TONES = {

@@ -8,12 +8,12 @@ from urllib.parse import quote
 
 import numpy as np
 
-from pdiff.comparison import Compared
 from pdiff.report.drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION, draw
 from pdiff.report.page import TONES, render
 from pdiff.report.table import number, percent, signed
-from pdiff.rundir import STAGES, RunDirectory
-from pdiff.storage import write_text
+from pdiff.run.comparison import Compared
+from pdiff.run.directory import STAGES, RunDirectory
+from pdiff.runtime.storage import write_text
 
 WIDTH = 132  # where no terminal says how wide it is
 TITLES = (

@@ -5,9 +5,9 @@ import keyword
 import re
 from pathlib import Path
 
-from pdiff.errors import PdiffError
-from pdiff.plugins import list_plugins
-from pdiff.storage import read_text, write_text
+from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.storage import read_text, write_text
+from pdiff.task.plugins import list_plugins
 
 TEMPLATE = Path(__file__).parent / "template"
 WORD = "NAME"

@@ -5,13 +5,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pdiff import ranks
-from pdiff.errors import PdiffError
-from pdiff.progress import progress
-from pdiff.run import Run, load_base
-from pdiff.stages.parts import collect_parts, roots_of
+from pdiff.run.run import Run, load_base
+from pdiff.runtime import processes
+from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.progress import progress
+from pdiff.runtime.storage import write_tensors
+from pdiff.stages.branches import collect_parts, roots_of
 from pdiff.stages.snapshots import collect_part, origin_of
-from pdiff.storage import write_tensors
 from pdiff.weights.checkpoints import find_checkpoints, load_state_dict
 from pdiff.weights.population import Population
 
@@ -28,9 +28,9 @@ def collect(run: Run) -> None:
     roots = [] if files else roots_of(run)
     run.new_engine().prepare(run.layout)  # a mistake in its settings is better told before the collection
     if files:
-        ranks.on_main(lambda: import_checkpoints(run))
+        processes.on_main(lambda: import_checkpoints(run))
     elif len(roots) == 1:
-        ranks.on_main(lambda: collect_part(run))
+        processes.on_main(lambda: collect_part(run))
     else:
         collect_parts(run, roots)
 

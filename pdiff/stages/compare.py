@@ -9,27 +9,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pdiff.contract import check_pictures
-from pdiff.cost import measured
-from pdiff.engine import ParameterDiffusion
-from pdiff.gates.record import read_gates
-from pdiff.heldout import split_population
-from pdiff.judgement import SOUP, Case, chosen_by_training_data, comparisons, find, row
-from pdiff.kept import kept_by_tensor
-from pdiff.novelty import pareto_front
-from pdiff.places import locate, principal_axes, project, survey
+from pdiff.analysis.judgement import SOUP, Case, chosen_by_training_data, comparisons, find, row
+from pdiff.analysis.kept import kept_by_tensor
+from pdiff.analysis.novelty import pareto_front
+from pdiff.analysis.references import locate, principal_axes, project, survey
+from pdiff.analysis.source_results import SourceResults
+from pdiff.analysis.statistics import ranked
+from pdiff.analysis.verdict import GENERATED, TRAINED, judge
+from pdiff.engine.parameter_diffusion import ParameterDiffusion
 from pdiff.profiling import profiled, read_profiles
 from pdiff.report.evidence import Evidence
 from pdiff.report.figures import draw_figures
 from pdiff.report.page import report_page
 from pdiff.report.table import markdown_table
-from pdiff.results import read_sources
-from pdiff.run import Run
-from pdiff.rundir import STAGES
-from pdiff.source_results import SourceResults
-from pdiff.statistics import ranked
-from pdiff.storage import read_json, read_tensors, read_text, write_json, write_text
-from pdiff.verdict import GENERATED, TRAINED, judge
+from pdiff.run.directory import STAGES
+from pdiff.run.heldout import split_population
+from pdiff.run.record import read_gates
+from pdiff.run.results import read_sources
+from pdiff.run.run import Run
+from pdiff.runtime.cost import measured
+from pdiff.runtime.storage import read_json, read_tensors, read_text, write_json, write_text
+from pdiff.task.contract import check_pictures
 from pdiff.weights.vectors import mean
 
 PICKS = 8  # candidates of each source that a plugin may draw

@@ -10,14 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pdiff import ranks
-from pdiff.contract import check_evaluations
-from pdiff.errors import PdiffError, known
-from pdiff.measuring import evaluate_split, hook_of
-from pdiff.run import Run
-from pdiff.sources import open_pool, source_names, source_vectors
-from pdiff.storage import read_json, read_tensors, write_json, write_tensors, write_text
-from pdiff.task import Evaluation
+from pdiff.run.measuring import evaluate_split, hook_of
+from pdiff.run.run import Run
+from pdiff.run.sources import open_pool, source_names, source_vectors
+from pdiff.runtime import processes
+from pdiff.runtime.errors import PdiffError, known
+from pdiff.runtime.storage import read_json, read_tensors, write_json, write_tensors, write_text
+from pdiff.task.contract import check_evaluations
+from pdiff.task.task import Evaluation
 from pdiff.weights.vectors import Vectors
 
 SPLITS = ("select", "test")
@@ -32,12 +32,12 @@ def evaluate(run: Run) -> None:
     for name in run.config.evaluate.train:
         if name not in names:
             raise PdiffError(f"evaluate.train: got {name!r}. {known(name, names)}")
-    for source in ranks.on_main(lambda: [name for name in names if not (folder / f"{name}.jsonl").exists()]):
+    for source in processes.on_main(lambda: [name for name in names if not (folder / f"{name}.jsonl").exists()]):
         vectors = source_vectors(run, source, pool)
         splits = (*SPLITS, "train") if source in run.config.evaluate.train else SPLITS
         results = {split: evaluate_together(run, source, vectors, split) for split in splits}
-        ranks.on_main(partial(write_results, folder, source, results))
-    if run.config.generate.path and ranks.on_main(lambda: not (folder / "path.json").exists()):
+        processes.on_main(partial(write_results, folder, source, results))
+    if run.config.generate.path and processes.on_main(lambda: not (folder / "path.json").exists()):
         evaluate_path(run)
 
 
@@ -58,7 +58,7 @@ def evaluate_path(run: Run) -> None:
     metrics = torch.tensor([result.metric for result in results], dtype=torch.float64).unflatten(0, vectors.shape[:2])
     rows = [[value if math.isfinite(value) else None for value in row] for row in metrics.tolist()]
     path = run.directory.folder("evaluate") / "path.json"
-    ranks.on_main(lambda: write_json(path, {"steps": steps, "metrics": rows}))
+    processes.on_main(lambda: write_json(path, {"steps": steps, "metrics": rows}))
 
 
 def evaluate_together(run: Run, source: str, vectors: Vectors, split: str) -> list[Evaluation]:
@@ -67,10 +67,10 @@ def evaluate_together(run: Run, source: str, vectors: Vectors, split: str) -> li
     Args:
         run, source, vectors, split: as for `evaluate_split`.
     """
-    results = evaluate_split(run, source, vectors, split, ranks.own(len(vectors)))
-    if ranks.size() == 1:
+    results = evaluate_split(run, source, vectors, split, processes.own(len(vectors)))
+    if processes.size() == 1:
         return results
-    results = [result for part in ranks.gather([detached(result) for result in results]) for result in part]
+    results = [result for part in processes.gather([detached(result) for result in results]) for result in part]
     check_evaluations(run.name, hook_of(vectors), results, len(vectors), run.task.metric, source)
     return results
 

@@ -1,11 +1,11 @@
 """Stage 2: the engine, fitted to the population but for a few checkpoints that its gate looks at."""
 
-from pdiff import ranks
-from pdiff.engine import check_vectors
-from pdiff.heldout import without
-from pdiff.registry import call
-from pdiff.run import Run
-from pdiff.storage import write_json
+from pdiff.engine.parameter_diffusion import check_vectors
+from pdiff.run.heldout import without
+from pdiff.run.run import Run
+from pdiff.runtime import processes
+from pdiff.runtime.registry import call
+from pdiff.runtime.storage import write_json
 
 MOST_HELDOUT = 10  # at most one checkpoint in so many
 
@@ -16,10 +16,10 @@ def fit(run: Run) -> None:
     population = run.population
     check_vectors(population.tensor(), population.layout)
     rows = call(choose_heldout, run.config.fit, "fit", size=len(population))
-    ranks.on_main(lambda: write_json(folder / "heldout.json", {"rows": rows}))
+    processes.on_main(lambda: write_json(folder / "heldout.json", {"rows": rows}))
     engine = run.new_engine()
     engine.fit(without(population.tensor(), rows), population.layout, folder)
-    ranks.on_main(lambda: engine.save(folder))
+    processes.on_main(lambda: engine.save(folder))
 
 
 def choose_heldout(size: int, heldout: int) -> list[int]:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from pdiff.engine import ParameterDiffusion
-from pdiff.places import spread
-from pdiff.run import Run
-from pdiff.storage import write_json, write_rows, write_tensors
+from pdiff.analysis.references import spread
+from pdiff.engine.parameter_diffusion import ParameterDiffusion
+from pdiff.run.run import Run
+from pdiff.runtime.storage import write_json, write_rows, write_tensors
 
 PATH_POINTS = 8
 

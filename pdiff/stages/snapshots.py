@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pdiff.contract import check_iterable, check_snapshot
-from pdiff.errors import PdiffError
-from pdiff.run import Run, load_base
-from pdiff.storage import finite_or_null, read_tensors, write_tensors
-from pdiff.task import Snapshot
+from pdiff.run.run import Run, load_base
+from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.storage import finite_or_null, read_tensors, write_tensors
+from pdiff.task.contract import check_iterable, check_snapshot
+from pdiff.task.task import Snapshot
 from pdiff.weights.population import Population
 
 STATE = "collect.state.safetensors"

@@ -4,11 +4,11 @@ import itertools
 
 import torch
 
-from pdiff.contract import check_iterable, check_work, fault
-from pdiff.plugins import hook_names, load_plugin, plugin_name
-from pdiff.stages.parts import roots_of
+from pdiff.stages.branches import roots_of
 from pdiff.stages.snapshots import check_frozen, recorded
-from pdiff.task import Work
+from pdiff.task.contract import check_iterable, check_work, fault
+from pdiff.task.plugins import hook_names, load_plugin, plugin_name
+from pdiff.task.task import Work
 from pdiff.testing.finding import NotApplicable
 from pdiff.testing.specimen import SNAPSHOTS, Specimen, advance
 from pdiff.testing.tensors import changed, state_of

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pdiff.config import load_config
-from pdiff.errors import PdiffError, known
-from pdiff.plugins import import_plugin, plugin_name
+from pdiff.run.config import load_config
+from pdiff.runtime.errors import PdiffError, known
+from pdiff.task.plugins import import_plugin, plugin_name
 from pdiff.testing import collecting, evaluating
 from pdiff.testing.finding import FAILED, NOT_APPLICABLE, PASSED, Check, Finding, NotApplicable
 from pdiff.testing.specimen import Specimen

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pdiff.contract import check_evaluations, check_pictures, fault
-from pdiff.seeding import isolated_seed
-from pdiff.storage import read_tensors
-from pdiff.task import Candidates, Evaluation
+from pdiff.runtime.seeding import isolated_seed
+from pdiff.runtime.storage import read_tensors
+from pdiff.task.contract import check_evaluations, check_pictures, fault
+from pdiff.task.task import Candidates, Evaluation
 from pdiff.testing.finding import NotApplicable
 from pdiff.testing.specimen import Specimen
 from pdiff.testing.tensors import bits, changed, state_of

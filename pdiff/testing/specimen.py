@@ -9,13 +9,13 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
-from pdiff.measuring import evaluate_split
-from pdiff.run import Run, load_base
-from pdiff.rundir import RunDirectory
-from pdiff.seeding import generator
+from pdiff.run.directory import RunDirectory
+from pdiff.run.measuring import evaluate_split
+from pdiff.run.run import Run, load_base
+from pdiff.runtime.seeding import generator
 from pdiff.stages.collect import import_checkpoints
 from pdiff.stages.snapshots import recorded
-from pdiff.task import Evaluation
+from pdiff.task.task import Evaluation
 from pdiff.weights.population import Population
 
 SNAPSHOTS = 4

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pdiff.errors import PdiffError
-from pdiff.storage import read_tensors, write_bytes, write_tensors
+from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.storage import read_tensors, write_bytes, write_tensors
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 NESTED = ("state_dict", "model")

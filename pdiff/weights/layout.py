@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pdiff.errors import PdiffError
+from pdiff.runtime.errors import PdiffError
 
 # Every value of these types is a float32 value too, so that the way into the vector loses nothing.
 EXACT = (torch.float32, torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int8, torch.int16)

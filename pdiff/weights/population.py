@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pdiff.errors import PdiffError
-from pdiff.storage import explain_write_errors, read_json, read_text, write_json
+from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.storage import explain_write_errors, read_json, read_text, write_json
 from pdiff.weights.layout import Layout
 from pdiff.weights.vectors import Vectors, parts, unwritten
 

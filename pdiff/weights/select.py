@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from torch import nn
 
-from pdiff.errors import PdiffError, known
+from pdiff.runtime.errors import PdiffError, known
 
 # Layers with normalised weights, such as mmdet's NormedLinear, speak of norms in their names.
 NO_NORMS = (nn.Linear, nn.modules.conv._ConvNd)

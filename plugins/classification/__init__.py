@@ -1,9 +1,9 @@
 """Image classification: any timm network or a mini network, on digits, torchvision data, folders or arrays."""
 
 from pdiff import Evaluation, Metric, PdiffError, Replay, Task, hookimpl
-from pdiff.progress import progress
-from pdiff.registry import call
-from pdiff.seeding import derive_seed, isolated_seed, resolve_device
+from pdiff.runtime.progress import progress
+from pdiff.runtime.registry import call
+from pdiff.runtime.seeding import derive_seed, isolated_seed, resolve_device
 
 REQUIRES = ("timm", "torchvision")
 

@@ -8,8 +8,8 @@ from pdiff_plugins.images.checkpoint import load_checkpoint
 from pdiff_plugins.images.data import Split
 from torch import nn
 
-from pdiff.errors import PdiffError
-from pdiff.registry import build
+from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.registry import build
 
 NETWORKS = Registry("network", scope="pdiff")
 

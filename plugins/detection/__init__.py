@@ -3,8 +3,8 @@
 from functools import partial
 
 from pdiff import Evaluation, Metric, PdiffError, Task, hookimpl
-from pdiff.registry import call
-from pdiff.seeding import resolve_device
+from pdiff.runtime.registry import call
+from pdiff.runtime.seeding import resolve_device
 
 REQUIRES = ("mmdet", "mmcv", "faster_coco_eval")
 DETECTIONS = ("bboxes", "scores", "labels")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from pdiff import Candidates, Evaluation, Replay
-from pdiff.progress import progress
+from pdiff.runtime.progress import progress
 
 GROUP = 50  # candidates whose features are in memory at a time
 

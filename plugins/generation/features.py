@@ -18,11 +18,11 @@ from pdiff_plugins.images.data import Split
 from torch import Tensor, nn
 
 from pdiff import Metric, PdiffError, Task
-from pdiff.errors import check_positive
-from pdiff.progress import logger
-from pdiff.registry import build
-from pdiff.seeding import derive_seed, isolated_seed
-from pdiff.storage import read_tensors_and_metadata, write_tensors
+from pdiff.runtime.errors import check_positive
+from pdiff.runtime.progress import logger
+from pdiff.runtime.registry import build
+from pdiff.runtime.seeding import derive_seed, isolated_seed
+from pdiff.runtime.storage import read_tensors_and_metadata, write_tensors
 
 FEATURES = Registry("features", scope="pdiff")
 

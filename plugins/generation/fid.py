@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pdiff import PdiffError
-from pdiff.seeding import isolated_seed
+from pdiff.runtime.seeding import isolated_seed
 
 SUBSETS, SUBSET = 10, 100
 

@@ -12,8 +12,8 @@ from pdiff_plugins.images.checkpoint import load_checkpoint
 from pdiff_plugins.images.data import Split
 from torch import nn
 
-from pdiff.errors import PdiffError, known
-from pdiff.registry import build, call
+from pdiff.runtime.errors import PdiffError, known
+from pdiff.runtime.registry import build, call
 
 NETWORKS = Registry("generator", scope="pdiff")
 PREDICTIONS = ("epsilon", "sample", "v_prediction")

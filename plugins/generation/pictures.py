@@ -8,8 +8,8 @@ from pdiff_plugins.generation.evaluation import Bench, images_of
 from torch import Tensor, nn
 
 from pdiff import Candidates
-from pdiff.storage import explain_write_errors
-from pdiff.task import Picture
+from pdiff.runtime.storage import explain_write_errors
+from pdiff.task.task import Picture
 
 SIDE = 8  # images per row and column of a grid
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from pdiff import PdiffError
-from pdiff.storage import explain_write_errors
+from pdiff.runtime.storage import explain_write_errors
 from pdiff.weights.checkpoints import SUFFIXES
 
 

@@ -9,8 +9,8 @@ import torch
 from pdiff_plugins.images.data import Split
 from torch import Tensor, nn
 
-from pdiff.errors import PdiffError, check_keys, check_positive, known
-from pdiff.seeding import generator
+from pdiff.runtime.errors import PdiffError, check_keys, check_positive, known
+from pdiff.runtime.seeding import generator
 
 
 class Sampler:

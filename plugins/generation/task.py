@@ -14,9 +14,9 @@ from pdiff_plugins.generation.signature import similarity
 from pdiff_plugins.images.data import Split, build_splits
 
 from pdiff import Metric, Task
-from pdiff.errors import check_keys, check_positive
-from pdiff.registry import call
-from pdiff.seeding import derive_seed, generator, isolated_seed
+from pdiff.runtime.errors import check_keys, check_positive
+from pdiff.runtime.registry import call
+from pdiff.runtime.seeding import derive_seed, generator, isolated_seed
 
 MEASURED = ("select", "test")
 

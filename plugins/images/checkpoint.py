@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import nn
 
-from pdiff.errors import PdiffError
+from pdiff.runtime.errors import PdiffError
 from pdiff.weights.checkpoints import load_state_dict
 
 

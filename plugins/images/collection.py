@@ -13,10 +13,10 @@ from pdiff_plugins.images.data import Split
 from torch import Tensor, nn
 
 from pdiff import PdiffError, Snapshot, Task
-from pdiff.errors import check_positive, known
-from pdiff.progress import progress
-from pdiff.registry import call
-from pdiff.seeding import derive_seed
+from pdiff.runtime.errors import check_positive, known
+from pdiff.runtime.progress import progress
+from pdiff.runtime.registry import call
+from pdiff.runtime.seeding import derive_seed
 from pdiff.weights.select import parameter_names, state_names
 
 MODES = ("train", "eval")

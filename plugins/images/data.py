@@ -10,8 +10,8 @@ from mmengine.registry import Registry
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from pdiff.errors import PdiffError, known
-from pdiff.registry import build
+from pdiff.runtime.errors import PdiffError, known
+from pdiff.runtime.registry import build
 
 DATASETS = Registry("dataset", scope="pdiff")
 Arrays = tuple[Tensor, Tensor]

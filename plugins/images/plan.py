@@ -10,8 +10,8 @@ from typing import Any
 from pdiff_plugins.images.collection import Objective, check_seeds, finetune_selection, train_base
 
 from pdiff import Snapshot, Task, Work
-from pdiff.errors import check_positive
-from pdiff.registry import call
+from pdiff.runtime.errors import check_positive
+from pdiff.runtime.registry import call
 
 
 def setting(function: Callable, section: Mapping[str, Any], name: str) -> Any:

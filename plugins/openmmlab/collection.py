@@ -31,13 +31,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from pdiff import PdiffError, Snapshot, Task
-from pdiff.errors import check_positive, check_section, known
-from pdiff.models.runner import QuietRunner
-from pdiff.models.training import ShowProgress
-from pdiff.progress import logger, progress
-from pdiff.registry import call
-from pdiff.seeding import derive_seed
-from pdiff.state import unpack
+from pdiff.engine.runner import QuietRunner
+from pdiff.engine.training import ShowProgress
+from pdiff.runtime.errors import check_positive, check_section, known
+from pdiff.runtime.packing import unpack
+from pdiff.runtime.progress import logger, progress
+from pdiff.runtime.registry import call
+from pdiff.runtime.seeding import derive_seed
 from pdiff.weights.select import parameter_names
 
 MODES = ("eval", "train")

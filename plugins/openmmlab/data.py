@@ -15,9 +15,9 @@ from pdiff_plugins.openmmlab.scenes import compose_scenes
 from torch.utils.data import DataLoader, Dataset
 
 from pdiff import PdiffError
-from pdiff.errors import check_keys, check_positive, check_section, known
-from pdiff.registry import call
-from pdiff.seeding import generator
+from pdiff.runtime.errors import check_keys, check_positive, check_section, known
+from pdiff.runtime.registry import call
+from pdiff.runtime.seeding import generator
 
 SOURCES = ("train", "val")
 EMPTY = "need at least one array to concatenate"  # what mmengine says of a data set without any image

@@ -9,8 +9,8 @@ from mmengine.runner import EpochBasedTrainLoop
 from torch import Tensor, nn
 
 from pdiff import PdiffError, Snapshot
-from pdiff.seeding import derive_seed, seed_all
-from pdiff.state import pack
+from pdiff.runtime.packing import pack
+from pdiff.runtime.seeding import derive_seed, seed_all
 from pdiff.weights.select import is_norm, parameter_names
 
 SECONDS_BETWEEN_RESTS = 30

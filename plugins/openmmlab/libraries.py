@@ -21,9 +21,9 @@ from pdiff_plugins.openmmlab.extension import provide_operators
 from torch import nn
 
 from pdiff import PdiffError
-from pdiff.errors import check_section
-from pdiff.models.training import Bfloat16OptimWrapper
-from pdiff.seeding import derive_seed, isolated_seed
+from pdiff.engine.training import Bfloat16OptimWrapper
+from pdiff.runtime.errors import check_section
+from pdiff.runtime.seeding import derive_seed, isolated_seed
 
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 

@@ -15,8 +15,8 @@ from pdiff_plugins.openmmlab.collection import base_training, finetune_selection
 from pdiff_plugins.openmmlab.libraries import Library
 
 from pdiff import Snapshot, Task, Work
-from pdiff.errors import check_positive
-from pdiff.registry import call
+from pdiff.runtime.errors import check_positive
+from pdiff.runtime.registry import call
 
 
 def collection_work(

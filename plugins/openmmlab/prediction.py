@@ -9,9 +9,9 @@ from pdiff_plugins.openmmlab.libraries import one_line
 from torch import nn
 
 from pdiff import PdiffError, Replay
-from pdiff.progress import progress
-from pdiff.seeding import isolated_seed
-from pdiff.task import Candidates
+from pdiff.runtime.progress import progress
+from pdiff.runtime.seeding import isolated_seed
+from pdiff.task.task import Candidates
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from pdiff_plugins.openmmlab.prediction import check_prediction
 from torch import Tensor
 
 from pdiff import Metric, Task
-from pdiff.registry import call
+from pdiff.runtime.registry import call
 
 
 def build_task(

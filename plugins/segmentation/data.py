@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from pdiff import Evaluation, PdiffError
-from pdiff.errors import check_positive
-from pdiff.progress import progress
-from pdiff.seeding import generator
+from pdiff.runtime.errors import check_positive
+from pdiff.runtime.progress import progress
+from pdiff.runtime.seeding import generator
 
 T = TypeVar("T")
 

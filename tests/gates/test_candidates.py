@@ -4,7 +4,7 @@ import math
 import pytest
 
 from pdiff.gates.candidates import check_alive, read_select
-from pdiff.task import Metric
+from pdiff.task.task import Metric
 
 ACCURACY = Metric("accuracy", chance=0.1)
 TRAINED = [0.9 + 0.001 * row for row in range(20)]

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from pdiff.analysis.kept import kept
 from pdiff.gates.codec import check_decoded, check_reconstruction
-from pdiff.kept import kept
-from pdiff.task import Evaluation, Metric, Task
+from pdiff.task.task import Evaluation, Metric, Task
 from pdiff.weights.layout import Layout
 
 LAYOUT = Layout.of({"weight": torch.zeros(2, 3), "bias": torch.zeros(2)})

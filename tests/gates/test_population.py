@@ -13,9 +13,9 @@ from pdiff.gates.population import (
     runs_of,
     standard_error,
 )
-from pdiff.task import Evaluation, Metric
+from pdiff.task.task import Evaluation, Metric
+from pdiff.weights.gram import centred_gram
 from pdiff.weights.layout import Layout
-from pdiff.weights.products import centred_gram
 
 LAYOUT = Layout.of({"weight": torch.zeros(2, 3), "bias": torch.zeros(2)})
 STEPS = [{"run": {"seed": 0}, "network": 0, "branch": row // 10, "step": row % 10} for row in range(20)]

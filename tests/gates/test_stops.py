@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from pdiff import PdiffError
-from pdiff.config import resolve
-from pdiff.gates.record import read_gates
-from pdiff.pipeline import run_pipeline
-from pdiff.rundir import STAGES, RunDirectory
-from pdiff.settings import merge
+from pdiff.run.config import resolve
+from pdiff.run.directory import STAGES, RunDirectory
+from pdiff.run.record import read_gates
+from pdiff.runtime.settings import merge
+from pdiff.stages.pipeline import run_pipeline
 
 CONFIG = {
     "plugin": str(Path(__file__).with_name("handwriting.py")),

@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from pdiff.errors import PdiffError
 from pdiff.plan.limits import (
     Limits,
     check_plan,
@@ -13,7 +12,8 @@ from pdiff.plan.limits import (
     within_memory,
 )
 from pdiff.plan.prediction import Plan, StagePlan
-from pdiff.rundir import STAGES
+from pdiff.run.directory import STAGES
+from pdiff.runtime.errors import PdiffError
 
 CPU = torch.device("cpu")
 CLOSED_FORM = {"engine": {"autoencoder_training": {"steps": 0}}}

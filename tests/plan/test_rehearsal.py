@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from pdiff.config import load_config, resolve
-from pdiff.errors import PdiffError
 from pdiff.plan.limits import Limits, limits_now
 from pdiff.plan.rehearsal import make_plan, shortened, stored
-from pdiff.rundir import STAGES
-from pdiff.storage import read_tensors
+from pdiff.run.config import load_config, resolve
+from pdiff.run.directory import STAGES
+from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.storage import read_tensors
 
 DOCS = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)

@@ -5,7 +5,7 @@ from torch import nn
 from pdiff import Candidates, Evaluation, Layout, Metric, Task, hookimpl
 from pdiff.plan.growth import Line
 from pdiff.plan.stand_in import MOST, StandIn
-from pdiff.plugins import register
+from pdiff.task.plugins import register
 
 
 class Counted:

@@ -4,8 +4,8 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from pdiff.errors import PdiffError
 from pdiff.report.drawing import INK, MANY_POINTS, draw
+from pdiff.runtime.errors import PdiffError
 
 
 def cloud(axes, count):

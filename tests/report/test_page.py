@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from pdiff.errors import PdiffError
 from pdiff.report.page import TONES, report_page
+from pdiff.runtime.errors import PdiffError
 
 VOID = {"meta", "br", "img", "link", "hr", "input"}
 PNG = b"\x89PNG\r\n\x1a\n"

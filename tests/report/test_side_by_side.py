@@ -1,7 +1,7 @@
 import pytest
 
-from pdiff.comparison import read_runs
 from pdiff.report.side_by_side import cells, print_comparison, write_comparison
+from pdiff.run.comparison import read_runs
 
 
 @pytest.fixture

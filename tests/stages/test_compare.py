@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from pdiff import Picture, hookimpl
-from pdiff.config import resolve
-from pdiff.results import read_metrics, read_sources
-from pdiff.run import Run
+from pdiff.run.config import resolve
+from pdiff.run.results import read_metrics, read_sources
+from pdiff.run.run import Run
+from pdiff.runtime.storage import read_json
 from pdiff.stages.compare import draw_pictures, front, gather, open_case
-from pdiff.storage import read_json
 
 
 @pytest.fixture(scope="module")

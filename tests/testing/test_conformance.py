@@ -5,7 +5,7 @@ import shutil
 import pytest
 import yaml
 
-from pdiff.errors import PdiffError
+from pdiff.runtime.errors import PdiffError
 from pdiff.testing import CHECKS, Conformance, check_plugin
 
 SOUND = '''

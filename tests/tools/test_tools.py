@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from pdiff.storage import read_json
+from pdiff.runtime.storage import read_json
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from pdiff.errors import PdiffError
-from pdiff.storage import write_tensors
+from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.storage import write_tensors
 from pdiff.weights.checkpoints import find_checkpoints, load_state_dict
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.count": torch.tensor(3)}

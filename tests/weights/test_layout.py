@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from pdiff.errors import PdiffError
+from pdiff.runtime.errors import PdiffError
 from pdiff.weights.layout import Layout
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pdiff.errors import PdiffError
+from pdiff.runtime.errors import PdiffError
 from pdiff.weights.layout import Layout
 from pdiff.weights.population import Population
 

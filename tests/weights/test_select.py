@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pdiff.errors import PdiffError
+from pdiff.runtime.errors import PdiffError
 from pdiff.weights.select import select, split_terms
 
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from pdiff.environment import environment
-from pdiff.errors import command
+from pdiff.runtime.environment import environment
+from pdiff.runtime.errors import command
 
 SELECTED = ("block.bn1.weight", "block.bn1.bias", "block.bn2.weight", "block.bn2.bias")
 

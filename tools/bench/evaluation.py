@@ -13,12 +13,12 @@ from pathlib import Path
 
 import torch
 
-from pdiff.config import resolve
-from pdiff.environment import environment
-from pdiff.errors import command
-from pdiff.run import Run
-from pdiff.rundir import RunDirectory
-from pdiff.storage import read_tensors
+from pdiff.run.config import resolve
+from pdiff.run.directory import RunDirectory
+from pdiff.run.run import Run
+from pdiff.runtime.environment import environment
+from pdiff.runtime.errors import command
+from pdiff.runtime.storage import read_tensors
 
 
 def seconds(function, repeats: int = 3) -> float:

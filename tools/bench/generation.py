@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from pdiff_plugins.generation.evaluation import images_of, losses
 
-from pdiff.config import resolve
-from pdiff.environment import environment
-from pdiff.errors import command
-from pdiff.run import Run
-from pdiff.rundir import RunDirectory
-from pdiff.storage import read_tensors
-from pdiff.task import Evaluation
+from pdiff.run.config import resolve
+from pdiff.run.directory import RunDirectory
+from pdiff.run.run import Run
+from pdiff.runtime.environment import environment
+from pdiff.runtime.errors import command
+from pdiff.runtime.storage import read_tensors
+from pdiff.task.task import Evaluation
 
 
 def timed(function: Callable[[], Any]) -> tuple[Any, float]:

@@ -6,14 +6,14 @@
 import argparse
 from pathlib import Path
 
-from pdiff.config import resolve
-from pdiff.environment import environment
-from pdiff.errors import command
 from pdiff.plan.limits import limits_now
 from pdiff.plan.prediction import duration, plan_lines, size
 from pdiff.plan.rehearsal import make_plan, stored
-from pdiff.rundir import RunDirectory
-from pdiff.seeding import resolve_device
+from pdiff.run.config import resolve
+from pdiff.run.directory import RunDirectory
+from pdiff.runtime.environment import environment
+from pdiff.runtime.errors import command
+from pdiff.runtime.seeding import resolve_device
 
 
 def row(name: str, predicted: float | None, used: float, show) -> str:

@@ -3,7 +3,7 @@
 Works on a finished run. Every process has one thread and stays on one core. The fastest of several runs counts; where
 other programs use the cores too, the processors' own time says what they would take alone.
 
-    python tools/bench/ranks.py runs/demo
+    python tools/bench/processes.py runs/demo
 """
 
 import argparse
@@ -18,12 +18,12 @@ from pathlib import Path
 
 import torch
 
-from pdiff import ranks
-from pdiff.config import resolve
-from pdiff.environment import environment
-from pdiff.errors import command
-from pdiff.run import Run
-from pdiff.rundir import RunDirectory
+from pdiff.run.config import resolve
+from pdiff.run.directory import RunDirectory
+from pdiff.run.run import Run
+from pdiff.runtime import processes
+from pdiff.runtime.environment import environment
+from pdiff.runtime.errors import command
 from pdiff.stages.evaluate import evaluate_together
 
 
@@ -40,26 +40,26 @@ def parse() -> argparse.Namespace:
 
 def measure(arguments: argparse.Namespace) -> None:
     """Evaluate as one of the processes; the first writes seconds and a hash of the results."""
-    ranks.join("pytorch")
+    processes.join("pytorch")
     cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cores[ranks.rank() % len(cores)]})
+    os.sched_setaffinity(0, {cores[processes.rank() % len(cores)]})
     torch.set_num_threads(1)
     directory = RunDirectory(arguments.run)
     run = Run(resolve({**directory.config(), "device": "cpu"}), directory)
     vectors = run.generated[: arguments.candidates]
-    evaluate_together(run, "warm-up", vectors[: 2 * ranks.size()], arguments.split)
+    evaluate_together(run, "warm-up", vectors[: 2 * processes.size()], arguments.split)
     runs = []
     for _ in range(arguments.repeats):
-        ranks.gather(None)
+        processes.gather(None)
         wall, own = time.perf_counter(), time.process_time()
         results = evaluate_together(run, "generated", vectors, arguments.split)
-        runs.append((time.perf_counter() - wall, max(ranks.gather(time.process_time() - own))))
+        runs.append((time.perf_counter() - wall, max(processes.gather(time.process_time() - own))))
     digest = hashlib.sha256()
     for result in results:
         scores = b"" if result.scores is None else result.scores.numpy().tobytes()
         figures = repr((result.metric, dict(result.details))).encode()
         digest.update(figures + result.signature.numpy().tobytes() + scores)
-    if ranks.is_main():
+    if processes.is_main():
         wall, own = (min(column) for column in zip(*runs, strict=True))
         found = {"seconds": wall, "processor": own, "digest": digest.hexdigest(), "candidates": len(results)}
         arguments.result.write_text(json.dumps(found))

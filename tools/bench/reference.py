@@ -29,17 +29,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pdiff.config import resolve
-from pdiff.cost import peak_memory, reset_peak_memory
-from pdiff.engine import ParameterDiffusion
-from pdiff.environment import environment
-from pdiff.errors import PdiffError, command
-from pdiff.models.scaling import PerTensor
-from pdiff.models.settings import engine_config
-from pdiff.run import Run
-from pdiff.rundir import RunDirectory
-from pdiff.statistics import differences
-from pdiff.task import Evaluation
+from pdiff.analysis.statistics import differences
+from pdiff.engine.parameter_diffusion import ParameterDiffusion
+from pdiff.engine.scaling import PerTensor
+from pdiff.engine.settings import engine_config
+from pdiff.run.config import resolve
+from pdiff.run.directory import RunDirectory
+from pdiff.run.run import Run
+from pdiff.runtime.cost import peak_memory, reset_peak_memory
+from pdiff.runtime.environment import environment
+from pdiff.runtime.errors import PdiffError, command
+from pdiff.task.task import Evaluation
 from pdiff.weights.layout import Layout
 
 SAMPLES, TIMESTEPS = 200, 1000

@@ -20,11 +20,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from pdiff.cost import peak_memory, reset_peak_memory
-from pdiff.defaults import LoadParams
-from pdiff.errors import command
-from pdiff.replay import Replay
-from pdiff.task import Candidates
+from pdiff.runtime.cost import peak_memory, reset_peak_memory
+from pdiff.runtime.errors import command
+from pdiff.task.defaults import LoadParams
+from pdiff.task.replay import Replay
+from pdiff.task.task import Candidates
 from pdiff.weights.layout import Layout
 from pdiff.weights.select import select
 

@@ -15,11 +15,11 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from pdiff.engine import ParameterDiffusion
-from pdiff.environment import environment
-from pdiff.errors import command
-from pdiff.models.objectives import Denoising
-from pdiff.models.training import Batches, train
+from pdiff.engine.objectives import Denoising
+from pdiff.engine.parameter_diffusion import ParameterDiffusion
+from pdiff.engine.training import Batches, train
+from pdiff.runtime.environment import environment
+from pdiff.runtime.errors import command
 from pdiff.weights.layout import Layout
 
 POPULATION = 290
@@ -33,7 +33,7 @@ def objective(preset: str, size: int, device: str) -> tuple[Denoising, int]:
 
 
 def bare_loop(model: nn.Module, rows: torch.Tensor, settings: dict) -> None:
-    """Train `model` as `pdiff.models.training.train` does, without mmengine."""
+    """Train `model` as `pdiff.engine.training.train` does, without mmengine."""
     steps, ema = settings["steps"], settings["ema"]
     model.train()
     weights, batches = list(model.parameters()), Batches(rows, settings["batch_size"], steps, seed=0)

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import torch
 
-from pdiff.cost import peak_memory
-from pdiff.engine import ParameterDiffusion
-from pdiff.environment import environment
-from pdiff.errors import command
-from pdiff.models.scaling import Scaled
+from pdiff.engine.parameter_diffusion import ParameterDiffusion
+from pdiff.engine.scaling import Scaled
+from pdiff.runtime.cost import peak_memory
+from pdiff.runtime.environment import environment
+from pdiff.runtime.errors import command
 from pdiff.weights.layout import Layout
 from pdiff.weights.population import Population
 
@@ -76,7 +76,7 @@ def step_seconds(engine: ParameterDiffusion, population: Population) -> float:
 
     What a denoiser's step takes depends on L alone.
     """
-    from pdiff.models.objectives import Reconstruction
+    from pdiff.engine.objectives import Reconstruction
 
     part, rows = engine.autoencoder.trainable(Scaled(population.tensor(), engine.scaling))
     noise = engine.config["vector_noise"], engine.config["latent_noise"]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pdiff.errors import command
-from pdiff.storage import read_json
+from pdiff.runtime.errors import command
+from pdiff.runtime.storage import read_json
 
 SHOWN = ("trained", "generated", "soup", "soup16", "gaussian", "noise05", "noise15")
 

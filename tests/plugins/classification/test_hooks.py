@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from pdiff.config import resolve
-from pdiff.errors import PdiffError
-from pdiff.plugins import load_plugin
-from pdiff.task import Candidates
+from pdiff.run.config import resolve
+from pdiff.runtime.errors import PdiffError
+from pdiff.task.plugins import load_plugin
+from pdiff.task.task import Candidates
 from pdiff.weights.layout import Layout
 
 HOOK = load_plugin("classification").hook

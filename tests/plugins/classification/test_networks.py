@@ -6,8 +6,8 @@ from pdiff_plugins.classification.mini import NETWORKS, sincos_positions
 from pdiff_plugins.classification.networks import build_network, head_names
 from pdiff_plugins.images.data import Split
 
-from pdiff.errors import PdiffError
-from pdiff.storage import write_tensors
+from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.storage import write_tensors
 from pdiff.weights.select import select
 
 PUBLISHED = {

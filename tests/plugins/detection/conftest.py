@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from pdiff_plugins.openmmlab.libraries import MMDET
 
-from pdiff.config import resolve
-from pdiff.pipeline import run_pipeline
-from pdiff.rundir import RunDirectory
+from pdiff.run.config import resolve
+from pdiff.run.directory import RunDirectory
+from pdiff.stages.pipeline import run_pipeline
 
 ROOT = Path(__file__).parents[3]
 # Without large augmentations and with all detections kept, it finds some digits after forty steps.

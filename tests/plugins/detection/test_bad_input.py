@@ -153,7 +153,7 @@ def test_checkpoint_that_does_not_fit(refused, tmp_path, detected, content, word
 
 def spoiled(detected, content) -> dict[str, torch.Tensor]:
     """Return a state dict that does not fit, given itself or made from the weights of the finished run."""
-    from pdiff.storage import read_tensors
+    from pdiff.runtime.storage import read_tensors
 
     if isinstance(content, dict):
         return content

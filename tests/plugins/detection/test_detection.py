@@ -10,13 +10,13 @@ import torch
 import yaml
 from mmengine.logging import HistoryBuffer
 
-from pdiff.config import resolve
-from pdiff.pipeline import run_pipeline
-from pdiff.plugins import load_plugin
-from pdiff.run import Run
-from pdiff.rundir import RunDirectory
-from pdiff.storage import read_json, read_tensors
-from pdiff.task import Candidates
+from pdiff.run.config import resolve
+from pdiff.run.directory import RunDirectory
+from pdiff.run.run import Run
+from pdiff.runtime.storage import read_json, read_tensors
+from pdiff.stages.pipeline import run_pipeline
+from pdiff.task.plugins import load_plugin
+from pdiff.task.task import Candidates
 from pdiff.weights.layout import Layout
 from pdiff.weights.population import Population
 
@@ -154,9 +154,9 @@ def test_provenance_tells_step_and_losses(detected):
 KILL_AGAIN_AND_AGAIN = """
 import os, signal, sys, time
 from pathlib import Path
-from pdiff.config import load_config
-from pdiff.pipeline import run_pipeline
-from pdiff.rundir import STAGES, RunDirectory
+from pdiff.run.config import load_config
+from pdiff.stages.pipeline import run_pipeline
+from pdiff.run.directory import STAGES, RunDirectory
 from pdiff_plugins.openmmlab import hooks
 from pdiff_plugins.openmmlab.libraries import MMDET
 
@@ -393,10 +393,10 @@ def test_checkpoints_of_mmengine_replace_collection(detected, tiny_detector, tmp
 LOADED = """
 import sys
 from pathlib import Path
-from pdiff.config import load_config
-from pdiff.pipeline import run_pipeline
-from pdiff.plugins import load_plugin
-from pdiff.rundir import RunDirectory
+from pdiff.run.config import load_config
+from pdiff.stages.pipeline import run_pipeline
+from pdiff.task.plugins import load_plugin
+from pdiff.run.directory import RunDirectory
 
 run_pipeline(load_config(None, sys.argv[1], {}, {}), RunDirectory(Path(sys.argv[3])), gates=False)
 print(*(name for name in sys.modules if "." not in name))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from pdiff_plugins.detection.errors import Errors, shared_errors
 
-from pdiff.similarity import error_iou
+from pdiff.task.similarity import error_iou
 
 CLASSES, THRESHOLD = 3, 0.3
 

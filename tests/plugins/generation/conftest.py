@@ -5,11 +5,11 @@ import copy
 import pytest
 import torch
 
-from pdiff.config import resolve
-from pdiff.pipeline import run_pipeline
-from pdiff.plugins import load_plugin
-from pdiff.rundir import RunDirectory
-from pdiff.task import Candidates
+from pdiff.run.config import resolve
+from pdiff.run.directory import RunDirectory
+from pdiff.stages.pipeline import run_pipeline
+from pdiff.task.plugins import load_plugin
+from pdiff.task.task import Candidates
 from pdiff.weights.layout import Layout
 
 HOOK = load_plugin("generation").hook

@@ -5,7 +5,7 @@ import torch
 from pdiff_plugins.generation.features import Inception, build_features, measure_accuracy
 from pdiff_plugins.images.data import build_splits
 
-from pdiff.errors import PdiffError
+from pdiff.runtime.errors import PdiffError
 
 CPU = torch.device("cpu")
 SMALL = {"type": "classifier", "size": 6, "widths": [16, 32], "epochs": 20, "lr": 1e-2}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from pdiff_plugins.generation.fid import Distance, check_counts, unrelated
 
-from pdiff.errors import PdiffError
+from pdiff.runtime.errors import PdiffError
 
 
 def features(count: int = 200, size: int = 4, seed: int = 0) -> torch.Tensor:

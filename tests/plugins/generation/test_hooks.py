@@ -11,13 +11,13 @@ import torch
 from diffusers import DDPMPipeline
 from pdiff_plugins.generation.evaluation import GROUP
 
-from pdiff.config import resolve
-from pdiff.errors import PdiffError
-from pdiff.export import export
-from pdiff.pipeline import run_pipeline
-from pdiff.plugins import load_plugin
-from pdiff.rundir import RunDirectory
-from pdiff.task import Candidates
+from pdiff.run.config import resolve
+from pdiff.run.directory import RunDirectory
+from pdiff.run.export import export
+from pdiff.runtime.errors import PdiffError
+from pdiff.stages.pipeline import run_pipeline
+from pdiff.task.plugins import load_plugin
+from pdiff.task.task import Candidates
 
 HOOK = load_plugin("generation").hook
 
@@ -205,7 +205,7 @@ def test_classifier_is_checked_with_the_run(finished_generator, tiny_generator, 
 def test_export_writes_a_folder_that_diffusers_loads(finished_generator, tmp_path):
     index = export(finished_generator.path, "generated", "best", tmp_path / "pipeline")
     pipeline = DDPMPipeline.from_pretrained(tmp_path / "pipeline")
-    from pdiff.storage import read_tensors
+    from pdiff.runtime.storage import read_tensors
 
     vectors = read_tensors(finished_generator.folder("generate") / "vectors.safetensors")["vectors"]
     weights = torch.cat([pipeline.unet.conv_out.weight.flatten(), pipeline.unet.conv_out.bias])

@@ -5,8 +5,8 @@ import pytest
 import torch
 from diffusers import DDPMPipeline
 
-from pdiff.errors import PdiffError
-from pdiff.storage import write_tensors
+from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.storage import write_tensors
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from diffusers import DDPMScheduler
 from pdiff_plugins.generation.sampling import Sampler, check_sampler
 from torch import nn
 
-from pdiff.errors import PdiffError
+from pdiff.runtime.errors import PdiffError
 
 MEAN, STD = 0.3, 0.2
 

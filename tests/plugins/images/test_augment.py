@@ -5,7 +5,7 @@ import torch
 from pdiff_plugins.images.augment import AUGMENTATIONS, build_augmentations
 from torch.nn.functional import interpolate
 
-from pdiff.errors import PdiffError
+from pdiff.runtime.errors import PdiffError
 
 EVERY = {
     "flip": {"probability": 0.5},

@@ -10,10 +10,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from pdiff import Metric, Task
-from pdiff.config import resolve
-from pdiff.errors import PdiffError
-from pdiff.plugins import load_plugin
-from pdiff.seeding import derive_seed, isolated_seed
+from pdiff.run.config import resolve
+from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.seeding import derive_seed, isolated_seed
+from pdiff.task.plugins import load_plugin
 
 HOOK = load_plugin("classification").hook
 NOISE = [{"type": "noise", "std": 0.2}]

@@ -8,7 +8,7 @@ import torch
 from pdiff_plugins.images.data import Split, build_data
 from PIL import Image
 
-from pdiff.errors import PdiffError
+from pdiff.runtime.errors import PdiffError
 
 CPU = torch.device("cpu")
 NAMES = ("train", "select", "test")

@@ -2,9 +2,9 @@
 
 import pytest
 
-from pdiff.config import resolve
-from pdiff.errors import PdiffError
-from pdiff.plugins import load_plugin
+from pdiff.run.config import resolve
+from pdiff.runtime.errors import PdiffError
+from pdiff.task.plugins import load_plugin
 
 HOOK = load_plugin("classification").hook
 

@@ -15,9 +15,9 @@ pytest.importorskip("mmdet")
 
 from pdiff_plugins.openmmlab.checkpoint import export_checkpoint, fetch, load_weights, plain
 
-from pdiff.errors import PdiffError
-from pdiff.models.runner import QuietRunner
-from pdiff.storage import read_tensors, sha256, write_tensors
+from pdiff.engine.runner import QuietRunner
+from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.storage import read_tensors, sha256, write_tensors
 from pdiff.weights.checkpoints import load_state_dict
 
 NAME = "bbox_head.conv_cls.weight"

@@ -23,10 +23,10 @@ from pdiff_plugins.openmmlab.libraries import MMDET
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from pdiff.errors import PdiffError
-from pdiff.registry import call
-from pdiff.state import unpack
-from pdiff.storage import read_tensors, write_tensors
+from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.packing import unpack
+from pdiff.runtime.registry import call
+from pdiff.runtime.storage import read_tensors, write_tensors
 from pdiff.weights.select import is_norm, select
 
 NONE = {"enabled": False}

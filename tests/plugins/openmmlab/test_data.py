@@ -21,7 +21,7 @@ from pdiff_plugins.openmmlab.data import (
 )
 from pdiff_plugins.openmmlab.libraries import open_config
 
-from pdiff.errors import PdiffError
+from pdiff.runtime.errors import PdiffError
 
 TEST_AS_VAL = {"val_dataloader.dataset.ann_file": "test.json", "val_dataloader.dataset.data_prefix.img": "test/"}
 TRAIN_AS_VAL = {"val_dataloader.dataset.ann_file": "train.json", "val_dataloader.dataset.data_prefix.img": "train/"}

@@ -13,7 +13,7 @@ import pytest
 import torch
 from pdiff_plugins.openmmlab.extension import INSTALL, provide_operators
 
-from pdiff.errors import PdiffError
+from pdiff.runtime.errors import PdiffError
 
 mmcv = pytest.importorskip("mmcv")
 pytestmark = pytest.mark.filterwarnings("ignore:.*MultiScaleDeformableAttention.*:ImportWarning")

@@ -23,10 +23,10 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torchvision.ops import FrozenBatchNorm2d
 
-from pdiff.errors import PdiffError
-from pdiff.models.training import ShowProgress
-from pdiff.seeding import isolated_seed
-from pdiff.state import unpack
+from pdiff.engine.training import ShowProgress
+from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.packing import unpack
+from pdiff.runtime.seeding import isolated_seed
 from pdiff.weights.select import select
 
 STEPS = 6

@@ -16,7 +16,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from pdiff_plugins.openmmlab.libraries import MMDET, MMSEG, build_network, find_config, one_line, open_config, silence
 
-from pdiff.errors import PdiffError
+from pdiff.runtime.errors import PdiffError
 
 SHIPPED = "pdiff_plugins.detection::fcos_r18_digits"
 WHOLE = "model = dict(type='FCOS')\ntrain_dataloader = dict(batch_size=2)\ntest_dataloader = dict(batch_size=2)\n"

@@ -10,8 +10,8 @@ pytest.importorskip("mmdet")
 from pdiff_plugins.openmmlab.libraries import MMDET
 from pdiff_plugins.openmmlab.plan import collection_work
 
-from pdiff.errors import PdiffError
-from pdiff.registry import call
+from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.registry import call
 from pdiff.weights.select import select
 
 ADAMW = {"type": "AdamW", "lr": 1e-3}

@@ -11,9 +11,9 @@ from pdiff_plugins.openmmlab.data import build_splits
 from pdiff_plugins.openmmlab.prediction import check_prediction, predictions
 from torch import Tensor
 
-from pdiff.defaults import LoadParams
-from pdiff.errors import PdiffError
-from pdiff.task import Candidates
+from pdiff.runtime.errors import PdiffError
+from pdiff.task.defaults import LoadParams
+from pdiff.task.task import Candidates
 from pdiff.weights.layout import Layout
 from pdiff.weights.select import select
 

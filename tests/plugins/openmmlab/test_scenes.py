@@ -23,7 +23,7 @@ from pdiff_plugins.openmmlab.scenes import (
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from pdiff.errors import PdiffError
+from pdiff.runtime.errors import PdiffError
 
 SPLITS = {"train": 6, "select": 3, "test": 3}
 SIZE = 64

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pdiff.config import resolve
-from pdiff.pipeline import run_pipeline
-from pdiff.run import Run, load_base
-from pdiff.rundir import RunDirectory
+from pdiff.run.config import resolve
+from pdiff.run.directory import RunDirectory
+from pdiff.run.run import Run, load_base
+from pdiff.stages.pipeline import run_pipeline
 
 ROOT = Path(__file__).parents[3]
 # Smaller than the network's input, so that the batches have padding, whose labels are ignored.

@@ -188,7 +188,7 @@ def test_checkpoint_of_another_network(refused, segmented, tmp_path):
     ],
 )
 def test_checkpoint_that_does_not_fit(refused, segmented, tmp_path, change, words):
-    from pdiff.storage import read_tensors
+    from pdiff.runtime.storage import read_tensors
 
     state = read_tensors(segmented.base)
     change(state)

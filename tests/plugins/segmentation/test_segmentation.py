@@ -10,13 +10,13 @@ import pytest
 import torch
 import yaml
 
-from pdiff.config import load_config, resolve
-from pdiff.pipeline import run_pipeline
-from pdiff.plugins import load_plugin
-from pdiff.run import Run
-from pdiff.rundir import RunDirectory
-from pdiff.storage import read_json, read_tensors
-from pdiff.task import Candidates
+from pdiff.run.config import load_config, resolve
+from pdiff.run.directory import RunDirectory
+from pdiff.run.run import Run
+from pdiff.runtime.storage import read_json, read_tensors
+from pdiff.stages.pipeline import run_pipeline
+from pdiff.task.plugins import load_plugin
+from pdiff.task.task import Candidates
 from pdiff.weights.layout import Layout
 
 pytest.importorskip("mmseg")
@@ -142,9 +142,9 @@ def test_population_holds_the_head_alone(segmented):
 DIE_AGAIN_AND_AGAIN = """
 import os, signal, sys
 from pathlib import Path
-from pdiff.config import load_config
-from pdiff.pipeline import run_pipeline
-from pdiff.rundir import RunDirectory
+from pdiff.run.config import load_config
+from pdiff.stages.pipeline import run_pipeline
+from pdiff.run.directory import RunDirectory
 from pdiff.stages import snapshots
 from pdiff_plugins.openmmlab import hooks
 from pdiff_plugins.openmmlab.libraries import MMSEG

@@ -1,0 +1,1 @@
+"""Numbers in, numbers out: what follows from vectors and evaluations."""

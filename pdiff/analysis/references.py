@@ -1,0 +1,248 @@
+"""Where vectors lie among the trained ones: how far off, how wide, along which axes, with which values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pdiff.runtime.seeding import generator
+from pdiff.weights.gram import centred_blocks, centred_gram
+from pdiff.weights.layout import Layout
+from pdiff.weights.vectors import (
+    Deviations,
+    Rows,
+    Vectors,
+    along_columns,
+    column_blocks,
+    deviations,
+    mean,
+    parts,
+    pieces,
+)
+
+COORDINATES = 2000
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Principal axes of the trained vectors.
+
+    Attributes:
+        mean: of the trained vectors `(P,)`.
+        axes: `(K, P)`, orthonormal; zeros where the vectors do not reach into so many dimensions.
+        explained: share of the trained vectors' variance along each axis `(K,)`.
+    """
+
+    mean: Tensor
+    axes: Tensor
+    explained: Tensor
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """The trained vectors, and what of them other vectors are held against.
+
+    Attributes:
+        trained: `(N, P)`.
+        width: their mean standard deviation per coordinate.
+        sampled: coordinates `(C,)` whose distributions are compared.
+        values: the trained vectors' values there `(N, C)`.
+        projection: their first two principal axes.
+        shown: coordinates whose densities are worth drawing, by name.
+    """
+
+    trained: Tensor
+    width: float
+    sampled: Tensor
+    values: Tensor
+    projection: Projection
+    shown: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the M vectors of a source lie.
+
+    Attributes:
+        distances: from each to the nearest trained vector `(M,)`.
+        spread: their mean standard deviation per coordinate, over that of the trained; see `relative_width`.
+        marginal: how far their values are distributed from the trained ones'; see `marginal_distance`.
+        projected: on the trained vectors' first two principal axes `(M, 2)`.
+        shown: values `(M,)` of the coordinates worth drawing, by name.
+    """
+
+    distances: NDArray
+    spread: float
+    marginal: float | None
+    projected: NDArray
+    shown: Mapping[str, NDArray]
+
+
+def survey(trained: Tensor, layout: Layout, seed: int) -> Surroundings:
+    """Return what of the trained vectors `(N, P)` others are held against; the seed draws the sampled coordinates."""
+    deviation, sampled = deviations(trained), changing(trained, seed)
+    return Surroundings(
+        trained=trained,
+        width=deviation.mean().item(),
+        sampled=sampled,
+        values=trained[:, sampled],
+        projection=principal_axes(trained),
+        shown=density_coordinates(deviation, layout),
+    )
+
+
+def locate(vectors: Vectors, among: Surroundings, leave_self_out: bool = False) -> Place:
+    """Return where vectors `(M, P)` lie, in one pass over those that are made.
+
+    Args:
+        vectors: of a source.
+        among: the trained vectors.
+        leave_self_out: the vectors are the trained ones; each leaves itself out.
+    """
+    distance, values, projected, shown, deviation = [], [], [], [], Deviations()
+    places = torch.tensor([*among.shown.values()], dtype=torch.long)
+    for piece in pieces(vectors):
+        distance.append(distances(piece, among.trained))
+        for part in parts(piece):
+            deviation.add(part)
+            values.append(part[:, among.sampled])
+            projected.append(project(part, among.projection))
+            shown.append(part[:, places])
+    return Place(
+        distances=nearest(torch.cat(distance), leave_self_out).numpy(),
+        spread=relative_width(deviation.result().mean().item(), among.width),
+        marginal=marginal_distance(torch.cat(values), among.values),
+        projected=torch.cat(projected).numpy(),
+        shown=dict(zip(among.shown, torch.cat(shown).T.numpy(), strict=True)),
+    )
+
+
+def nearest_distance(vectors: Tensor | Rows, trained: Tensor | Rows, leave_self_out: bool) -> Tensor:
+    """Return each vector's Euclidean distance `(M,)` to the nearest trained vector; see `distances`, `nearest`."""
+    return nearest(distances(vectors, trained), leave_self_out)
+
+
+def nearest(distance: Tensor, leave_self_out: bool) -> Tensor:
+    """Return the smallest distance of each row `(M,)` of a table `(M, N)`.
+
+    Args:
+        distance: the table.
+        leave_self_out: rows and columns are the same vectors; each leaves itself out.
+    """
+    if leave_self_out:
+        distance = distance.clone().fill_diagonal_(torch.inf)
+    return distance.min(1).values
+
+
+def distances(vectors: Tensor | Rows, trained: Tensor | Rows) -> Tensor:
+    """Return the Euclidean distances `(M, N)` of vectors `(M, P)` to trained ones `(N, P)`, summed over columns.
+
+    Differences are formed before squaring: the usual expansion into products loses small distances.
+    """
+    squares = torch.zeros(len(vectors), len(trained), dtype=torch.float64)
+    for place in column_blocks(vectors, trained):
+        block = torch.cdist(vectors[:, place], trained[:, place], compute_mode="donot_use_mm_for_euclid_dist")
+        squares += block.double().square()
+    return squares.sqrt().to(vectors.dtype)
+
+
+def spread(vectors: Vectors, trained: Vectors) -> float:
+    """Return the `relative_width` of vectors `(M, P)` beside trained ones `(N, P)`."""
+    return relative_width(deviations(vectors).mean().item(), deviations(trained).mean().item())
+
+
+def relative_width(own: float, reference: float) -> float:
+    """Return a mean standard deviation per coordinate over that of the trained vectors.
+
+    1 means as wide as the trained ones, 0 a single point. Trained vectors that never differ give 1 when these
+    do not differ either, else infinity.
+    """
+    if reference == 0:
+        return 1.0 if own == 0 else float("inf")
+    return own / reference
+
+
+def principal_axes(trained: Tensor | Rows, count: int = 2) -> Projection:
+    """Return the `count` principal axes of vectors `(N, P)`, from their Gram matrix `(N, N)`.
+
+    The sign of an axis is such that its largest entry is positive.
+    """
+    axes, explained = torch.zeros(count, trained.shape[1]), torch.zeros(count)
+    coordinates, shares = coordinates_of(centred_gram(trained))
+    reached = min(count, len(shares))
+    for place, centred in centred_blocks(trained):
+        axes[:reached, place] = (coordinates[:, :reached].T @ centred).float()
+    axes *= axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()
+    explained[:reached] = shares[:reached].float()
+    return Projection(mean(trained), axes, explained)
+
+
+def coordinates_of(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how the principal axes are made of the vectors, and their shares of the variance.
+
+    Args:
+        gram: inner products `(N, N)` of the vectors' deviations from their average.
+
+    Returns:
+        `(N, K)`: an axis is the sum of the deviations with these weights, and has length 1; and `(K,)`. K counts the
+        axes whose variance is not mere rounding of float32.
+    """
+    values, vectors = torch.linalg.eigh(gram)
+    values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
+    reached = int((values > 1e-6 * values[0]).sum())
+    return vectors[:, :reached] / values[:reached].sqrt(), values[:reached] / values.sum()
+
+
+def project(vectors: Tensor, projection: Projection) -> Tensor:
+    """Return the coordinates `(M, K)` of vectors `(M, P)` on the trained vectors' principal axes."""
+    return (vectors - projection.mean) @ projection.axes.T
+
+
+def changing(trained: Tensor | Rows, seed: int) -> Tensor:
+    """Return coordinates `(C,)` that change among the trained vectors `(N, P)`.
+
+    Of more than 2,000, 2,000 are drawn from the seed, without replacement.
+    """
+    found = along_columns(lambda block: block.amax(0) > block.amin(0), trained).nonzero().flatten()
+    return found[torch.randperm(len(found), generator=generator(seed, "coordinates"))[:COORDINATES]]
+
+
+def marginal_distance(own: Tensor, reference: Tensor) -> float | None:
+    """Return the mean over coordinates of Kolmogorov and Smirnov's distance between two sets of values.
+
+    0: every coordinate is distributed as in the trained vectors; 1: no coordinate's values overlap.
+
+    Args:
+        own: of some vectors `(M, C)`.
+        reference: of the trained ones `(N, C)`, at coordinates that change among them.
+
+    Returns:
+        The distance; None of no coordinates.
+    """
+    if not own.shape[1]:
+        return None
+    own, reference = (values.T.contiguous().sort(1).values for values in (own, reference))
+    values = torch.cat([own, reference], 1)
+    below = [torch.searchsorted(v, values, right=True).double() / v.shape[1] for v in (own, reference)]
+    return (below[0] - below[1]).abs().amax(1).mean().item()
+
+
+def density_coordinates(deviation: Tensor, layout: Layout, count: int = 4) -> dict[str, int]:
+    """Return coordinates whose densities are worth drawing: the one that varies most in each of the largest tensors.
+
+    Args:
+        deviation: the standard deviation of each coordinate among the trained vectors `(P,)`.
+        layout: names and places of the tensors.
+        count: how many at most; fewer where there are fewer tensors that change.
+
+    Returns:
+        The place in the vector, by a name like `layer4.1.bn1.weight[17]`; the largest tensor first.
+    """
+    coordinates = {}
+    for entry in sorted(layout, key=lambda entry: -entry.size):
+        inside = int(deviation[entry.slice].argmax())
+        if deviation[entry.offset + inside] > 0 and len(coordinates) < count:
+            coordinates[f"{entry.name}[{inside}]"] = entry.offset + inside
+    return coordinates

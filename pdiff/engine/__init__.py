@@ -1,0 +1,1 @@
+"""The engine: from vectors to new vectors; knows nothing of tasks."""

@@ -1,0 +1,96 @@
+"""What the two trainings minimise. Noise depends on the step's number alone, so that a resumed training repeats it.
+
+`forward` draws; `loss` is the arithmetic, free of random numbers, so that it can be compiled. In a data-parallel
+training each process is given the whole batch, draws for all of it, and computes the loss of its share of the rows.
+"""
+
+from typing import Any
+
+import torch
+from mmengine.dist import get_rank, get_world_size
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from pdiff.engine.autoencoder import Autoencoder
+from pdiff.engine.denoiser import Denoiser
+from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.processes import share
+from pdiff.runtime.seeding import generator, normal
+
+
+def own_rows(count: int) -> slice:
+    """Return which rows of a batch are this process's; all where it trains alone.
+
+    Raises:
+        PdiffError: there are fewer rows than processes.
+    """
+    if count < get_world_size():
+        raise PdiffError(f"batch_size: got {count}, expected at least {get_world_size()}, one row for each process.")
+    return share(count, get_rank(), get_world_size())
+
+
+def weight(own: slice, count: int) -> float:
+    """Return by what to multiply the mean over one's own rows, so that its mean over the processes is that over all."""
+    return (own.stop - own.start) * get_world_size() / count
+
+
+class Reconstruction(BaseModel):
+    """Mean squared error of the denoising autoencoder: noise on the scaled vector and on the latent.
+
+    Args:
+        autoencoder: what is trained.
+        vector_noise: standard deviation of the noise on the scaled vector.
+        latent_noise: standard deviation of the noise on the latent.
+        seed: of the noise.
+    """
+
+    def __init__(self, autoencoder: Autoencoder, vector_noise: float, latent_noise: float, seed: int):
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.vector_noise, self.latent_noise, self.seed = vector_noise, latent_noise, seed
+
+    def forward(self, rows: Tensor, step: int, mode: str = "loss") -> dict[str, Tensor]:
+        """Return the loss on scaled vectors `rows` `(B, P)`."""
+        rng, own = generator(self.seed, "reconstruction", step, device=rows.device), own_rows(len(rows))
+        noisy = rows + self.vector_noise * normal(rows.shape, rng)
+        noise = self.latent_noise * normal(torch.Size([len(rows), self.autoencoder.latent]), rng)
+        return {"loss": self.loss(rows[own], noisy[own], noise[own]) * weight(own, len(rows))}
+
+    def loss(self, rows: Tensor, noisy: Tensor, noise: Tensor) -> Tensor:
+        """Return how far `noisy` `(B, P)` is decoded from `rows`, with `noise` `(B, L)` on the latents."""
+        return nn.functional.mse_loss(self.autoencoder.decode(self.autoencoder.encode(noisy) + noise), rows)
+
+
+class Denoising(BaseModel):
+    """Mean squared error of the denoiser at uniformly drawn timesteps (Ho et al., 2020, eq. 14).
+
+    Args:
+        denoiser: what is trained.
+        schedule: a diffusers `DDPMScheduler`.
+        seed: of timesteps and noise.
+    """
+
+    def __init__(self, denoiser: Denoiser, schedule: Any, seed: int):
+        super().__init__()
+        self.denoiser = denoiser
+        self.schedule = schedule
+        self.seed = seed
+
+    def forward(self, rows: Tensor, step: int, mode: str = "loss") -> dict[str, Tensor]:
+        """Return the loss on white latents `rows` `(B, L)`."""
+        rng, own = generator(self.seed, "denoising", step, device=rows.device), own_rows(len(rows))
+        t = torch.randint(self.schedule.config.num_train_timesteps, rows.shape[:1], generator=rng, device=rows.device)
+        eps = normal(rows.shape, rng)
+        z_t = self.schedule.add_noise(rows, eps, t)
+        return {"loss": self.loss(z_t[own], t[own], self.target(rows, eps, t)[own]) * weight(own, len(rows))}
+
+    def loss(self, z_t: Tensor, t: Tensor, target: Tensor) -> Tensor:
+        """Return how far the prediction for `z_t` `(B, L)` at `t` `(B,)` is from `target` `(B, L)`."""
+        return nn.functional.mse_loss(self.denoiser(z_t, t), target)
+
+    def target(self, z: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """Return what the denoiser is to predict."""
+        kind = self.schedule.config.prediction_type
+        if kind == "v_prediction":
+            return self.schedule.get_velocity(z, eps, t)
+        return eps if kind == "epsilon" else z

@@ -1,0 +1,309 @@
+"""The engine: codec (scaling and autoencoder) and latent diffusion, as one object that knows only vectors."""
+
+import json
+from collections import deque
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pdiff.engine import autoencoder, denoiser, tokens, transformer  # noqa: F401  (they fill the registries)
+from pdiff.engine.objectives import Denoising, Reconstruction
+from pdiff.engine.scaling import Scaled
+from pdiff.engine.schedule import build_sampler, clean_estimate, noise_schedule
+from pdiff.engine.settings import check_training, engine_config
+from pdiff.engine.whitening import Whitening
+from pdiff.runtime import processes
+from pdiff.runtime.errors import PdiffError, check_positive
+from pdiff.runtime.registry import AUTOENCODERS, DENOISERS, SCALINGS, build, call
+from pdiff.runtime.seeding import derive_seed, generator, isolated_seed, normal, resolve_device
+from pdiff.runtime.storage import read_json, read_tensors, write_json, write_tensors
+from pdiff.weights.layout import Layout
+from pdiff.weights.vectors import Rows, Vectors, parts, row_slices, unwritten
+
+PARTS = ("scaling", "autoencoder", "whitening", "denoiser")
+FORMAT = 1
+
+
+def last(values: Iterator[Any]) -> Any:
+    """Return the last of some values, none of the others kept."""
+    return deque(values, maxlen=1)[0]
+
+
+class ParameterDiffusion:
+    """Learns the distribution of parameter vectors and draws new ones (arXiv 2402.13144).
+
+    Args:
+        config: an engine section: `preset` (`fast`, `paper` or `tokens`) and whatever is to differ from it.
+        seed: of weights, order, and noise of the fit.
+        device: `auto`, `cpu`, `cuda`, ...
+
+    Raises:
+        PdiffError: a key, a type or the device is unknown.
+
+    Example:
+        >>> engine = ParameterDiffusion().fit(vectors)    # (N, P), float32
+        >>> new = engine.sample(200, seed=0)              # (200, P)
+    """
+
+    def __init__(self, config: Mapping[str, Any] | None = None, *, seed: int = 0, device: str = "cpu"):
+        self.config = engine_config(config or {})
+        self.seed = seed
+        self.device = resolve_device(device)
+        self.schedule = call(noise_schedule, self.config["noise_schedule"], "engine.noise_schedule")
+        build_sampler(self.config["sampler"], self.schedule)  # a mistake in it is better told before the fit
+        self.history: dict[str, list[float]] = {}
+
+    def fit(
+        self, vectors: Tensor | np.ndarray | Rows, layout: Layout | None = None, folder: Path | None = None
+    ) -> "ParameterDiffusion":
+        """Fit codec and diffusion to a population.
+
+        Args:
+            vectors: `(N, P)`, at least two; on the CPU they may be memory-mapped, and are read a few at a time.
+            layout: the tensors inside a vector; default: one tensor.
+            folder: where the state of the trainings is kept while they last; a fit that was interrupted goes on
+                from there and ends with the same bytes.
+
+        Raises:
+            PdiffError: fewer than two vectors, a NaN, or another length than the layout's.
+        """
+        vectors = on_device(vectors, self.device)
+        layout = layout or Layout.of({"vector": torch.empty(vectors.shape[-1])})
+        check_vectors(vectors, layout)
+        self.prepare(layout)
+        with isolated_seed(derive_seed(self.seed, "fit")):
+            self.fit_codec(vectors, folder)
+            self.fit_diffusion(self.encode(vectors).to(self.device), folder)
+        return self
+
+    def prepare(self, layout: Layout) -> None:
+        """Make the parts for a fit to vectors of `layout`.
+
+        Raises:
+            PdiffError: a setting cannot be; what would be used last is looked at too.
+        """
+        for name in ("autoencoder_training", "denoiser_training"):
+            check_training(f"engine.{name}", self.device, self.config[name])
+        self.build(layout)
+        self.check_autoencoder_training()
+
+    def build(self, layout: Layout) -> None:
+        """Make the parts, not yet fitted, for vectors of `layout`."""
+        self.layout = layout
+        with isolated_seed(derive_seed(self.seed, "weights")):
+            self.scaling = build(SCALINGS, self.config["scaling"], "engine.scaling", size=layout.size)
+            given = {"size": layout.size, "layout": layout}
+            self.autoencoder = build(AUTOENCODERS, self.config["autoencoder"], "engine.autoencoder", **given)
+            self.whitening = Whitening(self.autoencoder.latent, self.config["whiten"])
+            self.denoiser = build(DENOISERS, self.config["denoiser"], "engine.denoiser", size=self.autoencoder.latent)
+        for part in self.parts().values():
+            part.to(self.device).eval()
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Return the modules by name."""
+        return {name: getattr(self, name) for name in PARTS}
+
+    def fit_codec(self, vectors: Tensor | Rows, folder: Path | None) -> None:
+        """Fit scaling and autoencoder to `(N, P)`."""
+        self.train_codec(*self.fit_closed_form(vectors), folder)
+
+    def fit_closed_form(self, vectors: Tensor | Rows) -> tuple[autoencoder.Autoencoder, Tensor | Scaled]:
+        """Fit to `(N, P)` what is not trained; return what is, and the rows it is trained on."""
+        self.scaling.fit(vectors, self.layout)
+        scaled = Scaled(vectors, self.scaling)
+        self.autoencoder.fit(scaled)
+        processes.copy_from_main(self.scaling, self.autoencoder)  # no two machines compute quite the same
+        return self.autoencoder.trainable(scaled)
+
+    def train_codec(self, part: autoencoder.Autoencoder, rows: Tensor | Scaled, folder: Path | None) -> None:
+        """Train what of the autoencoder has gradients, if anything."""
+        objective = Reconstruction(part, self.config["vector_noise"], self.config["latent_noise"], self.seed)
+        self._train("autoencoder", objective, rows, folder)
+
+    def check_autoencoder_training(self) -> None:
+        """Raise a `PdiffError` when the settings of the training do not fit an autoencoder with or without weights."""
+        kind, has_weights = self.config["autoencoder"]["type"], any(True for _ in self.autoencoder.parameters())
+        steps = self.config["autoencoder_training"]["steps"]
+        if has_weights and steps == 0:
+            raise PdiffError(
+                f"engine.autoencoder_training.steps: got 0, but the autoencoder {kind!r} must be trained. "
+                "Set steps, lr and latent_noise as the preset does that has it: paper (conv) or tokens (tokens)."
+            )
+        if not has_weights and (steps or self.config["vector_noise"] or self.config["latent_noise"]):
+            raise PdiffError(
+                f"engine.autoencoder: {kind!r} is fitted in closed form and not trained. "
+                "Set autoencoder_training.steps, vector_noise and latent_noise to 0; it has autoencoder.noise."
+            )
+
+    def fit_diffusion(self, latents: Tensor, folder: Path | None) -> None:
+        """Fit whitening and denoiser to latents `(N, L)`."""
+        self.whitening.fit(latents)
+        processes.copy_from_main(self.whitening)
+        objective = Denoising(self.denoiser, self.schedule, self.seed)
+        self._train("denoiser", objective, self.whitening(latents), folder)
+
+    def _train(self, name: str, objective: nn.Module, rows: Tensor | Scaled, folder: Path | None) -> None:
+        from pdiff.engine.training import train
+
+        settings = self.config[f"{name}_training"]
+        identity = json.dumps({key: value for key, value in self.config.items() if key != "sampler"})
+        seed = derive_seed(self.seed, name)
+        self.history[name] = train(objective, rows, name, folder, seed, identity, **settings)
+        getattr(self, name).eval()
+
+    @torch.no_grad()
+    def encode(self, vectors: Vectors, batch_size: int = 1000) -> Tensor:
+        """Return the latents `(M, L)` of vectors `(M, P)`, on the CPU."""
+        batches = parts(vectors, batch_size)
+        return torch.cat([self.autoencoder.encode(self.scaling(rows.to(self.device))).cpu() for rows in batches])
+
+    def decode(self, latents: Tensor, batch_size: int = 1000) -> Tensor:
+        """Return the vectors `(M, P)` of latents `(M, L)`, on the CPU."""
+        vectors = torch.empty(len(latents), self.layout.size)
+        start = 0
+        for rows in self.decoded(latents, batch_size):
+            vectors[start : start + len(rows)] = rows
+            start += len(rows)
+        return vectors
+
+    @torch.no_grad()
+    def decoded(self, latents: Tensor, batch_size: int = 1000) -> Iterator[Tensor]:
+        """Yield the vectors of latents `(M, L)`, on the CPU, a few at a time."""
+        for place in row_slices((len(latents), self.layout.size), batch_size):
+            rows = self.autoencoder.decode(latents[place].to(self.device))
+            yield self.scaling.inverse(rows).cpu()
+
+    def sample(
+        self, n: int, seed: int = 0, batch_size: int = 1000, sampler: Mapping[str, Any] | None = None
+    ) -> Tensor:
+        """Draw new vectors `(n, P)`, on the CPU.
+
+        Args:
+            n: how many.
+            seed: of the noise; the same seed on the same machine gives the same bytes.
+            batch_size: how many are drawn and decoded at once.
+            sampler: `type`, `steps`, ... of another sampler than the config's.
+
+        Raises:
+            PdiffError: the result is not finite; the line says which part to look at.
+        """
+        return self.decode(self.sample_latents(n, seed, batch_size, sampler), batch_size)
+
+    @torch.no_grad()
+    def sample_latents(
+        self, n: int, seed: int = 0, batch_size: int = 1000, sampler: Mapping[str, Any] | None = None
+    ) -> Tensor:
+        """Draw new latents `(n, L)`, on the CPU: white noise, denoised step by step, un-whitened.
+
+        Raises:
+            PdiffError: the result is not finite; the line says which part to look at.
+        """
+        check_positive("sample", n=n, batch_size=batch_size)
+        rng, cfg = generator(seed, "sample", device=self.device), sampler or self.config["sampler"]
+        sizes = [min(batch_size, n - start) for start in range(0, n, batch_size)]
+        latents = torch.cat([self.whitening.inverse(last(self._denoise(size, rng, cfg))[0]).cpu() for size in sizes])
+        if not torch.isfinite(latents).all():
+            raise PdiffError(
+                "sample: got vectors with NaN or infinity, so the diffusion did not converge. "
+                "Raise engine.denoiser_training.steps or lower its lr."
+            )
+        return latents
+
+    @torch.no_grad()
+    def sample_path(
+        self, n: int, points: int, seed: int = 0, sampler: Mapping[str, Any] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Draw new latents and return what the denoiser took them for on the way.
+
+        Args:
+            n: how many.
+            points: evenly spaced steps of the sampler, its first and its last among them.
+            seed: of the noise.
+            sampler: of another sampler than the config's.
+
+        Returns:
+            `(points, n, L)`, on the CPU: at each point the estimate of the clean latents; and how many steps were done
+            then `(points,)`.
+        """
+        check_positive("sample_path", n=n, points=points)
+        rng = generator(seed, "sample", device=self.device)
+        estimates = [estimate for _, estimate in self._denoise(n, rng, sampler or self.config["sampler"])]
+        steps = torch.linspace(1, len(estimates), points).round().long()
+        return torch.stack([self.whitening.inverse(estimates[step - 1]).cpu() for step in steps]), steps
+
+    def _denoise(self, size: int, rng: torch.Generator, cfg: Mapping[str, Any]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield, after each step of the sampler, the white latents `(size, L)` and the estimate of the clean ones.
+
+        The timesteps stay on the CPU, and nothing comes back to it: no step waits for a GPU.
+        """
+        sampler = build_sampler(cfg, self.schedule)
+        z = normal(torch.Size([size, self.autoencoder.latent]), rng) * sampler.init_noise_sigma
+        for t in sampler.timesteps:
+            prediction = self.denoiser(sampler.scale_model_input(z, t), torch.full((size,), int(t), device=self.device))
+            estimate = clean_estimate(self.schedule, z, prediction, t)
+            z = sampler.step(prediction, t, z, generator=rng).prev_sample
+            yield z, estimate
+
+    def save(self, folder: Path) -> None:
+        """Write the fitted engine to `folder` as safetensors and JSON."""
+        folder = Path(folder)
+        for name, part in self.parts().items():
+            write_tensors(folder / f"{name}.safetensors", part.state_dict())
+        write_json(folder / "history.json", self.history)
+        description = {"format": FORMAT, "seed": self.seed, "config": self.config, "layout": self.layout.to_json()}
+        write_json(folder / "engine.json", json.loads(json.dumps(description)))
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu") -> "ParameterDiffusion":
+        """Return the engine that `save` wrote to `folder`.
+
+        Raises:
+            PdiffError: a file is missing, corrupt, or of another engine.
+        """
+        folder = Path(folder)
+        description = read_json(folder / "engine.json")
+        if description.get("format") != FORMAT:
+            found = description.get("format")
+            raise PdiffError(f"{folder / 'engine.json'}: got format {found}, expected {FORMAT}. Fit again.")
+        engine = cls(description["config"], seed=description["seed"], device=device)
+        engine.build(Layout.from_json(description["layout"]))
+        for name, part in engine.parts().items():
+            try:
+                part.load_state_dict(read_tensors(folder / f"{name}.safetensors"))
+            except RuntimeError as error:
+                file = folder / f"{name}.safetensors"
+                raise PdiffError(f"{file}: does not fit engine.json ({error}). Fit again.") from error
+        engine.history = read_json(folder / "history.json")
+        return engine
+
+
+def on_device(vectors: Tensor | np.ndarray | Rows, device: torch.device) -> Tensor | Rows:
+    """Return vectors as float32 on a device; on the CPU nothing is copied that need not be."""
+    if isinstance(vectors, Rows):
+        return vectors if device.type == "cpu" else copied(vectors, device)
+    vectors = unwritten(vectors) if isinstance(vectors, np.ndarray) else vectors.detach()
+    return vectors.to(device, torch.float32)
+
+
+def copied(vectors: Rows, device: torch.device) -> Tensor:
+    """Return vectors on a device, a few of which at a time are in memory."""
+    found = torch.empty(vectors.shape, device=device)
+    for place in row_slices(vectors.shape):
+        found[place] = vectors[place]
+    return found
+
+
+def check_vectors(vectors: Tensor | Rows, layout: Layout) -> None:
+    """Raise a `PdiffError` unless `vectors` is a population `(N >= 2, P)` of finite numbers."""
+    if vectors.ndim != 2 or vectors.shape[1] != layout.size:
+        shape = tuple(vectors.shape)
+        raise PdiffError(f"population: got shape {shape}, expected (N, {layout.size}), the layout's length.")
+    if len(vectors) < 2:
+        raise PdiffError(f"population: got {len(vectors)} vector, expected at least 2. Collect more checkpoints.")
+    for number, vector in enumerate(vectors[row] for row in range(len(vectors))):
+        if not torch.isfinite(vector).all():
+            raise PdiffError(f"population: vector {number} holds NaN or infinity. Remove this checkpoint.")

@@ -1,0 +1,68 @@
+"""The settings of the engine and of its trainings, checked before anything is computed."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pdiff.runtime.errors import (
+    PdiffError,
+    check_keys,
+    check_not_negative,
+    check_positive,
+    check_section,
+    check_type,
+    known,
+)
+from pdiff.runtime.settings import merge, read_yaml
+
+if TYPE_CHECKING:
+    import torch
+
+FOLDER = Path(__file__).parent / "presets"
+PRESETS = tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
+
+LEARNING_RATE_SCHEDULES = ("cosine", "constant")
+COMPILERS = ("none", "eager", "inductor", "cudagraphs")
+
+
+def check_training(where: str, device: "torch.device", settings: Mapping[str, Any]) -> None:
+    """Raise a `PdiffError` for settings that cannot be.
+
+    Args:
+        where: their section of the config.
+        device: of the training.
+        settings: those of `training.train`, all of them and each of its type.
+    """
+    check_positive(where, batch_size=settings["batch_size"])
+    check_not_negative(where, **{key: settings[key] for key in ("steps", "lr", "weight_decay", "ema")})
+    if settings["ema"] >= 1:
+        raise PdiffError(f"{where}.ema: got {settings['ema']}, expected below 1.")
+    for key, choices in (("schedule", LEARNING_RATE_SCHEDULES), ("compile", COMPILERS)):
+        if settings[key] not in choices:
+            raise PdiffError(f"{where}.{key}: got {settings[key]!r}. {known(settings[key], choices)}")
+    if settings["compile"] == "cudagraphs" and device.type != "cuda":
+        raise PdiffError(f"{where}.compile: got 'cudagraphs' on the {device}. Use none, or a GPU.")
+
+
+def engine_config(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the complete engine section: the preset it names, and its own values over that.
+
+    Raises:
+        PdiffError: the preset or a key is unknown.
+    """
+    check_section(section, "engine")
+    own = dict(section)
+    preset = own.pop("preset", "fast")
+    if preset not in PRESETS:
+        raise PdiffError(f"engine.preset: got {preset!r}. {known(str(preset), PRESETS)}")
+    base = read_yaml(FOLDER / f"{preset}.yaml")
+    check_keys(own, ["preset", *base], "engine")
+    complete = merge(base, own)
+    for key in ("noise_schedule", "autoencoder_training", "denoiser_training"):
+        check_keys(complete[key], base[key], f"engine.{key}")
+        for name, value in complete[key].items():
+            check_type(value, type(base[key][name]), f"engine.{key}.{name}")
+    for key in ("vector_noise", "latent_noise", "whiten"):
+        check_type(complete[key], type(base[key]), f"engine.{key}")
+    check_not_negative("engine", vector_noise=complete["vector_noise"], latent_noise=complete["latent_noise"])
+    return {"preset": preset, **complete}

@@ -1,0 +1,342 @@
+"""One training by gradients, on mmengine's Runner; resumable to the same weights, byte for byte.
+
+A step is a function of the state before it and of its number: which rows it sees and which noise it adds follow
+from (seed, step). So the state between two steps is weights, averages and optimiser, and nothing else.
+
+Several processes share each batch, which gives the same but for rounding. A network with batch statistics, which need
+the whole batch, is trained by the first process alone.
+"""
+
+import hashlib
+import json
+import tempfile
+import time
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from mmengine.dist import all_reduce
+from mmengine.hooks import EMAHook, Hook, RuntimeInfoHook
+from mmengine.model import ExponentialMovingAverage, is_model_wrapper
+from mmengine.optim import OptimWrapper
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Dataset
+
+from pdiff.engine.runner import QuietRunner
+from pdiff.engine.scaling import Scaled
+from pdiff.runtime.processes import copy_from_main, is_main, on_main, size, training_group
+from pdiff.runtime.progress import progress
+from pdiff.runtime.seeding import derive_seed, generator
+from pdiff.runtime.storage import read_tensors_and_metadata, write_tensors
+from pdiff.weights.vectors import parts
+
+SECONDS_BETWEEN_STATES = 30
+Kept = tuple[dict[str, Tensor], dict[str, str]]  # tensors and metadata of a state
+STEPS_BETWEEN_LOGS = 100
+
+
+class Batches(Dataset):
+    """Step number to batch: the rows in an order that is shuffled anew in every epoch.
+
+    Args:
+        rows: `(N, ...)`, on the device of the training.
+        batch_size: B.
+        steps: number of batches.
+        seed: of the order.
+    """
+
+    metainfo: ClassVar = {}  # mmengine's Runner warns without
+
+    def __init__(self, rows: Tensor | Scaled, batch_size: int, steps: int, seed: int):
+        self.rows, self.batch_size, self.steps, self.seed = rows, batch_size, steps, seed
+        self.orders: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> dict:
+        epoch, place = divmod(step * self.batch_size, len(self.rows))
+        order = self.order(epoch)
+        while len(order) - place < self.batch_size:
+            epoch += 1
+            order = torch.cat([order, self.order(epoch)])
+        return {"rows": self.rows[order[place : place + self.batch_size]], "step": step}
+
+    def order(self, epoch: int) -> Tensor:
+        """Return the order of the rows in one epoch."""
+        if epoch not in self.orders:
+            rng, on_gpu = generator(self.seed, "order", epoch), self.rows.device.type == "cuda"
+            self.orders = {k: v for k, v in self.orders.items() if k >= epoch - 1}
+            order = torch.randperm(len(self.rows), generator=rng, pin_memory=on_gpu)
+            self.orders[epoch] = order.to(self.rows.device, non_blocking=on_gpu)
+        return self.orders[epoch]
+
+
+def bare(runner) -> nn.Module:
+    """Return what is trained, without what mmengine wraps around it."""
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+class StepNumber(RuntimeInfoHook):
+    """Tells mmengine the number of the step; the hook it replaces fetches the loss from the device in every step."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        """Tell the number."""
+        runner.message_hub.update_info("iter", runner.iter)
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Fetch nothing."""
+
+
+DEFAULT_HOOKS = {
+    "runtime_info": {"type": StepNumber},
+    "timer": None,
+    "checkpoint": None,
+    "sampler_seed": None,
+    "logger": {"type": "LoggerHook", "interval": STEPS_BETWEEN_LOGS},
+}
+
+
+class Losses(Hook):
+    """Keeps the loss of every step, that of all processes, on its device: no step waits for a number; logs means."""
+
+    priority = "HIGH"  # before mmengine's logger
+
+    def before_train(self, runner) -> None:
+        """Make room for every step."""
+        self.values = torch.zeros(runner.max_iters, device=next(runner.model.parameters()).device)
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Keep this step's loss."""
+        self.values[runner.iter] = outputs["loss"]
+        all_reduce(self.values[runner.iter], "mean")
+        if not self.every_n_train_iters(runner, STEPS_BETWEEN_LOGS):
+            return
+        latest = self.values[runner.iter + 1 - STEPS_BETWEEN_LOGS : runner.iter + 1]
+        runner.message_hub.update_scalar("train/loss", latest.mean().item())
+        runner.message_hub.update_scalar("train/lr", runner.optim_wrapper.get_lr()["lr"][0])
+
+
+class MovingAverage(ExponentialMovingAverage):
+    """mmengine's average of the weights, all tensors in one call."""
+
+    pairs: tuple[list[Tensor], list[Tensor]] | None = None
+
+    def update_parameters(self, model: nn.Module) -> None:
+        """Pull the average towards the weights; the first time, copy them."""
+        if self.steps == 0:
+            super().update_parameters(model)
+            return
+        if self.pairs is None:
+            source = model.state_dict()
+            floating = [name for name, tensor in self.avg_parameters.items() if tensor.is_floating_point()]
+            self.pairs = [self.avg_parameters[n] for n in floating], [source[n] for n in floating]
+        get_ema_multi_avg_fn(1 - self.momentum)(*self.pairs, None)
+        self.steps += 1
+
+
+class Compile(Hook):
+    """Compiles the model's `loss` by one of torch's backends while the training lasts."""
+
+    def __init__(self, backend: str):
+        self.backend = backend
+
+    def before_train(self, runner) -> None:
+        """Put the compiled function before the method."""
+        model = bare(runner)
+        model.loss = torch.compile(model.loss, backend=self.backend)
+
+    def after_train(self, runner) -> None:
+        """Take it away."""
+        del bare(runner).loss
+
+
+class ShowProgress(Hook):
+    """Calls `advance` after every step."""
+
+    def __init__(self, advance):
+        self.advance = advance
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Count this step."""
+        self.advance()
+
+
+def kept_state(path: Path, identity: str) -> Kept | None:
+    """Return what an interrupted training of this identity has left on disk; None where there is nothing."""
+    if not path.exists():
+        return None
+    tensors, metadata = read_tensors_and_metadata(path)
+    return (tensors, metadata) if metadata.get("identity") == identity else None
+
+
+class TrainingState(Hook):
+    """Writes what the training needs to go on, every `SECONDS_BETWEEN_STATES`, and takes it up again.
+
+    Args:
+        path: the safetensors file.
+        kept: what `kept_state` read from it.
+        losses: the hook that keeps the losses.
+        average: the hook that keeps the moving average, if there is one.
+        identity: what the state belongs to.
+    """
+
+    priority = "LOWEST"
+
+    def __init__(self, path: Path, kept: Kept | None, losses: Losses, average: EMAHook | None, identity: str):
+        self.path, self.kept, self.losses, self.average, self.identity = path, kept, losses, average, identity
+
+    def before_train(self, runner) -> None:
+        """Go on from the state on disk."""
+        self.written = time.monotonic()
+        if self.kept is None:
+            return
+        tensors, metadata = self.kept
+        host = json.loads(metadata["host"])
+        for part, module in self.modules(runner).items():
+            own = {n.removeprefix(f"{part}."): t for n, t in tensors.items() if n.startswith(f"{part}.")}
+            module.load_state_dict(own)
+        self.load_optimizer(runner.optim_wrapper.optimizer, tensors, host["groups"])
+        for scheduler, state in zip(runner.param_schedulers, host["schedulers"], strict=True):
+            scheduler.load_state_dict(state)
+        self.losses.values.copy_(tensors["losses"])
+        runner.train_loop._iter = host["step"]
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Write the state when the last one is old, or when this was the last step; the first process does."""
+        if not is_main():
+            return
+        if time.monotonic() - self.written < SECONDS_BETWEEN_STATES and runner.iter + 1 < runner.max_iters:
+            return
+        optimizer = runner.optim_wrapper.optimizer
+        tensors = {f"{part}.{n}": t for part, m in self.modules(runner).items() for n, t in m.state_dict().items()}
+        for index, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
+        host = {
+            "step": runner.iter + 1,
+            "groups": optimizer.state_dict()["param_groups"],
+            "schedulers": [scheduler.state_dict() for scheduler in runner.param_schedulers],
+        }
+        metadata = {"identity": self.identity, "host": json.dumps(host)}
+        write_tensors(self.path, tensors | {"losses": self.losses.values}, metadata)
+        self.written = time.monotonic()
+
+    def modules(self, runner) -> dict[str, nn.Module]:
+        """Return what has weights: the model and its average."""
+        return {"model": bare(runner)} | ({"average": self.average.ema_model} if self.average else {})
+
+    @staticmethod
+    def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], groups: list[dict]) -> None:
+        """Give the optimiser its state back."""
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".")
+                state.setdefault(int(index), {})[key] = tensor
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+class Bfloat16OptimWrapper(OptimWrapper):
+    """Runs the forward pass in bfloat16 autocast on any device; mmengine's own wrapper refuses CPUs."""
+
+    @contextmanager
+    def optim_context(self, model):
+        """Autocast on the model's device; bfloat16 has float32's range, so the loss needs no scaling."""
+        device = next(model.parameters()).device.type
+        with super().optim_context(model), torch.autocast(device, torch.bfloat16):
+            yield
+
+
+def train(
+    objective: nn.Module,
+    rows: Tensor | Scaled,
+    name: str,
+    folder: Path | None,
+    seed: int,
+    identity: str,
+    *,
+    steps: int,
+    batch_size: int,
+    lr: float,
+    weight_decay: float,
+    schedule: str,
+    ema: float,
+    amp: bool,
+    compile: str = "none",
+) -> list[float]:
+    """Train `objective` on `rows` and return the loss of every step.
+
+    Args:
+        objective: an mmengine `BaseModel` that takes `rows` and `step`; `compile` wants its arithmetic in `loss`.
+        rows: `(N, ...)`, on the device of the training.
+        name: what is trained, for logs and files.
+        folder: where log and state go; with a state of the same training in it, the training goes on from there.
+        seed: of the order of the rows.
+        identity: everything else that decides about the result; a state of another identity is not taken.
+        steps: optimiser steps.
+        batch_size: B.
+        lr: AdamW's learning rate.
+        weight_decay: AdamW's weight decay.
+        schedule: `cosine` (to 0 over all steps) or `constant`.
+        ema: decay of the exponential moving average of the weights, which then is the result; 0 for none.
+        amp: bfloat16 autocast.
+        compile: `none`, or a backend of `torch.compile`: `eager`, `inductor` or `cudagraphs`.
+    """
+    if steps == 0 or not any(p.requires_grad for p in objective.parameters()):
+        return []
+    whole = str(derive_seed(seed, identity, checksum(rows)))
+    kept = on_main(lambda: kept_state(Path(folder) / f"{name}.state.safetensors", whole) if folder else None)
+    alone = size() == 1 or has_batch_statistics(objective)
+    if alone and not is_main():
+        return results_of_main(objective, [])
+    cosine = {"type": "CosineAnnealingLR", "T_max": steps, "by_epoch": False}
+    losses, average = Losses(), EMAHook(MovingAverage, momentum=1 - ema, update_buffers=True) if ema else None
+    compiled = Compile(compile) if compile != "none" else None
+    group = nullcontext() if alone else training_group(rows.device)
+    with tempfile.TemporaryDirectory() as scratch, progress(f"fit {name}", steps) as advance, group:
+        work = Path(folder) if folder and is_main() else Path(scratch)
+        state = TrainingState(work / f"{name}.state.safetensors", kept, losses, average, whole) if folder else None
+        runner = QuietRunner(
+            name=name,
+            device=rows.device,
+            model=objective,
+            work_dir=str(work / "logs" / name),
+            train_dataloader=DataLoader(Batches(rows, batch_size, steps, seed), batch_size=None),
+            train_cfg={"by_epoch": False, "max_iters": steps},
+            optim_wrapper={
+                "type": Bfloat16OptimWrapper if amp else OptimWrapper,
+                "optimizer": {"type": "AdamW", "lr": lr, "weight_decay": weight_decay, "fused": True},
+            },
+            param_scheduler=[cosine] if schedule == "cosine" else [],
+            default_hooks=DEFAULT_HOOKS,
+            log_processor={"window_size": 1},
+            custom_hooks=[hook for hook in (average, losses, compiled, ShowProgress(advance), state) if hook],
+            default_scope="mmengine",
+            randomness={"seed": seed % 2**31},
+        )
+        runner.train()
+        runner.close_log()
+    if average:
+        objective.load_state_dict(average.ema_model.module.state_dict())
+    return results_of_main(objective, losses.values.tolist())
+
+
+def has_batch_statistics(model: nn.Module) -> bool:
+    """Say whether a network's output for one row depends on the other rows of its batch."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+
+
+def results_of_main(objective: nn.Module, losses: list[float]) -> list[float]:
+    """Give `objective` the weights of the first process, and return the losses of that one."""
+    copy_from_main(objective)
+    return on_main(lambda: losses)
+
+
+def checksum(rows: Tensor | Scaled) -> str:
+    """Return a hash of the bytes of `(N, ...)`."""
+    digest = hashlib.sha256()
+    for part in parts(rows):
+        digest.update(part.detach().cpu().contiguous().numpy())
+    return digest.hexdigest()

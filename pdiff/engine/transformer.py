@@ -1,0 +1,41 @@
+"""A denoiser that takes the latent as a sequence of tokens, as the token autoencoder's latents are."""
+
+import torch
+from torch import Tensor, nn
+
+from pdiff.engine.denoiser import Denoiser, TimeEmbedding
+from pdiff.runtime.errors import PdiffError, check_positive
+from pdiff.runtime.registry import DENOISERS
+
+
+@DENOISERS.register_module(name="transformer")
+class TransformerDenoiser(Denoiser):
+    """A transformer over pieces of the latent, with the timestep added to each.
+
+    Args:
+        size: L.
+        tokens: number of pieces; L is a multiple of it.
+        width: of the transformer.
+        depth: layers.
+        heads: of the attention.
+    """
+
+    def __init__(self, size: int, tokens: int = 32, width: int = 128, depth: int = 4, heads: int = 4):
+        super().__init__()
+        check_positive("engine.denoiser", tokens=tokens, width=width, depth=depth, heads=heads)
+        if size % tokens:
+            raise PdiffError(f"engine.denoiser.tokens: got {tokens}, expected a divisor of the latent, {size}.")
+        if width % heads:
+            raise PdiffError(f"engine.denoiser.width: got {width}, expected a multiple of heads, {heads}.")
+        self.tokens = tokens
+        self.time = TimeEmbedding(width)
+        self.first = nn.Linear(size // tokens, width)
+        self.place = nn.Parameter(torch.randn(tokens, width))
+        layer = nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
+        self.layers = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
+        self.last = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, size // tokens))
+
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        """Return the prediction `(B, L)`."""
+        pieces = self.first(z.unflatten(1, (self.tokens, -1)))
+        return self.last(self.layers(pieces + self.place + self.time(t)[:, None])).flatten(1)

@@ -1,0 +1,98 @@
+"""Configs: YAML through mmengine's Config, merged over defaults, every unknown key refused."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from pdiff.engine.settings import engine_config
+from pdiff.runtime.errors import PdiffError, check_keys, check_not_negative, check_positive, check_section, check_type
+from pdiff.runtime.settings import merge, numbers, read_yaml
+from pdiff.task.plugins import default_config, plugin_name
+
+PACKAGE = Path(__file__).parent
+OWN_SECTIONS = ("checkpoints", "fit", "generate", "evaluate", "compare")  # those that the core reads itself
+TYPES = {"checkpoints.files": str | None, "checkpoints.base": str | None}  # where the default, null, does not say it
+
+
+def resolve(values: Mapping[str, Any]) -> Config:
+    """Return the complete config of a run: the core's defaults, and `values` over them.
+
+    Raises:
+        PdiffError: a key of the top level, or of a section that the core reads, is unknown.
+    """
+    defaults = read_yaml(PACKAGE / "defaults.yaml")
+    check_keys(values, defaults, "config")
+    complete = merge(defaults, values)
+    for section in ("task", "collect"):
+        check_section(complete[section], section)
+    for section in OWN_SECTIONS:
+        check_keys(complete[section], defaults[section], section)
+        for name, value in complete[section].items():
+            where = f"{section}.{name}"
+            check_type(value, TYPES.get(where, type(defaults[section][name])), where)
+    complete["engine"] = engine_config(complete["engine"])
+    check_own(**{section: complete[section] for section in ("fit", "generate", "evaluate", "compare")})
+    return Config(complete)
+
+
+def check_own(
+    fit: Mapping[str, Any], generate: Mapping[str, Any], evaluate: Mapping[str, Any], compare: Mapping[str, Any]
+) -> None:
+    """Raise a `PdiffError` for a number out of range, or for sources that are none, in the core's own sections."""
+    check_not_negative("fit", heldout=fit["heldout"])
+    check_positive("generate", num=generate["num"], batch_size=generate["batch_size"])
+    check_not_negative("generate", path=generate["path"])
+    if generate["sampler"] is not None:
+        check_section(generate["sampler"], "generate.sampler")
+    check_positive("evaluate", num=evaluate["num"])
+    check_section(evaluate["sources"], "evaluate.sources")
+    for name, source in evaluate["sources"].items():
+        if source is not None:
+            check_section(source, f"evaluate.sources.{name}")
+    for name in ("trained", "generated"):
+        if (evaluate["sources"].get(name) or {}).get("type") != name:
+            raise PdiffError(f"evaluate.sources: lacks `{name}: {{type: {name}}}`, which every comparison needs.")
+    check_positive("compare", resamples=compare["resamples"])
+
+
+def load_config(
+    plugin: str | None, path: str | None, over: Mapping[str, Any], options: Mapping[str, Any]
+) -> Config:
+    """Return the complete config of a run from what the command line says.
+
+    Args:
+        plugin: name or path; default: the one that the file names.
+        path: the file; default: the plugin's embedded config.
+        over: values of the top level, those that are None left out.
+        options: dotted keys and their values.
+
+    Raises:
+        PdiffError: neither plugin nor file is given, they name different plugins, or a key is unknown.
+    """
+    if not plugin and not path:
+        raise PdiffError("run: got neither --plugin nor --config. Give one; `tools/plugins.py list` shows the plugins.")
+    embedded = default_config(plugin) if plugin and not path else path
+    values = read_yaml(Path(embedded)) if embedded else {}
+    if plugin and values.get("plugin") not in (None, plugin, plugin_name(plugin)):
+        raise PdiffError(f"--plugin: got {plugin!r}, but {embedded} is for {values['plugin']!r}. Leave one out.")
+    values["plugin"] = plugin or values.get("plugin")
+    if not values["plugin"]:
+        raise PdiffError(f"config {path}: names no plugin. Add `plugin: <name>` to it, or give --plugin.")
+    values |= {key: value for key, value in over.items() if value is not None}
+    return resolve(merge(values, numbers(nested(options))))
+
+
+def nested(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return dotted keys as nested sections; the word null is none, as in YAML, where mmengine's parser wants None."""
+    result: dict[str, Any] = {}
+    for key, value in options.items():
+        section = result
+        *path, last = key.split(".")
+        for part in path:
+            section = section.setdefault(part, {})
+            if not isinstance(section, dict):
+                raise PdiffError(f"--cfg-options: got {key!r}, but another option sets {part!r} itself. Leave one out.")
+        section[last] = None if value == "null" else value
+    return result

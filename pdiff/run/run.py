@@ -1,0 +1,126 @@
+"""A run: config, directory, plugin and task, as every stage gets them."""
+
+import importlib
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from torch import Tensor
+
+from pdiff.engine.parameter_diffusion import ParameterDiffusion
+from pdiff.profiling import profile_file
+from pdiff.run.directory import RunDirectory
+from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.seeding import derive_seed, resolve_device
+from pdiff.runtime.storage import read_tensors
+from pdiff.task.contract import check_names, check_task
+from pdiff.task.plugins import load_plugin, plugin_name
+from pdiff.task.task import Candidates, Task
+from pdiff.weights.layout import Layout
+from pdiff.weights.population import Population
+
+
+class Run:
+    """What a stage works with. The task is built when a stage first asks for it.
+
+    Args:
+        config: the resolved config.
+        directory: where the stages read and write.
+        profile: write where the time of each stage went.
+    """
+
+    def __init__(self, config: Config, directory: RunDirectory, profile: bool = False):
+        self.config = config
+        self.directory = directory
+        self.profile = profile
+        check_opencv()
+        self.device = resolve_device(config.device)
+        self.plugin = load_plugin(config.plugin)
+
+    @property
+    def hook(self) -> Any:
+        """The hooks of the plugin."""
+        return self.plugin.hook
+
+    @cached_property
+    def task(self) -> Task:
+        """The plugin's task, with the frozen network in it once the collection is done."""
+        task = self.hook.build(cfg=self.config, folder=self.directory.folder("collect") / "task")
+        check_task(self.name, task)
+        if "collect" in self.directory.records():
+            load_base(task, self.directory.base)
+        return task
+
+    @property
+    def name(self) -> str:
+        """The plugin's name."""
+        return plugin_name(self.config.plugin)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The layout of the selection."""
+        names = self.hook.select_params(task=self.task, cfg=self.config)
+        check_names(self.name, names, self.task.model)
+        return Layout.of(self.task.model.state_dict(), names)
+
+    @cached_property
+    def population(self) -> Population:
+        """The collected population."""
+        return Population.open(self.directory.folder("collect"))
+
+    def new_engine(self) -> ParameterDiffusion:
+        """Return the engine of the config, not yet fitted; raise a `PdiffError` for settings that cannot be."""
+        return ParameterDiffusion(self.config.engine.to_dict(), seed=self.seed("engine"), device=str(self.device))
+
+    @cached_property
+    def engine(self) -> ParameterDiffusion:
+        """The fitted engine."""
+        return ParameterDiffusion.load(self.directory.folder("fit"), str(self.device))
+
+    @cached_property
+    def generated(self) -> Tensor:
+        """The vectors that the engine drew `(M, P)`."""
+        return read_tensors(self.directory.folder("generate") / "vectors.safetensors")["vectors"]
+
+    def profile_file(self, stage: str) -> Path | None:
+        """Return where the profile of a stage goes; None when there is to be none."""
+        return profile_file(self.directory, stage) if self.profile else None
+
+    def has_hook(self, name: str) -> bool:
+        """Say whether the plugin, or the core for it, implements a hook."""
+        return bool(getattr(self.hook, name).get_hookimpls())
+
+    def candidates(self, vectors) -> Candidates:
+        """Return vectors `(M, P)` as candidates for the plugin's `evaluate`."""
+        return Candidates(vectors, self.population.layout, self.hook.load_params)
+
+    def seed(self, *names: object) -> int:
+        """Return the seed of a part of the run."""
+        return derive_seed(self.config.seed, *names)
+
+
+def check_opencv() -> None:
+    """Raise a `PdiffError` when OpenCV, which mmengine imports, cannot load, as without a screen's libraries."""
+    try:
+        importlib.import_module("cv2")
+    except ImportError as error:
+        raise PdiffError(
+            f"OpenCV cannot be loaded ({error}). Run: pip install --force-reinstall --no-deps opencv-python-headless, "
+            "or install the system library it names (libGL.so.1: apt install libgl1)."
+        ) from None
+
+
+def load_base(task: Task, path: Path) -> None:
+    """Put the frozen network of a file into the task's model, every tensor of it."""
+    load_network(task, read_tensors(path), path)
+
+
+def load_network(task: Task, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Put tensors that were read from a file into the task's model, every tensor of it."""
+    try:
+        task.model.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise PdiffError(f"{path}: does not fit the network ({reason}). Check task in the config.") from None

@@ -1,0 +1,1 @@
+"""The ground: errors, files, seeds, processes, progress, registries; knows nothing of networks."""

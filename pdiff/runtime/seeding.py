@@ -1,0 +1,75 @@
+"""Randomness that depends on names and numbers only, never on what ran before."""
+
+import hashlib
+import random
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pdiff.runtime.errors import PdiffError
+
+
+def derive_seed(seed: int, *names: object) -> int:
+    """Return a 63-bit seed that belongs to `seed` and the sequence of `names`."""
+    digest = hashlib.sha256("/".join(map(str, (seed, *names))).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def generator(seed: int, *names: object, device: torch.device | str = "cpu") -> torch.Generator:
+    """Return a generator on `device`, seeded by `derive_seed`."""
+    return torch.Generator(device).manual_seed(derive_seed(seed, *names))
+
+
+def normal(shape: torch.Size, rng: torch.Generator) -> Tensor:
+    """Return N(0, 1) numbers from a generator, on its device."""
+    return torch.randn(shape, generator=rng, device=rng.device)
+
+
+def seed_all(seed: int, cuda: bool = True) -> None:
+    """Seed the global generators of Python, numpy and torch; `cuda=False` leaves those of the GPUs alone."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    (torch.manual_seed if cuda else torch.default_generator.manual_seed)(seed)
+
+
+@contextmanager
+def isolated_seed(seed: int, cuda: bool = True):
+    """Seed Python, numpy and torch inside the block, and give the caller's random state back after it.
+
+    Args:
+        seed: of the block.
+        cuda: whether the block draws on GPUs; a data worker must not touch them.
+    """
+    python, numpy_state = random.getstate(), np.random.get_state()
+    devices = list(range(torch.cuda.device_count())) if cuda and torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices):
+        seed_all(seed, cuda)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy_state)
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device called `name`; `auto` means the current GPU, else the CPU.
+
+    A GPU comes with its number: which one is current differs from thread to thread.
+
+    Raises:
+        PdiffError: the name is unknown, or this machine has no such device.
+    """
+    if name == "auto":
+        return resolve_device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except Exception as error:  # torch raises many kinds
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        line = f"device: got {name!r}, which cannot be used here ({reason}). Use auto, cpu or cuda."
+        raise PdiffError(line) from None
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return device

@@ -1,0 +1,1 @@
+"""What plugins and the core hand to each other."""

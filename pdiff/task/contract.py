@@ -1,0 +1,185 @@
+"""What hooks must hand over; anything else is one line that names the plugin, the hook, and what to do."""
+
+import difflib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from pdiff.runtime.errors import PdiffError
+from pdiff.task.task import Evaluation, Metric, Picture, Snapshot, Task, Work
+from pdiff.weights.layout import Layout
+
+SPLITS = ("select", "test")  # a split `train` is needed only where the config measures on it
+
+
+def fault(plugin: str, words: str) -> PdiffError:
+    """Return the error of a plugin whose hook handed over something else."""
+    return PdiffError(f"plugin {plugin}: {words}")
+
+
+def kind(value: Any) -> str:
+    """Return what an error line calls a value."""
+    return "None" if value is None else type(value).__name__
+
+
+def check_task(plugin: str, task: Any) -> None:
+    """Raise a `PdiffError` unless `build` returned a task."""
+    if not isinstance(task, Task):
+        line = f"build returned {kind(task)}, expected pdiff.Task. Return pdiff.Task(model, splits, metric)."
+        raise fault(plugin, line)
+    for name, expected in (("model", nn.Module), ("splits", Mapping), ("metric", Metric)):
+        value = getattr(task, name)
+        if not isinstance(value, expected):
+            raise fault(plugin, f"build returned a task whose {name} is {kind(value)}, expected {expected.__name__}.")
+    for split in SPLITS:
+        if split not in task.splits:
+            found = ", ".join(task.splits) or "none"
+            raise fault(plugin, f"build returned a task with the splits {found}, expected {split!r} too. Add it.")
+
+
+def check_names(plugin: str, names: Any, model: nn.Module) -> None:
+    """Raise a `PdiffError` unless `select_params` returned names of the network's parameters and buffers."""
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        raise fault(plugin, f"select_params returned {kind(names)}, expected a sequence of names. Return a list.")
+    if not names:
+        raise fault(plugin, "select_params returned no name. Select at least one parameter.")
+    known = list(model.state_dict())
+    for name in names:
+        if not isinstance(name, str):
+            raise fault(plugin, f"select_params returned {kind(name)} among the names, expected texts.")
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known[:3]
+            line = f"select_params returned {name!r}, which the network lacks. Closest names: {', '.join(close)}."
+            raise fault(plugin, line)
+        if names.count(name) > 1:
+            raise fault(plugin, f"select_params returned {name!r} {names.count(name)} times. Name it once.")
+
+
+def check_iterable(plugin: str, hook: str, value: Any, item: type) -> None:
+    """Raise a `PdiffError` unless a hook returned something that can be iterated."""
+    if not isinstance(value, Iterable):
+        words = f"expected an iterator of pdiff.{item.__name__}. Yield one after another."
+        raise fault(plugin, f"{hook} returned {kind(value)}, {words}")
+
+
+def check_snapshot(plugin: str, snapshot: Any, layout: Layout) -> None:
+    """Raise a `PdiffError` unless `collect` yielded a snapshot of the selection, or one that only rests."""
+    if not isinstance(snapshot, Snapshot):
+        line = f"collect yielded {kind(snapshot)}, expected pdiff.Snapshot. Yield pdiff.Snapshot(params, ...)."
+        raise fault(plugin, line)
+    check_tensors(plugin, "params", snapshot.params)
+    if snapshot.state is not None:
+        check_tensors(plugin, "state", snapshot.state)
+    if not is_json(snapshot.provenance):
+        line = f"collect yielded the provenance {snapshot.provenance!r}, which is no JSON. Use plain values."
+        raise fault(plugin, line)
+    if snapshot.params:
+        check_params(plugin, snapshot.params, layout)
+
+
+def check_tensors(plugin: str, field: str, tensors: Any) -> None:
+    """Raise a `PdiffError` unless a field of a snapshot holds tensors by name."""
+    if not isinstance(tensors, Mapping):
+        raise fault(plugin, f"collect yielded a snapshot whose {field} is {kind(tensors)}, expected tensors by name.")
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise fault(plugin, f"collect yielded {kind(tensor)} as {field} {name!r}, expected a tensor.")
+
+
+def check_params(plugin: str, params: Mapping[str, Tensor], layout: Layout) -> None:
+    """Raise a `PdiffError` unless `params` is the selection, tensor by tensor."""
+    for entry in layout:
+        if entry.name not in params:
+            raise fault(plugin, f"collect yielded a snapshot without {entry.name!r}. Yield every tensor of `names`.")
+        shape = tuple(params[entry.name].shape)
+        if shape != entry.shape:
+            line = f"collect yielded {entry.name!r} of shape {shape}, expected {entry.shape}, that of the network."
+            raise fault(plugin, line)
+    for name in params:
+        if name not in layout.names:
+            line = f"collect yielded {name!r}, which is not selected. Yield the tensors of `names` alone."
+            raise fault(plugin, line)
+
+
+def check_evaluations(
+    plugin: str, hook: str, results: Sequence[Any], count: int, metric: Metric, source: str, first: int = 0
+) -> None:
+    """Raise a `PdiffError` unless a hook handed over one sound evaluation per candidate.
+
+    Args:
+        plugin: its name.
+        hook: `evaluate`, or `ensemble`, which is asked once for each group.
+        results: what came.
+        count: how many were asked for.
+        metric: the task's.
+        source: where the candidates come from, for the error line.
+        first: number of the first of them in their source.
+    """
+    for index, result in enumerate(results, first):
+        check_evaluation(plugin, f"{hook} gave for candidate {index} of {source}", result, metric)
+    if len(results) != count:
+        line = f"{hook} yielded {len(results)} results for {count} candidates. Yield one for each, in order."
+        raise fault(plugin, line)
+    for field in ("signature", "scores"):
+        shapes = {getattr(getattr(result, field), "shape", None) for result in results}
+        if len(shapes) > 1:
+            line = f"{hook} yielded {field} of {len(shapes)} shapes, expected one. Measure all on the same samples."
+            raise fault(plugin, line)
+
+
+def check_evaluation(plugin: str, where: str, result: Any, metric: Metric) -> None:
+    """Raise a `PdiffError` unless a result is an evaluation; `where` says whose it is."""
+    if not isinstance(result, Evaluation):
+        line = f"{where} {kind(result)}, expected pdiff.Evaluation. Give pdiff.Evaluation(metric, signature)."
+        raise fault(plugin, line)
+    if isinstance(result.metric, bool) or not isinstance(result.metric, int | float):
+        raise fault(plugin, f"{where} a metric that is {kind(result.metric)}, expected a float. Call .item().")
+    if not is_sound(result.metric, metric.higher_is_better):
+        worst = "-inf" if metric.higher_is_better else "inf"
+        line = f"{where} the metric {result.metric}, expected a number, or {worst} for a dead candidate."
+        raise fault(plugin, line)
+    if not isinstance(result.signature, Tensor):
+        raise fault(plugin, f"{where} a signature that is {kind(result.signature)}, expected a tensor.")
+    if result.scores is not None and not isinstance(result.scores, Tensor):
+        raise fault(plugin, f"{where} scores that are {kind(result.scores)}, expected a tensor or None.")
+    if not is_json(result.details):
+        raise fault(plugin, f"{where} the details {result.details!r}, which are no JSON. Use plain numbers.")
+
+
+def is_sound(metric: float, higher_is_better: bool) -> bool:
+    """Say whether a metric is a number, or the infinity that is worse than any: that of a dead candidate."""
+    return math.isfinite(metric) or metric == (-math.inf if higher_is_better else math.inf)
+
+
+def is_json(values: Any) -> bool:
+    """Say whether a value is a mapping that JSON can hold."""
+    try:
+        json.dumps(dict(values), allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def check_pictures(plugin: str, pictures: Any) -> None:
+    """Raise a `PdiffError` unless `draw` returned pictures."""
+    check_iterable(plugin, "draw", pictures, Picture)
+    for picture in pictures:
+        if not isinstance(picture, Picture):
+            line = f"draw returned {kind(picture)}, expected pdiff.Picture. Return pdiff.Picture(file, title, caption)."
+            raise fault(plugin, line)
+
+
+def check_work(plugin: str, work: Any) -> None:
+    """Raise a `PdiffError` unless `plan` yielded a part of a collection."""
+    if not isinstance(work, Work):
+        line = f"plan yielded {kind(work)}, expected pdiff.Work. Yield pdiff.Work(name, units, snapshots, unit)."
+        raise fault(plugin, line)
+    for field in ("units", "snapshots"):
+        value = getattr(work, field)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise fault(plugin, f"plan yielded {work.name!r} with {field} {value!r}, expected an integer from 0 on.")
+    if not callable(work.unit):
+        raise fault(plugin, f"plan yielded {work.name!r} whose unit is {kind(work.unit)}, expected a function.")

@@ -1,0 +1,78 @@
+"""The hooks: all that a plugin tells the core. Two have defaults, and the last ones may be left out."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pluggy
+from torch import Tensor, nn
+
+from pdiff.task.task import Candidates, Evaluation, Picture, Snapshot, Task, Work
+
+hookspec = pluggy.HookspecMarker("pdiff")
+hookimpl = pluggy.HookimplMarker("pdiff")
+
+
+@hookspec(firstresult=True)
+def build(cfg, folder: Path) -> Task:
+    """Build the network, its data splits and its metric from the resolved config.
+
+    `folder` keeps what belongs to the run and must not be made again: it lives and is checked with the population.
+    """
+
+
+@hookspec(firstresult=True)
+def select_params(task: Task, cfg) -> Sequence[str]:
+    """Return the names of the parameters and buffers that are regenerated."""
+
+
+@hookspec(firstresult=True)
+def collect(
+    task: Task, names: Sequence[str], cfg, state: Mapping[str, Tensor] | None, folder: Path, part: int | None
+) -> Iterator[Snapshot]:
+    """Train or fine-tune, and yield one snapshot after another.
+
+    `state` is that of the last snapshot on disk when a run is resumed, else None. A plugin that does not take it
+    is run from its beginning, and the snapshots that are there already are compared with what it yields.
+    `folder` is for logs; pdiff reads nothing in it. `part` is one of those that the hook `parts` names, else None.
+    """
+
+
+@hookspec(firstresult=True)
+def parts(cfg) -> Sequence[int]:
+    """Name for each part of the collection the trained network that it begins with; several processes share the parts.
+
+    `collect` is then called for one part after another. It trains the network where `state` is None; a part that
+    begins with the network of an earlier one gets a state of that one's.
+    """
+
+
+@hookspec
+def load_params(model: nn.Module, params: Mapping[str, Tensor]) -> None:
+    """Put one selection into the network."""
+
+
+@hookspec(firstresult=True)
+def evaluate(task: Task, candidates: Candidates, split: str) -> Iterator[Evaluation]:
+    """Yield the metric and the signature of each candidate, in order."""
+
+
+@hookspec(firstresult=True)
+def ensemble(task: Task, candidates: Candidates, split: str) -> Evaluation:
+    """Return what all candidates reach together, their predictions averaged."""
+
+
+@hookspec(firstresult=True)
+def draw(task: Task, picks: Mapping[str, Candidates], folder: Path) -> Sequence[Picture]:
+    """Write pictures for the report into `folder`, and say what they show.
+
+    `picks` holds a few candidates of each source, from the best on the split `select` to the worst.
+    """
+
+
+@hookspec(firstresult=True)
+def plan(task: Task, names: Sequence[str], cfg) -> Iterable[Work]:
+    """Say what the collection consists of, so that `--dry-run` can tell how long it will take.
+
+    pdiff does a few units of one part after another, and takes the next part when it is done with the one before. The
+    task is the rehearsal's own: nothing in it has to be restored, and candidates are made of what the units leave.
+    """

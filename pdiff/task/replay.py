@@ -1,0 +1,157 @@
+"""Evaluating many candidates without repeating the frozen prefix of the network.
+
+Candidates differ only in the selection. Every forward pass of a second, third, ... candidate therefore repeats
+the first one exactly until the first operation that reads a selected tensor. The pass of the first candidate is
+recorded: the outputs of the frozen submodules that finish before that operation. The passes after it get the
+outputs of the largest of them handed back and compute the rest. Results are bit-identical to evaluating each
+candidate alone.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import UntypedStorage, nn
+from torch.utils._pytree import tree_flatten
+
+from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.progress import logger
+from pdiff.task.recording import Forgotten, Miss, Recording, Rerun, copied, storage_pointer
+from pdiff.task.task import Candidates
+
+T = TypeVar("T")
+
+
+class Playback:
+    """Hands the batch and the recorded outputs back, call by call."""
+
+    def __init__(self, recording: Recording):
+        self.copies: dict[int, UntypedStorage] = {}
+        self.batch = recording.batch.give(self.copies)
+        self.remaining = iter(recording.calls)
+
+    def run(self, module: nn.Module, forward: Callable, args, kwargs) -> Any:
+        """Return the recorded outputs of the next call; behind the last one, run the submodule."""
+        recorded, outputs = next(self.remaining, (None, None))
+        if recorded is None:
+            return forward(*args, **kwargs)
+        if recorded is not module:
+            raise Miss
+        return outputs.give(self.copies)
+
+
+class Replay:
+    """Runs one forward pass for each of many candidates, the frozen prefix once.
+
+    Args:
+        model: the network, in eval mode; any `nn.Module`.
+        candidates: what is put into it, one after another; loading one changes the selected tensors only.
+        forward: from a batch to a result, through `model` (default: call `model` with it). It must not use
+            random numbers, nor keep results of one call for the next, and must read and write tensors by torch's
+            operations (`Tensor.tolist` of a selected tensor and raw pointers are none).
+    """
+
+    def __init__(self, model: nn.Module, candidates: Candidates, forward: Callable[[Any], T] | None = None):
+        self.model = model
+        self.candidates = candidates
+        self.forward = forward or model
+        self.rerun: set[nn.Module] = set()
+        self.misses = 0
+
+    @torch.no_grad()
+    def __call__(self, batch: Any) -> Iterator[T]:
+        """Yield the result of each candidate on one batch.
+
+        Raises:
+            PdiffError: the network is in training mode, where a pass changes the network.
+        """
+        if any(module.training for module in self.model.modules()):
+            raise PdiffError("replay: got a network in training mode, expected eval mode. Call model.eval() first.")
+        recording = None
+        for index in range(len(self.candidates)):
+            self.candidates.load(self.model, index)
+            torch.clear_autocast_cache()  # the caller's autocast would go on with the cast weights of the last one
+            if len(self.candidates) == 1:
+                yield self.forward(copied(batch))  # nobody to remember anything for
+                return
+            if recording is None or not recording.intact():
+                result, recording = self.record(batch)
+            else:
+                result = self.play(recording, batch)
+            yield result
+
+    def record(self, batch: Any) -> tuple[T, Recording]:
+        """Run one pass, and return its result and what the next candidates need of it."""
+        selected = self.selected_pointers()
+        frozen = frozen_modules(self.model, selected)
+        while True:
+            recording = Recording(selected, batch)
+            try:
+                with intercept([m for m in frozen if m not in self.rerun], recording), recording:
+                    result = self.forward(recording.batch.give({}))
+            except Rerun as request:
+                self.rerun.add(request.module)
+                continue
+            recording.release(result)
+            return result, recording
+
+    def play(self, recording: Recording, batch: Any) -> T:
+        """Run one pass that gets the recorded outputs handed back."""
+        player = Playback(recording)
+        try:
+            with intercept({module for module, _ in recording.calls}, player):
+                result = self.forward(player.batch)
+            if any(isinstance(x, Forgotten) for x in tree_flatten(result)[0]):
+                raise Miss
+        except torch.OutOfMemoryError:
+            raise
+        except (Miss, Exception) as error:  # compiled code answers a tensor without memory with errors of its own
+            self.misses += 1
+            if self.misses == 1:
+                logger.warning("replay: a candidate left the recorded path (%r) and is computed in full", error)
+            return self.forward(copied(batch))
+        if recording.intact():
+            recording.release(result)
+        return result
+
+    def selected_pointers(self) -> set[int]:
+        """Return the addresses of the tensors that differ between candidates."""
+        state = self.model.state_dict(keep_vars=True)
+        return {storage_pointer(state[name]) for name in self.candidates.layout.names}
+
+
+def frozen_modules(model: nn.Module, selected: set[int]) -> list[nn.Module]:
+    """Return the submodules that hold no selected tensor; a tied tensor counts wherever it appears."""
+    frozen: dict[nn.Module, None] = {}
+    _collect_frozen(model, selected, frozen)
+    return list(frozen)
+
+
+def _collect_frozen(module: nn.Module, selected: set[int], frozen: dict[nn.Module, None]) -> bool:
+    children = [_collect_frozen(child, selected, frozen) for child in module.children()]
+    own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+    if not all(children) or any(storage_pointer(tensor) in selected for tensor in own):
+        return False
+    frozen[module] = None
+    return True
+
+
+@contextmanager
+def intercept(modules: Iterable[nn.Module], player: Recording | Playback):
+    """Let `player` decide, inside the block, what a call of one of the modules does."""
+    own = {module: module.__dict__.get("forward") for module in modules}
+    for module in modules:
+        module.__dict__["forward"] = _intercepted(module, module.forward, player)
+    try:
+        yield
+    finally:
+        for module, forward in own.items():
+            if forward is None:
+                del module.__dict__["forward"]
+            else:
+                module.__dict__["forward"] = forward
+
+
+def _intercepted(module: nn.Module, forward: Callable, player: Recording | Playback) -> Callable:
+    return lambda *args, **kwargs: player.run(module, forward, args, kwargs)

@@ -1,0 +1,159 @@
+"""What plugins and the core hand to each other."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from pdiff.task.similarity import error_iou
+from pdiff.weights.checkpoints import export_state_dict
+from pdiff.weights.layout import Layout
+from pdiff.weights.vectors import Rows
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A task's primary metric.
+
+    Attributes:
+        name: as it stands in tables.
+        higher_is_better: its direction.
+        chance: what a network reaches that has learnt nothing; a candidate near it counts as dead. None: not known.
+    """
+
+    name: str
+    higher_is_better: bool = True
+    chance: float | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the report.
+
+    Attributes:
+        file: name of a PNG in the report's folder.
+        title: a few words.
+        caption: one sentence on how to read it.
+    """
+
+    file: str
+    title: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a plugin's `build` returns.
+
+    Attributes:
+        model: the network, on the device of the run.
+        splits: the data, by the names `train`, `select` and `test`; only the plugin looks inside.
+        metric: the primary metric.
+        head: names of the modules that the selector `head` means.
+        similarity: from two stacks of signatures, `(A, ...)` and `(B, ...)`, their similarities `(A, B)`; 1 means
+            equal behaviour. Default: the error-IoU of boolean signatures.
+        export: writes the network, one candidate in it, to a path in the format that the task's own library loads.
+            Default: the state dict, as `.safetensors`, `.pth` or `.pt`.
+        facts: what a reader must know to read the metric; JSON values, of which the table's caption names the texts.
+    """
+
+    model: nn.Module
+    splits: Mapping[str, Any]
+    metric: Metric
+    head: Sequence[str] = ()
+    similarity: Callable[[Tensor, Tensor], Tensor] = error_iou
+    export: Callable[[nn.Module, Path], None] = export_state_dict
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One step of a collection.
+
+    Attributes:
+        params: the selected tensors by name; empty where the collection only rests (after an epoch of the base
+            training, say) so that it can go on from `state`.
+        provenance: JSON values that say where it comes from: seed, branch, step, training metric.
+        state: tensors from which `collect` can go on after this snapshot; optional.
+    """
+
+    params: Mapping[str, Tensor]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    state: Mapping[str, Tensor] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        names: Sequence[str],
+        provenance: Mapping[str, Any] | None = None,
+        state: Mapping[str, Tensor] | None = None,
+    ) -> "Snapshot":
+        """Return a copy of the tensors that a network holds under `names`, as a snapshot."""
+        tensors = model.state_dict()
+        return cls({name: tensors[name].detach().clone() for name in names}, provenance or {}, state)
+
+
+@dataclass(frozen=True)
+class Work:
+    """A part of a collection, as the plan of a run needs it.
+
+    Attributes:
+        name: `train`, `finetune`, ...
+        units: how many the whole collection does: steps, epochs.
+        snapshots: how many of the collection's vectors come from it.
+        unit: does one of them, with the network of the task that the hook was given, which is the rehearsal's own.
+            Where a run would yield a snapshot at its end, it returns that, so that writing its `state` is timed too.
+    """
+
+    name: str
+    units: int
+    snapshots: int
+    unit: Callable[[], Snapshot | None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one candidate reached on one split.
+
+    Attributes:
+        metric: the primary metric, a fraction where it is one.
+        signature: what the candidate gets wrong, sample by sample; compared by `Task.similarity`.
+        scores: the metric's terms, one per sample, whose mean is `metric`; None where the metric is no mean.
+        details: further figures.
+    """
+
+    metric: float
+    signature: Tensor
+    scores: Tensor | None = None
+    details: Mapping[str, float] = field(default_factory=dict)
+
+
+class Candidates(Sequence):
+    """M vectors to be evaluated, and the way to put one into the network.
+
+    Args:
+        vectors: `(M, P)`, a tensor or `Rows` of one; it may be memory-mapped, and is read one by one.
+        layout: what the vectors stand for.
+        load_params: the hook that puts one selection into the network.
+    """
+
+    def __init__(self, vectors: Tensor | Rows, layout: Layout, load_params: Callable[[nn.Module, dict], None]):
+        self.vectors = vectors
+        self.layout = layout
+        self.load_params = load_params
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return self.layout.unflatten(self.vectors[index])
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        return (self[index] for index in range(len(self)))
+
+    def load(self, model: nn.Module, index: int) -> None:
+        """Put candidate `index` into the network."""
+        self.load_params(model=model, params=self[index])

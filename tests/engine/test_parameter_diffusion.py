@@ -1,0 +1,252 @@
+import numpy as np
+import pytest
+import torch
+
+from pdiff import Layout, ParameterDiffusion, PdiffError
+from pdiff.engine import training
+from pdiff.engine.objectives import Reconstruction
+from pdiff.engine.parameter_diffusion import copied, on_device
+from pdiff.weights.population import Population, write_population
+from pdiff.weights.vectors import Rows
+
+SMALL = {"denoiser": {"width": 32, "depth": 1}, "denoiser_training": {"steps": 30}}
+PAPER = {
+    "preset": "paper",
+    "autoencoder": {"latent": 16, "encoder": [2, 4, 4, 4, 2], "decoder": [4, 4, 4, 2, 2]},
+    "autoencoder_training": {"steps": 6},
+    "denoiser": {"channels": [2, 4, 4, 8, 4, 4, 2]},
+    "denoiser_training": {"steps": 6},
+    "sampler": {"steps": 20},
+}
+
+TOKENS = {
+    "autoencoder": {"type": "tokens", "latents": 4, "latent_width": 2, "token": 16, "rank": 3, "width": 16},
+    "latent_noise": 0.1,
+    "autoencoder_training": {"steps": 6, "batch_size": 8, "ema": 0.9},
+    "denoiser": {"type": "transformer", "tokens": 4, "width": 16, "depth": 1},
+    "denoiser_training": {"steps": 6},
+}
+
+
+def population(rows=40, size=96, seed=0):
+    rng = torch.Generator().manual_seed(seed)
+    return torch.randn(rows, 3, generator=rng) @ torch.randn(3, size, generator=rng) + 5
+
+
+def test_fitted_engine_draws_the_mean_and_spread_of_a_gaussian_population():
+    vectors = population(rows=300)
+    config = {"autoencoder": {"noise": 0.0}, "denoiser": {"width": 64}, "denoiser_training": {"steps": 400}}
+    new = ParameterDiffusion(config).fit(vectors).sample(500, seed=1)
+    assert ((new.mean(0) - vectors.mean(0)).abs() / vectors.std(0)).max() < 0.4
+    assert (new.std(0) / vectors.std(0)).mean() == pytest.approx(1, abs=0.15)
+
+
+@pytest.mark.parametrize("config", [SMALL, PAPER, TOKENS])
+def test_same_seed_gives_the_same_bytes(config):
+    one, other = (ParameterDiffusion(config, seed=3).fit(population()).sample(7, seed=5) for _ in range(2))
+    assert torch.equal(one, other)
+
+
+def test_other_seeds_give_other_samples():
+    engine = ParameterDiffusion(SMALL).fit(population())
+    assert not torch.equal(engine.sample(4, seed=0), engine.sample(4, seed=1))
+
+
+def test_fit_and_sample_leave_the_random_state_of_the_caller_alone():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    ParameterDiffusion(SMALL).fit(population()).sample(2)
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("config", [SMALL, PAPER, TOKENS])
+def test_loaded_engine_draws_and_encodes_as_the_saved_one(tmp_path, config):
+    engine = ParameterDiffusion(config).fit(population())
+    engine.save(tmp_path)
+    loaded = ParameterDiffusion.load(tmp_path)
+    assert torch.equal(loaded.sample(5), engine.sample(5))
+    assert torch.equal(loaded.encode(population()), engine.encode(population()))
+    assert loaded.history == engine.history
+
+
+def test_saved_engine_needs_no_pickle_to_be_read(tmp_path):
+    ParameterDiffusion(SMALL).fit(population()).save(tmp_path)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors", ".json"}
+
+
+def test_decode_undoes_encode_for_a_population_of_low_rank():
+    engine = ParameterDiffusion(SMALL | {"autoencoder": {"noise": 0.0}}).fit(population())
+    torch.testing.assert_close(engine.decode(engine.encode(population())), population(), atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("config", [SMALL, PAPER, TOKENS])
+def test_constant_coordinates_are_drawn_exactly(config):
+    vectors = population()
+    vectors[:, 10:20] = 0.1
+    assert (ParameterDiffusion(config).fit(vectors).sample(3)[:, 10:20] == torch.tensor(0.1)).all()
+
+
+@pytest.mark.parametrize("config", [SMALL, PAPER, TOKENS])
+def test_population_of_one_repeated_vector_draws_that_vector(config):
+    vectors = torch.randn(1, 96).repeat(4, 1)
+    assert torch.equal(ParameterDiffusion(config).fit(vectors).sample(2), vectors[:2])
+
+
+def test_tokens_learn_a_population_of_low_rank():
+    config = TOKENS | {"autoencoder_training": {"steps": 300, "batch_size": 16, "lr": 3e-3}}
+    vectors, layout = population(), Layout.of({"a": torch.empty(60), "b": torch.empty(36)})
+    engine = ParameterDiffusion(config).fit(vectors, layout)
+    lost = (engine.decode(engine.encode(vectors)) - vectors).square().sum() / (vectors - vectors.mean(0)).square().sum()
+    assert lost < 0.3
+
+
+@pytest.mark.parametrize("config", [SMALL, TOKENS])
+def test_fit_to_rows_of_a_file_is_the_fit_to_the_same_vectors_in_memory(tmp_path, config):
+    write_population(tmp_path, Layout.of({"vector": torch.empty(96)}), population())
+    rows = [row for row in range(40) if row % 7]
+    stored = ParameterDiffusion(config).fit(Rows(Population.open(tmp_path).tensor(), rows))
+    assert torch.equal(stored.sample(3), ParameterDiffusion(config).fit(population()[rows]).sample(3))
+
+
+def test_interrupted_fit_of_tokens_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
+    forward = Reconstruction.forward
+
+    def interrupted(self, rows, step, mode="loss"):
+        if step == 4:
+            raise KeyboardInterrupt
+        return forward(self, rows, step, mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "SECONDS_BETWEEN_STATES", 0)
+        patch.setattr(Reconstruction, "forward", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ParameterDiffusion(TOKENS).fit(population(), folder=tmp_path)
+    assert (tmp_path / "autoencoder.state.safetensors").exists()
+    resumed, whole = (ParameterDiffusion(TOKENS).fit(population(), folder=folder) for folder in (tmp_path, None))
+    assert resumed.history == whole.history
+    assert torch.equal(resumed.sample(3), whole.sample(3))
+
+
+def test_vectors_decoded_a_few_at_a_time_are_those_of_one_batch(monkeypatch):
+    engine = ParameterDiffusion(SMALL).fit(population())
+    whole = engine.decode(engine.encode(population()))
+    monkeypatch.setattr("pdiff.weights.vectors.VALUES", 3 * 96)
+    torch.testing.assert_close(engine.decode(engine.encode(population())), whole)
+
+
+def test_two_vectors_are_enough():
+    assert ParameterDiffusion(SMALL).fit(population(rows=2)).sample(3).shape == (3, 96)
+
+
+@pytest.mark.parametrize("name", ["DDPM", "DDIM", "DPM-Solver++"])
+def test_sampler_is_chosen_by_name(name):
+    engine = ParameterDiffusion(SMALL | {"sampler": {"type": name, "steps": 10}}).fit(population())
+    assert torch.isfinite(engine.sample(2)).all()
+
+
+def test_another_sampler_may_be_taken_without_another_fit():
+    engine = ParameterDiffusion(SMALL).fit(population())
+    other = engine.sample(3, sampler={"type": "DPM-Solver++", "steps": 5})
+    assert not torch.equal(other, engine.sample(3))
+
+
+def test_tensors_with_gradient_and_of_other_types_are_fitted():
+    for vectors in (population().requires_grad_(), population().bfloat16(), population().numpy()):
+        assert ParameterDiffusion(SMALL).fit(vectors).sample(1).dtype == torch.float32
+
+
+def test_no_sample_is_refused():
+    with pytest.raises(PdiffError, match="sample.n: got 0, expected an integer from 1 on"):
+        ParameterDiffusion(SMALL).fit(population()).sample(0)
+
+
+def test_samples_may_be_drawn_in_batches():
+    engine = ParameterDiffusion(SMALL).fit(population())
+    assert engine.sample(5, batch_size=2).shape == (5, 96)
+
+
+def with_nan():
+    vectors = population()
+    vectors[3, 7] = float("nan")
+    return vectors
+
+
+@pytest.mark.parametrize(
+    ("vectors", "layout", "words"),
+    [
+        (population(rows=1), None, "got 1 vector, expected at least 2"),
+        (with_nan(), None, "vector 3 holds NaN"),
+        (population(), Layout.of({"a": torch.empty(95)}), r"got shape \(40, 96\), expected \(N, 95\)"),
+    ],
+)
+def test_unusable_population_is_refused(vectors, layout, words):
+    with pytest.raises(PdiffError, match=words):
+        ParameterDiffusion(SMALL).fit(vectors, layout)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"preset": "fats"}, "engine.preset: got 'fats'. Did you mean 'fast'"),
+        ({"denoisr": {}}, "engine: got unknown key 'denoisr'. Did you mean 'denoiser'"),
+        ({"denoiser_training": {"step": 1}}, "engine.denoiser_training: got unknown key 'step'"),
+        ({"sampler": {"type": "Euler"}}, "engine.sampler.type: got 'Euler'"),
+        ({"scaling": {"type": "none"}}, "engine.scaling.type: got 'none'"),
+        ({"autoencoder": {"type": "conv"}}, "autoencoder_training.steps: got 0, but the autoencoder 'conv' must be"),
+        ({"autoencoder": {"type": "tokens"}}, "steps: got 0, but the autoencoder 'tokens' must be trained"),
+        ({"autoencoder": {"type": "tokens", "layout": 3}}, "engine.autoencoder: got unknown key 'layout'"),
+        ({"denoiser": {"type": "transformer", "tokens": 5}}, "engine.denoiser.tokens: got 5, expected a divisor of"),
+        ({"latent_noise": 0.1}, "'principal' is fitted in closed form and not trained. Set"),
+        ({"autoencoder": {"latent": 0}}, "engine.autoencoder.latent: got 0, expected an integer from 1 on"),
+        ({"autoencoder": {"noise": "much"}}, "engine.autoencoder.noise: got 'much', expected a number"),
+        ({"whiten": "no"}, "engine.whiten: got 'no', expected true or false"),
+        ({"denoiser_training": {"steps": -1}}, "denoiser_training.steps: got -1, expected a finite number from 0"),
+        ({"denoiser_training": {"ema": 2.0}}, "denoiser_training.ema: got 2.0, expected below 1"),
+        ({"denoiser_training": {"lr": -1.0}}, "denoiser_training.lr: got -1.0, expected a finite number from 0"),
+        ({"denoiser_training": {"lr": float("nan")}}, "denoiser_training.lr: got nan, expected a finite number from 0"),
+        ({"denoiser_training": {"schedule": "cosin"}}, "training.schedule: got 'cosin'. Did you mean 'cosine'"),
+        ({"denoiser_training": {"compile": "inducter"}}, "compile: got 'inducter'. Did you mean 'inductor'"),
+        ({"denoiser_training": {"compile": "cudagraphs"}}, "'cudagraphs' on the cpu. Use none, or a GPU."),
+        ({"noise_schedule": {"beta_end": 3.0}}, "beta_end 3.0, expected 0 < beta_start <= beta_end < 1"),
+        ({"noise_schedule": {"timesteps": 0}}, "engine.noise_schedule.timesteps: got 0, expected an integer from 1"),
+        ({"sampler": {"type": "DPM-Solver++", "order": 7}}, "engine.sampler.order: got 7, expected 1, 2 or 3"),
+        ({"autoencoder": {"noise": -0.5}}, "engine.autoencoder.noise: got -0.5, expected a finite number from 0"),
+        ({"autoencoder": {"type": "conv", "encoder": []}}, r"encoder: got \[\], expected a list of channels"),
+        ({"autoencoder": {"type": "conv", "encoder": [0, 4]}}, r"encoder\[0\]: got 0, expected an integer from 1"),
+        ({"autoencoder": {"type": "conv", "encoder": [4]}}, "encoder and decoder of 1 and 5 blocks, expected equally"),
+        ({"denoiser_training": {"batch_size": 0}}, "denoiser_training.batch_size: got 0, expected an integer from 1"),
+        ({"sampler": {"steps": 2.5}}, "engine.sampler.steps: got 2.5, expected an integer"),
+        ({"autoencoder": {"latents": 3}}, "engine.autoencoder: got unknown key 'latents'. Did you mean 'latent'"),
+    ],
+)
+def test_unknown_settings_are_refused_by_name(config, words):
+    with pytest.raises(PdiffError, match=words):
+        ParameterDiffusion(config).fit(population())
+
+
+def test_unknown_device_is_refused():
+    with pytest.raises(PdiffError, match="device: got 'tpu0'"):
+        ParameterDiffusion(device="tpu0")
+
+
+def test_engine_of_another_layout_is_refused_by_file(tmp_path):
+    ParameterDiffusion(SMALL).fit(population()).save(tmp_path)
+    ParameterDiffusion(SMALL).fit(population(size=50)).save(tmp_path / "other")
+    (tmp_path / "other" / "autoencoder.safetensors").rename(tmp_path / "autoencoder.safetensors")
+    with pytest.raises(PdiffError, match="autoencoder.safetensors: does not fit engine.json"):
+        ParameterDiffusion.load(tmp_path)
+
+
+def test_vectors_on_their_way_to_the_cpu_are_not_copied(tmp_path):
+    np.save(tmp_path / "vectors.npy", np.ones((3, 4), np.float32))
+    mapped = np.load(tmp_path / "vectors.npy", mmap_mode="r")
+    assert on_device(mapped, torch.device("cpu")).data_ptr() == mapped.ctypes.data
+    rows = Rows(torch.ones(3, 4), [0, 2])
+    assert on_device(rows, torch.device("cpu")) is rows
+
+
+def test_rows_on_their_way_to_a_device_are_copied_a_few_at_a_time(monkeypatch):
+    monkeypatch.setattr("pdiff.weights.vectors.VALUES", 8)
+    vectors = torch.arange(28.0).view(7, 4)
+    assert torch.equal(copied(Rows(vectors, [6, 0, 3, 2, 5]), torch.device("cpu")), vectors[[6, 0, 3, 2, 5]])

@@ -1,0 +1,66 @@
+import re
+
+import pytest
+import torch
+
+from pdiff.engine.schedule import build_sampler, noise_schedule
+from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.registry import call
+
+MEAN, STD = 1.5, 0.5
+
+
+def exact_prediction(schedule, z, t):
+    """The best prediction for data N(MEAN, STD^2): what a perfect denoiser returns."""
+    alpha_bar = schedule.alphas_cumprod[t]
+    variance = alpha_bar * STD**2 + 1 - alpha_bar
+    eps = (1 - alpha_bar).sqrt() * (z - alpha_bar.sqrt() * MEAN) / variance
+    z0 = (z - (1 - alpha_bar).sqrt() * eps) / alpha_bar.sqrt()
+    kind = schedule.config.prediction_type
+    if kind == "sample":
+        return z0
+    return eps if kind == "epsilon" else alpha_bar.sqrt() * eps - (1 - alpha_bar).sqrt() * z0
+
+
+def draw(schedule, sampler, count=20_000):
+    rng = torch.Generator().manual_seed(0)
+    z = torch.randn(count, 1, generator=rng) * sampler.init_noise_sigma
+    for t in sampler.timesteps:
+        prediction = exact_prediction(schedule, sampler.scale_model_input(z, t), t)
+        z = sampler.step(prediction, t, z, generator=rng).prev_sample
+    return z
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize(
+    "cfg", [{"type": "DDPM"}, {"type": "DDIM", "steps": 50}, {"type": "DPM-Solver++", "steps": 20}]
+)
+def test_sampler_with_the_exact_denoiser_recovers_a_gaussian(prediction, cfg):
+    schedule = noise_schedule(prediction=prediction)
+    z = draw(schedule, build_sampler(cfg, schedule))
+    assert z.mean() == pytest.approx(MEAN, abs=0.02)
+    assert z.std() == pytest.approx(STD, abs=0.03)
+
+
+def test_schedule_has_the_published_betas():
+    betas = noise_schedule().betas
+    assert (len(betas), betas[0].item(), betas[-1].item()) == (1000, pytest.approx(1e-4), pytest.approx(2e-2))
+
+
+@pytest.mark.parametrize(
+    ("cfg", "words"),
+    [
+        ({"type": "DDIMM"}, "engine.sampler.type: got 'DDIMM'. Did you mean 'DDIM'? Known: DDIM, DDPM, DPM-Solver++."),
+        ({"type": "DDIM", "step": 5}, "unknown key 'step'. Did you mean 'steps'"),
+        ({"type": "DDIM", "steps": 2000}, "got 2000, expected 1 to 1000"),
+    ],
+)
+def test_unknown_sampler_settings_are_refused_by_name(cfg, words):
+    with pytest.raises(PdiffError, match=re.escape(words)):
+        build_sampler(cfg, noise_schedule())
+
+
+@pytest.mark.parametrize("key", ["prediction", "beta_schedule"])
+def test_unknown_schedule_settings_are_refused_by_name(key):
+    with pytest.raises(PdiffError, match=f"engine.noise_schedule.{key}: got 'other'"):
+        call(noise_schedule, {key: "other"}, "engine.noise_schedule")

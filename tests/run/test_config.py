@@ -1,0 +1,236 @@
+"""The resolved config: defaults, presets, `_base_` files, and a line for every key that nobody reads."""
+
+import pytest
+
+from pdiff.engine.settings import PRESETS, engine_config
+from pdiff.run.config import load_config, nested, resolve
+from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.settings import merge, read_yaml
+
+
+@pytest.fixture
+def plugin(tmp_path, empty_plugin):
+    """Return the path of a plugin with an embedded config."""
+    (tmp_path / "mine.py").write_text(empty_plugin)
+    (tmp_path / "mine.yaml").write_text("plugin: mine\nseed: 4\nselect: norms\ntask: {network: {type: a, depth: 2}}\n")
+    return str(tmp_path / "mine.py")
+
+
+def write(path, text: str) -> str:
+    """Write a config file and return its path."""
+    path.write_text(text)
+    return str(path)
+
+
+def test_merge_goes_into_sections_and_leaves_its_arguments_alone():
+    base, over = {"a": {"x": 1, "y": {"z": 2}}, "b": 3}, {"a": {"y": {"w": 4}}, "c": 5}
+    assert merge(base, over) == {"a": {"x": 1, "y": {"z": 2, "w": 4}}, "b": 3, "c": 5}
+    assert (base, over) == ({"a": {"x": 1, "y": {"z": 2}}, "b": 3}, {"a": {"y": {"w": 4}}, "c": 5})
+
+
+def test_merge_replaces_a_section_of_another_type():
+    base = {"a": {"type": "one", "x": 1}}
+    assert merge(base, {"a": {"type": "two", "y": 2}}) == {"a": {"type": "two", "y": 2}}
+    assert merge(base, {"a": {"type": "one", "y": 2}}) == {"a": {"type": "one", "x": 1, "y": 2}}
+    assert merge(base, {"a": {"x": 2}}) == {"a": {"type": "one", "x": 2}}
+
+
+def test_merging_nothing_changes_nothing():
+    base = {"a": {"x": [1, 2]}, "b": None}
+    assert merge(base, {}) == base
+    assert merge({}, base) == base
+    assert merge(base, base) == base
+
+
+def test_dotted_keys_become_sections():
+    assert nested({"a.b.c": 1, "a.b.d": 2, "e": 3}) == {"a": {"b": {"c": 1, "d": 2}}, "e": 3}
+
+
+def test_the_word_null_of_the_command_line_is_none():
+    assert nested({"a.b": "null", "c": "nullable"}) == {"a": {"b": None}, "c": "nullable"}
+
+
+@pytest.mark.parametrize("options", [{"a": 1, "a.b": 2}, {"a.b": 2, "a.b.c": 1}])
+def test_a_dotted_key_below_a_value_is_refused(options):
+    with pytest.raises(PdiffError, match=r"a(\.b)?"):
+        nested(options)
+
+
+def test_a_config_file_is_merged_over_its_base(tmp_path):
+    write(tmp_path / "base.yaml", "seed: 1\ntask: {network: {depth: 2, width: 3}}\n")
+    path = write(tmp_path / "mine.yaml", "_base_: base.yaml\ntask: {network: {width: 4}}\n")
+    assert read_yaml(path) == {"seed": 1, "task": {"network": {"depth": 2, "width": 4}}}
+
+
+def test_a_missing_config_file_is_refused(tmp_path):
+    with pytest.raises(PdiffError, match=r"^config: got '.*absent\.yaml', which is no file\. Check the path\.$"):
+        read_yaml(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize("text", ["a: [1\n", "a: 1\n b: 2\n", "- a\n", "3\n", "", "_base_: absent.yaml\n", "\x00"])
+def test_a_file_that_is_no_config_is_refused_in_one_line(tmp_path, text):
+    path = write(tmp_path / "mine.yaml", text)
+    with pytest.raises(PdiffError, match=r"^config .*mine\.yaml: cannot be read \(.+\)\.$") as caught:
+        read_yaml(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_config_file_never_runs_code(tmp_path):
+    path = write(tmp_path / "mine.py", f"open({str(tmp_path / 'proof')!r}, 'w').close()\n")
+    with pytest.raises(PdiffError, match=r"mine\.py"):
+        read_yaml(path)
+    assert not (tmp_path / "proof").exists()
+
+
+def test_the_presets_are_fast_paper_and_tokens():
+    assert PRESETS == ("fast", "paper", "tokens")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_complete_engine_section_completes_to_itself(preset):
+    complete = engine_config({"preset": preset})
+    assert complete["preset"] == preset
+    assert engine_config(complete) == complete
+
+
+@pytest.mark.parametrize("part", ["autoencoder_training", "denoiser_training"])
+def test_every_preset_has_every_setting_of_a_training(part):
+    fast, *others = (set(engine_config({"preset": preset})[part]) for preset in PRESETS)
+    assert all(keys == fast for keys in others)
+
+
+def test_fast_is_the_preset_where_none_is_named():
+    assert engine_config({}) == engine_config({"preset": "fast"})
+
+
+def test_own_values_go_over_the_preset():
+    complete = engine_config({"preset": "paper", "denoiser_training": {"steps": 7}, "sampler": {"type": "DDIM"}})
+    assert complete["denoiser_training"] == {**engine_config({"preset": "paper"})["denoiser_training"], "steps": 7}
+    assert complete["sampler"] == {"type": "DDIM"}
+
+
+def test_an_unknown_preset_is_refused_with_those_that_exist():
+    known = r"^engine\.preset: got 'papr'\. Did you mean 'paper'\? Known: fast, paper, tokens\.$"
+    with pytest.raises(PdiffError, match=known):
+        engine_config({"preset": "papr"})
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"sed": 1}, r"^config: got unknown key 'sed'\. Did you mean 'seed'\? Known: "),
+        ({"generate": {"nun": 1}}, r"^generate: got unknown key 'nun'\. Did you mean 'num'\?"),
+        ({"evaluate": {"source": {}}}, r"^evaluate: got unknown key 'source'\. Did you mean 'sources'\?"),
+        ({"compare": {"resample": 1}}, r"^compare: got unknown key 'resample'\."),
+        ({"fit": {"holdout": 1}}, r"^fit: got unknown key 'holdout'\. Did you mean 'heldout'\?"),
+        ({"checkpoints": {"file": "a"}}, r"^checkpoints: got unknown key 'file'\. Did you mean 'files'\?"),
+        ({"engine": {"denoisr": {}}}, r"^engine: got unknown key 'denoisr'\. Did you mean 'denoiser'\?"),
+        ({"engine": {"noise_schedule": {"steps": 1}}}, r"^engine\.noise_schedule: got unknown key 'steps'\."),
+        ({"engine": {"denoiser_training": {"lrr": 1}}}, r"^engine\.denoiser_training: got unknown key 'lrr'\."),
+        ({"engine": {"autoencoder_training": {"lrr": 1}}}, r"^engine\.autoencoder_training: got unknown key 'lrr'\."),
+    ],
+)
+def test_an_unknown_key_is_refused_by_its_place_with_those_that_exist(values, line):
+    with pytest.raises(PdiffError, match=line):
+        resolve(values)
+
+
+@pytest.mark.parametrize("value", [None, "fast"])
+@pytest.mark.parametrize(
+    "section", ["engine", "fit", "generate", "evaluate", "compare", "checkpoints", "task", "collect"]
+)
+def test_a_value_where_a_section_belongs_is_refused_by_its_place(section, value):
+    with pytest.raises(PdiffError, match=rf"^{section}: got .*expected a section"):
+        resolve({section: value})
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"fit": {"heldout": -1}}, r"^fit\.heldout: got -1, expected a finite number from 0 on\.$"),
+        ({"fit": {"heldout": 0.5}}, r"^fit\.heldout: got 0\.5, expected an integer\.$"),
+        ({"generate": {"num": 0}}, r"^generate\.num: got 0, expected an integer from 1 on\.$"),
+        ({"generate": {"path": -1}}, r"^generate\.path: got -1, expected a finite number from 0 on\.$"),
+        ({"generate": {"sampler": "DDIM"}}, r"^generate\.sampler: got 'DDIM', expected a section\."),
+        ({"evaluate": {"train": None}}, r"^evaluate\.train: got None, expected a list\.$"),
+        ({"evaluate": {"num": 0}}, r"^evaluate\.num: got 0, expected an integer from 1 on\.$"),
+        ({"evaluate": {"sources": "all"}}, r"^evaluate\.sources: got 'all', expected a section\."),
+        ({"evaluate": {"sources": {"mine": "soup"}}}, r"^evaluate\.sources\.mine: got 'soup', expected a section\."),
+        ({"compare": {"resamples": 0}}, r"^compare\.resamples: got 0, expected an integer from 1 on\.$"),
+        ({"compare": {"resamples": "many"}}, r"^compare\.resamples: got 'many', expected an integer\.$"),
+        ({"checkpoints": {"files": 5}}, r"^checkpoints\.files: got 5, expected a text\.$"),
+        ({"engine": {"latent_noise": -1.0}}, r"^engine\.latent_noise: got -1\.0, expected a finite number from 0 on"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_by_its_place(values, line):
+    with pytest.raises(PdiffError, match=line):
+        resolve(values)
+
+
+@pytest.mark.parametrize("section", ["noise_schedule", "denoiser_training", "autoencoder_training"])
+def test_a_value_where_a_section_of_the_engine_belongs_is_refused_by_its_place(section):
+    with pytest.raises(PdiffError, match=rf"^engine\.{section}: got 3, expected a section"):
+        resolve({"engine": {section: 3}})
+
+
+def test_a_resolved_config_resolves_to_itself():
+    config = resolve({"plugin": "classification", "task": {"anything": {"goes": 1}}, "engine": {"preset": "paper"}})
+    assert resolve(config.to_dict()).to_dict() == config.to_dict()
+    assert config.task.anything.goes == 1
+    assert config.generate.num == 200
+
+
+def test_the_plugin_alone_gives_its_embedded_config(plugin):
+    config = load_config(plugin, None, {}, {})
+    assert (config.plugin, config.seed, config.select) == (plugin, 4, "norms")
+
+
+def test_a_plugin_without_embedded_config_gets_the_defaults(tmp_path, empty_plugin):
+    (tmp_path / "plain.py").write_text(empty_plugin)
+    config = load_config(str(tmp_path / "plain.py"), None, {}, {})
+    assert (config.seed, config.select, config.engine.preset) == (0, None, "fast")
+
+
+def test_the_file_alone_names_the_plugin(tmp_path):
+    path = write(tmp_path / "a.yaml", "plugin: classification\nseed: 9\n")
+    config = load_config(None, path, {}, {})
+    assert (config.plugin, config.seed) == ("classification", 9)
+
+
+def test_the_file_replaces_the_embedded_config(plugin, tmp_path):
+    config = load_config(plugin, write(tmp_path / "a.yaml", "seed: 9\n"), {}, {})
+    assert (config.plugin, config.seed, config.select) == (plugin, 9, None)
+
+
+def test_the_command_line_goes_over_the_file_and_its_options_over_all(plugin):
+    options = {"task.network.depth": 5, "engine.preset": "paper"}
+    config = load_config(plugin, None, {"seed": 7, "device": None}, options)
+    assert (config.seed, config.device) == (7, "auto")
+    assert config.task.network == {"type": "a", "depth": 5}
+    assert config.engine.preset == "paper"
+
+
+def test_neither_plugin_nor_file_is_refused():
+    with pytest.raises(PdiffError, match=r"^run: got neither --plugin nor --config\. Give one; .*list"):
+        load_config(None, None, {}, {})
+
+
+def test_a_file_that_names_no_plugin_is_refused_without_one(tmp_path):
+    with pytest.raises(PdiffError, match=r"plugin"):
+        load_config(None, write(tmp_path / "a.yaml", "seed: 1\n"), {}, {})
+
+
+def test_a_file_for_another_plugin_is_refused(plugin, tmp_path):
+    path = write(tmp_path / "a.yaml", "plugin: detection\n")
+    with pytest.raises(PdiffError, match=r"^--plugin: got '.*mine\.py', but .*a\.yaml is for 'detection'\. Leave one"):
+        load_config(plugin, path, {}, {})
+
+
+def test_an_unknown_plugin_is_refused():
+    with pytest.raises(PdiffError, match=r"^plugin: got 'clasification'\. Did you mean 'classification'\?"):
+        load_config("clasification", None, {}, {})
+
+
+def test_an_unknown_option_is_refused(plugin):
+    with pytest.raises(PdiffError, match=r"^generate: got unknown key 'number'\."):
+        load_config(plugin, None, {}, {"generate.number": 3})

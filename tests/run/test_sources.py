@@ -1,0 +1,252 @@
+"""Candidates of every source, by what defines them."""
+
+import itertools
+
+import pytest
+import torch
+
+from pdiff.run.config import resolve
+from pdiff.run.directory import RunDirectory
+from pdiff.run.run import Run
+from pdiff.run.sources import (
+    Pool,
+    absolute_noise,
+    codec,
+    ensemble,
+    gaussian,
+    gaussian_subspace,
+    interpolation,
+    relative_noise,
+    soup,
+    soup_of,
+    source_names,
+    source_vectors,
+    trained,
+)
+from pdiff.runtime.errors import PdiffError
+from pdiff.weights.layout import Layout
+from pdiff.weights.population import Population
+
+LAYOUT = Layout.of({"wide": torch.zeros(3, 100), "narrow": torch.zeros(100), "scalar": torch.tensor(0.0)})
+WIDE, NARROW, SCALAR = (entry.slice for entry in LAYOUT)
+GENERATED = torch.zeros(2, LAYOUT.size)
+
+
+@pytest.fixture
+def rng():
+    """Return a seeded generator."""
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def population(rng):
+    """Return eight vectors whose first tensor is a hundred times as wide as the second."""
+    vectors = torch.randn(8, LAYOUT.size, generator=rng)
+    vectors[:, WIDE] *= 100
+    return vectors
+
+
+def draw(source, population, rng, **settings) -> torch.Tensor:
+    """Return the vectors of a source."""
+    return source(pool_of(population), rng, **settings)[:]
+
+
+def pool_of(population, generated=GENERATED) -> Pool:
+    """Return what a source draws from; its codec doubles a vector."""
+    return Pool(population, generated, LAYOUT, lambda vectors: 2 * vectors[:], num=7)
+
+
+@pytest.fixture
+def run(tmp_path, population, empty_plugin):
+    """Return a run whose population is collected."""
+    (tmp_path / "plain.py").write_text(empty_plugin)
+    stored = Population.create(tmp_path / "run" / "population", LAYOUT)
+    for row in population:
+        stored.append(row, {})
+    sources = {"soup16": {"members": 4, "num": 3}, "wrong": {"type": "soop"}, "short": {"type": "relative_noise"}}
+    config = resolve({"plugin": str(tmp_path / "plain.py"), "device": "cpu", "evaluate": {"sources": sources}})
+    return Run(config, RunDirectory(tmp_path / "run"))
+
+
+def test_trained_and_generated_are_the_vectors_themselves(run, population):
+    assert torch.equal(source_vectors(run, "trained", pool_of(population)), population)
+    assert torch.equal(source_vectors(run, "generated", pool_of(population)), GENERATED)
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("codec", 7),
+        ("soup", 1),
+        ("soup16", 3),
+        ("interpolation", 7),
+        ("gaussian", 7),
+        ("gaussian32", 7),
+        ("noise05", 7),
+        ("noise_abs01", 7),
+    ],
+)
+def test_a_baseline_gives_the_same_finite_vectors_at_each_call(run, population, name, count):
+    vectors = source_vectors(run, name, pool_of(population))
+    assert vectors.shape == (count, LAYOUT.size)
+    assert vectors[:].isfinite().all()
+    assert torch.equal(vectors[:], source_vectors(run, name, pool_of(population, GENERATED + 1))[:])
+
+
+def test_two_sources_of_one_type_draw_their_own_numbers(run, population):
+    small, large = (source_vectors(run, name, pool_of(population))[:] for name in ("noise05", "noise15"))
+    assert not torch.equal(small[:, SCALAR], large[:, SCALAR]), "they start from other vectors"
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("soup61", r"^source: got 'soup61'\. Did you mean 'soup16'\? Known: codec, gaussian, "),
+        ("wrong", r"^evaluate\.sources\.wrong\.type: got 'soop'\. Did you mean 'soup'\? Known: absolute_noise"),
+        ("short", r"^evaluate\.sources\.short: missing a required argument: 'scale'\."),
+    ],
+)
+def test_a_source_that_cannot_be_built_is_refused(run, population, name, line):
+    with pytest.raises(PdiffError, match=line):
+        source_vectors(run, name, pool_of(population))
+
+
+def test_soup_is_the_average_of_all(population, rng):
+    torch.testing.assert_close(draw(soup, population, rng)[0], population.sum(0) / 8)
+
+
+def test_soup_of_averages_as_many_different_vectors_as_it_says(population, rng):
+    choices = torch.stack([population[list(rows)].mean(0) for rows in itertools.combinations(range(8), 3)])
+    soups = draw(soup_of, population, rng, members=3, num=20)
+    assert soups.shape == (20, LAYOUT.size)
+    assert torch.cdist(soups, choices, compute_mode="donot_use_mm_for_euclid_dist").min(1).values.max() < 1e-3
+    assert len(soups.unique(dim=0)) > 10
+
+
+def test_soup_of_one_is_a_trained_vector_and_of_all_the_soup(population, rng):
+    ones = draw(soup_of, population, rng, members=1, num=5)
+    assert all((population == one).all(1).any() for one in ones)
+    everyone = draw(soup_of, population, rng, members=8, num=1)
+    torch.testing.assert_close(everyone, draw(soup, population, rng))
+
+
+def test_more_members_than_vectors_are_refused(population, rng):
+    with pytest.raises(PdiffError, match=r"^evaluate\.sources: got members 9, expected .*8"):
+        draw(soup_of, population, rng, members=9)
+
+
+@pytest.mark.parametrize("members", [0, -1])
+def test_a_soup_of_nothing_is_refused(population, rng, members):
+    with pytest.raises(PdiffError, match=rf"^evaluate\.sources: got members {members}, expected"):
+        draw(soup_of, population, rng, members=members)
+
+
+def test_gaussian_has_the_moments_of_the_population_in_each_coordinate(population, rng):
+    vectors = draw(gaussian, population, rng, num=20000)
+    mean, std = population.mean(0), population.std(0)
+    assert ((vectors.mean(0) - mean) / std).abs().max() < 5 / 20000**0.5
+    assert (vectors.std(0) / std - 1).abs().max() < 5 / 40000**0.5
+
+
+def test_gaussian_coordinates_are_independent(population, rng):
+    shared = population[:, :1].expand(8, 2)
+    correlation = torch.corrcoef(draw(gaussian, shared, rng, num=20000).T)[0, 1]
+    assert correlation.abs() < 5 / 20000**0.5
+
+
+def test_a_coordinate_that_never_changes_stays_as_it_is(population, rng):
+    population[:, NARROW] = 3.0
+    assert draw(gaussian, population, rng, num=5)[:, NARROW].eq(3.0).all()
+
+
+def test_relative_noise_is_a_share_of_the_deviation_of_each_tensor(population, rng):
+    vectors = draw(relative_noise, population, rng, scale=0.05, num=400)
+    nearest = population[torch.cdist(vectors, population).argmin(1)]
+    noise = vectors - nearest
+    for place in (WIDE, NARROW):
+        share = noise[:, place].std() / nearest[:, place].std(1, correction=0).square().mean().sqrt()
+        assert share.item() == pytest.approx(0.05, rel=0.03)
+    assert noise[:, SCALAR].eq(0).all(), "a tensor of one value has no deviation"
+
+
+def test_relative_noise_of_no_scale_gives_every_trained_vector_at_some_time(population, rng):
+    vectors = draw(relative_noise, population, rng, scale=0.0, num=200)
+    assert torch.equal(vectors.unique(dim=0), population.unique(dim=0))
+
+
+def test_no_source_changes_the_population(population, rng):
+    before = population.clone()
+    for source, settings in (
+        (soup, {}),
+        (soup_of, {"members": 2}),
+        (interpolation, {}),
+        (gaussian, {}),
+        (gaussian_subspace, {}),
+        (relative_noise, {"scale": 1.0}),
+        (absolute_noise, {"scale": 1.0}),
+    ):
+        draw(source, population, rng, **settings)
+    assert torch.equal(population, before)
+
+
+def test_trained_and_codec_take_evenly_spaced_vectors(population, rng):
+    assert torch.equal(draw(trained, population, rng, num=3), population[[0, 4, 7]])
+    assert torch.equal(draw(codec, population, rng, num=3), 2 * population[[0, 4, 7]])
+    assert torch.equal(draw(trained, population, rng, num=99), population)
+
+
+def test_no_candidate_is_refused(population, rng):
+    with pytest.raises(PdiffError, match=r"^evaluate\.sources\.num: got 0, expected an integer from 1 on"):
+        draw(gaussian, population, rng, num=0)
+
+
+@pytest.mark.parametrize("name", ["soup16", "interpolation", "gaussian", "gaussian32", "noise05"])
+def test_a_source_made_a_few_vectors_at_a_time_is_the_same_at_each_pass(run, population, monkeypatch, name):
+    monkeypatch.setattr("pdiff.weights.vectors.VALUES", 2 * LAYOUT.size)
+    vectors = source_vectors(run, name, pool_of(population))
+    whole = torch.cat(list(vectors.parts()))
+    assert whole.shape == vectors.shape
+    assert torch.equal(vectors[:], whole)
+    assert torch.equal(vectors[[len(whole) - 1, 0]], whole[[-1, 0]])
+
+
+def test_interpolation_lies_between_two_trained_vectors(population, rng):
+    between = torch.cdist(population, population)
+    for point in draw(interpolation, population, rng, num=20):
+        to = torch.cdist(point[None], population)[0]
+        detours = (to[:, None] + to - between) / between
+        assert detours.fill_diagonal_(1).min() < 1e-4
+
+
+def test_gaussian_in_the_subspace_has_the_covariance_of_the_population_and_leaves_it_nowhere(population, rng):
+    vectors = draw(gaussian_subspace, population, rng, axes=7, num=20000)
+    places = [0, 1, WIDE.stop]
+    expected = torch.cov(population[:, places].T)
+    scale = expected.diag().sqrt().outer(expected.diag().sqrt())
+    assert ((torch.cov(vectors[:, places].T) - expected) / scale).abs().max() < 0.05
+    centred = population - population.mean(0)
+    inside = torch.linalg.lstsq(centred.T, (vectors[:5] - population.mean(0)).T).solution
+    torch.testing.assert_close(centred.T @ inside, (vectors[:5] - population.mean(0)).T, rtol=1e-3, atol=1e-2)
+
+
+def test_gaussian_on_one_axis_is_a_line(population, rng):
+    vectors = draw(gaussian_subspace, population, rng, axes=1, num=20)
+    spectrum = torch.linalg.svdvals((vectors - vectors.mean(0)).double())
+    assert spectrum[1] < 1e-4 * spectrum[0]
+
+
+def test_absolute_noise_is_the_same_on_every_coordinate(population, rng):
+    vectors = draw(absolute_noise, population, rng, scale=0.5, num=400)
+    noise = vectors - population[torch.cdist(vectors, population).argmin(1)]
+    assert noise[:, NARROW].std().item() == pytest.approx(0.5, rel=0.03)
+    assert noise[:, WIDE].std().item() == pytest.approx(0.5, rel=0.03)
+
+
+def test_an_ensemble_is_a_group_of_trained_vectors(population, rng):
+    (members,) = draw(ensemble, population, rng, members=3)
+    assert all((population == member).all(1).any() for member in members)
+    assert draw(ensemble, population, rng, members=99).shape == (1, 8, LAYOUT.size), "all there are"
+
+
+def test_a_task_without_an_ensemble_leaves_it_out(run):
+    assert "ensemble" not in source_names(run)

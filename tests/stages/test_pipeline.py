@@ -1,0 +1,274 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from pdiff import PdiffError
+from pdiff.run.config import resolve
+from pdiff.run.directory import STAGES, RunDirectory
+from pdiff.stages.pipeline import run_pipeline, stages_of
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    shutil.copytree(finished.path, tmp_path / "copy")
+    return RunDirectory(tmp_path / "copy")
+
+
+def test_run_leaves_the_files_that_the_design_names(finished):
+    names = {str(path.relative_to(finished.path)) for path in finished.path.rglob("*")}
+    assert {
+        "config.yaml", "environment.json", "base.safetensors", "population/layout.json", "population/vectors.f32",
+        "population/provenance.jsonl", "engine/engine.json", "engine/denoiser.safetensors",
+        "samples/vectors.safetensors", "samples/samples.json", "evaluation/generated.jsonl",
+        "evaluation/generated.safetensors", "report/summary.json", "report/table.md", "report/distribution.png",
+        "report/similarity.png", "report/training.png",
+    } <= names  # fmt: skip
+    assert not [name for name in names if name.endswith((".part", ".state.safetensors", ".pkl", ".pth"))]
+
+
+def test_summary_has_what_other_programs_read(finished):
+    summary = json.loads((finished.path / "report" / "summary.json").read_text())
+    assert {"plugin", "metric", "verdict", "sources", "seconds", "peak_memory_bytes", "environment", "command"} <= set(
+        summary
+    )
+    assert summary["metric"] == {"name": "accuracy", "higher_is_better": True, "chance": 0.1}
+    assert (summary["task"], summary["pictures"]) == ({}, [])
+    assert set(summary["seconds"]) == set(summary["peak_memory_bytes"]) == set(STAGES)
+    assert {name: row["n"] for name, row in summary["sources"].items()} == {
+        "trained": 10, "generated": 5, "codec": 4, "soup": 1, "soup16": 4, "ensemble": 1, "interpolation": 4,
+        "gaussian": 4, "gaussian32": 4, "noise05": 4, "noise15": 4, "noise_abs01": 4, "noise_abs03": 4,
+    }  # fmt: skip
+    for row in summary["sources"].values():
+        assert 0 <= row["worst"] <= row["mean"] <= row["best_ci"][1] + 0.2
+        assert row["best_ci"][0] <= row["best"] <= row["best_ci"][1]
+
+
+def test_same_config_gives_the_same_bytes(finished, tiny, tmp_path, results):
+    run_pipeline(resolve(tiny), RunDirectory(tmp_path / "again"), gates=False)
+    assert results(tmp_path / "again") == results(finished.path)
+
+
+def test_stages_run_one_by_one_give_the_same_bytes(finished, tiny, tmp_path, results):
+    for stage in STAGES:
+        run_pipeline(resolve(tiny), RunDirectory(tmp_path / "single"), stages_of(stage), gates=False)
+    assert results(tmp_path / "single") == results(finished.path)
+
+
+def test_best_is_chosen_on_select_and_reported_on_test(finished):
+    lines = [json.loads(line) for line in (finished.path / "evaluation" / "trained.jsonl").read_text().splitlines()]
+    by_split = {split: [r["metric"] for r in lines if r["split"] == split] for split in ("select", "test")}
+    row = json.loads((finished.path / "report" / "summary.json").read_text())["sources"]["trained"]
+    assert row["best_index"] == by_split["select"].index(max(by_split["select"]))
+    assert row["best"] == by_split["test"][row["best_index"]]
+
+
+def test_finished_run_is_not_repeated_unless_asked(copied, tiny):
+    with pytest.raises(PdiffError, match="collect was run before. Give --resume to go on, or --overwrite to repeat"):
+        run_pipeline(resolve(tiny), copied, gates=False)
+
+
+def test_resume_of_a_finished_run_changes_nothing(copied, tiny, results):
+    before = results(copied.path)
+    run_pipeline(resolve(tiny), copied, resume=True, gates=False)
+    assert results(copied.path) == before
+
+
+def test_what_killed_writes_have_left_is_removed(copied, tiny, results):
+    before = results(copied.path)
+    copied.drop(STAGES[2:])
+    copied.folder("generate").mkdir()
+    torn = [copied.folder("generate") / "vectors.safetensors.part", copied.folder("generate") / ".tmpa1B2c3"]
+    for path in torn:
+        path.write_bytes(b"torn")
+    run_pipeline(resolve(tiny), copied, resume=True, gates=False)
+    assert not any(path.exists() for path in torn)
+    assert results(copied.path) == before
+
+
+def test_stage_needs_the_one_before_it(tiny, tmp_path):
+    with pytest.raises(PdiffError, match="collect is not done. Run it first: --stage collect"):
+        run_pipeline(resolve(tiny), RunDirectory(tmp_path / "new"), ["fit"], gates=False)
+
+
+def test_engine_that_cannot_be_is_refused_before_the_collection(tiny, tmp_path):
+    tiny["engine"] = {"autoencoder": {"latent": 0}}
+    with pytest.raises(PdiffError, match="engine.autoencoder.latent: got 0"):
+        run_pipeline(resolve(tiny), RunDirectory(tmp_path / "new"), gates=False)
+    assert not (tmp_path / "new" / "population").exists()
+
+
+def test_directory_of_another_config_is_refused_by_key(copied, tiny):
+    tiny["seed"] = 1
+    with pytest.raises(PdiffError, match=r"was made with another config \(seed differ\)"):
+        run_pipeline(resolve(tiny), copied, resume=True, gates=False)
+
+
+def test_other_config_drops_only_what_depends_on_it_when_asked(copied, tiny):
+    population = (copied.path / "population" / "vectors.f32").stat().st_mtime_ns
+    tiny["generate"]["num"] = 3
+    run_pipeline(resolve(tiny), copied, resume=True, overwrite=True, gates=False)
+    assert (copied.path / "population" / "vectors.f32").stat().st_mtime_ns == population
+    lines = (copied.path / "evaluation" / "generated.jsonl").read_text().splitlines()
+    assert len(lines) == 3 * 3, "three candidates on select, test and train"
+
+
+@pytest.mark.parametrize("calls", range(6))
+def test_deletion_that_is_interrupted_leaves_nothing_that_follows_from_what_is_gone(copied, monkeypatch, calls):
+    left = iter(range(calls))
+
+    def interrupted(function):
+        def act(*arguments):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            return function(*arguments)
+
+        return act
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", interrupted(shutil.rmtree))
+        patch.setattr(Path, "rename", interrupted(Path.rename))
+        with pytest.raises(KeyboardInterrupt):
+            copied.drop(STAGES)
+    there = [copied.folder(stage).exists() for stage in STAGES]
+    assert there == sorted(there, reverse=True)
+    assert copied.records() == {}
+    copied.drop(())
+    assert not list(copied.path.glob(".dropped*"))
+
+
+def test_later_stage_alone_is_refused_where_an_earlier_one_is_of_another_config(copied, tiny):
+    tiny["collect"]["finetune"]["steps"] = 4
+    with pytest.raises(PdiffError, match=r"collect was run with another config \(collect.finetune.steps"):
+        run_pipeline(resolve(tiny), copied, ["fit"], overwrite=True, gates=False)
+    assert (copied.path / "population" / "vectors.f32").exists()
+
+
+def test_source_that_is_set_to_null_is_left_out(copied, tiny):
+    tiny["evaluate"]["sources"]["soup16"] = None
+    run_pipeline(resolve(tiny), copied, resume=True, overwrite=True, gates=False)
+    summary = json.loads((copied.path / "report" / "summary.json").read_text())
+    assert "soup16" not in summary["sources"]
+
+
+def test_run_without_trained_source_is_refused(tiny):
+    tiny["evaluate"]["sources"]["trained"] = None
+    with pytest.raises(PdiffError, match="evaluate.sources: lacks `trained"):
+        resolve(tiny)
+
+
+def test_device_may_differ_between_calls(copied, tiny):
+    tiny["device"] = "cpu"
+    run_pipeline(resolve(tiny), copied, resume=True, gates=False)
+
+
+@pytest.mark.parametrize(
+    "file", ["population/vectors.f32", "engine/denoiser.safetensors", "samples/vectors.safetensors", "base.safetensors"]
+)
+@pytest.mark.parametrize("damage", ["flip", "truncate", "delete"])
+def test_damaged_file_is_named(copied, tiny, file, damage):
+    path = copied.path / file
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.unlink()
+    if damage != "delete":
+        path.write_bytes(data if damage == "flip" else data[:-10])
+    with pytest.raises(PdiffError, match=rf"{path.name}: (differs from its checksum|is missing)"):
+        run_pipeline(resolve(tiny), copied, resume=True, gates=False)
+
+
+def test_second_run_in_the_same_directory_is_refused(copied, tiny):
+    with copied.locked(), pytest.raises(PdiffError, match="another run is using it"):
+        run_pipeline(resolve(tiny), RunDirectory(copied.path), resume=True, gates=False)
+
+
+def test_corrupt_config_of_a_run_is_named(copied, tiny):
+    (copied.path / "config.yaml").write_text("a: [")
+    with pytest.raises(PdiffError, match=r"config.yaml: is corrupt"):
+        run_pipeline(resolve(tiny), copied, resume=True, gates=False)
+
+
+def test_unknown_stage_is_refused():
+    with pytest.raises(PdiffError, match="--stage: got 'fitt'. Did you mean 'fit'"):
+        stages_of("fitt")
+
+
+def test_population_of_one_checkpoint_is_refused_and_kept(tiny, tmp_path):
+    tiny["collect"]["finetune"]["steps"] = 1
+    with pytest.raises(PdiffError, match="population: got 1 vector, expected at least 2"):
+        run_pipeline(resolve(tiny), RunDirectory(tmp_path / "one"), gates=False)
+    assert (tmp_path / "one" / "population" / "vectors.f32").stat().st_size > 0
+
+
+def write_checkpoints(finished, folder, change=lambda index, state: state):
+    """Write the trained networks of a run as full state dicts."""
+    from pdiff.runtime.storage import read_tensors, write_tensors
+    from pdiff.weights.population import Population
+
+    population = Population.open(finished.path / "population")
+    base = read_tensors(finished.path / "base.safetensors")
+    folder.mkdir()
+    for index, vector in enumerate(population.tensor()):
+        state = {**base, **population.layout.unflatten(vector)}
+        state = {f"module.{name}": tensor for name, tensor in change(index, state).items()}
+        if index % 2:
+            torch.save({"state_dict": state, "epoch": 1}, folder / f"epoch_{index}.pth")
+        else:
+            write_tensors(folder / f"epoch_{index}.safetensors", state)
+
+
+def test_checkpoints_of_the_user_replace_collection(finished, tiny, tmp_path, results):
+    write_checkpoints(finished, tmp_path / "files")
+    tiny["checkpoints"] = {"files": str(tmp_path / "files"), "prefix": "module."}
+    run_pipeline(resolve(tiny), RunDirectory(tmp_path / "imported"), gates=False)
+    imported, collected = results(tmp_path / "imported"), results(finished.path)
+    for name in ("population/vectors.f32", "evaluation/trained.jsonl", "samples/vectors.safetensors"):
+        assert imported[name] == collected[name]
+    assert b'"file": "epoch_0.safetensors"' in imported["population/provenance.jsonl"].splitlines()[0]
+
+
+def spoiled(kind):
+    """Return a change of checkpoint 3 that must be refused."""
+
+    def change(index, state):
+        state = dict(state)
+        names = [n for n in state if n.endswith("bn2.weight")]
+        if index != 3:
+            return state
+        if kind == "missing":
+            del state[names[-1]]
+        if kind == "shape":
+            state[names[-1]] = torch.zeros(3)
+        if kind == "nan":
+            state[names[-1]] = state[names[-1]] * float("nan")
+        if kind == "frozen":
+            state["bn1.weight"] = state["bn1.weight"] + 1
+        return state
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("missing", r"epoch_3.pth: lacks '.*bn2.weight'"),
+        ("shape", r"epoch_3.pth: '.*bn2.weight' has shape \(3,\)"),
+        ("nan", r"gate collect/finite: got NaN or infinity in epoch_3.pth, '.*bn2.weight' \(1 of 10 checkpoints\)"),
+        ("frozen", r"epoch_3.pth: differs from .*epoch_0.safetensors in 'bn1.weight', which is not selected"),
+    ],
+)
+def test_unfit_checkpoint_is_refused_by_file_and_name(finished, tiny, tmp_path, kind, words):
+    write_checkpoints(finished, tmp_path / "files", spoiled(kind))
+    tiny["checkpoints"] = {"files": str(tmp_path / "files"), "prefix": "module."}
+    with pytest.raises(PdiffError, match=words):
+        run_pipeline(resolve(tiny), RunDirectory(tmp_path / "imported"), ["collect"])
+
+
+def test_frozen_part_may_come_from_a_file_that_is_named(finished, tiny, tmp_path):
+    write_checkpoints(finished, tmp_path / "files", spoiled("frozen"))
+    tiny["checkpoints"] = {
+        "files": str(tmp_path / "files"), "prefix": "module.", "base": str(tmp_path / "files" / "epoch_0.safetensors")
+    }  # fmt: skip
+    run_pipeline(resolve(tiny), RunDirectory(tmp_path / "imported"), ["collect"], gates=False)
