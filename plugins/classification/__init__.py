@@ -64,16 +64,6 @@ def parts(cfg):
 
 
 @hookimpl
-def plan(task, names, cfg):
-    """Say how many steps the collection has, and do some of them."""
-    from pdiff_plugins.images.classify import classify
-    from pdiff_plugins.images.plan import collection_work
-
-    given = {"task": task, "names": names, "seed": cfg.seed, "objective": classify}
-    return call(collection_work, cfg.collect, "collect", **given)
-
-
-@hookimpl
 def evaluate(task, candidates, split):
     """Measure the accuracy of each candidate; its signature is which samples it gets wrong."""
     import torch

@@ -67,16 +67,6 @@ def parts(cfg):
 
 
 @hookimpl
-def plan(task, names, cfg):
-    """Say how many steps the collection has, and do some of them."""
-    from pdiff_plugins.openmmlab.libraries import MMDET
-    from pdiff_plugins.openmmlab.plan import collection_work
-
-    given = {"task": task, "names": names, "seed": cfg.seed, "device": resolve_device(cfg.device)}
-    return call(collection_work, cfg.collect, "collect", library=MMDET, **given)
-
-
-@hookimpl
 def evaluate(task, candidates, split):
     """Measure COCO's AP of each candidate; its signature is which objects it misses and what it sees that is not."""
     from pdiff_plugins.openmmlab.prediction import predictions

@@ -43,18 +43,6 @@ def parts(cfg):
 
 
 @hookimpl
-def plan(task, names, cfg):
-    """Say how many steps the collection has, and do some of them."""
-    from functools import partial
-
-    from pdiff_plugins.generation.denoising import objective
-    from pdiff_plugins.images.plan import collection_work
-
-    denoise = partial(objective, task.model.noise_schedule)
-    return call(collection_work, cfg.collect, "collect", task=task, names=names, seed=cfg.seed, objective=denoise)
-
-
-@hookimpl
 def evaluate(task, candidates, split):
     """Measure the FID of the images that each candidate makes of the same noise; its signature is their features."""
     from pdiff_plugins.generation.evaluation import evaluations

@@ -21,7 +21,6 @@ from pdiff_plugins.openmmlab.hooks import (
     Rests,
     SeedSteps,
     Snapshots,
-    Ticks,
     check_drift,
     freeze_all_but,
 )
@@ -133,7 +132,7 @@ def snapshots(
     settings = call(finetune_settings, finetune, "collect.finetune", **about)
     base = state.get("base") if state else None
     if base is None:
-        yield from call(train_base, train or {}, "collect.train", state=state, ticks=False, **given)
+        yield from call(train_base, train or {}, "collect.train", state=state, **given)
         base = {name: tensor.detach().clone() for name, tensor in task.model.state_dict().items() if name in names}
         state = None
     reached = state["branch"] if state else 0
@@ -157,7 +156,6 @@ def train_base(
     folder: Path,
     device: torch.device,
     state: Mapping[str, Any] | None,
-    ticks: bool,
     enabled: bool = True,
     validate: bool = False,
 ) -> Iterator[Snapshot]:
@@ -166,7 +164,6 @@ def train_base(
     Args:
         task, seed, config, library, draws, folder, device: as for `snapshots`.
         state: that of the last rest.
-        ticks: hand over an empty snapshot after each step, for somebody who counts them.
         enabled: false takes the weights as they are, from a checkpoint say.
         validate: run the config's validation during the training.
     """
@@ -191,8 +188,7 @@ def train_base(
         with progress("train", steps, done) as advance:
             rests = Rests(emit, state)
             custom = copy.deepcopy(config.get("custom_hooks") or [])  # mmengine takes their priorities out
-            counts = [Ticks(emit)] if ticks else []
-            hooks = [*custom, SeedSteps(seed), ShowProgress(advance), rests, *counts]
+            hooks = [*custom, SeedSteps(seed), ShowProgress(advance), rests]
             run(task.model, "train", library, config, device, folder, loader, {**own, **validation}, hooks, seed, {})
             task.model.load_state_dict(rests.weights)
 

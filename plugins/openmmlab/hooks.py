@@ -150,23 +150,6 @@ class Snapshots(Hook):
         self.emit(Snapshot(params, {**self.place, "step": step, **losses}, pack({**self.place, **state})))
 
 
-class Ticks(Hook):
-    """Hands an empty snapshot over after every step.
-
-    Args:
-        emit: takes it.
-    """
-
-    priority = "LOWEST"
-
-    def __init__(self, emit: Emit):
-        self.emit = emit
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        """Say that a step is done."""
-        self.emit(Snapshot({}))
-
-
 class Rests(Hook):
     """Hands over, now and then, what the base training needs to go on, and takes it up again.
 

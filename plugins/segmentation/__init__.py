@@ -75,16 +75,6 @@ def parts(cfg):
 
 
 @hookimpl
-def plan(task, names, cfg):
-    """Say how many steps the collection has, and do some of them."""
-    from pdiff_plugins.openmmlab.libraries import MMSEG
-    from pdiff_plugins.openmmlab.plan import collection_work
-
-    given = {"task": task, "names": names, "seed": cfg.seed, "device": resolve_device(cfg.device)}
-    return call(collection_work, cfg.collect, "collect", library=MMSEG, **given)
-
-
-@hookimpl
 def evaluate(task, candidates, split):
     """Measure the mIoU of each candidate; its signature is which of a fixed set of pixels it gets wrong."""
     from pdiff_plugins.openmmlab.prediction import predictions
