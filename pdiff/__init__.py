@@ -1,46 +1,41 @@
 """Generate neural-network parameters with latent diffusion, for any task by plugin."""
 
-from pdiff.runtime.errors import PdiffError
-from pdiff.runtime.packing import pack, unpack
-from pdiff.runtime.progress import progress
-from pdiff.runtime.seeding import derive_seed, resolve_device
-from pdiff.task.hookspecs import hookimpl
-from pdiff.task.task import Candidates, Evaluation, Metric, Picture, Snapshot, Task, Work
-from pdiff.weights.layout import Layout
-from pdiff.weights.select import select
+from pdiff.runtime.lazy import lazily
 
-__all__ = [
-    "Candidates",
-    "Evaluation",
-    "Layout",
-    "Metric",
-    "ParameterDiffusion",
-    "PdiffError",
-    "Picture",
-    "Replay",
-    "Snapshot",
-    "Task",
-    "Work",
-    "call",
-    "derive_seed",
-    "hookimpl",
-    "pack",
-    "progress",
-    "resolve_device",
-    "select",
-    "unpack",
-]
-
-LAZY = {
-    "ParameterDiffusion": "pdiff.engine.parameter_diffusion",
-    "Replay": "pdiff.task.replay",
-    "call": "pdiff.runtime.registry",
+MODULES = {
+    "pdiff.engine.parameter_diffusion": ["ParameterDiffusion"],
+    "pdiff.engine.registries": ["AUTOENCODERS", "DENOISERS", "SAMPLERS", "SCALINGS"],
+    "pdiff.engine.runner": ["QuietRunner"],
+    "pdiff.engine.training": ["Bfloat16OptimWrapper", "ShowProgress"],
+    "pdiff.run.sources": ["SOURCES"],
+    "pdiff.runtime.errors": ["PdiffError", "check_keys", "check_positive", "check_section", "check_type", "known"],
+    "pdiff.runtime.packing": ["pack", "unpack"],
+    "pdiff.runtime.progress": ["progress"],
+    "pdiff.runtime.registry": ["build", "call"],
+    "pdiff.runtime.seeding": ["derive_seed", "generator", "isolated_seed", "resolve_device", "seed_all"],
+    "pdiff.runtime.storage": [
+        "explain_write_errors",
+        "read_tensors",
+        "read_tensors_and_metadata",
+        "write_bytes",
+        "write_json",
+        "write_tensors",
+    ],
+    "pdiff.task.hookspecs": ["hookimpl"],
+    "pdiff.task.replay": ["Replay"],
+    "pdiff.task.similarity": ["error_iou"],
+    "pdiff.task.task": ["Candidates", "Evaluation", "Metric", "Picture", "Snapshot", "Task"],
+    "pdiff.weights.checkpoints": [
+        "SUFFIXES",
+        "check_suffix",
+        "export_state_dict",
+        "load_state_dict",
+        "save_checkpoint",
+    ],
+    "pdiff.weights.layout": ["Layout"],
+    "pdiff.weights.select": ["is_norm", "parameter_names", "select", "state_names"],
 }
+NAMES = {name: module for module, names in MODULES.items() for name in names}
 
-
-def __getattr__(name: str):
-    if name not in LAZY:
-        raise AttributeError(f"module 'pdiff' has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(LAZY[name]), name)
+__all__ = sorted(NAMES)  # noqa: PLE0605
+__getattr__ = lazily(__name__, NAMES)

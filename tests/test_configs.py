@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from pdiff.engine.registries import AUTOENCODERS, DENOISERS
 from pdiff.run.config import PACKAGE, load_config
-from pdiff.runtime.registry import AUTOENCODERS, DENOISERS, build
+from pdiff.runtime.registry import build
 from pdiff.runtime.settings import read_yaml
 from pdiff.task.plugins import list_plugins
 from pdiff.weights.select import select

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pdiff.run.directory import STAGES, RunDirectory
+from pdiff.run.directory import ORDER, RunDirectory
 
 ROOT = Path(__file__).parents[1]
 
@@ -73,7 +73,7 @@ run_pipeline(load_config(None, sys.argv[1], {}, {}), RunDirectory(Path(sys.argv[
 def test_fit_that_is_killed_between_two_steps_goes_on_to_the_same_bytes(tmp_path, tiny, finished, results):
     shutil.copytree(finished.path, tmp_path / "run")
     directory = RunDirectory(tmp_path / "run")
-    directory.drop(STAGES[1:])
+    directory.drop(ORDER[1:])
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny))
     command = [sys.executable, "-c", STATE_AT_EVERY_STEP, str(tmp_path / "tiny.yaml"), str(directory.path)]
     assert kill_at(command, directory.path, lambda run: (run / "engine" / "denoiser.state.safetensors").exists())

@@ -9,8 +9,20 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from pdiff import Evaluation, Metric, Replay, Snapshot, Task, call, derive_seed, hookimpl, pack, resolve_device, unpack
-from pdiff.runtime import progress
+from pdiff import (
+    Evaluation,
+    Metric,
+    Replay,
+    Snapshot,
+    Task,
+    call,
+    derive_seed,
+    hookimpl,
+    pack,
+    progress,
+    resolve_device,
+    unpack,
+)
 
 BOUNDS = {"train": (0, 500), "select": (500, 797), "test": (797, 1797)}
 

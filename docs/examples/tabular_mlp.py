@@ -1,17 +1,15 @@
 """A whole MLP on a table: how far a diabetes progresses within a year, from ten measurements of each of 442 patients.
 
 Shows a metric that is the better the lower, signatures that are numbers with a similarity of their own, a selection of
-everything, an ensemble, and a plan for `--dry-run`.
+everything, an ensemble.
 """
-
-import copy
 
 import torch
 from sklearn.datasets import load_diabetes
 from torch import nn
 from torch.nn.functional import l1_loss, normalize
 
-from pdiff import Evaluation, Metric, Snapshot, Task, Work, call, hookimpl, resolve_device
+from pdiff import Evaluation, Metric, Snapshot, Task, call, hookimpl, resolve_device
 
 BOUNDS = {"train": (0, 242), "select": (242, 342), "test": (342, 442)}
 
@@ -75,15 +73,6 @@ def snapshots(task, names, seed, warmup: int, steps: int, batch_size: int = 32, 
     for step in range(steps):
         loss = train(task, optimizer, batch_size)
         yield Snapshot.of(task.model, names, {"step": step, "loss": loss})
-
-
-@hookimpl
-def plan(task, names, cfg):
-    """Time a step on a copy; the training yields nothing, the rest a snapshot per step."""
-    task, settings = copy.deepcopy(task), cfg.collect
-    optimizer = torch.optim.AdamW(task.model.parameters())
-    for name, units, snapshots in (("train", settings.warmup, 0), ("finetune", settings.steps, settings.steps)):
-        yield Work(name, units, snapshots, unit=lambda: train(task, optimizer, settings.get("batch_size", 32)))
 
 
 def measure(predicted, y):

@@ -7,9 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from pdiff.engine.registries import AUTOENCODERS
 from pdiff.engine.scaling import Scaled
 from pdiff.runtime.errors import PdiffError, check_not_negative, check_positive
-from pdiff.runtime.registry import AUTOENCODERS
 from pdiff.weights.gram import centred_blocks, centred_gram
 from pdiff.weights.vectors import mean
 

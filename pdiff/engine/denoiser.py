@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pdiff.runtime.registry import DENOISERS
+from pdiff.engine.registries import DENOISERS
 
 KERNEL = 7
 

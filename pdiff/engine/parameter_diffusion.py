@@ -10,15 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pdiff.engine import autoencoder, denoiser, tokens, transformer  # noqa: F401  (they fill the registries)
+from pdiff.engine.autoencoder import Autoencoder
 from pdiff.engine.objectives import Denoising, Reconstruction
+from pdiff.engine.registries import AUTOENCODERS, DENOISERS, SCALINGS
 from pdiff.engine.scaling import Scaled
 from pdiff.engine.schedule import build_sampler, clean_estimate, noise_schedule
 from pdiff.engine.settings import check_training, engine_config
 from pdiff.engine.whitening import Whitening
 from pdiff.runtime import processes
 from pdiff.runtime.errors import PdiffError, check_positive
-from pdiff.runtime.registry import AUTOENCODERS, DENOISERS, SCALINGS, build, call
+from pdiff.runtime.registry import build, call
 from pdiff.runtime.seeding import derive_seed, generator, isolated_seed, normal, resolve_device
 from pdiff.runtime.storage import read_json, read_tensors, write_json, write_tensors
 from pdiff.weights.layout import Layout
@@ -80,28 +81,32 @@ class ParameterDiffusion:
             self.fit_diffusion(self.encode(vectors).to(self.device), folder)
         return self
 
-    def prepare(self, layout: Layout) -> None:
+    def prepare(self, layout: Layout, device: torch.device | None = None) -> None:
         """Make the parts for a fit to vectors of `layout`.
+
+        Args:
+            layout: the tensors inside a vector.
+            device: of the parts; default: the engine's. The device `meta` has no memory: to check settings and count.
 
         Raises:
             PdiffError: a setting cannot be; what would be used last is looked at too.
         """
         for name in ("autoencoder_training", "denoiser_training"):
             check_training(f"engine.{name}", self.device, self.config[name])
-        self.build(layout)
+        self.build(layout, device)
         self.check_autoencoder_training()
 
-    def build(self, layout: Layout) -> None:
-        """Make the parts, not yet fitted, for vectors of `layout`."""
-        self.layout = layout
-        with isolated_seed(derive_seed(self.seed, "weights")):
+    def build(self, layout: Layout, device: torch.device | None = None) -> None:
+        """Make the parts, not yet fitted, for vectors of `layout`; see `prepare`."""
+        self.layout, device = layout, device or self.device
+        with isolated_seed(derive_seed(self.seed, "weights")), torch.device("meta" if device.type == "meta" else "cpu"):
             self.scaling = build(SCALINGS, self.config["scaling"], "engine.scaling", size=layout.size)
-            given = {"size": layout.size, "layout": layout}
-            self.autoencoder = build(AUTOENCODERS, self.config["autoencoder"], "engine.autoencoder", **given)
+            offered = {"size": layout.size, "layout": layout}
+            self.autoencoder = build(AUTOENCODERS, self.config["autoencoder"], "engine.autoencoder", offered)
             self.whitening = Whitening(self.autoencoder.latent, self.config["whiten"])
             self.denoiser = build(DENOISERS, self.config["denoiser"], "engine.denoiser", size=self.autoencoder.latent)
         for part in self.parts().values():
-            part.to(self.device).eval()
+            part.to(device).eval()
 
     def parts(self) -> dict[str, nn.Module]:
         """Return the modules by name."""
@@ -111,7 +116,7 @@ class ParameterDiffusion:
         """Fit scaling and autoencoder to `(N, P)`."""
         self.train_codec(*self.fit_closed_form(vectors), folder)
 
-    def fit_closed_form(self, vectors: Tensor | Rows) -> tuple[autoencoder.Autoencoder, Tensor | Scaled]:
+    def fit_closed_form(self, vectors: Tensor | Rows) -> tuple[Autoencoder, Tensor | Scaled]:
         """Fit to `(N, P)` what is not trained; return what is, and the rows it is trained on."""
         self.scaling.fit(vectors, self.layout)
         scaled = Scaled(vectors, self.scaling)
@@ -119,7 +124,7 @@ class ParameterDiffusion:
         processes.copy_from_main(self.scaling, self.autoencoder)  # no two machines compute quite the same
         return self.autoencoder.trainable(scaled)
 
-    def train_codec(self, part: autoencoder.Autoencoder, rows: Tensor | Scaled, folder: Path | None) -> None:
+    def train_codec(self, part: Autoencoder, rows: Tensor | Scaled, folder: Path | None) -> None:
         """Train what of the autoencoder has gradients, if anything."""
         objective = Reconstruction(part, self.config["vector_noise"], self.config["latent_noise"], self.seed)
         self._train("autoencoder", objective, rows, folder)

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from pdiff.runtime.registry import SCALINGS
+from pdiff.engine.registries import SCALINGS
 from pdiff.weights.layout import Layout
 from pdiff.weights.vectors import Rows, along_columns, parts
 

@@ -4,8 +4,9 @@ from typing import Any
 
 from torch import Tensor
 
+from pdiff.engine.registries import SAMPLERS
 from pdiff.runtime.errors import PdiffError, check_positive, known
-from pdiff.runtime.registry import SCHEDULERS, build
+from pdiff.runtime.registry import build
 
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
@@ -51,7 +52,7 @@ def noise_schedule(
     )
 
 
-@SCHEDULERS.register_module(name="DDPM")
+@SAMPLERS.register_module(name="DDPM")
 def ddpm(schedule: Any, steps: int | None = None) -> Any:
     """Return ancestral sampling (Ho et al., 2020) in `steps` steps (default: all T)."""
     from diffusers import DDPMScheduler
@@ -59,7 +60,7 @@ def ddpm(schedule: Any, steps: int | None = None) -> Any:
     return _prepared(DDPMScheduler.from_config(schedule.config, timestep_spacing="trailing"), steps)
 
 
-@SCHEDULERS.register_module(name="DDIM")
+@SAMPLERS.register_module(name="DDIM")
 def ddim(schedule: Any, steps: int = 50) -> Any:
     """Return deterministic DDIM sampling (Song et al., 2021) in `steps` steps."""
     from diffusers import DDIMScheduler
@@ -67,7 +68,7 @@ def ddim(schedule: Any, steps: int = 50) -> Any:
     return _prepared(DDIMScheduler.from_config(schedule.config, timestep_spacing="trailing"), steps)
 
 
-@SCHEDULERS.register_module(name="DPM-Solver++")
+@SAMPLERS.register_module(name="DPM-Solver++")
 def dpm_solver(schedule: Any, steps: int = 20, order: int = 2) -> Any:
     """Return DPM-Solver++ multistep sampling (Lu et al., 2022) in `steps` steps."""
     from diffusers import DPMSolverMultistepScheduler
@@ -102,4 +103,4 @@ def _prepared(scheduler: Any, steps: int | None) -> Any:
 
 def build_sampler(cfg: dict, schedule: Any) -> Any:
     """Return the sampler that a config section describes (`type`, `steps`, ...), for a training schedule."""
-    return build(SCHEDULERS, cfg, "engine.sampler", schedule=schedule)
+    return build(SAMPLERS, cfg, "engine.sampler", schedule=schedule)

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from pdiff.engine.autoencoder import Autoencoder
 from pdiff.engine.perceiver import Perceiver
+from pdiff.engine.registries import AUTOENCODERS
 from pdiff.engine.scaling import Scaled
 from pdiff.runtime.errors import PdiffError, check_positive
-from pdiff.runtime.registry import AUTOENCODERS
 from pdiff.weights.gram import centred_gram
 from pdiff.weights.layout import Layout
 from pdiff.weights.vectors import VALUES, mean, parts

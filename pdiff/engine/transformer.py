@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from pdiff.engine.denoiser import Denoiser, TimeEmbedding
+from pdiff.engine.registries import DENOISERS
 from pdiff.runtime.errors import PdiffError, check_positive
-from pdiff.runtime.registry import DENOISERS
 
 
 @DENOISERS.register_module(name="transformer")

@@ -12,7 +12,8 @@ from pdiff.report.drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VE
 from pdiff.report.page import TONES, render
 from pdiff.report.table import number, percent, signed
 from pdiff.run.comparison import Compared
-from pdiff.run.directory import STAGES, RunDirectory
+from pdiff.run.directory import RunDirectory
+from pdiff.run.stage import STAGES
 from pdiff.runtime.storage import write_text
 
 WIDTH = 132  # where no terminal says how wide it is

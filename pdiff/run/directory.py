@@ -10,26 +10,12 @@ from typing import Any
 
 import yaml
 
+from pdiff.run.stage import STAGES
 from pdiff.runtime import processes
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.storage import explain_write_errors, read_json, read_text, sha256, write_json, write_text
 
-STAGES = ("collect", "fit", "generate", "evaluate", "compare")
-FOLDERS = {
-    "collect": "population",
-    "fit": "engine",
-    "generate": "samples",
-    "evaluate": "evaluation",
-    "compare": "report",
-}
-# A stage depends on these sections of the config, and on every stage before it.
-SECTIONS = {
-    "collect": ("plugin", "seed", "select", "task", "collect", "checkpoints"),
-    "fit": ("engine", "fit"),
-    "generate": ("generate",),
-    "evaluate": ("evaluate",),
-    "compare": ("compare",),
-}
+ORDER = list(STAGES)
 FOLLOWED = ".lock.others"
 DROPPED = ".dropped"
 TORN = ("*.part", ".tmp??????")  # left by a write that was killed: by pdiff's own, and by safetensors inside it
@@ -48,7 +34,7 @@ class RunDirectory:
 
     def folder(self, stage: str) -> Path:
         """Return the folder that a stage writes."""
-        return self.path / FOLDERS[stage]
+        return self.path / STAGES[stage].folder
 
     @property
     def base(self) -> Path:
@@ -90,8 +76,8 @@ class RunDirectory:
                 raise PdiffError(line) from None
             yield
 
-    def prepare(self, config: dict[str, Any], stages: Sequence[str], resume: bool, overwrite: bool) -> None:
-        """Make the directory ready for running `stages` with `config`.
+    def begin(self, config: dict[str, Any], stages: Sequence[str], resume: bool, overwrite: bool) -> None:
+        """Make the directory ready for running `stages` with `config`: drop what is repeated, and record the config.
 
         Args:
             config: the resolved config.
@@ -100,8 +86,14 @@ class RunDirectory:
             overwrite: drop what was computed with another config; without `resume`, repeat the stages too.
 
         Raises:
-            PdiffError: the directory is of another config, or a stage is done, and nothing says what to do about it.
+            PdiffError: the directory is of another config, or a stage is done, and nothing says what to do about it;
+                nothing is changed then.
         """
+        self.drop(self.repeated(config, stages, resume, overwrite))
+        write_text(self.path / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+
+    def repeated(self, config: dict[str, Any], stages: Sequence[str], resume: bool, overwrite: bool) -> list[str]:
+        """Return the stages whose files do not hold for a run of `stages` with `config`; see `begin`."""
         changed = self.changed_keys(config)
         if changed and not overwrite:
             raise PdiffError(
@@ -112,17 +104,19 @@ class RunDirectory:
         if done and not resume and not overwrite:
             line = f"{self.path}: {done[0]} was run before. Give --resume to go on, or --overwrite to repeat it."
             raise PdiffError(line)
-        stale = [stage for stage in STAGES if any(key.split(".")[0] in SECTIONS[stage] for key in changed)]
-        too_early = [stage for stage in stale if STAGES.index(stage) < STAGES.index(stages[0])]
+        stale = [name for name in ORDER if any(key.split(".")[0] in STAGES[name].sections for key in changed)]
+        too_early = [stage for stage in stale if ORDER.index(stage) < ORDER.index(stages[0])]
         if too_early and self.started(too_early[0]):
             raise PdiffError(
                 f"{self.path}: {too_early[0]} was run with another config ({', '.join(changed[:4])} differ), so "
                 f"{stages[0]} alone would not fit it. Give --stage all --overwrite, or another --work-dir."
             )
-        repeated = [] if resume else list(stages)
-        first = min((STAGES.index(stage) for stage in [*stale, *repeated]), default=len(STAGES))
-        self.drop(STAGES[first:])
-        write_text(self.path / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+        return self.from_first([*stale, *([] if resume else stages)])
+
+    @staticmethod
+    def from_first(stages: Sequence[str]) -> list[str]:
+        """Return the earliest of some stages and all that follow it."""
+        return ORDER[min((ORDER.index(stage) for stage in stages), default=len(ORDER)) :]
 
     @contextmanager
     def shared(self) -> Iterator[None]:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from pdiff.run.check import Check
-from pdiff.run.directory import STAGES, RunDirectory
+from pdiff.run.directory import RunDirectory
+from pdiff.run.stage import STAGES
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.progress import logger
 from pdiff.runtime.storage import read_json, write_json

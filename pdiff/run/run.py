@@ -1,7 +1,6 @@
 """A run: config, directory, plugin and task, as every stage gets them."""
 
 import importlib
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,8 @@ from mmengine.config import Config
 from torch import Tensor
 
 from pdiff.engine.parameter_diffusion import ParameterDiffusion
-from pdiff.profiling import profile_file
 from pdiff.run.directory import RunDirectory
+from pdiff.runtime.cost import Stopwatch
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.seeding import derive_seed, resolve_device
 from pdiff.runtime.storage import read_tensors
@@ -23,18 +22,20 @@ from pdiff.weights.population import Population
 
 
 class Run:
-    """What a stage works with. The task is built when a stage first asks for it.
+    """What a stage works with; each thing is made or read when a stage first asks for it.
 
     Args:
         config: the resolved config.
         directory: where the stages read and write.
-        profile: write where the time of each stage went.
+
+    Attributes:
+        stopwatch: measures the stage that is being run.
     """
 
-    def __init__(self, config: Config, directory: RunDirectory, profile: bool = False):
+    def __init__(self, config: Config, directory: RunDirectory):
         self.config = config
         self.directory = directory
-        self.profile = profile
+        self.stopwatch = Stopwatch()
         check_opencv()
         self.device = resolve_device(config.device)
         self.plugin = load_plugin(config.plugin)
@@ -45,13 +46,21 @@ class Run:
         return self.plugin.hook
 
     @cached_property
-    def task(self) -> Task:
-        """The plugin's task, with the frozen network in it once the collection is done."""
+    def built(self) -> Task:
+        """The plugin's task as `build` returned it; what the collection trains."""
         task = self.hook.build(cfg=self.config, folder=self.directory.folder("collect") / "task")
         check_task(self.name, task)
-        if "collect" in self.directory.records():
-            load_base(task, self.directory.base)
         return task
+
+    @cached_property
+    def task(self) -> Task:
+        """The task with the frozen network of the collection in it, which is what candidates are put into.
+
+        Raises:
+            PdiffError: nothing is collected yet, or the network on disk does not fit.
+        """
+        load_base(self.built, self.directory.base)
+        return self.built
 
     @property
     def name(self) -> str:
@@ -61,9 +70,9 @@ class Run:
     @cached_property
     def layout(self) -> Layout:
         """The layout of the selection."""
-        names = self.hook.select_params(task=self.task, cfg=self.config)
-        check_names(self.name, names, self.task.model)
-        return Layout.of(self.task.model.state_dict(), names)
+        names = self.hook.select_params(task=self.built, cfg=self.config)
+        check_names(self.name, names, self.built.model)
+        return Layout.of(self.built.model.state_dict(), names)
 
     @cached_property
     def population(self) -> Population:
@@ -83,10 +92,6 @@ class Run:
     def generated(self) -> Tensor:
         """The vectors that the engine drew `(M, P)`."""
         return read_tensors(self.directory.folder("generate") / "vectors.safetensors")["vectors"]
-
-    def profile_file(self, stage: str) -> Path | None:
-        """Return where the profile of a stage goes; None when there is to be none."""
-        return profile_file(self.directory, stage) if self.profile else None
 
     def has_hook(self, name: str) -> bool:
         """Say whether the plugin, or the core for it, implements a hook."""
@@ -114,13 +119,8 @@ def check_opencv() -> None:
 
 def load_base(task: Task, path: Path) -> None:
     """Put the frozen network of a file into the task's model, every tensor of it."""
-    load_network(task, read_tensors(path), path)
-
-
-def load_network(task: Task, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Put tensors that were read from a file into the task's model, every tensor of it."""
     try:
-        task.model.load_state_dict(tensors)
+        task.model.load_state_dict(read_tensors(path))
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise PdiffError(f"{path}: does not fit the network ({reason}). Check task in the config.") from None

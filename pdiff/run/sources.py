@@ -9,15 +9,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from mmengine.registry import Registry
 from torch import Tensor
 
 from pdiff.run.run import Run
 from pdiff.runtime.errors import PdiffError, check_positive, known
-from pdiff.runtime.registry import SOURCES, build
+from pdiff.runtime.registry import build
 from pdiff.runtime.seeding import generator, normal
 from pdiff.weights.gram import centred_blocks, centred_gram
 from pdiff.weights.layout import Layout
 from pdiff.weights.vectors import Made, Rows, Vectors, along_columns, mean
+
+SOURCES = Registry("source", scope="pdiff", locations=["pdiff.run.sources"])
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def source_vectors(run: Run, name: str, pool: Pool) -> Vectors:
     if name not in source_names(run):
         raise PdiffError(f"source: got {name!r}. {known(name, source_names(run))}")
     settings, rng = run.config.evaluate.sources[name], generator(run.config.seed, "source", name)
-    return build(SOURCES, settings, f"evaluate.sources.{name}", pool=pool, rng=rng)
+    return build(SOURCES, settings, f"evaluate.sources.{name}", {"rng": rng}, pool=pool)
 
 
 def spaced(vectors: Tensor, num: int) -> Tensor | Rows:

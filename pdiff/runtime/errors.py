@@ -15,18 +15,33 @@ class PdiffError(Exception):
     """A mistake that the user can mend: shown as one line, without a traceback."""
 
 
-def command(main: Callable[[], int | None]) -> Callable[[], int]:
-    """Make a function return an exit code; what the user can mend is told in one line, with exit code 2."""
+def say(line: str) -> None:
+    """Print a line to the standard error output."""
+    print(line, file=sys.stderr)
 
-    @wraps(main)
-    def run() -> int:
-        try:
-            return main() or 0
-        except PdiffError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
 
-    return run
+def command(tell: Callable[[str], None] = say) -> Callable[[Callable[..., int | None]], Callable[..., int]]:
+    """Make a function return an exit code: 2 for what the user can mend, 130 for an interrupt, each told in one line.
+
+    Args:
+        tell: says the line.
+    """
+
+    def decorate(main: Callable[..., int | None]) -> Callable[..., int]:
+        @wraps(main)
+        def run(*args: Any, **kwargs: Any) -> int:
+            try:
+                return main(*args, **kwargs) or 0
+            except PdiffError as error:
+                tell(f"error: {error}")
+                return 2
+            except KeyboardInterrupt:
+                tell("interrupted: the same command with --resume goes on")
+                return 130
+
+        return run
+
+    return decorate
 
 
 def known(name: str, choices: Iterable[str]) -> str:

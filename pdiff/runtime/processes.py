@@ -26,14 +26,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.launchers import LAUNCHERS
 
 T = TypeVar("T")
-# Where a launcher says which process this is, how many there are, and which on its machine; and how it is called.
-LAUNCHERS = {
-    "pytorch": (("RANK", "WORLD_SIZE", "LOCAL_RANK"), "torchrun"),
-    "slurm": (("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"), "srun"),
-    "mpi": (("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"), "mpirun"),
-}
 # One process may collect for days while the others wait; one that ends is noticed at once all the same.
 LONGEST_WAIT = timedelta(days=7)
 LONGEST_STEP = timedelta(minutes=30)  # of a data-parallel training, in which none does anything alone for long

@@ -1,40 +1,83 @@
-"""The registries: which class builds a `type:` of the config."""
+"""What builds a `type:` of the config: a registered class or function, one of another package, or a class itself."""
 
 import inspect
 from collections.abc import Mapping
+from importlib.metadata import entry_points
+from pkgutil import resolve_name
 from typing import Any
 
 from mmengine.registry import Registry
 
 from pdiff.runtime.errors import PdiffError, check_keys, check_section, check_type, known
 
-SCALINGS = Registry("scaling", scope="pdiff")
-AUTOENCODERS = Registry("autoencoder", scope="pdiff")
-DENOISERS = Registry("denoiser", scope="pdiff")
-SCHEDULERS = Registry("scheduler", scope="pdiff")
-SOURCES = Registry("source", scope="pdiff")
+GROUP = "pdiff.parts"  # of entry points: modules of other packages that fill the registries
 
 
-def build(registry: Registry, cfg: Mapping[str, Any], where: str, **given: Any) -> Any:
+def find(registry: Registry, kind: Any, where: str) -> Any:
+    """Return the class or function that a `type` means.
+
+    Args:
+        registry: where a name is looked up; entry points of the group `pdiff.parts` may have added to it.
+        kind: a name, `module:name` of something that is not registered, or a class or function.
+        where: the section's place in the config, for the error line.
+
+    Raises:
+        PdiffError: there is nothing of that name.
+    """
+    if callable(kind):
+        return kind
+    registry.import_from_location()
+    if kind not in registry.module_dict:
+        load_entry_points()
+    if kind in registry.module_dict:
+        return registry.module_dict[kind]
+    if isinstance(kind, str) and ":" in kind:
+        try:
+            return resolve_name(kind)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise PdiffError(f"{where}.type: got {kind!r}, which cannot be imported ({error}).") from error
+    raise PdiffError(f"{where}.type: got {kind!r}. {known(str(kind), registry.module_dict)}")
+
+
+def load_entry_points() -> None:
+    """Import what other packages announce: it registers classes."""
+    for point in entry_points(group=GROUP):
+        try:
+            point.load()
+        except Exception as error:  # whatever the package raises
+            raise PdiffError(f"{point.value} of {point.dist.name}: cannot be imported ({error}). Mend it.") from error
+
+
+def name_of(kind: Any) -> str:
+    """Return the text that stands for a `type` in a file: a name as it is, a class or function as `module:name`."""
+    return f"{kind.__module__}:{kind.__qualname__}" if callable(kind) else kind
+
+
+def build(
+    registry: Registry, cfg: Mapping[str, Any], where: str, offered: Mapping[str, Any] | None = None, **given: Any
+) -> Any:
     """Build what a config section describes.
 
     Args:
         registry: where its `type` is looked up.
         cfg: `type` and the arguments of that class or function.
         where: the section's place in the config, for the error line.
-        given: arguments that come from the program, not from the config; the class or function gets those it takes.
+        offered: arguments that come from the program; the class or function gets those it takes.
+        given: arguments that come from the program and must be taken.
 
     Raises:
-        PdiffError: the type is unknown, an argument is unknown, or one is missing.
+        PdiffError: the type is unknown, an argument is unknown, one is missing, or one that is given is not taken.
     """
     check_section(cfg, where)
     arguments = dict(cfg)
-    name = arguments.pop("type", None)
-    target = registry.module_dict.get(name)
-    if target is None:
-        raise PdiffError(f"{where}.type: got {name!r}. {known(str(name), registry.module_dict)}")
+    kind = arguments.pop("type", None)
+    target = find(registry, kind, where)
     taken = inspect.signature(target).parameters
-    return call(target, arguments, where, **{name: value for name, value in given.items() if name in taken})
+    for name in given:
+        if name not in taken:
+            raise PdiffError(f"{where}: got type {name_of(kind)!r}, which takes no {name}. Give it that argument.")
+    wanted = {name: value for name, value in (offered or {}).items() if name in taken}
+    return call(target, arguments, where, **given, **wanted)
 
 
 def call(target: Any, arguments: Mapping[str, Any], where: str, **given: Any) -> Any:

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pdiff.run.run import Run, load_base
+from pdiff.run.run import Run
 from pdiff.runtime import processes
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.progress import progress
@@ -41,7 +41,7 @@ def import_checkpoints(run: Run) -> None:
     files = find_checkpoints(settings.files)
     base_file = Path(settings.base) if settings.base else files[0]
     base = load_state_dict(base_file, settings.prefix)
-    own = run.task.model.state_dict()
+    own = run.built.model.state_dict()
     frozen = [name for name in own if name not in run.layout.names]
     missing = [name for name in frozen if name not in base]
     if missing:
@@ -56,7 +56,6 @@ def import_checkpoints(run: Run) -> None:
             population.append(vector, {**origin_of(run), "file": file.name})
             advance()
     write_tensors(run.directory.base, {name: base.get(name, tensor) for name, tensor in own.items()})
-    load_base(run.task, run.directory.base)
 
 
 def check_same_base(

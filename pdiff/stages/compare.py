@@ -17,17 +17,15 @@ from pdiff.analysis.source_results import SourceResults
 from pdiff.analysis.statistics import ranked
 from pdiff.analysis.verdict import GENERATED, TRAINED, judge
 from pdiff.engine.parameter_diffusion import ParameterDiffusion
-from pdiff.profiling import profiled, read_profiles
 from pdiff.report.evidence import Evidence
 from pdiff.report.figures import draw_figures
 from pdiff.report.page import report_page
 from pdiff.report.table import markdown_table
-from pdiff.run.directory import STAGES
 from pdiff.run.heldout import split_population
 from pdiff.run.record import read_gates
 from pdiff.run.results import read_sources
 from pdiff.run.run import Run
-from pdiff.runtime.cost import measured
+from pdiff.run.stage import STAGES
 from pdiff.runtime.storage import read_json, read_tensors, read_text, write_json, write_text
 from pdiff.task.contract import check_pictures
 from pdiff.weights.vectors import mean
@@ -37,21 +35,17 @@ DENSITIES = (TRAINED, GENERATED, "gaussian")
 
 
 def compare(run: Run) -> None:
-    """Write `report/`: summary.json, table.md, report.html, the figures and, where there are any, the profiles."""
+    """Write `report/`: summary.json, table.md, report.html and the figures."""
     folder = run.directory.folder("compare")
     folder.mkdir(parents=True, exist_ok=True)
-    with measured() as cost, profiled(run.profile_file("compare")):
-        case = open_case(run)
-        whole = summary(run, case, draw_pictures(run, case.sources))
-        figures = draw_figures(folder, whole, gather(run, case))
-    costs = {**run.directory.records(), "compare": cost}
+    case = open_case(run)
+    whole = summary(run, case, draw_pictures(run, case.sources))
+    figures = draw_figures(folder, whole, evidence(run, case))
+    costs = {**run.directory.records(), "compare": run.stopwatch.stop()}
     whole |= {key: {stage: costs[stage][key] for stage in STAGES} for key in ("seconds", "peak_memory_bytes")}
     write_text(folder / "table.md", markdown_table(whole))
-    config, profiles = read_text(run.directory.path / "config.yaml"), read_profiles(run.directory)
-    page = report_page(folder, run.directory.path.name, whole, figures, config, profiles)
-    write_text(folder / "report.html", page)
-    if profiles:
-        write_json(folder / "profile.json", profiles)
+    config = read_text(run.directory.path / "config.yaml")
+    write_text(folder / "report.html", report_page(folder, run.directory.path.name, whole, figures, config))
     write_json(folder / "summary.json", whole)
 
 
@@ -112,7 +106,7 @@ def summary(run: Run, case: Case, pictures: Sequence[Mapping[str, str]]) -> dict
     }
 
 
-def gather(run: Run, case: Case) -> Evidence:
+def evidence(run: Run, case: Case) -> Evidence:
     """Return the arrays behind the figures."""
     sources, places = case.sources, case.places
     similarities = {name: case.nearest(name) for name in sources}

@@ -86,14 +86,14 @@ def continued_snapshots(
     if not implementation:
         raise PdiffError(f"plugin {run.name}: lacks the hook collect. Define it, or give checkpoints.files.")
     logs = run.directory.folder("collect") / "logs"
-    arguments = {"task": run.task, "names": run.layout.names, "cfg": run.config, "folder": logs, "part": part}
+    arguments = {"task": run.built, "names": run.layout.names, "cfg": run.config, "folder": logs, "part": part}
     if "state" in implementation[0].argnames:
         state, rows = read_state(population.folder)
         population.truncate(rows)
         if state is None and root is not None:
             state, rows = state_of_root(run, root)
         if rows:
-            load_base(run.task, run.directory.base)
+            load_base(run.built, run.directory.base)
         return checked(run, run.hook.collect(**arguments, state=state))
     return repeated(checked(run, run.hook.collect(**arguments, state=None)), population)
 
@@ -152,7 +152,7 @@ def same(vector: Tensor, stored: np.ndarray) -> bool:
 def append(run: Run, population: Population, snapshot: Snapshot, part: int | None) -> bool:
     """Add a snapshot, and say whether it is finite; with the first one of all comes the frozen network."""
     if len(population) == 0 and part in (None, 0):
-        write_tensors(run.directory.base, run.task.model.state_dict())
+        write_tensors(run.directory.base, run.built.model.state_dict())
     origin = f"plugin {run.name}: collect, snapshot {len(population)}"
     vector = population.layout.flatten(snapshot.params, origin)
     provenance = {key: finite_or_null(value) for key, value in snapshot.provenance.items()}
@@ -168,7 +168,7 @@ def origin_of(run: Run) -> dict[str, Any]:
 def check_frozen(run: Run) -> None:
     """Raise a `PdiffError` when the collection changed what is not selected: no candidate would be what was trained."""
     base = read_tensors(run.directory.base)
-    for name, tensor in run.task.model.state_dict().items():
+    for name, tensor in run.built.model.state_dict().items():
         if name not in run.layout.names and not torch.equal(tensor.cpu(), base[name]):
             raise PdiffError(
                 f"plugin {run.name}: collect changed {name!r}, which is not selected. "

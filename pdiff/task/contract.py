@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pdiff.runtime.errors import PdiffError
-from pdiff.task.task import Evaluation, Metric, Picture, Snapshot, Task, Work
+from pdiff.task.task import Evaluation, Metric, Picture, Snapshot, Task
 from pdiff.weights.layout import Layout
 
 SPLITS = ("select", "test")  # a split `train` is needed only where the config measures on it
@@ -170,16 +170,3 @@ def check_pictures(plugin: str, pictures: Any) -> None:
         if not isinstance(picture, Picture):
             line = f"draw returned {kind(picture)}, expected pdiff.Picture. Return pdiff.Picture(file, title, caption)."
             raise fault(plugin, line)
-
-
-def check_work(plugin: str, work: Any) -> None:
-    """Raise a `PdiffError` unless `plan` yielded a part of a collection."""
-    if not isinstance(work, Work):
-        line = f"plan yielded {kind(work)}, expected pdiff.Work. Yield pdiff.Work(name, units, snapshots, unit)."
-        raise fault(plugin, line)
-    for field in ("units", "snapshots"):
-        value = getattr(work, field)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise fault(plugin, f"plan yielded {work.name!r} with {field} {value!r}, expected an integer from 0 on.")
-    if not callable(work.unit):
-        raise fault(plugin, f"plan yielded {work.name!r} whose unit is {kind(work.unit)}, expected a function.")

@@ -1,12 +1,12 @@
 """The hooks: all that a plugin tells the core. Two have defaults, and the last ones may be left out."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pluggy
 from torch import Tensor, nn
 
-from pdiff.task.task import Candidates, Evaluation, Picture, Snapshot, Task, Work
+from pdiff.task.task import Candidates, Evaluation, Picture, Snapshot, Task
 
 hookspec = pluggy.HookspecMarker("pdiff")
 hookimpl = pluggy.HookimplMarker("pdiff")
@@ -66,13 +66,4 @@ def draw(task: Task, picks: Mapping[str, Candidates], folder: Path) -> Sequence[
     """Write pictures for the report into `folder`, and say what they show.
 
     `picks` holds a few candidates of each source, from the best on the split `select` to the worst.
-    """
-
-
-@hookspec(firstresult=True)
-def plan(task: Task, names: Sequence[str], cfg) -> Iterable[Work]:
-    """Say what the collection consists of, so that `--dry-run` can tell how long it will take.
-
-    pdiff does a few units of one part after another, and takes the next part when it is done with the one before. The
-    task is the rehearsal's own: nothing in it has to be restored, and candidates are made of what the units leave.
     """

@@ -1,20 +1,19 @@
 """Finding plugins: by entry point (group `pdiff.plugins`) and by path."""
 
 import importlib.util
-import inspect
 import os
 import sys
 import zlib
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-
-import pluggy
+from typing import TYPE_CHECKING
 
 from pdiff.runtime.errors import PdiffError, known
-from pdiff.task import hookspecs
-from pdiff.task.defaults import DEFAULTS
+
+if TYPE_CHECKING:
+    import pluggy
 
 GROUP = "pdiff.plugins"
 REQUIRED = ("build", "evaluate")
@@ -32,20 +31,16 @@ class PluginInfo:
 
 def list_plugins() -> list[PluginInfo]:
     """Return every installed plugin with its state; one that cannot be used says why and stops no other."""
-    return [_describe(point) for point in _entry_points().values()]
+    return [describe(point) for point in installed().values()]
 
 
-def plugin_places() -> list[str]:
-    """Return the folders of the installed plugins' packages, or the files where they are single modules."""
-    specs = [importlib.util.find_spec(point.module.partition(".")[0]) for point in _entry_points().values()]
-    return [place for spec in specs if spec for place in spec.submodule_search_locations or [spec.origin]]
-
-
-def _entry_points() -> dict:
+def installed() -> dict[str, EntryPoint]:
+    """Return the entry points of installed plugins by name."""
     return {point.name: point for point in sorted(entry_points(group=GROUP))}
 
 
-def _describe(point) -> PluginInfo:
+def describe(point: EntryPoint) -> PluginInfo:
+    """Return the row of an installed plugin."""
     origin = f"{point.value} ({point.dist.name} {point.dist.version})"
     try:
         manager = load_plugin(point.name)
@@ -54,12 +49,12 @@ def _describe(point) -> PluginInfo:
     return PluginInfo(point.name, origin, tuple(hook_names(manager, point.name)), "ready")
 
 
-def hook_names(manager: pluggy.PluginManager, name: str) -> list[str]:
+def hook_names(manager: "pluggy.PluginManager", name: str) -> list[str]:
     """Return the names of the hooks that a registered plugin implements."""
     return sorted(caller.name for caller in manager.get_hookcallers(manager.get_plugin(name)) or [])
 
 
-def load_plugin(name: str) -> pluggy.PluginManager:
+def load_plugin(name: str) -> "pluggy.PluginManager":
     """Return a manager that holds the core's defaults and one plugin.
 
     Args:
@@ -73,11 +68,16 @@ def load_plugin(name: str) -> pluggy.PluginManager:
 
 def plugin_name(name: str) -> str:
     """Return the short name of a plugin that is given by name or by path."""
-    return _absolute(name).stem if _is_path(name) else name
+    return Path(os.path.abspath(name)).stem if is_path(name) else name
 
 
-def register(name: str, plugin: object) -> pluggy.PluginManager:
+def register(name: str, plugin: object) -> "pluggy.PluginManager":
     """Return a manager with `plugin`, checked against the hook specs, and defaults for the hooks it leaves out."""
+    import pluggy
+
+    from pdiff.task import hookspecs
+    from pdiff.task.defaults import DEFAULTS
+
     manager = pluggy.PluginManager("pdiff")
     manager.add_hookspecs(hookspecs)
     try:
@@ -98,59 +98,84 @@ def register(name: str, plugin: object) -> pluggy.PluginManager:
 def import_plugin(name: str) -> ModuleType:
     """Import the module of a plugin that is given by name or by path."""
     try:
-        module = _import_path(_absolute(name)) if _is_path(name) else _import_entry_point(name)
+        module = import_file(plugin_file(name)) if is_path(name) else entry_point(name).load()
     except PdiffError:
         raise
     except (Exception, SystemExit) as error:
         raise PdiffError(f"plugin {name}: cannot be imported ({type(error).__name__}: {error}).") from error
-    _check_requirements(plugin_name(name), module)
+    check_requirements(plugin_name(name), module)
     return module
 
 
-def _is_path(name: str) -> bool:
-    return "/" in name or name.endswith(".py") or (Path(name).is_dir() and name not in _entry_points())
+def is_path(name: str) -> bool:
+    """Say whether a plugin is given by its path."""
+    return "/" in name or name.endswith(".py") or (Path(name).is_dir() and name not in installed())
 
 
-def _absolute(name: str) -> Path:
-    return Path(os.path.abspath(name))
-
-
-def _import_entry_point(name: str) -> ModuleType:
-    points = _entry_points()
+def entry_point(name: str) -> EntryPoint:
+    """Return the entry point of an installed plugin."""
+    points = installed()
     if name not in points:
         raise PdiffError(f"plugin: got {name!r}. {known(name, points)} Or give the path of a plugin.")
-    return points[name].load()
+    return points[name]
 
 
-def _import_path(path: Path) -> ModuleType:
-    file = path / "__init__.py" if path.is_dir() else path
-    if not file.is_file():
-        raise PdiffError(f"plugin: got {str(path)!r}, expected a Python file or a folder with __init__.py.")
+def plugin_file(name: str) -> Path | None:
+    """Return the file of a plugin's module, which is not imported; None where it cannot be found so.
+
+    Raises:
+        PdiffError: there is no such plugin.
+    """
+    if is_path(name):
+        path = Path(os.path.abspath(name))
+        file = path / "__init__.py" if path.is_dir() else path
+        if not file.is_file():
+            raise PdiffError(f"plugin: got {str(path)!r}, expected a Python file or a folder with __init__.py.")
+        return file
+    try:
+        spec = importlib.util.find_spec(entry_point(name).module)
+    except ImportError:  # of the package that it lies in
+        return None
+    return Path(spec.origin) if spec and spec.origin else None
+
+
+def import_file(file: Path) -> ModuleType:
+    """Import a module by its path, once: a second time it would register its classes again."""
+    path = file.parent if file.name == "__init__.py" else file
     # The path is part of the name, so that two plugins of one name do not share their modules.
     name = f"pdiff_plugin_{path.stem}_{zlib.crc32(str(path).encode()):08x}"
+    written = file.stat().st_mtime_ns
+    if name in sys.modules and sys.modules[name].__written__ == written:
+        return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=[str(file.parent)])
     module = importlib.util.module_from_spec(spec)
+    module.__written__ = written
     # Registered before it runs, as for any import, so that relative imports inside the plugin find it.
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
 
 
-def _check_requirements(name: str, module: ModuleType) -> None:
+def check_requirements(name: str, module: ModuleType) -> None:
     """A plugin may name the packages it needs in `REQUIRES`, so that the list can say which one is missing."""
     for package in getattr(module, "REQUIRES", ()):
-        if not _is_installed(package):
-            advice = f"Run: pip install 'pdiff[{name}]'." if _has_extra(name) else "Install it."
+        if not is_installed(package):
+            advice = f"Run: pip install 'pdiff[{name}]'." if has_extra(name) else "Install it."
             raise PdiffError(f"plugin {name}: needs the package {package}. {advice}")
 
 
-def _has_extra(name: str) -> bool:
+def has_extra(name: str) -> bool:
     """A plugin of pdiff's own distribution has an extra of its name, and no other plugin has."""
-    point = _entry_points().get(name)
+    point = installed().get(name)
     return point is not None and point.dist.name == "pdiff"
 
 
-def _is_installed(package: str) -> bool:
+def is_installed(package: str) -> bool:
+    """Say whether a package, or a module inside one, can be imported."""
     try:
         return package in sys.modules or importlib.util.find_spec(package) is not None
     except ImportError:  # of the package that a dotted name lies in
@@ -159,6 +184,8 @@ def _is_installed(package: str) -> bool:
 
 def default_config(name: str) -> Path | None:
     """Return the plugin's embedded config: `default.yaml` in its folder, or `<file>.yaml` beside a single file."""
-    file = Path(inspect.getfile(import_plugin(name)))
+    file = plugin_file(name)
+    if file is None:
+        return None
     path = file.with_name("default.yaml") if file.name == "__init__.py" else file.with_suffix(".yaml")
     return path if path.is_file() else None

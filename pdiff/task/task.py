@@ -97,24 +97,6 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Work:
-    """A part of a collection, as the plan of a run needs it.
-
-    Attributes:
-        name: `train`, `finetune`, ...
-        units: how many the whole collection does: steps, epochs.
-        snapshots: how many of the collection's vectors come from it.
-        unit: does one of them, with the network of the task that the hook was given, which is the rehearsal's own.
-            Where a run would yield a snapshot at its end, it returns that, so that writing its `state` is timed too.
-    """
-
-    name: str
-    units: int
-    snapshots: int
-    unit: Callable[[], Snapshot | None]
-
-
-@dataclass(frozen=True)
 class Evaluation:
     """What one candidate reached on one split.
 

@@ -1,4 +1,4 @@
-"""Checks of what comes before any candidate: the hooks, `build`, `select_params`, `collect`, `load_params`, `plan`."""
+"""Checks of what comes before any candidate: the hooks, `build`, `select_params`, `collect`, `load_params`."""
 
 import itertools
 
@@ -6,9 +6,8 @@ import torch
 
 from pdiff.stages.branches import roots_of
 from pdiff.stages.snapshots import check_frozen, recorded
-from pdiff.task.contract import check_iterable, check_work, fault
+from pdiff.task.contract import fault
 from pdiff.task.plugins import hook_names, load_plugin, plugin_name
-from pdiff.task.task import Work
 from pdiff.testing.finding import NotApplicable
 from pdiff.testing.specimen import SNAPSHOTS, Specimen, advance
 from pdiff.testing.tensors import changed, state_of
@@ -27,14 +26,14 @@ def check_hooks(specimen: Specimen) -> str:
 def check_build(specimen: Specimen) -> str:
     """`build` returns a task, and the same network the second time."""
     run, again = specimen.built, specimen.run("again")
-    shapes, shapes_again = ({n: t.shape for n, t in r.task.model.state_dict().items()} for r in (run, again))
+    shapes, shapes_again = ({n: t.shape for n, t in r.built.model.state_dict().items()} for r in (run, again))
     if shapes != shapes_again:
         words = "build returned a network with other tensors the second time. Build it from cfg alone."
         raise fault(run.name, words)
-    if specimen.config.evaluate.train and "train" not in run.task.splits:
+    if specimen.config.evaluate.train and "train" not in run.built.splits:
         words = "build returned a task without the split 'train'. Add it, or set evaluate.train to []."
         raise fault(run.name, words)
-    return f"{type(run.task.model).__name__} with {len(shapes)} tensors"
+    return f"{type(run.built.model).__name__} with {len(shapes)} tensors"
 
 
 def check_selection(specimen: Specimen) -> str:
@@ -49,7 +48,7 @@ def check_selection(specimen: Specimen) -> str:
 def check_layout(specimen: Specimen) -> str:
     """The selection survives the way into a vector and back, bit for bit."""
     run = specimen.built
-    state = state_of(run.task.model)
+    state = state_of(run.built.model)
     back = run.layout.unflatten(run.layout.flatten(state, f"plugin {run.name}: select_params"))
     lost = changed(state, back)
     if lost:
@@ -119,21 +118,3 @@ def check_loading(specimen: Specimen) -> str:
             words = f"load_params changed {touched[0]!r}, which is not selected. Copy the given tensors and no other."
             raise fault(run.name, words)
     return f"{len(candidates[0])} tensors are as given, {len(before) - len(candidates[0])} as before"
-
-
-def check_plan(specimen: Specimen) -> str:
-    """`plan` yields work whose units can be done; what they do to the network is nobody's concern."""
-    run = specimen.run("planned")
-    if not run.has_hook("plan"):
-        raise NotApplicable("the plugin has no plan")
-    snapshots = 0
-    parts = run.hook.plan(task=run.task, names=run.layout.names, cfg=run.config)
-    check_iterable(run.name, "plan", parts, Work)
-    for work in parts:
-        check_work(run.name, work)
-        snapshots += work.snapshots
-        if work.units:
-            work.unit()
-    if snapshots < 2:
-        raise fault(run.name, f"plan announced {snapshots} snapshots, expected 2 at least. Count them.")
-    return f"{snapshots} snapshots"

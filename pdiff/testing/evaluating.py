@@ -1,9 +1,7 @@
 """Checks of what is done with candidates: `evaluate`, the metric's direction, signatures, `ensemble`, `draw`."""
 
 import math
-import pickle
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,8 +9,8 @@ from torch import Tensor
 
 from pdiff.runtime.seeding import isolated_seed
 from pdiff.runtime.storage import read_tensors
-from pdiff.task.contract import check_evaluations, check_pictures, fault
-from pdiff.task.task import Candidates, Evaluation
+from pdiff.task.contract import check_pictures, fault
+from pdiff.task.task import Evaluation
 from pdiff.testing.finding import NotApplicable
 from pdiff.testing.specimen import Specimen
 from pdiff.testing.tensors import bits, changed, state_of
@@ -153,26 +151,6 @@ def check_similarity(specimen: Specimen) -> str:
     else:
         return f"1 with itself, symmetric, {table.min():.2f} at least"
     raise fault(run.name, f"build returned a task that gives {words}. Mend Task.similarity, or leave the default.")
-
-
-def check_unpicklable(specimen: Specimen) -> str:
-    """`evaluate` works with a task and candidates that cannot be pickled."""
-    run = specimen.trained
-    layout, load = run.population.layout, run.hook.load_params
-
-    def similarity(a: Tensor, b: Tensor) -> Tensor:
-        return run.task.similarity(a, b)
-
-    task = replace(run.task, similarity=similarity, export=lambda model, path: None)
-    candidates = Candidates(specimen.vectors, layout, lambda model, params: load(model=model, params=params))
-    try:
-        found = list(run.hook.evaluate(task=task, candidates=candidates, split="select"))
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        words = f"evaluate pickles task or candidates ({error}). Hand other processes plain values and tensors."
-        raise fault(run.name, words) from error
-    check_evaluations(run.name, "evaluate", found, len(candidates), task.metric, "the check")
-    compare(specimen, found, "with other functions in the task", "Rely on task and candidates alone.")
-    return "a task that cannot be pickled does"
 
 
 def check_ensemble(specimen: Specimen) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pdiff.run.directory import RunDirectory
 from pdiff.run.measuring import evaluate_split
-from pdiff.run.run import Run, load_base
+from pdiff.run.run import Run
 from pdiff.runtime.seeding import generator
 from pdiff.stages.collect import import_checkpoints
 from pdiff.stages.snapshots import recorded
@@ -78,10 +78,7 @@ class Specimen:
     @cached_property
     def trained(self) -> Run:
         """A run that did not collect but has the frozen network and the population, as another process would."""
-        base = self.collected.directory.base
-        run = self.run("collected")
-        load_base(run.task, base)
-        return run
+        return self.run(self.collected.directory.path.name)
 
     @cached_property
     def results(self) -> list[Evaluation]:

@@ -95,7 +95,7 @@ def export_state_dict(model: nn.Module, path: Path) -> None:
     if path.suffix == ".safetensors":
         write_tensors(path, state)
     else:
-        save(path, state)
+        save_checkpoint(path, state)
 
 
 def check_suffix(path: Path, suffixes: Sequence[str]) -> None:
@@ -104,7 +104,7 @@ def check_suffix(path: Path, suffixes: Sequence[str]) -> None:
         raise PdiffError(f"--output: got {str(path)!r}, expected a name that ends in {', '.join(suffixes)}.")
 
 
-def save(path: Path, content: Any) -> None:
+def save_checkpoint(path: Path, content: Any) -> None:
     """Write what `torch.save` makes of `content`, atomically."""
     buffer = io.BytesIO()
     torch.save(content, buffer)

@@ -1,9 +1,18 @@
 """Image classification: any timm network or a mini network, on digits, torchvision data, folders or arrays."""
 
-from pdiff import Evaluation, Metric, PdiffError, Replay, Task, hookimpl
-from pdiff.runtime.progress import progress
-from pdiff.runtime.registry import call
-from pdiff.runtime.seeding import derive_seed, isolated_seed, resolve_device
+from pdiff import (
+    Evaluation,
+    Metric,
+    PdiffError,
+    Replay,
+    Task,
+    call,
+    derive_seed,
+    hookimpl,
+    isolated_seed,
+    progress,
+    resolve_device,
+)
 
 REQUIRES = ("timm", "torchvision")
 

@@ -8,8 +8,7 @@ from pdiff_plugins.images.checkpoint import load_checkpoint
 from pdiff_plugins.images.data import Split
 from torch import nn
 
-from pdiff.runtime.errors import PdiffError
-from pdiff.runtime.registry import build
+from pdiff import PdiffError, build
 
 NETWORKS = Registry("network", scope="pdiff")
 

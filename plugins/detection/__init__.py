@@ -2,9 +2,7 @@
 
 from functools import partial
 
-from pdiff import Evaluation, Metric, PdiffError, Task, hookimpl
-from pdiff.runtime.registry import call
-from pdiff.runtime.seeding import resolve_device
+from pdiff import Evaluation, Metric, PdiffError, Task, call, hookimpl, resolve_device
 
 REQUIRES = ("mmdet", "mmcv", "faster_coco_eval")
 DETECTIONS = ("bboxes", "scores", "labels")

@@ -1,8 +1,6 @@
 """Image generation: parts of a diffusers UNet, on digits, torchvision data, folders or arrays; the metric is FID."""
 
-from pdiff import hookimpl
-from pdiff.runtime.registry import call
-from pdiff.runtime.seeding import derive_seed, isolated_seed, resolve_device
+from pdiff import call, derive_seed, hookimpl, isolated_seed, resolve_device
 
 REQUIRES = ("diffusers", "torchmetrics", "torchvision")
 

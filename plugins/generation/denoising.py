@@ -8,7 +8,7 @@ from pdiff_plugins.images.data import Split
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from pdiff.runtime.seeding import generator
+from pdiff import generator
 
 
 def target_of(noise_schedule: Any, images: Tensor, noise: Tensor, t: Tensor) -> Tensor:

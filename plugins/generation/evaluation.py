@@ -18,8 +18,7 @@ from pdiff_plugins.images.data import Split
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from pdiff import Candidates, Evaluation, Replay
-from pdiff.runtime.progress import progress
+from pdiff import Candidates, Evaluation, Replay, progress
 
 GROUP = 50  # candidates whose features are in memory at a time
 

@@ -4,6 +4,7 @@ A FID belongs to its feature network. Two FIDs compare only where the networks a
 """
 
 import hashlib
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -17,12 +18,17 @@ from pdiff_plugins.images.collection import train_base
 from pdiff_plugins.images.data import Split
 from torch import Tensor, nn
 
-from pdiff import Metric, PdiffError, Task
-from pdiff.runtime.errors import check_positive
-from pdiff.runtime.progress import logger
-from pdiff.runtime.registry import build
-from pdiff.runtime.seeding import derive_seed, isolated_seed
-from pdiff.runtime.storage import read_tensors_and_metadata, write_tensors
+from pdiff import (
+    Metric,
+    PdiffError,
+    Task,
+    build,
+    check_positive,
+    derive_seed,
+    isolated_seed,
+    read_tensors_and_metadata,
+    write_tensors,
+)
 
 FEATURES = Registry("features", scope="pdiff")
 
@@ -140,7 +146,7 @@ def classifier(
     with isolated_seed(own):
         network = Convolutions(data.images.shape[1], data.classes, widths, size).to(data.device)
         if not path.exists():
-            logger.info("features: a classifier is trained on the real images")
+            logging.getLogger("pdiff").info("features: a classifier is trained on the real images")
             task = Task(network, splits, Metric("accuracy"))
             settings = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "augment": augment}
             for _ in train_base(task, own, 0, classify, None, **settings):

@@ -8,8 +8,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from pdiff import PdiffError
-from pdiff.runtime.seeding import isolated_seed
+from pdiff import PdiffError, isolated_seed
 
 SUBSETS, SUBSET = 10, 100
 

@@ -12,8 +12,7 @@ from pdiff_plugins.images.checkpoint import load_checkpoint
 from pdiff_plugins.images.data import Split
 from torch import nn
 
-from pdiff.runtime.errors import PdiffError, known
-from pdiff.runtime.registry import build, call
+from pdiff import PdiffError, build, call, known
 
 NETWORKS = Registry("generator", scope="pdiff")
 PREDICTIONS = ("epsilon", "sample", "v_prediction")

@@ -7,9 +7,7 @@ import torch
 from pdiff_plugins.generation.evaluation import Bench, images_of
 from torch import Tensor, nn
 
-from pdiff import Candidates
-from pdiff.runtime.storage import explain_write_errors
-from pdiff.task.task import Picture
+from pdiff import Candidates, Picture, explain_write_errors
 
 SIDE = 8  # images per row and column of a grid
 

@@ -7,9 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from pdiff import PdiffError
-from pdiff.runtime.storage import explain_write_errors
-from pdiff.weights.checkpoints import SUFFIXES
+from pdiff import SUFFIXES, PdiffError, explain_write_errors
 
 
 def export_pipeline(noise_schedule: Any, model: nn.Module, path: Path) -> None:

@@ -9,8 +9,7 @@ import torch
 from pdiff_plugins.images.data import Split
 from torch import Tensor, nn
 
-from pdiff.runtime.errors import PdiffError, check_keys, check_positive, known
-from pdiff.runtime.seeding import generator
+from pdiff import PdiffError, check_keys, check_positive, generator, known
 
 
 class Sampler:

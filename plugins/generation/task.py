@@ -13,10 +13,7 @@ from pdiff_plugins.generation.sampling import Sampler, check_network, check_samp
 from pdiff_plugins.generation.signature import similarity
 from pdiff_plugins.images.data import Split, build_splits
 
-from pdiff import Metric, Task
-from pdiff.runtime.errors import check_keys, check_positive
-from pdiff.runtime.registry import call
-from pdiff.runtime.seeding import derive_seed, generator, isolated_seed
+from pdiff import Metric, Task, call, check_keys, check_positive, derive_seed, generator, isolated_seed
 
 MEASURED = ("select", "test")
 

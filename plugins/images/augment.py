@@ -8,7 +8,7 @@ from mmengine.registry import Registry
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from pdiff.runtime.registry import build
+from pdiff import build
 
 AUGMENTATIONS = Registry("augmentation", scope="pdiff")
 

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from torch import nn
 
-from pdiff.runtime.errors import PdiffError
-from pdiff.weights.checkpoints import load_state_dict
+from pdiff import PdiffError, load_state_dict
 
 
 def load_checkpoint(model: nn.Module, checkpoint: str | None, prefix: str) -> nn.Module:

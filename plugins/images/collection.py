@@ -12,12 +12,18 @@ from pdiff_plugins.images.augment import build_augmentations
 from pdiff_plugins.images.data import Split
 from torch import Tensor, nn
 
-from pdiff import PdiffError, Snapshot, Task
-from pdiff.runtime.errors import check_positive, known
-from pdiff.runtime.progress import progress
-from pdiff.runtime.registry import call
-from pdiff.runtime.seeding import derive_seed
-from pdiff.weights.select import parameter_names, state_names
+from pdiff import (
+    PdiffError,
+    Snapshot,
+    Task,
+    call,
+    check_positive,
+    derive_seed,
+    known,
+    parameter_names,
+    progress,
+    state_names,
+)
 
 MODES = ("train", "eval")
 # From network, images `(B, C, size, size)` and labels `(B,)` to the loss and to further figures of the batch.

@@ -10,8 +10,7 @@ from mmengine.registry import Registry
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from pdiff.runtime.errors import PdiffError, known
-from pdiff.runtime.registry import build
+from pdiff import PdiffError, build, known
 
 DATASETS = Registry("dataset", scope="pdiff")
 Arrays = tuple[Tensor, Tensor]

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pdiff import PdiffError
-from pdiff.weights.checkpoints import check_suffix, export_state_dict, load_state_dict, save
+from pdiff import PdiffError, check_suffix, export_state_dict, load_state_dict, save_checkpoint
 
 CHECKSUM = re.compile(r"-([0-9a-f]{8,64})\.\w+$")  # in the names of published checkpoints
 
@@ -81,7 +80,7 @@ def export_checkpoint(model: nn.Module, path: Path) -> None:
         return
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     meta = {"dataset_meta": plain(model.dataset_meta), "experiment_name": path.stem}
-    save(path, {"meta": meta, "state_dict": state})
+    save_checkpoint(path, {"meta": meta, "state_dict": state})
     model.cfg.dump(str(path.with_suffix(".py")))
 
 

@@ -6,6 +6,7 @@ its optimiser, at a constant learning rate, and hands over the selection every f
 
 import contextlib
 import copy
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,15 +30,21 @@ from pdiff_plugins.openmmlab.stream import stream
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from pdiff import PdiffError, Snapshot, Task
-from pdiff.engine.runner import QuietRunner
-from pdiff.engine.training import ShowProgress
-from pdiff.runtime.errors import check_positive, check_section, known
-from pdiff.runtime.packing import unpack
-from pdiff.runtime.progress import logger, progress
-from pdiff.runtime.registry import call
-from pdiff.runtime.seeding import derive_seed
-from pdiff.weights.select import parameter_names
+from pdiff import (
+    PdiffError,
+    QuietRunner,
+    ShowProgress,
+    Snapshot,
+    Task,
+    call,
+    check_positive,
+    check_section,
+    derive_seed,
+    known,
+    parameter_names,
+    progress,
+    unpack,
+)
 
 MODES = ("eval", "train")
 DRAWS = ("seeded", "config")
@@ -362,7 +369,8 @@ def run(
     settings = {key: config[key] for key in SETTINGS if config.get(key) is not None}
     replaced = [key for key, value in own.items() if key in config and config[key] != value]
     described = Config({**config.to_dict(), **copy.deepcopy({**own, **instead})})
-    logger.info("%s: %s", name, f"pdiff sets {', '.join(['train_dataloader', *replaced])} of {config.filename}")
+    words = f"pdiff sets {', '.join(['train_dataloader', *replaced])} of {config.filename}"
+    logging.getLogger("pdiff").info("%s: %s", name, words)
     runner = None
     try:
         runner = TaskRunner(

@@ -14,10 +14,7 @@ from pdiff_plugins.openmmlab.libraries import LOADERS, Library, one_line, silenc
 from pdiff_plugins.openmmlab.scenes import compose_scenes
 from torch.utils.data import DataLoader, Dataset
 
-from pdiff import PdiffError
-from pdiff.runtime.errors import check_keys, check_positive, check_section, known
-from pdiff.runtime.registry import call
-from pdiff.runtime.seeding import generator
+from pdiff import PdiffError, call, check_keys, check_positive, check_section, generator, known
 
 SOURCES = ("train", "val")
 EMPTY = "need at least one array to concatenate"  # what mmengine says of a data set without any image

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from pdiff.runtime.seeding import derive_seed, generator, isolated_seed
+from pdiff import derive_seed, generator, isolated_seed
 
 
 class Wrapper(Dataset):

@@ -8,10 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop
 from torch import Tensor, nn
 
-from pdiff import PdiffError, Snapshot
-from pdiff.runtime.packing import pack
-from pdiff.runtime.seeding import derive_seed, seed_all
-from pdiff.weights.select import is_norm, parameter_names
+from pdiff import PdiffError, Snapshot, derive_seed, is_norm, pack, parameter_names, seed_all
 
 SECONDS_BETWEEN_RESTS = 30
 Emit = Callable[[Snapshot | None], None]

@@ -20,10 +20,7 @@ from pdiff_plugins.openmmlab.checkpoint import load_weights
 from pdiff_plugins.openmmlab.extension import provide_operators
 from torch import nn
 
-from pdiff import PdiffError
-from pdiff.engine.training import Bfloat16OptimWrapper
-from pdiff.runtime.errors import check_section
-from pdiff.runtime.seeding import derive_seed, isolated_seed
+from pdiff import Bfloat16OptimWrapper, PdiffError, check_section, derive_seed, isolated_seed
 
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 

@@ -8,10 +8,7 @@ from pdiff_plugins.openmmlab.data import Split
 from pdiff_plugins.openmmlab.libraries import one_line
 from torch import nn
 
-from pdiff import PdiffError, Replay
-from pdiff.runtime.progress import progress
-from pdiff.runtime.seeding import isolated_seed
-from pdiff.task.task import Candidates
+from pdiff import Candidates, PdiffError, Replay, isolated_seed, progress
 
 T = TypeVar("T")
 

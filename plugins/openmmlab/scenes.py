@@ -17,9 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 
-from pdiff.runtime.errors import PdiffError, check_positive, check_type
-from pdiff.runtime.progress import progress
-from pdiff.runtime.seeding import derive_seed
+from pdiff import PdiffError, check_positive, check_type, derive_seed, progress
 
 CLASSES = tuple("0123456789")
 GROUPS = {"train": (0, 60), "select": (60, 75), "test": (75, 100)}  # shares of the 1,797 digits, in percent

@@ -11,8 +11,7 @@ from pdiff_plugins.openmmlab.libraries import Library, build_network, open_confi
 from pdiff_plugins.openmmlab.prediction import check_prediction
 from torch import Tensor
 
-from pdiff import Metric, Task
-from pdiff.runtime.registry import call
+from pdiff import Metric, Task, call
 
 
 def build_task(

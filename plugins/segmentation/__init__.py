@@ -2,9 +2,7 @@
 
 from functools import partial
 
-from pdiff import Metric, Task, hookimpl
-from pdiff.runtime.registry import call
-from pdiff.runtime.seeding import resolve_device
+from pdiff import Metric, Task, call, hookimpl, resolve_device
 
 REQUIRES = ("mmseg", "mmcv")
 HEADS = ("decode_head",)
@@ -44,7 +42,7 @@ def segmentation_task(
     from pdiff_plugins.openmmlab.task import build_task
     from pdiff_plugins.segmentation.data import chance, check_head, check_splits, measure
 
-    from pdiff.task.similarity import error_iou
+    from pdiff import error_iou
 
     measured = partial(measure, pixels=signature_pixels, seed=seed)
 

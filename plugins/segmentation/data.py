@@ -19,10 +19,7 @@ from PIL import ExifTags, Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from pdiff import Evaluation, PdiffError
-from pdiff.runtime.errors import check_positive
-from pdiff.runtime.progress import progress
-from pdiff.runtime.seeding import generator
+from pdiff import Evaluation, PdiffError, check_positive, generator, progress
 
 T = TypeVar("T")
 

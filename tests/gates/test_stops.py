@@ -7,7 +7,7 @@ import pytest
 
 from pdiff import PdiffError
 from pdiff.run.config import resolve
-from pdiff.run.directory import STAGES, RunDirectory
+from pdiff.run.directory import ORDER, RunDirectory
 from pdiff.run.record import read_gates
 from pdiff.runtime.settings import merge
 from pdiff.stages.pipeline import run_pipeline
@@ -47,7 +47,7 @@ def failed(directory: RunDirectory) -> list[str]:
 
 
 def test_a_sound_run_passes_every_gate(sound):
-    assert {record["stage"] for record in read_gates(sound)} == set(STAGES[:4])
+    assert {record["stage"] for record in read_gates(sound)} == set(ORDER[:4])
     assert [record["name"] for record in read_gates(sound)] == [
         "finite", "copies", "basin", "runs", "rank", "reconstruction", "decoded", "denoiser", "latents", "alive"
     ]  # fmt: skip
@@ -86,7 +86,7 @@ def test_samples_of_one_step_are_caught_at_the_latents(copied):
 
 def test_a_failed_gate_stops_every_later_call_until_it_is_ignored(copied, caplog):
     narrow = config(**NARROW)
-    for stages, over in ((STAGES, True), (STAGES, False), (["generate"], False)):
+    for stages, over in ((ORDER, True), (ORDER, False), (["generate"], False)):
         with pytest.raises(PdiffError, match="gate fit/reconstruction: .* To go on all the same, give --resume --no"):
             run_pipeline(narrow, copied, stages, resume=True, overwrite=over)
     run_pipeline(narrow, copied, resume=True, gates=False)
@@ -104,7 +104,7 @@ def test_what_a_gate_found_is_under_the_checksum_of_its_stage(copied):
 
 def test_a_population_of_fewer_than_ten_measures_no_codec(tmp_path):
     directory = RunDirectory(tmp_path / "run")
-    run_pipeline(config(collect={"steps": 9}, **ONE_STEP), directory, STAGES[:2], gates=False)
+    run_pipeline(config(collect={"steps": 9}, **ONE_STEP), directory, ORDER[:2], gates=False)
     lines = {record["name"]: record["line"] for record in read_gates(directory)}
     assert lines["decoded"] == (
         "not measured: none of 9 checkpoints is held out. Raise fit.heldout, or collect at least ten."

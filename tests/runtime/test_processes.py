@@ -19,7 +19,7 @@ import yaml
 from pdiff import ParameterDiffusion
 from pdiff.engine import training
 from pdiff.run.config import resolve
-from pdiff.run.directory import STAGES, RunDirectory
+from pdiff.run.directory import ORDER, RunDirectory
 from pdiff.run.run import Run
 from pdiff.runtime import processes
 from pdiff.runtime.errors import PdiffError
@@ -242,7 +242,7 @@ def test_two_processes_evaluate_what_one_evaluates(finished, together, tmp_path,
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny))
     for name in ("one", "two"):
         shutil.copytree(finished.path, tmp_path / name)
-        RunDirectory(tmp_path / name).drop(STAGES[3:])
+        RunDirectory(tmp_path / name).drop(ORDER[3:])
     run_pipeline(resolve(tiny), RunDirectory(tmp_path / "one"), resume=True, gates=False)
     options = ("--config", tmp_path / "tiny.yaml", "--resume", "--no-gates")
     started = together(*options, "--work-dir", tmp_path / "two")
@@ -363,7 +363,7 @@ def test_mistake_of_the_first_process_alone_ends_the_others_without_a_word(finis
 def test_directory_that_another_machine_does_not_see_is_refused(processes, tmp_path, tiny, before):
     if before:  # each machine has one of that name for itself
         RunDirectory(tmp_path / "1").path.mkdir()
-        RunDirectory(tmp_path / "1").prepare(resolve(tiny).to_dict(), STAGES, resume=False, overwrite=False)
+        RunDirectory(tmp_path / "1").begin(resolve(tiny).to_dict(), ORDER, resume=False, overwrite=False)
 
     def work(number):
         processes.join("pytorch")

@@ -4,8 +4,9 @@ import pytest
 from mmengine.registry import Registry
 
 from pdiff.engine import autoencoder, denoiser, scaling, schedule  # noqa: F401  (they fill the registries)
+from pdiff.engine.registries import AUTOENCODERS, DENOISERS, SAMPLERS, SCALINGS
 from pdiff.runtime.errors import PdiffError
-from pdiff.runtime.registry import AUTOENCODERS, DENOISERS, SCALINGS, SCHEDULERS, build, call
+from pdiff.runtime.registry import build, call
 
 SHAPES = Registry("shape", scope="pdiff")
 
@@ -62,7 +63,7 @@ def test_a_function_is_called_with_the_same_checks(arguments):
 @pytest.mark.parametrize(
     ("registry", "wrong", "right"),
     [
-        (SCHEDULERS, "DDIMM", "DDIM"),
+        (SAMPLERS, "DDIMM", "DDIM"),
         (SCALINGS, "per_tensr", "per_tensor"),
         (AUTOENCODERS, "convv", "conv"),
         (DENOISERS, "mpl", "mlp"),

@@ -10,8 +10,9 @@ from pdiff import Picture, hookimpl
 from pdiff.run.config import resolve
 from pdiff.run.results import read_metrics, read_sources
 from pdiff.run.run import Run
+from pdiff.runtime.processes import gather
 from pdiff.runtime.storage import read_json
-from pdiff.stages.compare import draw_pictures, front, gather, open_case
+from pdiff.stages.compare import draw_pictures, front, open_case
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import torch
 
 from pdiff import PdiffError
 from pdiff.run.config import resolve
-from pdiff.run.directory import STAGES, RunDirectory
-from pdiff.stages.pipeline import run_pipeline, stages_of
+from pdiff.run.directory import ORDER, RunDirectory
+from pdiff.stages.pipeline import run_pipeline
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_summary_has_what_other_programs_read(finished):
     )
     assert summary["metric"] == {"name": "accuracy", "higher_is_better": True, "chance": 0.1}
     assert (summary["task"], summary["pictures"]) == ({}, [])
-    assert set(summary["seconds"]) == set(summary["peak_memory_bytes"]) == set(STAGES)
+    assert set(summary["seconds"]) == set(summary["peak_memory_bytes"]) == set(ORDER)
     assert {name: row["n"] for name, row in summary["sources"].items()} == {
         "trained": 10, "generated": 5, "codec": 4, "soup": 1, "soup16": 4, "ensemble": 1, "interpolation": 4,
         "gaussian": 4, "gaussian32": 4, "noise05": 4, "noise15": 4, "noise_abs01": 4, "noise_abs03": 4,
@@ -52,8 +52,8 @@ def test_same_config_gives_the_same_bytes(finished, tiny, tmp_path, results):
 
 
 def test_stages_run_one_by_one_give_the_same_bytes(finished, tiny, tmp_path, results):
-    for stage in STAGES:
-        run_pipeline(resolve(tiny), RunDirectory(tmp_path / "single"), stages_of(stage), gates=False)
+    for stage in ORDER:
+        run_pipeline(resolve(tiny), RunDirectory(tmp_path / "single"), [stage], gates=False)
     assert results(tmp_path / "single") == results(finished.path)
 
 
@@ -78,7 +78,7 @@ def test_resume_of_a_finished_run_changes_nothing(copied, tiny, results):
 
 def test_what_killed_writes_have_left_is_removed(copied, tiny, results):
     before = results(copied.path)
-    copied.drop(STAGES[2:])
+    copied.drop(ORDER[2:])
     copied.folder("generate").mkdir()
     torn = [copied.folder("generate") / "vectors.safetensors.part", copied.folder("generate") / ".tmpa1B2c3"]
     for path in torn:
@@ -131,8 +131,8 @@ def test_deletion_that_is_interrupted_leaves_nothing_that_follows_from_what_is_g
         patch.setattr(shutil, "rmtree", interrupted(shutil.rmtree))
         patch.setattr(Path, "rename", interrupted(Path.rename))
         with pytest.raises(KeyboardInterrupt):
-            copied.drop(STAGES)
-    there = [copied.folder(stage).exists() for stage in STAGES]
+            copied.drop(ORDER)
+    there = [copied.folder(stage).exists() for stage in ORDER]
     assert there == sorted(there, reverse=True)
     assert copied.records() == {}
     copied.drop(())
@@ -188,11 +188,6 @@ def test_corrupt_config_of_a_run_is_named(copied, tiny):
     (copied.path / "config.yaml").write_text("a: [")
     with pytest.raises(PdiffError, match=r"config.yaml: is corrupt"):
         run_pipeline(resolve(tiny), copied, resume=True, gates=False)
-
-
-def test_unknown_stage_is_refused():
-    with pytest.raises(PdiffError, match="--stage: got 'fitt'. Did you mean 'fit'"):
-        stages_of("fitt")
 
 
 def test_population_of_one_checkpoint_is_refused_and_kept(tiny, tmp_path):

@@ -3,7 +3,6 @@
 import re
 
 import pytest
-import torch
 
 from pdiff.run.config import resolve
 from pdiff.run.directory import RunDirectory
@@ -11,9 +10,9 @@ from pdiff.run.measuring import evaluate_split
 from pdiff.run.run import Run
 from pdiff.runtime.errors import PdiffError
 from pdiff.stages.collect import collect
-from pdiff.task.contract import check_pictures, check_work
+from pdiff.task.contract import check_pictures
 from pdiff.task.plugins import list_plugins
-from pdiff.task.task import Picture, Work
+from pdiff.task.task import Picture
 
 GOOD = {
     "build": 'return Task(torch.nn.Linear(2, 2), {"select": 0, "test": 0}, Metric("accuracy"))',
@@ -136,18 +135,3 @@ def test_what_draw_returns_is_checked(pictures, words):
     with pytest.raises(PdiffError, match=rf"^plugin mine: {words}"):
         check_pictures("mine", pictures)
     check_pictures("mine", [Picture("a.png", "title", "caption")])
-
-
-@pytest.mark.parametrize(
-    ("work", "words"),
-    [
-        (("train", 3), r"plan yielded tuple, expected pdiff\.Work\."),
-        (Work("train", 2.5, 3, int), "plan yielded 'train' with units 2.5, expected an integer from 0 on"),
-        (Work("train", 2, -1, int), "plan yielded 'train' with snapshots -1, expected an integer from 0 on"),
-        (Work("train", 2, 3, None), "plan yielded 'train' whose unit is None, expected a function"),
-    ],
-)
-def test_what_plan_yields_is_checked(work, words):
-    with pytest.raises(PdiffError, match=rf"^plugin mine: {words}"):
-        check_work("mine", work)
-    check_work("mine", Work("train", 2, 3, torch.manual_seed))

@@ -17,9 +17,6 @@ BROKEN = {
     "select_params": ("selection", lambda text: text + HOOK.format("select_params()", 'return ["2.wieght"]')),
     "collect": ("collection", lambda text: text.replace("for name in names}", "for name in tensors}")),
     "parts": ("hooks", lambda text: text + HOOK.format("parts()", "return [0, 0]")),
-    "plan": ("plan", lambda text: "import pdiff\n" + text + HOOK.format(
-        "plan(task, names, cfg)", 'run = collect(task, names, cfg)\n    yield pdiff.Work("", 9, 1, lambda: next(run))'
-    )),
     "load_params": ("loading", lambda text: text + HOOK.format("load_params()", "pass")),
     "evaluate": ("result", lambda text: text.replace("range(len(candidates))", "range(len(candidates) - 1)")),
     "ensemble": ("ensemble", lambda text: text + HOOK.format("ensemble()", "pass")),

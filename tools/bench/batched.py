@@ -59,7 +59,7 @@ def compared(suffix: nn.Module, candidates: dict[str, Tensor], inputs: Tensor, t
     return statistics.median(one_by_one), statistics.median(at_once), differ, largest
 
 
-@command
+@command()
 def main() -> None:
     """Print a row for each number of images."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

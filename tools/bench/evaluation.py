@@ -57,7 +57,7 @@ def parts(run: Run, vectors: torch.Tensor, split: str) -> dict[str, float]:
     return {"loading": loading, "prefix": prefix, "suffix": forward - prefix, "metric": metric}
 
 
-@command
+@command()
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

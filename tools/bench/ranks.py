@@ -73,7 +73,7 @@ def measured_by(processes: int, folder: Path) -> dict:
     return json.loads(result.read_text())
 
 
-@command
+@command()
 def main() -> int:
     """Measure and print; exit code 1 if results differ."""
     arguments = parse()

@@ -333,7 +333,7 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-@command
+@command()
 def main() -> None:
     """Print the tables."""
     arguments = parse()

@@ -195,7 +195,7 @@ def peak_of(mode: str) -> tuple[int, int]:
 
 
 @torch.no_grad()
-@command
+@command()
 def main() -> int:
     """Measure and print; exit code 1 if results differ."""
     arguments = parse()

@@ -66,7 +66,7 @@ def seconds(function, *arguments) -> float:
     return time.perf_counter() - start
 
 
-@command
+@command()
 def main() -> int:
     """Print both and their ratio; exit code 1 if the weights differ by more than rounding."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

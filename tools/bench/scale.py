@@ -131,7 +131,7 @@ def draw(path: Path, found: dict[str, dict[int, dict[str, float]]]) -> None:
     figure.savefig(path, dpi=130)
 
 
-@command
+@command()
 def main() -> int:
     """Print the table, a row per size and codec, and draw the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -11,7 +11,7 @@ from pdiff.runtime.storage import read_json
 SHOWN = ("trained", "generated", "soup", "soup16", "gaussian", "noise05", "noise15")
 
 
-@command
+@command()
 def main() -> int:
     """Print the mean of every source, the best generated with its interval, and the seconds."""
     parser = argparse.ArgumentParser(description=__doc__)

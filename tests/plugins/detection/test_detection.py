@@ -156,7 +156,7 @@ import os, signal, sys, time
 from pathlib import Path
 from pdiff.run.config import load_config
 from pdiff.stages.pipeline import run_pipeline
-from pdiff.run.directory import STAGES, RunDirectory
+from pdiff.run.directory import ORDER, RunDirectory
 from pdiff_plugins.openmmlab import hooks
 from pdiff_plugins.openmmlab.libraries import MMDET
 
@@ -173,7 +173,7 @@ moments = [
 for moment in moments:
     child = os.fork()
     if child == 0:
-        run_pipeline(config, RunDirectory(run), STAGES[:4], resume=True, gates=False)
+        run_pipeline(config, RunDirectory(run), ORDER[:4], resume=True, gates=False)
         os._exit(0)
     ended = 0
     while not ended and not moment():

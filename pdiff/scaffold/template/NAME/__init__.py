@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from pdiff import Evaluation, Metric, Replay, Snapshot, Task, hookimpl
-from pdiff.runtime.registry import call
+from pdiff import call
 
 
 @hookimpl

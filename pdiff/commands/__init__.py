@@ -1,0 +1,1 @@
+"""The commands: each reads its arguments, calls the core, prints. What is heavy is imported once they are sound."""

@@ -1,0 +1,227 @@
+"""What a run needs, by arithmetic: P, N, L, M, bytes on disk, memory by stage. Time is what the progress bars show.
+
+Nothing is trained or collected: the task is built, the engine's parts are made without memory (torch's meta device).
+Memory is a lower bound: what vectors, weights, gradients, optimiser and one batch hold. What the plugin's network does
+with its own batches is its own.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from torch import nn
+
+from pdiff.engine.parameter_diffusion import ParameterDiffusion
+from pdiff.run.directory import RunDirectory
+from pdiff.run.run import Run
+from pdiff.run.sources import source_names
+from pdiff.run.stage import STAGES
+from pdiff.runtime.cost import free_memory, resident_memory
+from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.storage import explain_write_errors
+from pdiff.weights.checkpoints import find_checkpoints
+from pdiff.weights.population import Population
+from pdiff.weights.vectors import VALUES
+
+FLOAT = 4  # bytes
+TRAINED = 4  # copies of weights that are trained: themselves, gradients, two moments of AdamW
+ASSUMED = 300  # N where nobody says it; the published one
+UNITS = ("B", "kB", "MB", "GB", "TB")
+ADVICE = {
+    "collect": "Take a smaller network (task).",
+    "fit": "Select fewer parameters (select), collect fewer checkpoints (collect), or lower the batch sizes of engine.",
+    "generate": "Lower generate.batch_size, or generate.num.",
+    "evaluate": "Take a smaller network (task), or select fewer parameters (select).",
+    "compare": "Lower generate.num and num in evaluate.sources, or select fewer parameters (select).",
+}
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """What one stage needs at least, in bytes.
+
+    Attributes:
+        name: of the stage.
+        host: resident memory of the process.
+        gpu: memory of the GPU; 0 without one.
+        disk: what it leaves in the run directory.
+    """
+
+    name: str
+    host: int
+    gpu: int
+    disk: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run needs.
+
+    Attributes:
+        parameters: P.
+        checkpoints: N.
+        latent: L.
+        generated: M.
+        candidates: of all sources together.
+        stages: in their order.
+        notes: what is assumed.
+    """
+
+    parameters: int
+    checkpoints: int
+    latent: int
+    generated: int
+    candidates: int
+    stages: Sequence[StagePlan]
+    notes: Sequence[str] = ()
+
+
+def make_plan(config: Config, work_dir: Path) -> Plan:
+    """Return what a run of a config needs; nothing is left on disk.
+
+    Args:
+        config: the resolved config.
+        work_dir: where the run directory is or would be; a population that is there already says N.
+
+    Raises:
+        PdiffError: the run could not begin.
+    """
+    with scratch_directory(work_dir) as folder:
+        run = Run(config, RunDirectory(folder))
+        engine = run.new_engine()
+        engine.prepare(run.layout, torch.device("meta"))
+        checkpoints, notes = count_checkpoints(config, RunDirectory(work_dir))
+        return Plan(
+            parameters=run.layout.size,
+            checkpoints=checkpoints,
+            latent=engine.autoencoder.latent,
+            generated=config.generate.num,
+            candidates=sum(count_candidates(run, name, checkpoints) for name in source_names(run)),
+            stages=plan_stages(run, engine, checkpoints),
+            notes=notes,
+        )
+
+
+@contextmanager
+def scratch_directory(work_dir: Path) -> Iterator[Path]:
+    """Make a directory for the block, on the disk of `work_dir`."""
+    place = existing_parent(work_dir)
+    with explain_write_errors(place):
+        scratch = tempfile.TemporaryDirectory(prefix=".plan-", dir=place)
+    with scratch as folder:
+        yield Path(folder)
+
+
+def existing_parent(path: Path) -> Path:
+    """Return the closest folder above `path` that is there."""
+    return next(parent for parent in Path(path).absolute().parents if parent.is_dir())
+
+
+def count_checkpoints(config: Config, directory: RunDirectory) -> tuple[int, list[str]]:
+    """Return N, and a note where it is assumed."""
+    if "collect" in directory.records():
+        return len(Population.open(directory.folder("collect"))), []
+    if config.checkpoints.files:
+        return len(find_checkpoints(config.checkpoints.files)), []
+    return ASSUMED, [f"N is taken as {ASSUMED}: only the collection itself knows how many snapshots it yields."]
+
+
+def count_candidates(run: Run, name: str, checkpoints: int) -> int:
+    """Return how many candidates a source has: as its settings say, all trained, one soup, or the default."""
+    settings = run.config.evaluate.sources[name]
+    default = {"trained": checkpoints, "generated": run.config.generate.num, "soup": 1, "ensemble": 1}
+    return settings.get("num") or default.get(settings["type"], run.config.evaluate.num)
+
+
+def plan_stages(run: Run, engine: ParameterDiffusion, checkpoints: int) -> list[StagePlan]:
+    """Return what each stage needs, where the engine's parts are made but not fitted."""
+    size, settings, block = run.layout.size, run.config.generate, FLOAT * VALUES
+    network = weigh(run.built.model)
+    population, batch = FLOAT * checkpoints * size, FLOAT * min(settings.num, settings.batch_size) * size
+    generated = FLOAT * (settings.num + 8 * settings.path) * size
+    parts = sum(weigh(part) for part in engine.parts().values())
+    training = parts + max(weigh_training(engine, name) for name in ("autoencoder", "denoiser"))
+    held = resident_memory()  # Python, torch and the task, built
+    needs = {  # where the run computes; on disk
+        "collect": (TRAINED * network, population + network),
+        "fit": (population + max(training, parts + min(2 * block, 3 * population)), parts),
+        "generate": (parts + 2 * batch, generated),
+        "evaluate": (2 * network + 2 * FLOAT * size, 0),
+        "compare": (population + min(4 * block, 3 * population) + parts, 0),
+    }
+    gpu = run.device.type == "cuda"
+    stages = []
+    for name, (memory, disk) in needs.items():
+        on_gpu = gpu and name != "compare"
+        mapped = population + generated if name in ("evaluate", "compare") else 0
+        host = held + (0 if on_gpu else memory) + (mapped if name == "evaluate" else 0)
+        stages.append(StagePlan(name, host, memory if on_gpu else 0, disk))
+    return stages
+
+
+def weigh(module: nn.Module) -> int:
+    """Return the bytes of a module's parameters and buffers."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
+
+
+def weigh_training(engine: ParameterDiffusion, name: str) -> int:
+    """Return the bytes that a training of one part holds beside its weights: gradients, moments, average, a batch."""
+    settings, part = engine.config[f"{name}_training"], getattr(engine, name)
+    weights = FLOAT * sum(parameter.numel() for parameter in part.parameters())
+    if not settings["steps"] or not weights:
+        return 0
+    width = engine.layout.size if name == "autoencoder" else engine.autoencoder.latent
+    return (TRAINED - 1 + bool(settings["ema"])) * weights + 3 * FLOAT * settings["batch_size"] * width
+
+
+def check_plan(plan: Plan, work_dir: Path, device: torch.device) -> None:
+    """Raise a `PdiffError` that names what to change when a run exceeds the disk or the memory that are free now.
+
+    Args:
+        plan: of the run.
+        work_dir: its directory.
+        device: that it computes on.
+    """
+    free = shutil.disk_usage(existing_parent(work_dir)).free
+    needed = sum(stage.disk for stage in plan.stages)
+    if needed > free:
+        raise PdiffError(
+            f"plan: run directory: got {in_words(needed)}, expected at most {in_words(free)}, what is free on its "
+            "disk. Give a --work-dir on another disk, select fewer parameters (select), or lower generate.num."
+        )
+    limits = {"host": free_memory()}
+    if device.type == "cuda":
+        limits["gpu"] = torch.cuda.mem_get_info(device)[0]
+    for place, limit in limits.items():
+        worst = max(plan.stages, key=lambda stage: getattr(stage, place))
+        needed = getattr(worst, place)
+        if limit is not None and needed > limit:
+            found = f"got at least {in_words(needed)}, expected at most {in_words(limit)}, what is free"
+            raise PdiffError(f"plan: {place} memory of {worst.name}: {found}. {ADVICE[worst.name]}")
+
+
+def plan_lines(plan: Plan) -> Iterator[str]:
+    """Yield the lines of a plan as a person reads it."""
+    counts = (plan.parameters, plan.checkpoints, plan.latent, plan.generated, plan.candidates)
+    yield "plan: P {:,} parameters, N {:,} checkpoints, L {:,}, M {:,} generated, {:,} candidates".format(*counts)
+    yield f"{'stage':<10}{'memory from':>13}{'GPU from':>12}{'on disk':>12}  folder"
+    for stage in plan.stages:
+        gpu = in_words(stage.gpu) if stage.gpu else ""
+        row = f"{stage.name:<10}{in_words(stage.host):>13}{gpu:>12}{in_words(stage.disk):>12}"
+        yield f"{row}  {STAGES[stage.name].folder}"
+    yield from plan.notes
+
+
+def in_words(count: int) -> str:
+    """Return bytes in words: `640 B`, `2.1 MB`."""
+    value = float(count)
+    for unit in UNITS[:-1]:
+        if value < 999.5:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:,.0f} {UNITS[-1]}"
