@@ -82,13 +82,6 @@ def ranked(select: NDArray, higher_is_better: bool, count: int) -> NDArray:
     return ranking[np.linspace(0, len(ranking) - 1, min(count, len(ranking))).round().astype(int)]
 
 
-def describe(test: NDArray, higher_is_better: bool) -> dict[str, float]:
-    """Return mean, standard deviation, median and worst of the metrics `(M,)` on `test`."""
-    worst = test.min() if higher_is_better else test.max()
-    std = test.std(ddof=1) if len(test) > 1 else 0.0
-    return {"mean": test.mean(), "std": std, "median": np.median(test), "worst": worst}
-
-
 def resampled_means(values: NDArray, resamples: int, rng: np.random.Generator) -> NDArray:
     """Return the means `(resamples, J)` of rows drawn with replacement from `values` `(K, J)`, K at a time."""
     count, step = len(values), max(1, DRAWS // len(values))
@@ -192,11 +185,10 @@ def superiority(first: NDArray, second: NDArray, higher_is_better: bool) -> floa
         second: metrics `(B,)`.
         higher_is_better: direction of the metric.
     """
-    from scipy.stats import rankdata
+    from scipy.stats import mannwhitneyu
 
-    ranks = rankdata(np.concatenate([first, second]) * (1 if higher_is_better else -1))
-    a, b = len(first), len(second)
-    return float((ranks[:a].sum() - a * (a + 1) / 2) / (a * b))
+    better, worse = (first, second) if higher_is_better else (second, first)
+    return float(mannwhitneyu(better, worse, method="asymptotic").statistic / (len(first) * len(second)))
 
 
 def holm(p: Sequence[float]) -> NDArray:
