@@ -33,14 +33,7 @@ def render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(**values)
 
 
-def report_page(
-    folder: Path,
-    name: str,
-    summary: Mapping[str, Any],
-    figures: Sequence[Figure],
-    config: str,
-    profiles: Mapping[str, Any] | None = None,
-) -> str:
+def report_page(folder: Path, name: str, summary: Mapping[str, Any], figures: Sequence[Figure], config: str) -> str:
     """Return the page of one run.
 
     Args:
@@ -49,7 +42,6 @@ def report_page(
         summary: as in `summary.json`.
         figures: in their order.
         config: the resolved config, as YAML.
-        profiles: as in `profile.json`.
 
     Raises:
         PdiffError: a picture is missing or is no PNG.
@@ -71,7 +63,6 @@ def report_page(
         facts=flatten(summary["task"]),
         environment=flatten(summary["environment"]),
         config=config,
-        profiles=profiles or {},
     )
 
 
