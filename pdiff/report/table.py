@@ -15,12 +15,12 @@ class Column:
 
     Attributes:
         title: its head.
-        rank: how early it gives way where the table is too wide: the highest goes first.
+        least: the narrowest terminal that shows it, in characters.
         cell: from a source's figures to its text.
     """
 
     title: str
-    rank: int
+    least: int
     cell: Callable[[Row], str]
 
 
@@ -51,21 +51,21 @@ def interval(ends: tuple[float, float] | None) -> str:
 
 def columns(summary: Mapping[str, Any]) -> list[Column]:
     """Return the columns behind the source's name; that of the dead only where a candidate is dead."""
-    dead = [Column("dead", 7, lambda row: str(row["dead"]))]
+    dead = [Column("dead", 75, lambda row: str(row["dead"]))]
     return [
-        Column("n", 5, lambda row: str(row["n"])),
+        Column("n", 75, lambda row: str(row["n"])),
         *(dead if any(row["dead"] for row in summary["sources"].values()) else []),
-        Column("best", 4, lambda row: number(row["best"])),
-        Column("best, 95 %", 11, lambda row: interval(row["best_ci"])),
-        Column(f"best of {summary['budget']}", 3, lambda row: number(row["best_of"])),
+        Column("best", 0, lambda row: number(row["best"])),
+        Column("best, 95 %", 160, lambda row: interval(row["best_ci"])),
+        Column(f"best of {summary['budget']}", 75, lambda row: number(row["best_of"])),
         Column("mean", 0, lambda row: number(row["mean"])),
-        Column("mean, 95 %", 9, lambda row: interval(row["mean_ci"])),
-        Column("std", 12, lambda row: number(row["std"])),
-        Column("median", 13, lambda row: number(row["median"])),
-        Column("worst", 10, lambda row: number(row["worst"])),
-        Column("similarity", 1, lambda row: number(row["similarity"])),
-        Column("distance", 8, lambda row: number(row["distance"], 2)),
-        Column("spread", 6, lambda row: number(row["spread"], 2)),
+        Column("mean, 95 %", WIDTH, lambda row: interval(row["mean_ci"])),
+        Column("std", 160, lambda row: number(row["std"])),
+        Column("median", 160, lambda row: number(row["median"])),
+        Column("worst", WIDTH, lambda row: number(row["worst"])),
+        Column("similarity", 0, lambda row: number(row["similarity"])),
+        Column("distance", 100, lambda row: number(row["distance"], 2)),
+        Column("spread", 100, lambda row: number(row["spread"], 2)),
     ]
 
 
@@ -95,34 +95,25 @@ def markdown_table(summary: Mapping[str, Any]) -> str:
     return f"{summary['verdict']}\n\n{table}\n\n{caption(summary)}\n"
 
 
-def fitting(summary: Mapping[str, Any], width: int) -> list[Column]:
-    """Return the columns that fit into `width` characters, the least telling left out first."""
-    shown = columns(summary)
-    while len(shown) > 1 and table_width(summary, shown) > width:
-        shown.remove(max(shown, key=lambda column: column.rank))
-    return shown
+def console(width: int) -> Any:
+    """Return rich's console; `width` is its width where no terminal says how wide it is."""
+    from rich.console import Console
 
-
-def table_width(summary: Mapping[str, Any], shown: list[Column]) -> int:
-    """Return how many characters the printed table takes: each cell has a space at both sides and a line before it."""
-    lines = [["source", *(column.title for column in shown)], *rows(summary, shown)]
-    return sum(3 + max(map(len, cells)) for cells in zip(*lines, strict=True)) + 1
+    out = Console()
+    return out if out.is_terminal else Console(width=width)
 
 
 def print_table(summary: Mapping[str, Any]) -> None:
     """Print the table to the terminal."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH)
-    shown = fitting(summary, console.width)
+    out = console(WIDTH)
+    shown = [column for column in columns(summary) if column.least <= out.width]
     table = Table(caption=caption(summary))
     table.add_column("source", no_wrap=True)
     for column in shown:
-        table.add_column(column.title, justify="right", no_wrap=True)
+        table.add_column(column.title, justify="right", no_wrap=" " not in column.title)
     for cells in rows(summary, shown):
         table.add_row(*cells)
-    console.print(table)
-    console.print(summary["verdict"], highlight=False)
+    out.print(table)
+    out.print(summary["verdict"], highlight=False)

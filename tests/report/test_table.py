@@ -1,6 +1,8 @@
+import re
+
 import pytest
 
-from pdiff.report.table import WIDTH, columns, fitting, markdown_table, print_table, rows, signed, table_width
+from pdiff.report.table import WIDTH, columns, markdown_table, print_table, rows, signed
 
 
 def cell(summary, source, title):
@@ -37,17 +39,17 @@ def test_markdown_has_verdict_sources_and_direction(made):
     assert "FID on the test split, lower is better" in text
 
 
-@pytest.mark.parametrize("width", [60, 80, 100, WIDTH, 200])
-def test_table_fits_every_terminal(made, width):
-    summary, _ = made()
-    shown = fitting(summary, width)
-    assert table_width(summary, shown) <= width
-    assert {"mean", "similarity"} <= {column.title for column in shown}
+@pytest.fixture
+def printed(capsys, monkeypatch):
+    """Return what a terminal of so many characters shows of a summary."""
 
+    def show(summary, width):
+        monkeypatch.setenv("COLUMNS", str(width))
+        monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+        print_table(summary)
+        return re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)
 
-def test_wide_terminal_has_every_column(made):
-    summary, _ = made()
-    assert len(fitting(summary, 200)) == len(columns(summary))
+    return show
 
 
 def test_caption_names_the_facts_of_the_task_that_are_texts(made):
@@ -58,15 +60,22 @@ def test_caption_names_the_facts_of_the_task_that_are_texts(made):
     assert "0a" not in text.splitlines()[-1]
 
 
-@pytest.mark.parametrize("width", ["60", "200"])
-def test_printed_table_has_every_source_whole(capsys, monkeypatch, made, width):
+@pytest.mark.parametrize("width", [60, 80, 100, WIDTH, 160])
+def test_printed_table_fits_and_has_every_source_and_number_whole(printed, made, width):
     summary, _ = made()
-    monkeypatch.setenv("COLUMNS", width)
-    print_table(summary)
-    printed = capsys.readouterr().out
-    assert all(f"│ {source} " in printed for source in summary["sources"])
-    assert "…" not in printed
-    assert " ".join(summary["verdict"].split()) in " ".join(printed.split())
+    shown = printed(summary, width)
+    assert max(map(len, shown.splitlines())) <= width
+    assert all(f"│ {source} " in shown for source in summary["sources"])
+    assert all(f" {row['mean']:.4f} " in shown for row in summary["sources"].values())
+    assert " similarity " in shown
+    assert "…" not in shown
+    assert " ".join(summary["verdict"].split()) in " ".join(shown.split())
+
+
+def test_wide_terminal_shows_every_column(printed, made):
+    summary, _ = made()
+    head = printed(summary, 170).splitlines()[1]
+    assert all(f" {column.title} " in head for column in columns(summary))
 
 
 @pytest.mark.parametrize(("text", "expected"), [("0.1", "+0.1"), ("-0.1", "-0.1"), ("", "")])
