@@ -213,7 +213,7 @@ def training(axes: Any, curves: Mapping[str, list[float]]) -> None:
     """Draw the loss of every step."""
     for colour, (name, losses) in zip((VERMILION, BLUE, GREEN, PURPLE), curves.items(), strict=False):
         steps = np.arange(1, len(losses) + 1)
-        axes.plot(steps, losses, color=colour, alpha=0.3, linewidth=0.6, rasterized=len(losses) > 1000)
+        axes.plot(steps, losses, color=colour, alpha=0.3, linewidth=0.6)
         axes.plot(steps, smoothed(np.array(losses)), color=colour, linewidth=1.8, label=name)
     axes.set_yscale("log")
     axes.set_xlabel("step")

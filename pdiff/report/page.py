@@ -1,6 +1,5 @@
 """The pages: one file each, which needs no network and no script."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,19 +57,19 @@ def report_page(folder: Path, name: str, summary: Mapping[str, Any], figures: Se
         titles=[column.title for column in shown],
         rows=rows(summary, shown),
         details=list(dict.fromkeys(key for row in summary["sources"].values() for key in row["details"])),
-        figures=figures,
-        pictures=[{**picture, "source": data_uri(folder / picture["file"])} for picture in summary["pictures"]],
+        figures=[*figures, *(picture(folder, **given) for given in summary["pictures"])],
         facts=flatten(summary["task"]),
         environment=flatten(summary["environment"]),
         config=config,
     )
 
 
-def data_uri(path: Path) -> str:
-    """Return a PNG file as an address that holds it."""
+def picture(folder: Path, file: str, title: str, caption: str) -> Figure:
+    """Return a picture of the plugin as a figure."""
+    path = folder / file
     if not path.is_file():
         raise PdiffError(f"{path}: is missing. The plugin names it among its pictures, and must write it.")
     data = path.read_bytes()
     if not data.startswith(b"\x89PNG"):
         raise PdiffError(f"{path}: is no PNG file, which a plugin's pictures must be. Save it as PNG.")
-    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
+    return Figure(title, caption, data)

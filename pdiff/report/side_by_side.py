@@ -8,13 +8,13 @@ from urllib.parse import quote
 
 import numpy as np
 
-from pdiff.report.drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION, draw
+from pdiff.report.drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION, Figure, draw
 from pdiff.report.page import TONES, render
-from pdiff.report.table import number, percent, signed
+from pdiff.report.table import console, number, percent, signed
 from pdiff.run.comparison import Compared
 from pdiff.run.directory import RunDirectory
 from pdiff.run.stage import STAGES
-from pdiff.runtime.storage import write_text
+from pdiff.runtime.storage import write_bytes, write_text
 
 WIDTH = 132  # where no terminal says how wide it is
 TITLES = (
@@ -52,31 +52,24 @@ def cells(run: Compared) -> list[str]:
 
 def print_comparison(runs: Sequence[Compared]) -> None:
     """Print a row per run, and each run's verdict."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH)
+    out = console(WIDTH)
     table = Table(caption=CAPTION)
     for place, title in enumerate(TITLES):
         table.add_column(title, justify="left" if place in WORDS else "right")
     for run in runs:
         table.add_row(*cells(run))
-    console.print(table)
+    out.print(table)
     for run in runs:
-        console.print(f"{run.name}: {run.summary['verdict']}", highlight=False)
+        out.print(f"{run.name}: {run.summary['verdict']}", highlight=False)
 
 
 def write_comparison(runs: Sequence[Compared], output: Path) -> Path:
     """Write the page `output` and a picture of the same figures beside it, and return the picture's path."""
-    folder, height = output.parent, 1.1 + 0.4 * len(runs)
-    wide = {"height": 0.4 + height, "width": 13.0, "panels": (1, 3)}
-    draw(folder, output.stem, "", "", draw_side_by_side, runs, **wide)
-    figures = [
-        draw(None, function.__name__.removeprefix("draw_"), title, text, function, runs, height=height)
-        for function, title, text in FIGURES
-    ]
+    folder, height, picture = output.parent, 1.1 + 0.4 * len(runs), output.with_suffix(".png")
+    write_bytes(picture, draw(draw_side_by_side, runs, height=0.4 + height, width=13.0, panels=(1, 3)))
+    figures = [Figure(title, caption, draw(function, runs, height=height)) for function, title, caption in FIGURES]
     page = render(
         "comparison.html",
         runs=runs,
@@ -89,7 +82,7 @@ def write_comparison(runs: Sequence[Compared], output: Path) -> Path:
         figures=figures,
     )
     write_text(output, page)
-    return folder / f"{output.stem}.png"
+    return picture
 
 
 def link(run: Compared, folder: Path) -> str | None:

@@ -1,6 +1,5 @@
 """The page is one valid file that needs nothing else."""
 
-import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
@@ -30,9 +29,7 @@ class Strict(HTMLParser):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
-        assert "svg" in self.open, f"{tag} closes itself outside of SVG"
-        self.handle_starttag(tag, attrs)
-        self.open.pop()
+        raise AssertionError(f"{tag} closes itself")
 
     def handle_endtag(self, tag):
         assert self.open, f"{tag} was not open"
@@ -67,9 +64,9 @@ def test_page_is_valid_and_complete(page_of, given):
     page = page_of(**given)
     parsed = parse(page)
     assert page.startswith("<!DOCTYPE html>")
-    assert sum(tag == "svg" for tag, _ in parsed.tags) == 10
-    referred = [i for tag, given in parsed.tags if tag == "svg" for i in given["aria-labelledby"].split()]
-    assert set(referred) <= set(parsed.ids)
+    images = [attributes for tag, attributes in parsed.tags if tag == "img"]
+    assert len(images) == 10
+    assert all(image["alt"] in parsed.words for image in images)
     order = ["average-like:", "checks passed", "The sources side by side", "Figures", "Further numbers", "Command"]
     places = [parsed.words.index(words) for words in order]
     assert places == sorted(places)
@@ -79,10 +76,10 @@ def test_page_needs_no_network_and_no_script(page_of):
     page = page_of()
     for tag, attributes in parse(page).tags:
         assert tag not in {"script", "link", "iframe", "object"}
-        for name in ("src", "href", "xlink:href"):
+        for name in ("src", "href"):
             assert attributes.get(name, "#").startswith(("#", "data:"))
     assert "@import" not in page
-    assert set(re.findall(r"url\((.)", page)) <= {"#"}
+    assert "url(" not in page
 
 
 def test_page_has_light_dark_telephone_and_print(page_of):
@@ -132,7 +129,7 @@ def test_every_kind_of_verdict_has_its_tone(made, tmp_path):
 def test_pictures_of_the_plugin_are_inside_the_page(page_of, tmp_path):
     (tmp_path / "real.png").write_bytes(PNG)
     page = page_of([{"file": "real.png", "title": "Real", "caption": "What is real."}])
-    image = next(attributes for tag, attributes in parse(page).tags if tag == "img")
+    image = [attributes for tag, attributes in parse(page).tags if tag == "img"][-1]
     assert image["src"] == "data:image/png;base64,iVBORw0KGgo="
     assert image["alt"] == "Real"
 

@@ -2,6 +2,7 @@ import pytest
 
 from pdiff.report.side_by_side import cells, print_comparison, write_comparison
 from pdiff.run.comparison import read_runs
+from pdiff.runtime.errors import PdiffError
 
 
 @pytest.fixture
@@ -35,10 +36,16 @@ def test_page_is_one_file_with_a_picture_beside_it(tmp_path, runs):
     assert picture == tmp_path / "new" / "page.png"
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in picture.parent.iterdir()) == ["page.html", "page.png"]
-    assert page.count("<svg") == 3
+    assert page.count('<img src="data:image/png;base64,') == 3
     assert "failed checks: codec" in page
     assert "as good as &lt;soup&gt;" in page
     assert "<script" not in page
+
+
+def test_folder_that_cannot_be_written_is_named(tmp_path, runs):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PdiffError, match=r"page.png: cannot be written"):
+        write_comparison(runs, tmp_path / "file" / "page.html")
 
 
 def test_page_leads_to_the_reports_that_exist(tmp_path, runs):
