@@ -2,8 +2,9 @@
 
 Python is run, a page's blocks in their order and in one namespace. YAML is resolved as a config. Of shell, every
 command is looked at without being run: files, make targets and extras exist, and a tool of `tools/` takes the
-arguments, `tools/run.py` the whole config. `text` is what a program prints. A Python or YAML block that needs what a
-test does not have stands below the line `<!-- not run: REASON -->`: Python is compiled then, and YAML read.
+arguments, `tools/run.py` the whole config. A file of `../then`, the checkout of an earlier commit, is looked for in
+that commit. `text` is what a program prints. A Python or YAML block that needs what a test does not have stands below
+the line `<!-- not run: REASON -->`: Python is compiled then, and YAML read.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from pdiff.scaffold import write_plugin
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LANGUAGES = {"", "text", "python", "yaml", "sh", "toml", "bibtex"}
+THEN = "46bf45a"  # the commit that docs/speed.md checks out for tools that are gone
 BLOCK = re.compile(r"(?:^<!-- (not run: \S.*) -->\n+)?^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -118,13 +120,16 @@ def test_shell_blocks_are_valid(page):
 def test_shell_commands_are_accepted(command, checkout, monkeypatch):
     program, *words = shlex.split(command)
     known = {"python": check_python, "make": check_make, "pip": check_pip, "sh": check_file}
-    known |= dict.fromkeys(("torchrun", "srun", "mpirun"), check_launched)
+    known |= {"git": check_git, "ln": check_nothing} | dict.fromkeys(("torchrun", "srun", "mpirun"), check_launched)
     assert program in known, f"unknown command {command!r}"
     known[program](words, monkeypatch)
 
 
 def check_python(words, monkeypatch) -> None:
     if words[0] == "-m":
+        return
+    if words[0].startswith("../then/"):
+        check_file(words, monkeypatch)
         return
     arguments = taken(words[0], words[1:], monkeypatch)
     if words[0] != "tools/run.py":
@@ -149,8 +154,26 @@ def check_pip(words, monkeypatch) -> None:
         assert set(re.findall(r"\w+", "".join(re.findall(r"^\.\[(.*)\]$", word)))) <= {*extras, "all"}
 
 
+def check_git(words, monkeypatch) -> None:
+    assert words == ["worktree", "add", "../then", THEN]
+
+
+def check_nothing(words, monkeypatch) -> None:
+    pass
+
+
 def check_file(words, monkeypatch) -> None:
-    assert Path(words[0]).is_file()
+    if not words[0].startswith("../then/"):
+        assert Path(words[0]).is_file()
+        return
+    if not in_history(THEN):
+        pytest.skip("needs the history of the repository")
+    assert in_history(f"{THEN}:{words[0].removeprefix('../then/')}"), words[0]
+
+
+def in_history(name: str) -> bool:
+    done = subprocess.run(["git", "cat-file", "-e", name], cwd=ROOT, capture_output=True, check=False)
+    return done.returncode == 0
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
