@@ -44,9 +44,8 @@ def strips(
 ) -> None:
     """Draw a row of points for every source; what lies beyond the axis is counted at its edge."""
     if logarithmic:
-        axes.set_xscale("log")
-        low, high = window([np.log(v[v > 0]) for v in values.values()])
-        low, high = np.exp(low), np.exp(high)
+        low, high = np.exp(window([np.log(v[v > 0]) for v in values.values()]))
+        make_logarithmic(axes, low, high)
     else:
         low, high = window(list(values.values()))
     for row, (name, points) in enumerate(values.items()):
@@ -67,6 +66,16 @@ def strips(
     axes.set_ylim(len(values) - 0.5, -0.5)
     axes.set_xlabel(label)
     axes.grid(axis="x")
+
+
+def make_logarithmic(axes: Any, low: float, high: float) -> None:
+    """Make an axis logarithmic, with labels so few that they do not touch."""
+    from matplotlib.ticker import LogLocator
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
 
 
 def differences(axes: Any, comparisons: Mapping[str, Mapping[str, Any]], styles: Styles, metric: str) -> None:

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -50,6 +52,18 @@ def test_distances_of_zero_are_counted_beyond_a_logarithmic_axis(axes):
     values = {"trained": np.array([0.0, 0.1, 1.0, 10.0])}
     charts.strips(axes, values, charts.source_styles(values), "distance", {}, logarithmic=True)
     assert axes.texts[0].get_text() == "◂ 1"
+
+
+@pytest.mark.parametrize(("span", "fewest"), [(2.0, 2), (30.0, 4), (900.0, 3), (1e6, 3)])
+def test_labels_of_a_logarithmic_axis_do_not_touch(axes, span, fewest):
+    values = {"trained": np.geomspace(0.023, 0.023 * span, 50)}
+    charts.strips(axes, values, charts.source_styles(values), "distance", {}, logarithmic=True)
+    axes.figure.draw_without_rendering()
+    low, high = axes.get_xlim()
+    labels = [label for label in axes.get_xticklabels(which="both") if label.get_text()]
+    boxes = [label.get_window_extent() for label in labels if low <= label.get_position()[0] <= high]
+    assert len(boxes) >= fewest
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(sorted(boxes, key=lambda box: box.x0)))
 
 
 def test_difference_far_from_all_others_is_a_number_at_the_edge(axes):
