@@ -1,4 +1,4 @@
-"""Overlaps of boxes, and the three kinds of non-maximum suppression.
+"""Non-maximum suppression, hard and soft.
 
 A box is (x1, y1, x2, y2); its width is x2 - x1 + `offset`, where `offset` is 1 for corners that are pixels.
 """
@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms as torchvision_nms
 
-IOU = 0
 NAIVE, LINEAR = 0, 1
 
 
@@ -22,27 +21,18 @@ def areas(boxes: Tensor, offset: int = 0) -> Tensor:
     return width * height
 
 
-def overlaps(a: Tensor, b: Tensor, offset: int = 0, foreground: bool = False) -> Tensor:
-    """Return intersection over union, or over the area of `a`; 0 / 0 is NaN.
+def overlaps(a: Tensor, b: Tensor, offset: int = 0) -> Tensor:
+    """Return intersection over union; 0 / 0 is NaN.
 
     Args:
         a: boxes (..., 4).
         b: boxes that broadcast with them.
         offset: what a width is longer than x2 - x1.
-        foreground: divide by the area of `a` instead of the union.
     """
     corners = torch.cat([torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])], dim=-1)
     width, height = (corners[..., 2:] - corners[..., :2] + offset).clamp(min=0).unbind(-1)
     intersection = width * height
-    if foreground:
-        return intersection / areas(a, offset)
     return intersection / (areas(a, offset) + areas(b, offset) - intersection)
-
-
-def bbox_overlaps(bboxes1: Tensor, bboxes2: Tensor, ious: Tensor, mode: int, aligned: bool, offset: int) -> None:
-    """Fill `ious` (N, M), or (N,) of aligned pairs, with the overlaps of boxes (N, 4) and (M, 4)."""
-    first = bboxes1 if aligned else bboxes1[:, None]
-    ious.copy_(overlaps(first, bboxes2, offset, foreground=mode != IOU))
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
@@ -106,20 +96,3 @@ def softnms(
         scores[remaining] *= decay(overlaps(boxes[index], boxes[remaining], offset), iou_threshold, sigma, method)
         remaining = drop(remaining, ~(scores[remaining] < min_score))
     return torch.stack(taken) if taken else remaining
-
-
-def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
-    """Return a group for each box that NMS keeps: its index and those of the boxes that it suppresses, best first.
-
-    Args:
-        dets: (N, 5), boxes and scores.
-        iou_threshold: from which IoU on a box is suppressed.
-    """
-    order = dets[:, 4].argsort(descending=True, stable=True)
-    groups = []
-    while len(order):
-        iou = overlaps(dets[order[0], :4], dets[order[1:], :4])
-        suppressed = iou >= single(iou_threshold)
-        groups.append([order[0].item(), *order[1:][suppressed].tolist()])
-        order = order[1:][~suppressed]
-    return groups

@@ -1,4 +1,4 @@
-"""Multi-scale deformable attention and the masks of point-wise spatial attention, against loops."""
+"""Multi-scale deformable attention, against a loop over points."""
 
 import importlib
 from itertools import product
@@ -66,22 +66,6 @@ def loop(value, locations, weights) -> torch.Tensor:
     return torch.stack(results).view(B, Q, HEADS * D)
 
 
-def masks(mask, size, kind) -> torch.Tensor:
-    """Return the attention (B, H * W, H, W) that masks (B, h * w, H, W) of h x w cells around each cell stand for."""
-    height, width = mask.shape[2:]
-    attention = mask.new_zeros(len(mask), height * width, height, width)
-    mask = mask.unflatten(1, size)
-    for row, column, i, j in product(range(height), range(width), *map(range, size)):
-        y, x = row + i - (size[0] - 1) // 2, column + j - (size[1] - 1) // 2
-        if not (0 <= y < height and 0 <= x < width):
-            continue
-        if kind == "collect":
-            attention[:, y * width + x, row, column] = mask[:, i, j, row, column]
-        else:
-            attention[:, row * width + column, y, x] = mask[:, i, j, row, column]
-    return attention
-
-
 def check(own, reference, leaves) -> None:
     """Compare two outputs and their gradients."""
     torch.testing.assert_close(own, reference)
@@ -91,12 +75,6 @@ def check(own, reference, leaves) -> None:
 
 def test_deformable_attention_is_a_loop_over_points(attend, tensors):
     check(attend(*tensors), loop(*tensors), tensors)
-
-
-def test_deformable_attention_is_the_one_that_mmcv_has_for_a_cpu(attend, tensors):
-    from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
-
-    check(attend(*tensors), multi_scale_deformable_attn_pytorch(tensors[0], LEVELS, *tensors[1:]), tensors)
 
 
 def test_deformable_attention_has_the_gradient_of_its_differences(attend, tensors):
@@ -115,17 +93,3 @@ def test_the_attention_layer_computes_what_the_operator_computes(ops, attend):
     weights = layer.attention_weights(query).view(B, Q, HEADS, -1).softmax(-1).view(B, Q, HEADS, len(LEVELS), POINTS)
     own = attend(layer.value_proj(value).view(B, 16, HEADS, -1), locations, weights)
     torch.testing.assert_close(layer.output_proj(own) + query, expected)
-
-
-@pytest.mark.parametrize("kind", ["collect", "distribute"])
-@pytest.mark.parametrize("size", [(3, 3), (2, 5), (9, 7)])
-def test_a_mask_is_put_around_its_cell(ops, size, kind):
-    torch.manual_seed(0)
-    mask = torch.randn(B, size[0] * size[1], 4, 3, dtype=torch.float64, requires_grad=True)
-    check(ops.PSAMask(kind, size)(mask), masks(mask, size, kind), [mask])
-
-
-def test_the_gradient_of_masks_may_be_strided(ops):
-    mask = torch.randn(B, 9, 4, 3, dtype=torch.float64, requires_grad=True)
-    results = [ops.PSAMask("collect", (3, 3))(mask), masks(mask, (3, 3), "collect")]
-    check(*(result.flatten(2).transpose(1, 2) for result in results), [mask])

@@ -24,8 +24,10 @@ def ops():
 
 @pytest.fixture
 def boxes():
-    """Return crowded boxes (N, 4)."""
-    return random_boxes(N, seed=0)
+    """Return crowded boxes (N, 4) with sides from 5 to 30 in an image of side 60."""
+    generator = torch.Generator().manual_seed(0)
+    corner = torch.rand(N, 2, generator=generator) * 30
+    return torch.cat([corner, corner + 5 + torch.rand(N, 2, generator=generator) * 25], 1)
 
 
 @pytest.fixture
@@ -34,20 +36,13 @@ def scores():
     return torch.rand(N, generator=torch.Generator().manual_seed(1))
 
 
-def random_boxes(number: int, seed: int) -> torch.Tensor:
-    """Return boxes (number, 4) with sides from 5 to 30 in an image of side 40."""
-    generator = torch.Generator().manual_seed(seed)
-    corner = torch.rand(number, 2, generator=generator) * 30
-    return torch.cat([corner, corner + 5 + torch.rand(number, 2, generator=generator) * 25], 1)
-
-
-def overlap(a, b, offset=0, foreground=False) -> float:
-    """Return intersection over union (or area of `a`) of two boxes."""
+def overlap(a, b, offset=0) -> float:
+    """Return intersection over union of two boxes."""
     width = min(a[2], b[2]) - max(a[0], b[0]) + offset
     height = min(a[3], b[3]) - max(a[1], b[1]) + offset
     both = max(width, 0) * max(height, 0)
     area_a, area_b = ((x[2] - x[0] + offset) * (x[3] - x[1] + offset) for x in (a, b))
-    return both / (area_a if foreground else area_a + area_b - both)
+    return both / (area_a + area_b - both)
 
 
 def greedy(boxes, scores, threshold, offset=0) -> list[int]:
@@ -156,35 +151,9 @@ def test_soft_nms_serves_as_the_method_of_batched_nms(ops, boxes, scores):
     torch.testing.assert_close(dets[:, 4], torch.tensor([score for _, score in expected]))
 
 
-def test_nms_match_groups_each_kept_box_with_those_it_suppresses(ops, boxes, scores):
-    groups = [group.tolist() for group in ops.nms_match(torch.cat([boxes, scores[:, None]], 1), 0.4)]
-    assert [group[0] for group in groups] == greedy(boxes, scores, 0.4)
-    assert sorted(i for group in groups for i in group) == list(range(N))
-    assert max(map(len, groups)) > 2
-    earlier = []
-    for group in groups:
-        assert group == sorted(group, key=lambda i: -scores[i])
-        for i in group[1:]:
-            assert overlap(boxes[i].tolist(), boxes[group[0]].tolist()) >= 0.4
-            assert all(overlap(boxes[i].tolist(), boxes[j].tolist()) < 0.4 for j in earlier)
-        earlier.append(group[0])
-
-
-@pytest.mark.parametrize("offset", [0, 1])
-@pytest.mark.parametrize("mode", ["iou", "iof"])
-def test_overlaps_are_those_of_a_loop(ops, boxes, mode, offset):
-    others = random_boxes(7, seed=2)
-    table = [[overlap(a, b, offset, mode == "iof") for b in others.tolist()] for a in boxes.tolist()]
-    torch.testing.assert_close(ops.bbox_overlaps(boxes, others, mode, offset=offset), torch.tensor(table))
-    pairs = ops.bbox_overlaps(boxes[:7], others, mode, aligned=True, offset=offset)
-    torch.testing.assert_close(pairs, torch.tensor(table)[:7].diagonal())
-
-
 def test_no_boxes_are_no_problem(ops):
     boxes, scores = torch.zeros(0, 4), torch.zeros(0)
     for dets, kept in (ops.nms(boxes, scores, 0.5), ops.nms(boxes, scores, 0.5, offset=1), ops.soft_nms(boxes, scores)):
         assert dets.shape == (0, 5)
         assert kept.shape == (0,)
         assert kept.dtype == torch.long
-    assert ops.nms_match(torch.zeros(0, 5), 0.5) == []
-    assert ops.bbox_overlaps(boxes, torch.zeros(3, 4)).shape == (0, 3)

@@ -33,7 +33,6 @@ def attention(ops, value, locations, weights):
 CASES = {
     "nms": (lambda ops, b, s: ops.nms(b, s, 0.5, offset=1)[1], [BOXES, SCORES]),
     "soft_nms": (lambda ops, b, s: ops.soft_nms(b, s, 0.5)[0], [BOXES, SCORES]),
-    "bbox_overlaps": (lambda ops, a, b: ops.bbox_overlaps(a, b), [BOXES, BOXES[:7]]),
     "roi_align": (lambda ops, x, r: ops.roi_align(x, r, 3, 0.25), [*random((2, 3, 7, 8)), ROIS]),
     "roi_align_max": (lambda ops, x, r: ops.roi_align(x, r, 3, 0.25, 0, "max"), [*random((2, 3, 7, 8)), ROIS]),
     "roi_pool": (lambda ops, x, r: ops.roi_pool(x, r, 3, 0.25), [*random((2, 3, 7, 8)), ROIS]),
@@ -46,13 +45,7 @@ CASES = {
         random((2, 4, 7, 8), (2, 18, 9, 9), (2, 9, 9, 9), (6, 4, 3, 3), 6),
     ),
     "sigmoid_focal_loss": (lambda ops, x, t: ops.sigmoid_focal_loss(x, t), [*random((9, 4)), torch.arange(9) % 5]),
-    "softmax_focal_loss": (lambda ops, x, t: ops.softmax_focal_loss(x, t), [*random((9, 4)), torch.arange(9) % 4]),
     "ms_deform_attn": (attention, random((2, 16, 2, 4), (2, 3, 2, 2, 2, 2), (2, 3, 2, 2, 2))),
-    "psa_mask": (lambda ops, x: ops.PSAMask("distribute", (3, 3))(x), random((2, 9, 5, 6))),
-    "masked_conv": (
-        lambda ops, x, m, w, b: ops.masked_conv2d(x, m, w, b, 1),
-        [x.detach() for x in (*random((1, 3, 6, 7)), torch.ones(1, 6, 7).triu(), *random((4, 3, 3, 3), 4))],
-    ),
 }
 
 

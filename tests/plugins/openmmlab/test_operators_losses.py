@@ -1,4 +1,4 @@
-"""Focal losses and their gradients, against the formula differentiated by autograd, and torchvision's."""
+"""The sigmoid focal loss and its gradient, against the formula differentiated by autograd, and torchvision's."""
 
 import importlib
 
@@ -53,12 +53,6 @@ def sigmoid_loss(logits, target, gamma) -> torch.Tensor:
     return torch.where(there, present, absent)
 
 
-def softmax_loss(logits, target, gamma) -> torch.Tensor:
-    """Return the loss of every row."""
-    log_p = logits.log_softmax(1)[torch.arange(N), target]
-    return -ALPHA * (1 - log_p.exp()) ** gamma * log_p
-
-
 def check(own, reference, logits) -> None:
     """Compare two losses and the gradients of a random projection."""
     torch.testing.assert_close(own, reference)
@@ -83,38 +77,14 @@ def test_sigmoid_focal_loss_is_that_of_torchvision(ops, logits, target, gamma):
     check(ops.sigmoid_focal_loss(logits, target, gamma, ALPHA, None, "none"), reference, logits)
 
 
-@pytest.mark.parametrize("reduction", REDUCTIONS)
-@pytest.mark.parametrize("gamma", GAMMAS)
-def test_softmax_focal_loss_is_the_formula(ops, logits, target, weight, gamma, reduction):
-    reduce = REDUCTIONS[reduction]
-    if reduction == "none":  # mmcv multiplies a gradient (N, C) by one (N,)
-        own = ops.softmax_focal_loss(logits, target, gamma, ALPHA, weight, reduction)
-        torch.testing.assert_close(own, softmax_loss(logits, target, gamma) * weight[target])
-        return
-    own = ops.softmax_focal_loss(logits, target, gamma, ALPHA, weight, reduction)
-    check(own, reduce(softmax_loss(logits, target, gamma) * weight[target]), logits)
-    layer = ops.SoftmaxFocalLoss(gamma, ALPHA, reduction=reduction)
-    check(layer(logits, target), reduce(softmax_loss(logits, target, gamma)), logits)
-
-
-def test_rows_with_a_negative_label_have_no_softmax_loss(ops, logits, target):
-    target[3] = -1
-    loss = ops.softmax_focal_loss(logits, target, 2.0, ALPHA, None, "sum")
-    rows = torch.arange(N) != 3
-    torch.testing.assert_close(loss, softmax_loss(logits, target.clamp(min=0), 2.0)[rows].sum())
-    (gradient,) = torch.autograd.grad(loss, logits)
-    assert (gradient.any(1) == rows).all()
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
 @pytest.mark.parametrize("gamma", GAMMAS)
 def test_extreme_logits_have_finite_losses_and_gradients(ops, gamma, dtype):
     logits = torch.tensor([[-300.0, 300], [300, -300]], dtype=dtype, requires_grad=True)
     target, bound = torch.tensor([0, 0]), 127 * torch.tensor(2.0).log()  # of the smallest normal number, 2 ** -126
-    for loss in (ops.sigmoid_focal_loss, ops.softmax_focal_loss):
-        value = loss(logits, target, gamma, ALPHA, None, "sum")
-        assert 10 < value < 2 * bound
-        assert torch.autograd.grad(value, logits)[0].isfinite().all()
+    value = ops.sigmoid_focal_loss(logits, target, gamma, ALPHA, None, "sum")
+    assert 10 < value < 2 * bound
+    assert torch.autograd.grad(value, logits)[0].isfinite().all()
 
 
 def test_large_logits_lose_no_digits_in_single_precision(ops):
@@ -126,7 +96,6 @@ def test_large_logits_lose_no_digits_in_single_precision(ops):
 
 def test_no_rows_are_no_problem(ops):
     logits = torch.zeros(0, C, requires_grad=True)
-    for loss in (ops.sigmoid_focal_loss, ops.softmax_focal_loss):
-        value = loss(logits, torch.zeros(0).long(), 2.0, ALPHA, None, "sum")
-        assert value == 0
-        assert torch.autograd.grad(value, logits)[0].shape == (0, C)
+    value = ops.sigmoid_focal_loss(logits, torch.zeros(0).long(), 2.0, ALPHA, None, "sum")
+    assert value == 0
+    assert torch.autograd.grad(value, logits)[0].shape == (0, C)
