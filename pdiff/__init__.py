@@ -15,6 +15,7 @@ MODULES = {
     "pdiff.runtime.seeding": ["derive_seed", "generator", "isolated_seed", "resolve_device", "seed_all"],
     "pdiff.runtime.storage": [
         "explain_write_errors",
+        "new_folder",
         "read_tensors",
         "read_tensors_and_metadata",
         "write_bytes",

@@ -5,6 +5,8 @@ import json
 import math
 import os
 import re
+import shutil
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,17 +16,16 @@ import torch
 
 from pdiff.runtime.errors import PdiffError
 
+RESUME = "Make room or give another --work-dir, then run the same command with --resume."
+
 
 @contextmanager
-def explain_write_errors(path: Path):
+def explain_write_errors(path: Path, remedy: str = RESUME):
     """Turn an `OSError` of the block into one line that names the file and what to do."""
     try:
         yield
     except OSError as error:
-        raise PdiffError(
-            f"{path}: cannot be written ({error.strerror}). "
-            "Make room or give another --work-dir, then run the same command with --resume."
-        ) from error
+        raise PdiffError(f"{path}: cannot be written ({error.strerror}). {remedy}") from error
 
 
 def fsync_folder(folder: Path) -> None:
@@ -48,6 +49,25 @@ def replaced(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(aside, path)
         fsync_folder(path.parent)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Write a folder that is whole or absent: the block fills a sibling, which then takes its name.
+
+    A folder that another process has put there meanwhile stays as it is.
+    """
+    aside = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.part")
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        try:
+            aside.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

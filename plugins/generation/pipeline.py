@@ -1,13 +1,11 @@
 """A candidate as a folder that `DDPMPipeline.from_pretrained` loads."""
 
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from pdiff import SUFFIXES, PdiffError, explain_write_errors
+from pdiff import SUFFIXES, PdiffError, explain_write_errors, new_folder
 
 
 def export_pipeline(noise_schedule: Any, model: nn.Module, path: Path) -> None:
@@ -24,8 +22,5 @@ def export_pipeline(noise_schedule: Any, model: nn.Module, path: Path) -> None:
         raise PdiffError(f"--output: got {str(path)!r}, which exists. Give the name of a new folder.")
     from diffusers import DDPMPipeline
 
-    aside = path.with_name(path.name + ".part")
-    with explain_write_errors(path):
-        shutil.rmtree(aside, ignore_errors=True)
+    with explain_write_errors(path), new_folder(path) as aside:
         DDPMPipeline(unet=model, scheduler=noise_schedule).save_pretrained(aside)
-        os.replace(aside, path)

@@ -7,17 +7,14 @@ import hashlib
 import io
 import json
 import os
-import shutil
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache as remember
 from pathlib import Path
 
 import numpy as np
 from numpy.random import Generator
 
-from pdiff import PdiffError, check_positive, check_type, derive_seed, progress
+from pdiff import PdiffError, check_positive, check_type, derive_seed, explain_write_errors, new_folder, progress
 
 CLASSES = tuple("0123456789")
 GROUPS = {"train": (0, 60), "select": (60, 75), "test": (75, 100)}  # shares of the 1,797 digits, in percent
@@ -203,41 +200,17 @@ def file_count(settings: dict) -> int:
     return 1 + sum(1 + 2 * settings[split] for split in GROUPS)
 
 
-@contextmanager
-def explain_write_errors(folder: Path):
-    """Turn an `OSError` of the block into one line that names the folder and what to do."""
-    try:
-        yield
-    except OSError as error:
-        line = f"{WHERE}.cache: {folder} cannot be written ({error.strerror}). Make room or give another folder."
-        raise PdiffError(line) from error
-
-
 def write_scenes(folder: Path, settings: dict) -> None:
-    """Write a data set into a temporary sibling of `folder` and rename it; keep a folder that another process wrote."""
-    aside = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.part")
+    """Write a data set; keep one that another process has written meanwhile."""
     checksums = {}
-    try:
-        for name in ("", *GROUPS, *(f"{split}_labels" for split in GROUPS)):
-            (aside / name).mkdir(parents=True)
-        with progress("compose scenes", file_count(settings)) as advance:
-            for name, content in scene_files(settings):
-                (aside / name).write_bytes(content)
-                checksums[name] = hashlib.sha256(content).hexdigest()
-                advance()
+    with new_folder(folder) as aside, progress("compose scenes", file_count(settings)) as advance:
+        for name in (*GROUPS, *(f"{split}_labels" for split in GROUPS)):
+            (aside / name).mkdir()
+        for name, content in scene_files(settings):
+            (aside / name).write_bytes(content)
+            checksums[name] = hashlib.sha256(content).hexdigest()
+            advance()
         (aside / "checksums.json").write_text(json.dumps(checksums, indent=0), encoding="utf-8")
-        if not folder.exists():
-            _rename(aside, folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _rename(aside: Path, folder: Path) -> None:
-    try:
-        aside.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
 
 
 def read_bytes(folder: Path, name: str) -> bytes:
@@ -315,7 +288,7 @@ def compose_scenes(
         raise PdiffError(f"{WHERE}.cache: got {cache!r}, expected a folder.")
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
     folder = Path(os.path.expanduser(cache)) / f"digit_scenes_{key}"
-    with explain_write_errors(folder.parent):
+    with explain_write_errors(folder.parent, f"Make room or give another folder as {WHERE}.cache."):
         if not folder.exists():
             write_scenes(folder, settings)
     check_scenes(folder, settings)

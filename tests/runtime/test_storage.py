@@ -7,6 +7,8 @@ import torch
 
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.storage import (
+    explain_write_errors,
+    new_folder,
     read_json,
     read_tensors,
     read_tensors_and_metadata,
@@ -150,3 +152,34 @@ def test_sha256_is_that_of_the_whole_file(tmp_path):
     data = bytes(range(256)) * 5000
     (tmp_path / "a").write_bytes(data)
     assert sha256(tmp_path / "a") == hashlib.sha256(data).hexdigest()
+
+
+def test_a_new_folder_is_whole_or_absent(tmp_path):
+    with pytest.raises(ValueError, match="half"), new_folder(tmp_path / "folder") as aside:  # noqa: PT012
+        (aside / "file").write_text("half")
+        raise ValueError("half")
+    assert not list(tmp_path.iterdir())
+    with new_folder(tmp_path / "folder") as aside:
+        (aside / "file").write_text("whole")
+        assert not (tmp_path / "folder").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert (tmp_path / "folder" / "file").read_text() == "whole"
+
+
+def test_a_folder_that_another_process_was_faster_with_stays(tmp_path):
+    with new_folder(tmp_path / "folder") as slow:
+        (slow / "file").write_text("second")
+        with new_folder(tmp_path / "folder") as fast:
+            (fast / "file").write_text("first")
+    assert (tmp_path / "folder" / "file").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_new_folder_in_the_place_of_a_file_is_refused_with_the_remedy(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(PdiffError, match=r"file: cannot be written \(Not a directory\)\. Go away\.$"),
+        explain_write_errors(tmp_path / "file", "Go away."),
+        new_folder(tmp_path / "file"),
+    ):
+        pass

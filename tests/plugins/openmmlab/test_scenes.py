@@ -284,15 +284,15 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(PdiffError) as caught:
         compose(tmp_path / "file")
-    problem = "cannot be written (Not a directory). Make room or give another folder."
-    assert str(caught.value) == f"task.data.scenes.cache: {tmp_path / 'file'} {problem}"
+    line = "cannot be written (Not a directory). Make room or give another folder as task.data.scenes.cache."
+    assert str(caught.value) == f"{tmp_path / 'file'}: {line}"
 
 
 def test_a_write_that_fails_midway_leaves_nothing(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))  # bytes: settings.json fits, an image does not
     try:
-        with pytest.raises(PdiffError, match=r"^task\.data\.scenes\.cache: \S+ cannot be written \(File too large\)\."):
+        with pytest.raises(PdiffError, match=r"^\S+: cannot be written \(File too large\)\. .*scenes\.cache\.$"):
             compose(tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
