@@ -25,6 +25,17 @@ from pdiff import Bfloat16OptimWrapper, PdiffError, check_section, derive_seed, 
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
 
+def ignore_known_warnings() -> None:
+    """Silence, for the whole process, what mmdet and mmseg provoke by calling torch and each other as they once did."""
+    warnings.filterwarnings("ignore", "torch.meshgrid", UserWarning)
+    warnings.filterwarnings("ignore", "Default ``avg_non_ignore`` is False", UserWarning)
+
+
+def register_bfloat16_wrapper() -> None:
+    """Let configs name `Bfloat16OptimWrapper`: mmengine's own wrapper for mixed precision refuses CPUs."""
+    OPTIM_WRAPPERS.register_module(module=Bfloat16OptimWrapper, force=True)
+
+
 @dataclass(frozen=True)
 class Library:
     """What sets one of OpenMMLab's libraries apart.
@@ -46,8 +57,7 @@ class Library:
             PdiffError: its version does not fit that of mmcv or mmengine.
         """
         provide_operators()
-        warnings.filterwarnings("ignore", "torch.meshgrid", UserWarning)  # both call it as torch once wanted it
-        warnings.filterwarnings("ignore", "Default ``avg_non_ignore`` is False", UserWarning)
+        ignore_known_warnings()
         try:
             with silence():
                 importlib.import_module(f"{self.name}.utils").register_all_modules(init_default_scope=False)
@@ -56,8 +66,7 @@ class Library:
                 f"{self.name} cannot be imported ({one_line(error)}). Install versions that fit each other: "
                 "pip install onedl-mmengine onedl-mmcv onedl-mmdetection onedl-mmsegmentation"
             ) from None
-        # For configs: mmengine's own wrapper for mixed precision refuses CPUs.
-        OPTIM_WRAPPERS.register_module(module=Bfloat16OptimWrapper, force=True)
+        register_bfloat16_wrapper()
 
     def registry(self, name: str) -> Any:
         """Return one of the library's registries, `MODELS` say."""
@@ -72,6 +81,7 @@ class Library:
 
 MMDET = Library("mmdet", "detector", ("mmdet.models.detectors.base", "BaseDetector"))
 MMSEG = Library("mmseg", "segmentor", ("mmseg.models.segmentors.base", "BaseSegmentor"))
+LIBRARIES = {library.name: library for library in (MMDET, MMSEG)}
 
 
 def open_config(

@@ -2,6 +2,8 @@
 
 from functools import partial
 
+from pdiff_plugins.openmmlab.plugin import collection_hooks
+
 from pdiff import Metric, Task, call, hookimpl, resolve_device
 
 REQUIRES = ("mmseg", "mmcv")
@@ -54,22 +56,7 @@ def segmentation_task(
     return task
 
 
-@hookimpl
-def collect(task, names, cfg, state, folder, part):
-    """Train with mmengine's Runner, freeze everything but the selection, fine-tune it (`cfg.collect`)."""
-    from pdiff_plugins.openmmlab.collection import snapshots
-    from pdiff_plugins.openmmlab.libraries import MMSEG
-
-    given = {"task": task, "names": names, "seed": cfg.seed, "device": resolve_device(cfg.device)}
-    return call(snapshots, cfg.collect, "collect", library=MMSEG, state=state, folder=folder, part=part, **given)
-
-
-@hookimpl
-def parts(cfg):
-    """Say that the branches need not wait for each other."""
-    from pdiff_plugins.openmmlab.collection import parts
-
-    return parts(cfg.collect.get("branches", 1))
+collect, parts = collection_hooks("mmseg")
 
 
 @hookimpl

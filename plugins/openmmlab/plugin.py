@@ -1,0 +1,32 @@
+"""The hooks that a plugin for mmdet and one for mmseg have in common."""
+
+from collections.abc import Callable
+
+from pdiff import call, hookimpl, resolve_device
+
+
+def collection_hooks(library: str) -> tuple[Callable, Callable]:
+    """Return the hooks `collect` and `parts` of a plugin.
+
+    Args:
+        library: `mmdet` or `mmseg`.
+    """
+
+    @hookimpl
+    def collect(task, names, cfg, state, folder, part):
+        """Train with mmengine's Runner, freeze everything but the selection, fine-tune it (`cfg.collect`)."""
+        from pdiff_plugins.openmmlab.collection import snapshots
+        from pdiff_plugins.openmmlab.libraries import LIBRARIES
+
+        given = {"task": task, "names": names, "seed": cfg.seed, "device": resolve_device(cfg.device)}
+        given |= {"library": LIBRARIES[library], "state": state, "folder": folder, "part": part}
+        return call(snapshots, cfg.collect, "collect", **given)
+
+    @hookimpl
+    def parts(cfg):
+        """Say that the branches need not wait for each other."""
+        from pdiff_plugins.openmmlab.collection import parts
+
+        return parts(cfg.collect.get("branches", 1))
+
+    return collect, parts
