@@ -34,7 +34,7 @@ MODULES = {
         "save_checkpoint",
     ],
     "pdiff.weights.layout": ["Layout"],
-    "pdiff.weights.select": ["is_norm", "parameter_names", "select", "state_names"],
+    "pdiff.weights.select": ["is_norm", "parameter_names", "select", "state_names", "training_modules"],
 }
 NAMES = {name: module for module, names in MODULES.items() for name in names}
 

@@ -136,6 +136,10 @@ class Candidates(Sequence):
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         return (self[index] for index in range(len(self)))
 
+    def take(self, rows: slice | Sequence[int]) -> "Candidates":
+        """Return some of the candidates, `(m, P)` of the `(M, P)`, in the order of `rows`."""
+        return Candidates(self.vectors[rows], self.layout, self.load_params)
+
     def load(self, model: nn.Module, index: int) -> None:
         """Put candidate `index` into the network."""
         self.load_params(model=model, params=self[index])

@@ -89,6 +89,35 @@ def own_tensors(module: nn.Module) -> Iterable[str]:
     yield from (name for name, b in module.named_buffers(recurse=False) if b is not None)
 
 
+def training_modules(
+    model: nn.Module, names: Sequence[str], among: Callable[[nn.Module], bool] = lambda module: True
+) -> list[nn.Module]:
+    """Return the modules that hold a selected parameter themselves: those that a fine-tuning puts into training mode.
+
+    Args:
+        model: the network.
+        names: the selection.
+        among: says of a module whether it is to be looked at; default: of all.
+
+    Raises:
+        PdiffError: the mode would change a buffer, a running statistic say, that is not selected.
+    """
+    selected, found = set(names), []
+    frozen = set(model.state_dict()) - selected
+    for path, module in model.named_modules():
+        prefix = f"{path}." if path else ""
+        if not among(module) or selected.isdisjoint(prefix + n for n, _ in module.named_parameters(recurse=False)):
+            continue
+        drifting = [prefix + name for name, _ in module.named_buffers(recurse=False) if prefix + name in frozen]
+        if drifting:
+            raise PdiffError(
+                f"collect.finetune.mode: got 'train', which changes {drifting[0]}, which is not selected. "
+                "Add +buffers to the selector or use mode eval."
+            )
+        found.append(module)
+    return found
+
+
 def parameter_names(model: nn.Module, module_name: str = "") -> set[str]:
     """Return the parameters below a module; weight and bias of a frozen normalisation are among them."""
     module = model.get_submodule(module_name)

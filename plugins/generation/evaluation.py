@@ -99,9 +99,7 @@ def evaluations(model: nn.Module, candidates: Candidates, bench: Bench, split: s
     batches = math.ceil(len(bench.noise) / bench.split.eval_batch)
     with progress(f"evaluate on {split}", len(candidates) * batches) as advance:
         for start in range(0, len(candidates), GROUP):
-            vectors = candidates.vectors[start : start + GROUP]
-            group = Candidates(vectors, candidates.layout, candidates.load_params)
-            yield from evaluate_group(model, group, bench, advance)
+            yield from evaluate_group(model, candidates.take(slice(start, start + GROUP)), bench, advance)
 
 
 def evaluate_group(model: nn.Module, candidates: Candidates, bench: Bench, advance) -> Iterator[Evaluation]:

@@ -56,7 +56,7 @@ def draw_pictures(model: nn.Module, bench: Bench, picks: Mapping[str, Candidates
     save_grid(folder / "images_real.png", in_rows(real))
     pictures = [Picture("images_real.png", "Real images", "The first images of the test split.")]
     for source in [name for name in ("trained", "generated") if name in picks]:
-        best = Candidates(picks[source].vectors[:1], picks[source].layout, picks[source].load_params)
+        best = picks[source].take([0])
         images = torch.cat([images for _, images in images_of(model, best, bench, SIDE * SIDE)])
         save_grid(folder / f"images_{source}.png", in_rows(images))
         caption = f"What the {source} network that is best on the select split makes of the first noises."

@@ -6,6 +6,7 @@ state of its last snapshot and ends with the same bytes.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from pdiff_plugins.images.augment import build_augmentations
@@ -20,9 +21,12 @@ from pdiff import (
     check_positive,
     derive_seed,
     known,
+    pack,
     parameter_names,
     progress,
     state_names,
+    training_modules,
+    unpack,
 )
 
 MODES = ("train", "eval")
@@ -61,8 +65,9 @@ def snapshots(
     check_positive("collect", seeds=seeds, branches=branches)
     check_seeds(task.model, names, seeds)
     places = [(number, branch) for number in range(seeds) for branch in range(branches)]
-    reached = (int(state["seed"]), int(state["branch"])) if state else (0, -1)
-    base, trained = base_of(state, names), reached[0]
+    state = unpack(state) if state else None
+    reached = (state["seed"], state["branch"]) if state else (0, -1)
+    base, trained = state.get("base") if state else None, reached[0]
     for place in [places[part]] if part is not None else places:
         number, _ = place
         if part is None and place < reached:
@@ -97,19 +102,12 @@ def check_seeds(model: nn.Module, names: Sequence[str], seeds: int) -> None:
         )
 
 
-def base_of(state: Mapping[str, Tensor] | None, names: Sequence[str]) -> dict[str, Tensor] | None:
-    """Return the trained selection inside a state of the fine-tuning; None for a state of the base training."""
-    if state is None or int(state["branch"]) < 0:
-        return None
-    return {name: state[f"base.{name}"] for name in names}
-
-
 def train_base(
     task: Task,
     seed: int,
     number: int,
     objective: Objective,
-    state: Mapping[str, Tensor] | None,
+    state: Mapping[str, Any] | None,
     epochs: int,
     batch_size: int = 128,
     lr: float = 1e-3,
@@ -134,7 +132,10 @@ def train_base(
     model, data = task.model, task.splits["train"]
     change = build_augmentations(augment, "collect.train.augment")
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
-    first = load_training(model, optimizer, state) if state else 0
+    first = state["epoch"] if state else 0
+    if state:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
     steps = math.ceil(len(data) / batch_size)
     model.train().requires_grad_(True)
     with progress(f"train network {number}", epochs * steps, first * steps) as advance:
@@ -144,7 +145,8 @@ def train_base(
                 rate = lr * 0.5 * (1 + math.cos(math.pi * (epoch * steps + step) / (epochs * steps)))
                 training_step(model, objective, optimizer, data, rows, change, rate)
                 advance()
-            yield Snapshot({}, state=training_state(model, optimizer, number, epoch + 1))
+            rest = {"seed": number, "branch": -1, "epoch": epoch + 1, "model": model.state_dict()}
+            yield Snapshot({}, state=pack({**rest, "optimizer": optimizer.state_dict()}))
 
 
 def epoch_rows(size: int, batch_size: int, seed: int) -> Sequence[Tensor]:
@@ -171,36 +173,6 @@ def training_step(
     return {"loss": loss.item(), **figures}
 
 
-def training_state(model: nn.Module, optimizer: torch.optim.Optimizer, number: int, epoch: int) -> dict[str, Tensor]:
-    """Return what the base training needs to go on after `epoch`."""
-    place = {"seed": torch.tensor(number), "branch": torch.tensor(-1), "epoch": torch.tensor(epoch)}
-    weights = {f"model.{name}": tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    return place | weights | optimizer_tensors(optimizer)
-
-
-def load_training(model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> int:
-    """Take `training_state` up again, and return the number of finished epochs."""
-    model.load_state_dict({n.removeprefix("model."): t for n, t in state.items() if n.startswith("model.")})
-    load_optimizer(optimizer, state)
-    return int(state["epoch"])
-
-
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the optimiser's state as named tensors."""
-    state = optimizer.state_dict()["state"]
-    return {f"optimizer.{i}.{key}": value.clone() for i, values in state.items() for key, value in values.items()}
-
-
-def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Give the optimiser the state back that `optimizer_tensors` returned."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, key = name.split(".")
-            state.setdefault(int(index), {})[key] = tensor.clone()
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
 def finetune_selection(
     task: Task,
     names: Sequence[str],
@@ -208,7 +180,7 @@ def finetune_selection(
     place: tuple[int, int],
     base: Mapping[str, Tensor],
     objective: Objective,
-    state: Mapping[str, Tensor] | None,
+    state: Mapping[str, Any] | None,
     steps: int = 300,
     batch_size: int = 128,
     lr: float = 3e-2,
@@ -242,13 +214,14 @@ def finetune_selection(
     change = build_augmentations(augment, "collect.finetune.augment")
     set_mode(model, names, mode)
     tensors = model.state_dict(keep_vars=True)
-    first = int(state["step"]) if state else 0
+    first = state["step"] if state else 0
     with torch.no_grad():
         for name in names:
-            tensors[name].copy_(state[f"selected.{name}"] if state else base[name])
+            tensors[name].copy_((state["selected"] if state else base)[name])
     trainable = trainable_tensors(model, names)
     optimizer = torch.optim.AdamW(trainable, lr=lr, weight_decay=weight_decay)
-    load_optimizer(optimizer, state or {})
+    if state:
+        optimizer.load_state_dict(state["optimizer"])
     batches = math.ceil(len(data) / batch_size)
     with progress(f"collect {number}.{branch}", steps, first) as advance:
         for step in range(first, steps):
@@ -260,22 +233,10 @@ def finetune_selection(
             if (step + 1) % every == 0:
                 params = {name: tensors[name].detach().clone() for name in names}
                 origin = {"network": number, "branch": branch, "step": step + 1, **figures}
-                yield Snapshot(params, origin, finetune_state(params, base, optimizer, place, step + 1))
+                kept = {"seed": number, "branch": branch, "step": step + 1, "selected": params, "base": base}
+                yield Snapshot(params, origin, pack({**kept, "optimizer": optimizer.state_dict()}))
     for tensor in trainable:
         tensor.requires_grad_(False)
-
-
-def finetune_state(
-    params: Mapping[str, Tensor],
-    base: Mapping[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-    place: tuple[int, int],
-    step: int,
-) -> dict[str, Tensor]:
-    """Return what the fine-tuning needs to go on after `step`."""
-    where = {"seed": torch.tensor(place[0]), "branch": torch.tensor(place[1]), "step": torch.tensor(step)}
-    selected = {f"selected.{name}": tensor for name, tensor in params.items()}
-    return where | selected | {f"base.{n}": t for n, t in base.items()} | optimizer_tensors(optimizer)
 
 
 def set_mode(model: nn.Module, names: Sequence[str], mode: str) -> None:
@@ -283,20 +244,8 @@ def set_mode(model: nn.Module, names: Sequence[str], mode: str) -> None:
     if mode not in MODES:
         raise PdiffError(f"collect.finetune.mode: got {mode!r}. {known(mode, MODES)}")
     model.eval()
-    if mode == "eval":
-        return
-    selected, frozen = set(names), set(model.state_dict()) - set(names)
-    for path, module in model.named_modules():
-        prefix = f"{path}." if path else ""
-        if selected.isdisjoint(prefix + name for name, _ in module.named_parameters(recurse=False)):
-            continue
+    for module in training_modules(model, names) if mode == "train" else ():
         module.training = True  # not `train()`, which would reach the modules inside
-        drifting = [prefix + name for name, _ in module.named_buffers(recurse=False) if prefix + name in frozen]
-        if drifting:
-            raise PdiffError(
-                f"collect.finetune.mode: got 'train', which changes {drifting[0]}, which is not selected. "
-                "Add +buffers to the selector or use mode eval."
-            )
 
 
 def trainable_tensors(model: nn.Module, names: Sequence[str]) -> list[Tensor]:

@@ -16,15 +16,7 @@ from mmengine.config import Config
 from mmengine.runner import BaseLoop, IterBasedTrainLoop
 from pdiff_plugins.openmmlab.data import Shared, Split, without
 from pdiff_plugins.openmmlab.draws import Numbers, SeededDraws
-from pdiff_plugins.openmmlab.hooks import (
-    Emit,
-    FreezeAllBut,
-    Rests,
-    SeedSteps,
-    Snapshots,
-    check_drift,
-    freeze_all_but,
-)
+from pdiff_plugins.openmmlab.hooks import Emit, FreezeAllBut, Rests, SeedSteps, Snapshots, freeze_all_but
 from pdiff_plugins.openmmlab.libraries import Library, one_line, silence
 from pdiff_plugins.openmmlab.stream import stream
 from torch import Tensor, nn
@@ -40,9 +32,11 @@ from pdiff import (
     check_positive,
     check_section,
     derive_seed,
+    is_norm,
     known,
     parameter_names,
     progress,
+    training_modules,
     unpack,
 )
 
@@ -245,7 +239,8 @@ def finetune_settings(
         raise PdiffError(f"collect.finetune.every: got {every}, expected at most {steps}, which steps are done.")
     if mode not in MODES:
         raise PdiffError(f"collect.finetune.mode: got {mode!r}. {known(mode, MODES)}")
-    check_drift(model, names, mode)
+    if mode == "train":
+        training_modules(model, names, is_norm)
     if not parameter_names(model) & set(names):
         raise PdiffError("collect.finetune: no selected tensor is trained by gradients. Select a weight or a bias.")
     if optimizer is not None:

@@ -8,7 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop
 from torch import Tensor, nn
 
-from pdiff import PdiffError, Snapshot, derive_seed, is_norm, pack, parameter_names, seed_all
+from pdiff import Snapshot, derive_seed, is_norm, pack, parameter_names, seed_all, training_modules
 
 SECONDS_BETWEEN_RESTS = 30
 Emit = Callable[[Snapshot | None], None]
@@ -55,11 +55,10 @@ class FreezeAllBut(Hook):
 
 def freeze_all_but(model: nn.Module, names: Sequence[str], mode: str) -> list[Tensor]:
     """Let gradients reach the selection alone, set the mode of each normalisation, and return what is trained."""
-    chosen = set(names)
-    for path, module in model.named_modules():
-        if is_norm(module):
-            selected = any(f"{path}.{name}" in chosen for name, _ in module.named_parameters(recurse=False))
-            module.train(mode == "train" and selected)
+    for module in filter(is_norm, model.modules()):
+        module.eval()
+    for module in training_modules(model, names, is_norm) if mode == "train" else ():
+        module.train()
     tensors = model.state_dict(keep_vars=True)
     for tensor in (*model.parameters(), *tensors.values()):  # the affine buffers of a frozen normalisation, too
         tensor.requires_grad_(False)
@@ -78,21 +77,6 @@ def restore_gradients(model: nn.Module, kept: Mapping[str, Tensor]) -> None:
     tensors = model.state_dict(keep_vars=True)
     for name, gradient in kept.items():
         tensors[name].grad = gradient.to(tensors[name].device)
-
-
-def check_drift(model: nn.Module, names: Sequence[str], mode: str) -> None:
-    """Raise a `PdiffError` when the mode `train` would update running statistics that are not selected."""
-    if mode != "train":
-        return
-    for path, module in model.named_modules():
-        own = [f"{path}.{name}" for name, _ in module.named_parameters(recurse=False)]
-        drifting = [f"{path}.{name}" for name, _ in module.named_buffers(recurse=False)]
-        loose = [name for name in drifting if name not in names]
-        if is_norm(module) and set(own) & set(names) and loose:
-            raise PdiffError(
-                f"collect.finetune.mode: got 'train', which changes {loose[0]}, which is not selected. "
-                "Add +buffers to the selector or use mode eval."
-            )
 
 
 class Snapshots(Hook):

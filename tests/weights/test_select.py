@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pdiff.runtime.errors import PdiffError
-from pdiff.weights.select import select, split_terms
+from pdiff.weights.select import is_norm, select, split_terms, training_modules
 
 
 class Net(nn.Module):
@@ -215,3 +215,33 @@ def test_the_last_two_norms_of_a_resnet18_are_those_of_its_last_block():
         model = timm.create_model("resnet18")
     expected = [f"layer4.1.bn{number}.{kind}" for number in (1, 2) for kind in ("weight", "bias")]
     assert select(model, "last_norms(2)") == expected
+
+
+def test_statistics_that_training_mode_would_change_must_be_selected(net):
+    with pytest.raises(PdiffError) as caught:
+        training_modules(net, BATCH)
+    line = "collect.finetune.mode: got 'train', which changes layers.a-1.1.running_mean, which is not selected."
+    assert str(caught.value) == f"{line} Add +buffers to the selector or use mode eval."
+
+
+@pytest.mark.parametrize(
+    ("names", "modules"),
+    [
+        ([*BATCH, *BATCH_STATISTICS], ["layers.a-1.1"]),
+        ([BATCH[1], *BATCH_STATISTICS, *GROUP], ["layers.a-1.1", "layers.b+2.1"]),
+        (HEAD, ["fc"]),
+        (CONVOLUTIONS[:2], ["layers.a-1.0"]),
+        (FROZEN, []),
+        ([], []),
+    ],
+)
+def test_modules_with_a_selected_parameter_are_put_into_training_mode(net, names, modules):
+    assert training_modules(net, names) == [net.get_submodule(name) for name in modules]
+
+
+def test_modules_of_one_kind_alone_may_be_put_into_training_mode(net):
+    net.fc.register_buffer("calls", torch.zeros(1))
+    try:
+        assert training_modules(net, [*HEAD, *LAYER], is_norm) == [net.norm]
+    finally:
+        del net.fc.calls

@@ -137,9 +137,9 @@ def test_evaluation_does_not_depend_on_the_order_or_the_company_of_candidates(ta
     candidates = candidates_of(task)
     together = evaluate(task, candidates)
     order = [2, 0, 3, 1]
-    shuffled = Candidates(candidates.vectors[order], candidates.layout, HOOK.load_params)
+    shuffled = candidates.take(order)
     assert_same(evaluate(task, shuffled), [together[index] for index in order])
-    alone = Candidates(candidates.vectors[3:], candidates.layout, HOOK.load_params)
+    alone = candidates.take(slice(3, None))
     assert_same(evaluate(task, alone), together[3:])
 
 
@@ -161,12 +161,12 @@ def test_evaluation_changes_the_selection_only(task):
 
 def test_no_candidates_are_no_evaluations(task):
     candidates = candidates_of(task)
-    assert evaluate(task, Candidates(candidates.vectors[:0], candidates.layout, HOOK.load_params)) == []
+    assert evaluate(task, candidates.take([])) == []
 
 
 def test_an_ensemble_of_one_is_that_candidate(task):
     candidates = candidates_of(task)
-    alone = Candidates(candidates.vectors[2:3], candidates.layout, HOOK.load_params)
+    alone = candidates.take([2])
     assert_same([HOOK.ensemble(task=task, candidates=alone, split="test")], [evaluate(task, candidates)[2]])
 
 

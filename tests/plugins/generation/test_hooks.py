@@ -17,7 +17,6 @@ from pdiff.run.export import export
 from pdiff.runtime.errors import PdiffError
 from pdiff.stages.pipeline import run_pipeline
 from pdiff.task.plugins import load_plugin
-from pdiff.task.task import Candidates
 
 HOOK = load_plugin("generation").hook
 
@@ -68,7 +67,7 @@ def test_evaluation_of_many_is_that_of_each_alone_bit_for_bit(build, tiny_genera
     tiny_generator["task"]["sampler"]["type"] = sampler
     task = build(tiny_generator)
     group = candidates(task, 3, select)
-    alone = [Candidates(group.vectors[i : i + 1], group.layout, HOOK.load_params) for i in range(3)]
+    alone = [group.take([i]) for i in range(3)]
     together = evaluate(task, group)
     assert_same(together, [evaluate(task, one)[0] for one in alone])
     assert len({evaluation.metric for evaluation in together}) == 3
@@ -88,7 +87,7 @@ def test_candidates_beyond_a_group_are_evaluated_like_the_first(build, tiny_gene
     tiny_generator["task"]["sampler"]["steps"] = 1
     task = build(tiny_generator)
     group = candidates(task, 2)
-    many = Candidates(group.vectors[[0] * GROUP + [1, 0]], group.layout, HOOK.load_params)
+    many = group.take([0] * GROUP + [1, 0])
     found = evaluate(task, many, "select")
     assert len(found) == GROUP + 2
     assert_same([found[0], found[GROUP]], evaluate(task, group, "select"))

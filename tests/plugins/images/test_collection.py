@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from pdiff import Metric, Task
 from pdiff.run.config import resolve
 from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.packing import unpack
 from pdiff.runtime.seeding import derive_seed, isolated_seed
 from pdiff.task.plugins import load_plugin
 
@@ -73,7 +74,7 @@ class Collection:
 
 def base_in(state) -> dict[str, torch.Tensor]:
     """Return the trained selection inside a state of the fine-tuning."""
-    return {name.removeprefix("base."): tensor for name, tensor in state.items() if name.startswith("base.")}
+    return unpack(state)["base"]
 
 
 def equal(one, other) -> bool:
@@ -171,7 +172,7 @@ def test_mode_train_leaves_layers_inside_a_selected_one_in_eval_mode():
     assert task.model.training
     assert not task.model.layers[1].training
     assert len(collected) == 3
-    trained = {name.removeprefix("model."): tensor for name, tensor in rest.state.items()}
+    trained = unpack(rest.state)["model"]
     changed = {name for name, tensor in task.model.state_dict().items() if not torch.equal(tensor, trained[name])}
     assert changed == {"gate"}
 
@@ -405,7 +406,7 @@ def test_base_training_is_adamw_whose_rate_falls_to_zero_by_a_cosine():
     initial, data = copies(model.state_dict()), task.splits["train"]
     epochs, steps = 4, 3
     trained = list(train_base(task, 7, 0, classify, None, epochs, batch_size=16, lr=1e-2, weight_decay=0.1))
-    assert [int(snapshot.state["epoch"]) for snapshot in trained] == [1, 2, 3, 4]
+    assert [unpack(snapshot.state)["epoch"] for snapshot in trained] == [1, 2, 3, 4]
     result = copies(model.state_dict())
 
     model.load_state_dict(initial)

@@ -126,14 +126,14 @@ def test_only_the_selection_of_the_network_is_changed(model, split):
 def test_predictions_do_not_depend_on_the_company_of_a_candidate(model, split):
     candidates = candidates_of(model)
     together = list(predictions(model, split, candidates, "test", read))
-    alone = Candidates(candidates.vectors[2:], candidates.layout, candidates.load_params)
+    alone = candidates.take(slice(2, None))
     found = list(predictions(model, split, alone, "test", read))
     assert all(identical(one[2], other[2]) for one, other in zip(found, together[2::CANDIDATES], strict=True))
 
 
 def test_no_candidates_are_no_predictions(model, split):
     candidates = candidates_of(model)
-    none = Candidates(candidates.vectors[:0], candidates.layout, candidates.load_params)
+    none = candidates.take([])
     assert list(predictions(model, split, none, "test", read)) == []
 
 
