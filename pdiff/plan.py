@@ -144,7 +144,7 @@ def plan_stages(run: Run, engine: ParameterDiffusion, checkpoints: int) -> list[
     network = weigh(run.built.model)
     population, batch = FLOAT * checkpoints * size, FLOAT * min(settings.num, settings.batch_size) * size
     generated = FLOAT * (settings.num + 8 * settings.path) * size
-    parts = sum(weigh(part) for part in engine.parts().values())
+    parts = sum(weigh(part) for part in engine.modules().values())
     training = parts + max(weigh_training(engine, name) for name in ("autoencoder", "denoiser"))
     held = resident_memory()  # Python, torch and the task, built
     needs = {  # where the run computes; on disk

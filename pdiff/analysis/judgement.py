@@ -21,11 +21,9 @@ from pdiff.analysis.statistics import (
     mean_interval,
     superiority,
 )
-from pdiff.analysis.verdict import AVERAGES, GENERATED, TRAINED, Findings
+from pdiff.analysis.verdict import GENERATED, TRAINED, Findings
 from pdiff.task.task import Metric
 from pdiff.weights.vectors import Rows
-
-SOUP = "soup"
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,7 @@ class Case:
         sources: what was measured, `trained` and `generated` among them.
         similarities: on `test`, of every candidate to every trained one `(M, N)`.
         to_soup: on `test`, of every candidate to the average of all trained ones `(M,)`; empty without such a source.
+        averages: the source of averages of a few trained ones; None without any.
         places: where its vectors lie among the trained ones; an ensemble lies nowhere.
         fitted: the trained vectors `(N, P)` that the engine was fitted to.
         heldout: the others.
@@ -53,6 +52,7 @@ class Case:
     heldout: Rows
     resamples: int
     seed: int
+    averages: str | None = None
 
     @property
     def budget(self) -> int:
@@ -145,8 +145,8 @@ def find(case: Case) -> Findings:
     adjusted = holm([difference.p for difference in found.values()])
     generated = case.sources[GENERATED]
     averaged = None
-    if all(name in case.sources and case.sources[name].alive.any() for name in (SOUP, AVERAGES)):
-        averaged = averaging(*(case.to_soup[name] for name in (GENERATED, TRAINED, AVERAGES)))
+    if case.to_soup and case.averages and case.sources[case.averages].alive.any():
+        averaged = averaging(*(case.to_soup[name] for name in (GENERATED, TRAINED, case.averages)))
     return Findings(
         metric=case.metric.name,
         dead=float((~generated.alive).mean()),
@@ -155,6 +155,7 @@ def find(case: Case) -> Findings:
         p_adjusted={name: float(p) for name, p in zip(found, adjusted, strict=True)},
         copying=copying(generated.vectors, case.fitted, case.heldout if len(case.heldout) else None),
         averaging=averaged,
+        averages=case.averages,
     )
 
 

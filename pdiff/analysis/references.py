@@ -20,6 +20,7 @@ from pdiff.weights.vectors import (
     mean,
     parts,
     pieces,
+    relative_width,
 )
 
 COORDINATES = 2000
@@ -151,17 +152,6 @@ def distances(vectors: Tensor | Rows, trained: Tensor | Rows) -> Tensor:
 def spread(vectors: Vectors, trained: Vectors) -> float:
     """Return the `relative_width` of vectors `(M, P)` beside trained ones `(N, P)`."""
     return relative_width(deviations(vectors).mean().item(), deviations(trained).mean().item())
-
-
-def relative_width(own: float, reference: float) -> float:
-    """Return a mean standard deviation per coordinate over that of the trained vectors.
-
-    1 means as wide as the trained ones, 0 a single point. Trained vectors that never differ give 1 when these
-    do not differ either, else infinity.
-    """
-    if reference == 0:
-        return 1.0 if own == 0 else float("inf")
-    return own / reference
 
 
 def principal_axes(trained: Tensor | Rows, count: int = 2) -> Projection:

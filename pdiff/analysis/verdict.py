@@ -26,7 +26,6 @@ KINDS = (COPIES, AVERAGE_LIKE, WORSE, AS_GOOD, BETTER)
 
 TRAINED = "trained"
 GENERATED = "generated"
-AVERAGES = "soup16"
 SIGNIFICANCE = 0.05
 DEAD = 0.1  # from here on, what the living reach says little
 
@@ -44,6 +43,7 @@ class Findings:
         p_adjusted: p-values of the differences, adjusted for their number.
         copying: whether the generated vectors are copies of trained ones.
         averaging: whether the generated behave like averages of trained ones; None where these are not in `means`.
+        averages: the source of these averages, with `averaging`.
     """
 
     metric: str
@@ -53,6 +53,7 @@ class Findings:
     p_adjusted: Mapping[str, float]
     copying: Copying
     averaging: Averaging | None
+    averages: str | None = None
 
     def relation(self, other: str) -> int:
         """Return 1 where the generated are better than another source, -1 where worse, 0 where neither is clear."""
@@ -99,11 +100,11 @@ def why_copies(findings: Findings) -> str | None:
 def why_average_like(findings: Findings) -> str | None:
     """Return why the generated are no more than averages, if so."""
     averaging = findings.averaging
-    if averaging is None or not averaging.average_like or findings.relation(AVERAGES) > 0:
+    if averaging is None or not averaging.average_like or findings.relation(findings.averages) > 0:
         return None
     return (
         f"averages behave more like the soup than the generated in {averaging.generated:.0%} of the pairs, "
-        f"than the trained in {averaging.trained:.0%}; {findings.against(AVERAGES)}"
+        f"than the trained in {averaging.trained:.0%}; {findings.against(findings.averages)}"
     )
 
 

@@ -2,7 +2,8 @@
 
 import json
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +12,41 @@ import torch
 from torch import Tensor, nn
 
 from pdiff.engine.autoencoder import Autoencoder
+from pdiff.engine.denoiser import Denoiser
 from pdiff.engine.objectives import Denoising, Reconstruction
 from pdiff.engine.registries import AUTOENCODERS, DENOISERS, SCALINGS
-from pdiff.engine.scaling import Scaled
+from pdiff.engine.scaling import Scaled, Scaling
 from pdiff.engine.schedule import build_sampler, clean_estimate, noise_schedule
 from pdiff.engine.settings import check_training, engine_config
 from pdiff.engine.whitening import Whitening
 from pdiff.runtime import processes
 from pdiff.runtime.errors import PdiffError, check_positive
+from pdiff.runtime.progress import logger
 from pdiff.runtime.registry import build, call
 from pdiff.runtime.seeding import derive_seed, generator, isolated_seed, normal, resolve_device
 from pdiff.runtime.storage import read_json, read_tensors, write_json, write_tensors
 from pdiff.weights.layout import Layout
-from pdiff.weights.vectors import Rows, Vectors, parts, row_slices, unwritten
+from pdiff.weights.vectors import Rows, Vectors, deviations, parts, relative_width, row_slices, unwritten
 
 PARTS = ("scaling", "autoencoder", "whitening", "denoiser")
-FORMAT = 1
+FORMAT = 2
 
 
 def last(values: Iterator[Any]) -> Any:
     """Return the last of some values, none of the others kept."""
     return deque(values, maxlen=1)[0]
+
+
+def as_it_came(method: Callable) -> Callable:
+    """Let a method of tensors take a numpy array too, and return one then."""
+
+    @wraps(method)
+    def wrapped(self, rows: Vectors | np.ndarray, *args: Any, **kwargs: Any) -> Tensor | np.ndarray:
+        if isinstance(rows, np.ndarray):
+            return method(self, unwritten(rows), *args, **kwargs).numpy()
+        return method(self, rows, *args, **kwargs)
+
+    return wrapped
 
 
 class ParameterDiffusion:
@@ -42,6 +57,16 @@ class ParameterDiffusion:
         seed: of weights, order, and noise of the fit.
         device: `auto`, `cpu`, `cuda`, ...
 
+    Attributes:
+        config: the complete section.
+        layout: the tensors inside a vector; None before the fit.
+        history: the loss of every step, by what was trained: `autoencoder`, `denoiser`.
+        width: mean standard deviation per coordinate of the vectors that it was fitted to.
+
+    Vectors and latents go in as torch tensors or numpy arrays of any floating type, and come out, float32, on the CPU,
+    as what they came in as; what is drawn is a tensor. Before `fit` or `load`, what needs the fitted parts raises a
+    `PdiffError`.
+
     Raises:
         PdiffError: a key, a type or the device is unknown.
 
@@ -50,6 +75,11 @@ class ParameterDiffusion:
         >>> new = engine.sample(200, seed=0)              # (200, P)
     """
 
+    scaling: Scaling
+    autoencoder: Autoencoder
+    whitening: Whitening
+    denoiser: Denoiser
+
     def __init__(self, config: Mapping[str, Any] | None = None, *, seed: int = 0, device: str = "cpu"):
         self.config = engine_config(config or {})
         self.seed = seed
@@ -57,6 +87,8 @@ class ParameterDiffusion:
         self.schedule = call(noise_schedule, self.config["noise_schedule"], "engine.noise_schedule")
         build_sampler(self.config["sampler"], self.schedule)  # a mistake in it is better told before the fit
         self.history: dict[str, list[float]] = {}
+        self.layout: Layout | None = None
+        self.width: float | None = None
 
     def fit(
         self, vectors: Tensor | np.ndarray | Rows, layout: Layout | None = None, folder: Path | None = None
@@ -76,6 +108,12 @@ class ParameterDiffusion:
         layout = layout or Layout.of({"vector": torch.empty(vectors.shape[-1])})
         check_vectors(vectors, layout)
         self.prepare(layout)
+        if self.autoencoder.latent >= len(vectors):
+            logger.warning(
+                "engine: a latent of %d for %d vectors, which lie in at most %d dimensions: the rest of it carries "
+                "nothing", self.autoencoder.latent, len(vectors), len(vectors) - 1,
+            )  # fmt: skip
+        self.width = deviations(vectors).mean().item()
         with isolated_seed(derive_seed(self.seed, "fit")):
             self.fit_codec(vectors, folder)
             self.fit_diffusion(self.encode(vectors).to(self.device), folder)
@@ -105,10 +143,10 @@ class ParameterDiffusion:
             self.autoencoder = build(AUTOENCODERS, self.config["autoencoder"], "engine.autoencoder", offered)
             self.whitening = Whitening(self.autoencoder.latent, self.config["whiten"])
             self.denoiser = build(DENOISERS, self.config["denoiser"], "engine.denoiser", size=self.autoencoder.latent)
-        for part in self.parts().values():
+        for part in self.modules().values():
             part.to(device).eval()
 
-    def parts(self) -> dict[str, nn.Module]:
+    def modules(self) -> dict[str, nn.Module]:
         """Return the modules by name."""
         return {name: getattr(self, name) for name in PARTS}
 
@@ -160,14 +198,33 @@ class ParameterDiffusion:
         self.history[name] = train(objective, rows, name, folder, seed, identity, **settings)
         getattr(self, name).eval()
 
-    @torch.no_grad()
-    def encode(self, vectors: Vectors, batch_size: int = 1000) -> Tensor:
-        """Return the latents `(M, L)` of vectors `(M, P)`, on the CPU."""
-        batches = parts(vectors, batch_size)
-        return torch.cat([self.autoencoder.encode(self.scaling(rows.to(self.device))).cpu() for rows in batches])
+    def check_fitted(self) -> None:
+        """Raise a `PdiffError` before the fit."""
+        if self.width is None:
+            raise PdiffError("engine: is not fitted yet. Call fit(vectors), or ParameterDiffusion.load(folder).")
 
-    def decode(self, latents: Tensor, batch_size: int = 1000) -> Tensor:
-        """Return the vectors `(M, P)` of latents `(M, L)`, on the CPU."""
+    @as_it_came
+    @torch.no_grad()
+    def encode(self, vectors: Vectors | np.ndarray, batch_size: int = 1000) -> Tensor | np.ndarray:
+        """Return the latents `(M, L)` of vectors `(M, P)`.
+
+        Raises:
+            PdiffError: the engine is not fitted, or the vectors are of another length.
+        """
+        self.check_fitted()
+        check_width("encode", vectors, self.layout.size, "the layout's length")
+        batches = (self.scaling(rows.to(self.device, torch.float32)) for rows in parts(vectors, batch_size))
+        return torch.cat([self.autoencoder.encode(rows).cpu() for rows in batches])
+
+    @as_it_came
+    def decode(self, latents: Tensor | np.ndarray, batch_size: int = 1000) -> Tensor | np.ndarray:
+        """Return the vectors `(M, P)` of latents `(M, L)`.
+
+        Raises:
+            PdiffError: the engine is not fitted, or the latents are of another length.
+        """
+        self.check_fitted()
+        check_width("decode", latents, self.autoencoder.latent, "that of a latent")
         vectors = torch.empty(len(latents), self.layout.size)
         start = 0
         for rows in self.decoded(latents, batch_size):
@@ -179,13 +236,13 @@ class ParameterDiffusion:
     def decoded(self, latents: Tensor, batch_size: int = 1000) -> Iterator[Tensor]:
         """Yield the vectors of latents `(M, L)`, on the CPU, a few at a time."""
         for place in row_slices((len(latents), self.layout.size), batch_size):
-            rows = self.autoencoder.decode(latents[place].to(self.device))
+            rows = self.autoencoder.decode(latents[place].to(self.device, torch.float32))
             yield self.scaling.inverse(rows).cpu()
 
     def sample(
         self, n: int, seed: int = 0, batch_size: int = 1000, sampler: Mapping[str, Any] | None = None
     ) -> Tensor:
-        """Draw new vectors `(n, P)`, on the CPU.
+        """Draw new vectors `(n, P)`, on the CPU, and tell in the log how wide they are spread.
 
         Args:
             n: how many.
@@ -196,7 +253,19 @@ class ParameterDiffusion:
         Raises:
             PdiffError: the result is not finite; the line says which part to look at.
         """
-        return self.decode(self.sample_latents(n, seed, batch_size, sampler), batch_size)
+        vectors = self.decode(self.sample_latents(n, seed, batch_size, sampler), batch_size)
+        if n > 1:
+            logger.info("sample: %d vectors with %.2f times the spread of the fitted ones", n, self.spread(vectors))
+        return vectors
+
+    def spread(self, vectors: Vectors | np.ndarray) -> float:
+        """Return the mean standard deviation per coordinate of vectors `(M, P)`, over that of the fitted ones.
+
+        1: as wide; 0: a single point. A codec that shrinks, or a diffusion that did not converge, shows here.
+        """
+        self.check_fitted()
+        own = unwritten(vectors) if isinstance(vectors, np.ndarray) else vectors
+        return relative_width(deviations(own).mean().item(), self.width)
 
     @torch.no_grad()
     def sample_latents(
@@ -207,6 +276,7 @@ class ParameterDiffusion:
         Raises:
             PdiffError: the result is not finite; the line says which part to look at.
         """
+        self.check_fitted()
         check_positive("sample", n=n, batch_size=batch_size)
         rng, cfg = generator(seed, "sample", device=self.device), sampler or self.config["sampler"]
         sizes = [min(batch_size, n - start) for start in range(0, n, batch_size)]
@@ -234,6 +304,7 @@ class ParameterDiffusion:
             `(points, n, L)`, on the CPU: at each point the estimate of the clean latents; and how many steps were done
             then `(points,)`.
         """
+        self.check_fitted()
         check_positive("sample_path", n=n, points=points)
         rng = generator(seed, "sample", device=self.device)
         estimates = [estimate for _, estimate in self._denoise(n, rng, sampler or self.config["sampler"])]
@@ -255,12 +326,13 @@ class ParameterDiffusion:
 
     def save(self, folder: Path) -> None:
         """Write the fitted engine to `folder` as safetensors and JSON."""
+        self.check_fitted()
         folder = Path(folder)
-        for name, part in self.parts().items():
+        for name, part in self.modules().items():
             write_tensors(folder / f"{name}.safetensors", part.state_dict())
         write_json(folder / "history.json", self.history)
-        description = {"format": FORMAT, "seed": self.seed, "config": self.config, "layout": self.layout.to_json()}
-        write_json(folder / "engine.json", json.loads(json.dumps(description)))
+        description = {"format": FORMAT, "seed": self.seed, "config": self.config, "width": self.width}
+        write_json(folder / "engine.json", json.loads(json.dumps({**description, "layout": self.layout.to_json()})))
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> "ParameterDiffusion":
@@ -271,19 +343,26 @@ class ParameterDiffusion:
         """
         folder = Path(folder)
         description = read_json(folder / "engine.json")
-        if description.get("format") != FORMAT:
-            found = description.get("format")
+        found = description.get("format")
+        if found != FORMAT:
             raise PdiffError(f"{folder / 'engine.json'}: got format {found}, expected {FORMAT}. Fit again.")
         engine = cls(description["config"], seed=description["seed"], device=device)
         engine.build(Layout.from_json(description["layout"]))
-        for name, part in engine.parts().items():
+        for name, part in engine.modules().items():
             try:
                 part.load_state_dict(read_tensors(folder / f"{name}.safetensors"))
             except RuntimeError as error:
                 file = folder / f"{name}.safetensors"
                 raise PdiffError(f"{file}: does not fit engine.json ({error}). Fit again.") from error
         engine.history = read_json(folder / "history.json")
+        engine.width = description["width"]
         return engine
+
+
+def check_width(what: str, rows: Vectors | np.ndarray, width: int, whose: str) -> None:
+    """Raise a `PdiffError` unless there are rows `(M, width)`."""
+    if rows.ndim != 2 or rows.shape[1] != width:
+        raise PdiffError(f"{what}: got shape {tuple(rows.shape)}, expected (M, {width}), {whose}.")
 
 
 def on_device(vectors: Tensor | np.ndarray | Rows, device: torch.device) -> Tensor | Rows:

@@ -13,7 +13,7 @@ from pdiff.runtime.errors import (
     check_type,
     known,
 )
-from pdiff.runtime.settings import merge, read_yaml
+from pdiff.runtime.settings import merge, name_of, read_yaml
 
 if TYPE_CHECKING:
     import torch
@@ -58,6 +58,9 @@ def engine_config(section: Mapping[str, Any]) -> dict[str, Any]:
     base = read_yaml(FOLDER / f"{preset}.yaml")
     check_keys(own, ["preset", *base], "engine")
     complete = merge(base, own)
+    for key in ("scaling", "autoencoder", "denoiser", "sampler"):
+        check_section(complete[key], f"engine.{key}")
+        complete[key] = {**complete[key], "type": name_of(complete[key].get("type"))}
     for key in ("noise_schedule", "autoencoder_training", "denoiser_training"):
         check_keys(complete[key], base[key], f"engine.{key}")
         for name, value in complete[key].items():

@@ -24,7 +24,7 @@ def read_metrics(run: Run, source: str) -> dict[str, NDArray]:
     """Return the primary metric of each candidate `(M,)`, by split; that of a dead one is infinitely bad."""
     metrics: dict[str, list[float]] = {}
     for record in read_lines(run, source):
-        value = worst(run.task.metric) if record["metric"] is None else record["metric"]
+        value = worst(run.built.metric) if record["metric"] is None else record["metric"]
         metrics.setdefault(record["split"], []).append(value)
     return {split: np.array(values) for split, values in metrics.items()}
 

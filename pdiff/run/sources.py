@@ -20,6 +20,7 @@ from pdiff.weights.gram import centred_blocks, centred_gram
 from pdiff.weights.layout import Layout
 from pdiff.weights.vectors import Made, Rows, Vectors, along_columns, mean
 
+MEMBERS = 16  # of an average of a few
 SOURCES = Registry("source", scope="pdiff", locations=["pdiff.run.sources"])
 
 
@@ -105,7 +106,7 @@ def soup(pool: Pool, rng: torch.Generator) -> Vectors:
 
 
 @SOURCES.register_module(name="soup_of")
-def soup_of(pool: Pool, rng: torch.Generator, members: int = 16, num: int | None = None) -> Vectors:
+def soup_of(pool: Pool, rng: torch.Generator, members: int = MEMBERS, num: int | None = None) -> Vectors:
     """Return averages of `members` trained vectors, drawn without repetition."""
     population, drawn = pool.population, groups(pool, rng, members, pool.count(num))
 

@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.registry import Registry
 
 from pdiff.runtime.errors import PdiffError, check_keys, check_section, check_type, known
+from pdiff.runtime.settings import name_of
 
 GROUP = "pdiff.parts"  # of entry points: modules of other packages that fill the registries
 
@@ -46,11 +47,6 @@ def load_entry_points() -> None:
             point.load()
         except Exception as error:  # whatever the package raises
             raise PdiffError(f"{point.value} of {point.dist.name}: cannot be imported ({error}). Mend it.") from error
-
-
-def name_of(kind: Any) -> str:
-    """Return the text that stands for a `type` in a file: a name as it is, a class or function as `module:name`."""
-    return f"{kind.__module__}:{kind.__qualname__}" if callable(kind) else kind
 
 
 def build(

@@ -45,3 +45,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         return numbers(Config.fromfile(str(path)).to_dict())
     except Exception as error:  # mmengine and the YAML parser raise many kinds
         raise PdiffError(f"config {path}: cannot be read ({' '.join(str(error).split())}).") from error
+
+
+def name_of(kind: Any) -> str:
+    """Return the text that stands for a `type` in a file: a name as it is, a class or function as `module:name`."""
+    return f"{kind.__module__}:{kind.__qualname__}" if callable(kind) else kind

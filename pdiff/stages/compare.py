@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pdiff.analysis.judgement import SOUP, Case, chosen_by_training_data, comparisons, find, row
+from pdiff.analysis.judgement import Case, chosen_by_training_data, comparisons, find, row
 from pdiff.analysis.kept import kept_by_tensor
 from pdiff.analysis.novelty import pareto_front
 from pdiff.analysis.references import locate, principal_axes, project, survey
@@ -25,6 +25,7 @@ from pdiff.run.heldout import split_population
 from pdiff.run.record import read_gates
 from pdiff.run.results import read_sources
 from pdiff.run.run import Run
+from pdiff.run.sources import MEMBERS, source_names
 from pdiff.run.stage import STAGES
 from pdiff.runtime.storage import read_json, read_tensors, read_text, write_json, write_text
 from pdiff.task.contract import check_pictures
@@ -56,15 +57,27 @@ def open_case(run: Run) -> Case:
     trained = sources[TRAINED].signature
     similarities = {name: run.task.similarity(s.signature, trained).float() for name, s in sources.items()}
     to_soup = {}
-    if SOUP in sources:
-        soup = sources[SOUP].signature
+    soups = of_type(run, "soup")
+    if soups and sources[soups[0]].alive.any():
+        soup = sources[soups[0]].signature
         to_soup = {name: run.task.similarity(s.signature, soup)[:, 0].float().numpy() for name, s in sources.items()}
     seed = run.seed("compare")
     among = survey(run.population.tensor(), run.population.layout, seed)
     placed = {name: source.vectors for name, source in sources.items() if source.has_place}
     places = {name: locate(vectors, among, leave_self_out=name == TRAINED) for name, vectors in placed.items()}
-    settings = {"resamples": run.config.compare.resamples, "seed": seed}
+    averages = max(of_type(run, "soup_of"), key=lambda name: members(run, name), default=None)
+    settings = {"resamples": run.config.compare.resamples, "seed": seed, "averages": averages}
     return Case(run.task.metric, sources, similarities, to_soup, places, fitted, heldout, **settings)
+
+
+def of_type(run: Run, kind: str) -> list[str]:
+    """Return the sources of a type, whatever the config calls them."""
+    return [name for name in source_names(run) if run.config.evaluate.sources[name]["type"] == kind]
+
+
+def members(run: Run, name: str) -> int:
+    """Return how many trained ones each average of a source is made of."""
+    return run.config.evaluate.sources[name].get("members", MEMBERS)
 
 
 def draw_pictures(run: Run, sources: Mapping[str, SourceResults]) -> list[dict[str, str]]:

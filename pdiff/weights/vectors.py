@@ -132,7 +132,7 @@ class Deviations:
         """Take in vectors `(M, P)`."""
         if not self.count:
             self.first = part[0].clone()
-            self.total, self.squares = torch.zeros(2, len(self.first), dtype=torch.float64)
+            self.total, self.squares = torch.zeros(2, len(self.first), dtype=torch.float64, device=part.device)
         for row in part:
             difference = (row - self.first).double()
             self.total += difference
@@ -151,3 +151,14 @@ def deviations(vectors: Vectors) -> Tensor:
     for part in parts(vectors):
         found.add(part)
     return found.result()
+
+
+def relative_width(own: float, reference: float) -> float:
+    """Return a mean standard deviation per coordinate over that of the trained vectors.
+
+    1 means as wide as the trained ones, 0 a single point. Trained vectors that never differ give 1 when these
+    do not differ either, else infinity.
+    """
+    if reference == 0:
+        return 1.0 if own == 0 else float("inf")
+    return own / reference

@@ -66,6 +66,7 @@ class World:
             p_adjusted=dict(zip(found, holm([one.p for one in found.values()]).tolist(), strict=True)),
             copying=copying(generated, self.trained, self.heldout if heldout else None),
             averaging=averaging(to_soup["generated"], to_soup["trained"], to_soup["soup16"]),
+            averages="soup16",
         )
 
 
@@ -207,6 +208,7 @@ def test_whatever_is_found_exactly_one_verdict_follows():
                 {name: p for name, (_, p) in pairs.items()},
                 copied,
                 averages,
+                "soup16",
             )
         )
         assert found.line.startswith(f"{found.kind}: ")

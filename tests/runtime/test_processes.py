@@ -306,8 +306,8 @@ def test_two_processes_fit_what_one_fits(processes, tmp_path, one_thread, denois
     engines = [ParameterDiffusion.load(tmp_path / str(number)) for number in (0, 1)]
     for engine in engines:
         np.testing.assert_allclose(engine.history["denoiser"], one.history["denoiser"], rtol=tolerance)
-        for name, part in one.parts().items():
-            ours = engine.parts()[name].state_dict()
+        for name, part in one.modules().items():
+            ours = engine.modules()[name].state_dict()
             for key, tensor in part.state_dict().items():
                 torch.testing.assert_close(ours[key], tensor, rtol=tolerance, atol=tolerance)
     assert torch.equal(engines[0].sample(5), engines[1].sample(5))

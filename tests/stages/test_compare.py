@@ -10,9 +10,8 @@ from pdiff import Picture, hookimpl
 from pdiff.run.config import resolve
 from pdiff.run.results import read_metrics, read_sources
 from pdiff.run.run import Run
-from pdiff.runtime.processes import gather
 from pdiff.runtime.storage import read_json
-from pdiff.stages.compare import draw_pictures, front, open_case
+from pdiff.stages.compare import draw_pictures, evidence, front, members, of_type, open_case
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +51,24 @@ def test_front_is_of_baselines_alone_and_never_empty(case):
 
 
 def test_evidence_has_every_figure(run, case):
-    evidence = gather(run, case)
-    assert set(evidence.tests) == set(case.sources)
-    assert list(evidence.trains) == ["generated"]
-    assert evidence.path.shape == (8, 2)
-    assert evidence.path_steps[-1] == 50
-    assert set(evidence.latents) == {"trained", "generated"}
-    assert set(evidence.codec_errors) == set(run.layout.names)
-    assert {len(values["generated"]) for values in evidence.coordinates.values()} == {5}
+    found = evidence(run, case)
+    assert set(found.tests) == set(case.sources)
+    assert list(found.trains) == ["generated"]
+    assert found.path.shape == (8, 2)
+    assert found.path_steps[-1] == 50
+    assert set(found.latents) == {"trained", "generated"}
+    assert set(found.codec_errors) == set(run.layout.names)
+    assert {len(values["generated"]) for values in found.coordinates.values()} == {5}
+
+
+def test_averages_are_found_by_their_type_whatever_they_are_called(finished):
+    config = finished.config()
+    sources = {"soup16": None, "mixed": {"type": "soup_of", "members": 3}, "few": {"type": "soup_of", "members": 2}}
+    config["evaluate"]["sources"] |= {name: settings and {**settings, "num": 4} for name, settings in sources.items()}
+    run = Run(resolve(config), finished)
+    assert of_type(run, "soup_of") == ["mixed", "few"]
+    assert max(of_type(run, "soup_of"), key=lambda name: members(run, name)) == "mixed"
+    assert of_type(run, "soup") == ["soup"]
 
 
 def test_the_metric_of_a_dead_candidate_is_infinitely_bad(run, tmp_path, monkeypatch):
