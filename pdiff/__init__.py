@@ -22,7 +22,7 @@ MODULES = {
         "write_json",
         "write_tensors",
     ],
-    "pdiff.task.hookspecs": ["hookimpl"],
+    "pdiff.task.markers": ["hookimpl"],
     "pdiff.task.replay": ["Replay"],
     "pdiff.task.similarity": ["error_iou"],
     "pdiff.task.task": ["Candidates", "Evaluation", "Metric", "Picture", "Snapshot", "Task"],

@@ -4,18 +4,20 @@
 training each process is given the whole batch, draws for all of it, and computes the loss of its share of the rows.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.dist import get_rank, get_world_size
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from pdiff.engine.autoencoder import Autoencoder
-from pdiff.engine.denoiser import Denoiser
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.processes import share
 from pdiff.runtime.seeding import generator, normal
+
+if TYPE_CHECKING:
+    from pdiff.engine.autoencoder import Autoencoder
+    from pdiff.engine.denoiser import Denoiser
 
 
 def own_rows(count: int) -> slice:
@@ -44,7 +46,7 @@ class Reconstruction(BaseModel):
         seed: of the noise.
     """
 
-    def __init__(self, autoencoder: Autoencoder, vector_noise: float, latent_noise: float, seed: int):
+    def __init__(self, autoencoder: "Autoencoder", vector_noise: float, latent_noise: float, seed: int):
         super().__init__()
         self.autoencoder = autoencoder
         self.vector_noise, self.latent_noise, self.seed = vector_noise, latent_noise, seed
@@ -70,7 +72,7 @@ class Denoising(BaseModel):
         seed: of timesteps and noise.
     """
 
-    def __init__(self, denoiser: Denoiser, schedule: Any, seed: int):
+    def __init__(self, denoiser: "Denoiser", schedule: Any, seed: int):
         super().__init__()
         self.denoiser = denoiser
         self.schedule = schedule

@@ -4,22 +4,24 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from pdiff.run.check import Check, goodness, not_measured
 from pdiff.run.record import read_gates
-from pdiff.run.run import Run
 from pdiff.runtime.storage import read_text
 from pdiff.task.task import Metric
+
+if TYPE_CHECKING:
+    from pdiff.run.run import Run
 
 DEAD = 0.1  # of the way from chance to the median of the trained: who is not farther has learnt nothing
 MOST_DEAD = 0.1
 TAIL = 0.05
 
 
-def gate_candidates(run: Run) -> list[Check]:
+def gate_candidates(run: "Run") -> list[Check]:
     """Return the check of the generated candidates."""
     folder, metric = run.directory.folder("evaluate"), run.task.metric
     if not (folder / "generated.jsonl").exists():

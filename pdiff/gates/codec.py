@@ -5,6 +5,7 @@ of the metric. Therefore two questions: do the decoded checkpoints work, and are
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,16 +15,18 @@ from pdiff.analysis.kept import kept, kept_by_tensor
 from pdiff.run.check import Check, goodness, not_measured, share_lost, whole
 from pdiff.run.heldout import split_population
 from pdiff.run.measuring import evaluate_split
-from pdiff.run.run import Run
 from pdiff.task.task import Evaluation, Task
 from pdiff.weights.layout import Layout
 from pdiff.weights.vectors import mean
+
+if TYPE_CHECKING:
+    from pdiff.run.run import Run
 
 LARGEST_LOSS = 0.1  # of the way to chance; the codecs of all four tasks lose less than 0.02
 LEAST_KEPT = 0.8  # the default keeps 0.94 to 0.96 on all tasks, a latent of one number 0.36 to 0.65
 
 
-def gate_codec(run: Run) -> list[Check]:
+def gate_codec(run: "Run") -> list[Check]:
     """Return the checks of the codec."""
     fitted, originals = split_population(run)
     if not len(originals):

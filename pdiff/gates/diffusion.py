@@ -4,6 +4,8 @@ On whitened latents the moments of samples tell little: a denoiser that was neve
 its loss is held against that of the best linear denoiser, which knows mean and covariance and nothing else.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
@@ -12,9 +14,11 @@ from pdiff.engine.parameter_diffusion import ParameterDiffusion
 from pdiff.engine.whitening import Whitening
 from pdiff.run.check import Check
 from pdiff.run.heldout import split_population
-from pdiff.run.run import Run
 from pdiff.runtime.seeding import generator, normal
 from pdiff.runtime.storage import read_tensors
+
+if TYPE_CHECKING:
+    from pdiff.run.run import Run
 
 HIGHEST_RATIO = 1.05  # a truly Gaussian population, of which there is no more to learn, ends at 1.00; one step at 1.28
 DRAWS = 8000  # pairs of latent and timestep; the ratio then has a standard error of 0.003
@@ -43,7 +47,7 @@ def linear_loss(variances: Tensor, alpha_bar: Tensor, prediction: str) -> Tensor
     return (factor * variances / (a * variances + 1 - a)).mean(1)
 
 
-def gate_denoiser(run: Run) -> list[Check]:
+def gate_denoiser(run: "Run") -> list[Check]:
     """Return the check of the denoiser's training."""
     engine = run.engine
     latents = engine.encode(split_population(run)[0])
@@ -89,7 +93,7 @@ def check_denoiser(loss: float, linear: float) -> Check:
     return Check("denoiser", False, line, figures)
 
 
-def gate_latents(run: Run) -> list[Check]:
+def gate_latents(run: "Run") -> list[Check]:
     """Return the check of the sampled latents."""
     engine = run.engine
     sampled = read_tensors(run.directory.folder("generate") / "latents.safetensors")["latents"]

@@ -7,7 +7,7 @@ the task's metric does not break down (Frankle et al., 2020, "Linear mode connec
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,10 +15,12 @@ from torch import Tensor
 
 from pdiff.run.check import Check, goodness, not_measured, share_lost, whole
 from pdiff.run.measuring import evaluate_split
-from pdiff.run.run import Run
 from pdiff.task.task import Evaluation, Metric
 from pdiff.weights.gram import centred_gram
 from pdiff.weights.layout import Layout
+
+if TYPE_CHECKING:
+    from pdiff.run.run import Run
 
 MOST_COPIES = 0.05  # a loss scaler that skips its first steps repeats a few checkpoints; a stuck training repeats most
 LEAST_RANK = 1.02  # below it 99.7 % of the variance lies on one line; trainings that still drift have 1.1 or more
@@ -28,7 +30,7 @@ INTERIOR = (0.25, 0.5, 0.75)
 RUN_KEYS = ("network", "branch", "seed")  # of the provenance: what tells one training from another
 
 
-def gate_population(run: Run) -> list[Check]:
+def gate_population(run: "Run") -> list[Check]:
     """Return the checks of the population."""
     population = run.population
     vectors, provenance = population.vectors, population.provenance
@@ -95,7 +97,7 @@ def farthest_pair(gram: Tensor) -> tuple[int, int]:
     return min(first, second), max(first, second)
 
 
-def gate_basin(run: Run, gram: Tensor) -> Check:
+def gate_basin(run: "Run", gram: Tensor) -> Check:
     """Return whether the metric on `select` holds on the line between the two farthest checkpoints."""
     rows = farthest_pair(gram)
     ends = torch.from_numpy(np.array(run.population.vectors[list(rows)]))

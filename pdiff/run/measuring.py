@@ -1,11 +1,15 @@
 """The plugin's measurements of vectors, looked at before anything follows from them."""
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
-from pdiff.run.run import Run
 from pdiff.task.contract import check_evaluations, check_iterable
 from pdiff.task.task import Evaluation
 from pdiff.weights.vectors import Rows, Vectors, pieces
+
+if TYPE_CHECKING:
+    from pdiff.run.run import Run
 
 
 def hook_of(vectors: Vectors) -> str:
@@ -14,7 +18,7 @@ def hook_of(vectors: Vectors) -> str:
 
 
 def evaluate_split(
-    run: Run, source: str, vectors: Vectors, split: str, rows: slice | None = None
+    run: "Run", source: str, vectors: Vectors, split: str, rows: slice | None = None
 ) -> list[Evaluation]:
     """Return the plugin's evaluation of every candidate, or of successive ones, each of them looked at.
 
@@ -33,7 +37,7 @@ def evaluate_split(
     return results
 
 
-def evaluate_piece(run: Run, hook: str, vectors: Tensor | Rows, split: str) -> list[Evaluation]:
+def evaluate_piece(run: "Run", hook: str, vectors: Tensor | Rows, split: str) -> list[Evaluation]:
     """Return the plugin's evaluation of every candidate `(M, P)`, or of every ensemble `(M, K, P)`."""
     if hook == "ensemble":
         groups = [run.candidates(members) for members in vectors]

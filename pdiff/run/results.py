@@ -2,25 +2,27 @@
 
 import json
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pdiff.analysis.source_results import SourceResults
-from pdiff.run.run import Run
 from pdiff.run.sources import open_pool, source_names, source_vectors
 from pdiff.runtime.storage import read_tensors, read_text
 from pdiff.task.task import Metric
 
+if TYPE_CHECKING:
+    from pdiff.run.run import Run
 
-def read_lines(run: Run, source: str) -> list[dict[str, Any]]:
+
+def read_lines(run: "Run", source: str) -> list[dict[str, Any]]:
     """Return what was written of each candidate on each split."""
     path = run.directory.folder("evaluate") / f"{source}.jsonl"
     return [json.loads(line) for line in read_text(path).splitlines()]
 
 
-def read_metrics(run: Run, source: str) -> dict[str, NDArray]:
+def read_metrics(run: "Run", source: str) -> dict[str, NDArray]:
     """Return the primary metric of each candidate `(M,)`, by split; that of a dead one is infinitely bad."""
     metrics: dict[str, list[float]] = {}
     for record in read_lines(run, source):
@@ -34,7 +36,7 @@ def worst(metric: Metric) -> float:
     return -math.inf if metric.higher_is_better else math.inf
 
 
-def read_sources(run: Run) -> dict[str, SourceResults]:
+def read_sources(run: "Run") -> dict[str, SourceResults]:
     """Return the results of every source of the config, in its order."""
     folder, pool = run.directory.folder("evaluate"), open_pool(run)
     return {

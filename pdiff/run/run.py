@@ -2,7 +2,6 @@
 
 import importlib
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -59,13 +58,27 @@ class Run:
         Raises:
             PdiffError: nothing is collected yet, or the network on disk does not fit.
         """
-        load_base(self.built, self.directory.base)
+        self.load_base()
         return self.built
+
+    def load_base(self) -> None:
+        """Put the frozen network on disk, every tensor of it, into the built task."""
+        path = self.directory.base
+        try:
+            self.built.model.load_state_dict(read_tensors(path))
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise PdiffError(f"{path}: does not fit the network ({reason}). Check task in the config.") from None
 
     @property
     def name(self) -> str:
         """The plugin's name."""
         return plugin_name(self.config.plugin)
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What the provenance of every vector of this run begins with."""
+        return {"run": {"plugin": self.name, "seed": self.config.seed}}
 
     @cached_property
     def layout(self) -> Layout:
@@ -115,12 +128,3 @@ def check_opencv() -> None:
             f"OpenCV cannot be loaded ({error}). Run: pip install --force-reinstall --no-deps opencv-python-headless, "
             "or install the system library it names (libGL.so.1: apt install libgl1)."
         ) from None
-
-
-def load_base(task: Task, path: Path) -> None:
-    """Put the frozen network of a file into the task's model, every tensor of it."""
-    try:
-        task.model.load_state_dict(read_tensors(path))
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise PdiffError(f"{path}: does not fit the network ({reason}). Check task in the config.") from None

@@ -7,18 +7,21 @@ made a few vectors at a time (`Made`), with the same draws at every pass.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from mmengine.registry import Registry
 from torch import Tensor
 
-from pdiff.run.run import Run
 from pdiff.runtime.errors import PdiffError, check_positive, known
 from pdiff.runtime.registry import build
 from pdiff.runtime.seeding import generator, normal
 from pdiff.weights.gram import centred_blocks, centred_gram
 from pdiff.weights.layout import Layout
 from pdiff.weights.vectors import Made, Rows, Vectors, along_columns, mean
+
+if TYPE_CHECKING:
+    from pdiff.run.run import Run
 
 MEMBERS = 16  # of an average of a few
 SOURCES = Registry("source", scope="pdiff", locations=["pdiff.run.sources"])
@@ -49,7 +52,7 @@ class Pool:
         return number
 
 
-def open_pool(run: Run) -> Pool:
+def open_pool(run: "Run") -> Pool:
     """Return what the sources of a run draw from."""
 
     def reconstruct(vectors: Tensor | Rows) -> Vectors:
@@ -60,13 +63,13 @@ def open_pool(run: Run) -> Pool:
     return Pool(population.tensor(), run.generated, population.layout, reconstruct, run.config.evaluate.num)
 
 
-def source_names(run: Run) -> list[str]:
+def source_names(run: "Run") -> list[str]:
     """Return the sources of the config, without those that are null, and without ensembles where the task has none."""
     sources = {name: source for name, source in run.config.evaluate.sources.items() if source is not None}
     return [name for name, source in sources.items() if source.get("type") != "ensemble" or run.has_hook("ensemble")]
 
 
-def source_vectors(run: Run, name: str, pool: Pool) -> Vectors:
+def source_vectors(run: "Run", name: str, pool: Pool) -> Vectors:
     """Return the vectors of the source that the config calls `name`; the same ones at each call."""
     if name not in source_names(run):
         raise PdiffError(f"source: got {name!r}. {known(name, source_names(run))}")

@@ -5,15 +5,18 @@ number of processes than it began with.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from pdiff.run.run import Run
 from pdiff.runtime import processes
 from pdiff.runtime.errors import PdiffError
 from pdiff.stages.snapshots import check_length, collect_part, folder_of, read_state, recorded
 from pdiff.weights.population import Population
 
+if TYPE_CHECKING:
+    from pdiff.run.run import Run
 
-def roots_of(run: Run) -> list[int]:
+
+def roots_of(run: "Run") -> list[int]:
     """Return for each part of the collection the first part that begins with the same trained network."""
     if not run.has_hook("parts"):
         return [0]
@@ -26,7 +29,7 @@ def roots_of(run: Run) -> list[int]:
     return [networks.index(network) for network in networks]
 
 
-def collect_parts(run: Run, roots: Sequence[int]) -> None:
+def collect_parts(run: "Run", roots: Sequence[int]) -> None:
     """Write `population/` from the parts, of which each process does its share.
 
     Args:
@@ -40,7 +43,7 @@ def collect_parts(run: Run, roots: Sequence[int]) -> None:
     processes.on_main(lambda: join_parts(run, [written for share in shares for written in share]))
 
 
-def begin_roots(run: Run, roots: Sequence[int]) -> None:
+def begin_roots(run: "Run", roots: Sequence[int]) -> None:
     """Train the networks that parts begin with, up to the first snapshot, while those with nothing to train wait."""
     processes.on_main(lambda: run.layout)  # builds the task in the first process; the others find what it has written
     firsts = sorted(set(roots))
@@ -52,7 +55,7 @@ def begin_roots(run: Run, roots: Sequence[int]) -> None:
     processes.gather(None)
 
 
-def join_parts(run: Run, lengths: Sequence[int]) -> None:
+def join_parts(run: "Run", lengths: Sequence[int]) -> None:
     """Write the population that the parts make up, in their order, from as many vectors of each as were written."""
     whole = Population.create(folder_of(run, None), run.layout)
     for part, written in enumerate(lengths):

@@ -4,7 +4,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,18 +24,20 @@ from pdiff.report.table import markdown_table
 from pdiff.run.heldout import split_population
 from pdiff.run.record import read_gates
 from pdiff.run.results import read_sources
-from pdiff.run.run import Run
 from pdiff.run.sources import MEMBERS, source_names
 from pdiff.run.stage import STAGES
 from pdiff.runtime.storage import read_json, read_tensors, read_text, write_json, write_text
 from pdiff.task.contract import check_pictures
 from pdiff.weights.vectors import mean
 
+if TYPE_CHECKING:
+    from pdiff.run.run import Run
+
 PICKS = 8  # candidates of each source that a plugin may draw
 DENSITIES = (TRAINED, GENERATED, "gaussian")
 
 
-def compare(run: Run) -> None:
+def compare(run: "Run") -> None:
     """Write `report/`: summary.json, table.md, report.html and the figures."""
     folder = run.directory.folder("compare")
     folder.mkdir(parents=True, exist_ok=True)
@@ -50,7 +52,7 @@ def compare(run: Run) -> None:
     write_json(folder / "summary.json", whole)
 
 
-def open_case(run: Run) -> Case:
+def open_case(run: "Run") -> Case:
     """Return what the sources are judged by."""
     sources = read_sources(run)
     fitted, heldout = split_population(run)
@@ -70,17 +72,17 @@ def open_case(run: Run) -> Case:
     return Case(run.task.metric, sources, similarities, to_soup, places, fitted, heldout, **settings)
 
 
-def of_type(run: Run, kind: str) -> list[str]:
+def of_type(run: "Run", kind: str) -> list[str]:
     """Return the sources of a type, whatever the config calls them."""
     return [name for name in source_names(run) if run.config.evaluate.sources[name]["type"] == kind]
 
 
-def members(run: Run, name: str) -> int:
+def members(run: "Run", name: str) -> int:
     """Return how many trained ones each average of a source is made of."""
     return run.config.evaluate.sources[name].get("members", MEMBERS)
 
 
-def draw_pictures(run: Run, sources: Mapping[str, SourceResults]) -> list[dict[str, str]]:
+def draw_pictures(run: "Run", sources: Mapping[str, SourceResults]) -> list[dict[str, str]]:
     """Let the plugin draw, if it does, and return what its pictures are."""
     if not run.has_hook("draw"):
         return []
@@ -95,7 +97,7 @@ def draw_pictures(run: Run, sources: Mapping[str, SourceResults]) -> list[dict[s
     return [asdict(picture) for picture in pictures]
 
 
-def summary(run: Run, case: Case, pictures: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+def summary(run: "Run", case: Case, pictures: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     """Return what other programs read, but for the costs of the stages."""
     findings = find(case)
     verdict, gates, records = judge(findings), read_gates(run.directory), run.directory.records()
@@ -119,7 +121,7 @@ def summary(run: Run, case: Case, pictures: Sequence[Mapping[str, str]]) -> dict
     }
 
 
-def evidence(run: Run, case: Case) -> Evidence:
+def evidence(run: "Run", case: Case) -> Evidence:
     """Return the arrays behind the figures."""
     sources, places = case.sources, case.places
     similarities = {name: case.nearest(name) for name in sources}
@@ -169,7 +171,7 @@ def codec_errors(case: Case, engine: ParameterDiffusion) -> dict[str, float]:
     return {name: 1 - share for name, share in shares.items()}
 
 
-def latents(run: Run) -> dict[str, NDArray]:
+def latents(run: "Run") -> dict[str, NDArray]:
     """Return the latents of trained and generated vectors on the first two principal axes of the trained ones."""
     trained = run.engine.encode(run.population.tensor())
     drawn = read_tensors(run.directory.folder("generate") / "latents.safetensors")["latents"]
@@ -177,7 +179,7 @@ def latents(run: Run) -> dict[str, NDArray]:
     return {TRAINED: project(trained, axes).numpy(), GENERATED: project(drawn, axes).numpy()}
 
 
-def read_path(run: Run) -> dict[str, Any] | None:
+def read_path(run: "Run") -> dict[str, Any] | None:
     """Return the metric along the reverse diffusion; None where it was not measured."""
     path = run.directory.folder("evaluate") / "path.json"
     return read_json(path) if path.exists() else None

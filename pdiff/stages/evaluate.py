@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from pdiff.run.measuring import evaluate_split, hook_of
-from pdiff.run.run import Run
 from pdiff.run.sources import open_pool, source_names, source_vectors
 from pdiff.runtime import processes
 from pdiff.runtime.errors import PdiffError, known
@@ -20,10 +20,13 @@ from pdiff.task.contract import check_evaluations
 from pdiff.task.task import Evaluation
 from pdiff.weights.vectors import Vectors
 
+if TYPE_CHECKING:
+    from pdiff.run.run import Run
+
 SPLITS = ("select", "test")
 
 
-def evaluate(run: Run) -> None:
+def evaluate(run: "Run") -> None:
     """Write `evaluation/<source>.jsonl` and `.safetensors`; sources that are there already are kept.
 
     Several processes share the candidates of each source.
@@ -49,7 +52,7 @@ def write_results(folder: Path, source: str, results: Mapping[str, Sequence[Eval
     write_text(folder / f"{source}.jsonl", "".join(lines))
 
 
-def evaluate_path(run: Run) -> None:
+def evaluate_path(run: "Run") -> None:
     """Write `path.json`: the metric on `test` of a few samples at some steps of the reverse diffusion."""
     folder = run.directory.folder("generate")
     vectors = read_tensors(folder / "path.safetensors")["vectors"]
@@ -61,7 +64,7 @@ def evaluate_path(run: Run) -> None:
     processes.on_main(lambda: write_json(path, {"steps": steps, "metrics": rows}))
 
 
-def evaluate_together(run: Run, source: str, vectors: Vectors, split: str) -> list[Evaluation]:
+def evaluate_together(run: "Run", source: str, vectors: Vectors, split: str) -> list[Evaluation]:
     """Return, in each process, the evaluation of every candidate, of which it has done its share.
 
     Args:

@@ -1,16 +1,20 @@
 """Stage 2: the engine, fitted to the population but for a few checkpoints that its gate looks at."""
 
+from typing import TYPE_CHECKING
+
 from pdiff.engine.parameter_diffusion import check_vectors
 from pdiff.run.heldout import without
-from pdiff.run.run import Run
 from pdiff.runtime import processes
 from pdiff.runtime.registry import call
 from pdiff.runtime.storage import write_json
 
+if TYPE_CHECKING:
+    from pdiff.run.run import Run
+
 MOST_HELDOUT = 10  # at most one checkpoint in so many
 
 
-def fit(run: Run) -> None:
+def fit(run: "Run") -> None:
     """Write `engine/`; a fit that was interrupted goes on from its last training state, several processes share it."""
     folder = run.directory.folder("fit")
     population = run.population

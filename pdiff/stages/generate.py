@@ -1,18 +1,21 @@
 """Stage 3: new vectors, drawn from the engine."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from pdiff.analysis.references import spread
 from pdiff.engine.parameter_diffusion import ParameterDiffusion
-from pdiff.run.run import Run
 from pdiff.runtime.storage import write_json, write_rows, write_tensors
+
+if TYPE_CHECKING:
+    from pdiff.run.run import Run
 
 PATH_POINTS = 8
 
 
-def generate(run: Run) -> None:
+def generate(run: "Run") -> None:
     """Write `samples/`: vectors, their latents, the way of a few of them, and what they were drawn with."""
     folder, settings = run.directory.folder("generate"), run.config.generate
     engine = run.engine

@@ -3,23 +3,25 @@
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pdiff.run.run import Run, load_base
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.storage import finite_or_null, read_tensors, write_tensors
 from pdiff.task.contract import check_iterable, check_snapshot
 from pdiff.task.task import Snapshot
 from pdiff.weights.population import Population
 
+if TYPE_CHECKING:
+    from pdiff.run.run import Run
+
 STATE = "collect.state.safetensors"
 
 
-def recorded(run: Run, part: int | None = None, root: int | None = None) -> Iterator[Population]:
+def recorded(run: "Run", part: int | None = None, root: int | None = None) -> Iterator[Population]:
     """Write snapshot after snapshot, and yield the population after each: between two of them a run may be stopped.
 
     Args:
@@ -37,7 +39,7 @@ def recorded(run: Run, part: int | None = None, root: int | None = None) -> Iter
         yield population
 
 
-def collect_part(run: Run, part: int | None = None, root: int | None = None) -> int:
+def collect_part(run: "Run", part: int | None = None, root: int | None = None) -> int:
     """Write one part of a collection, or all of it, and return how many vectors it has; see `recorded`."""
     written = deque(recorded(run, part, root), maxlen=1)
     found = Population.open(folder_of(run, part))
@@ -58,13 +60,13 @@ def check_length(population: Population, written: int) -> None:
         )
 
 
-def folder_of(run: Run, part: int | None) -> Path:
+def folder_of(run: "Run", part: int | None) -> Path:
     """Return the folder of the population of one part of the collection, or of all of it."""
     whole = run.directory.folder("collect")
     return whole if part is None else whole / "parts" / str(part)
 
 
-def open_population(run: Run, folder: Path) -> Population:
+def open_population(run: "Run", folder: Path) -> Population:
     """Return the population of an interrupted collection, or a new one."""
     if not (folder / "layout.json").exists():
         return Population.create(folder, run.layout)
@@ -75,7 +77,7 @@ def open_population(run: Run, folder: Path) -> Population:
 
 
 def continued_snapshots(
-    run: Run, population: Population, part: int | None, root: int | None
+    run: "Run", population: Population, part: int | None, root: int | None
 ) -> Iterator[Snapshot]:
     """Return the snapshots that are not in the population yet.
 
@@ -93,12 +95,12 @@ def continued_snapshots(
         if state is None and root is not None:
             state, rows = state_of_root(run, root)
         if rows:
-            load_base(run.built, run.directory.base)
+            run.load_base()
         return checked(run, run.hook.collect(**arguments, state=state))
     return repeated(checked(run, run.hook.collect(**arguments, state=None)), population)
 
 
-def state_of_root(run: Run, root: int) -> tuple[dict[str, Tensor], int]:
+def state_of_root(run: "Run", root: int) -> tuple[dict[str, Tensor], int]:
     """Return a state of the part that another one begins with, and the number of rows it belongs to."""
     state, rows = read_state(folder_of(run, root))
     if rows == 0:
@@ -118,7 +120,7 @@ def read_state(folder: Path) -> tuple[dict[str, Tensor] | None, int]:
     return state, int(tensors["rows"])
 
 
-def checked(run: Run, snapshots: Iterator[Snapshot]) -> Iterator[Snapshot]:
+def checked(run: "Run", snapshots: Iterator[Snapshot]) -> Iterator[Snapshot]:
     """Yield the snapshots, each of them looked at."""
     check_iterable(run.name, "collect", snapshots, Snapshot)
     for snapshot in snapshots:
@@ -149,23 +151,18 @@ def same(vector: Tensor, stored: np.ndarray) -> bool:
     return np.array_equal(vector.numpy(), stored, equal_nan=True)
 
 
-def append(run: Run, population: Population, snapshot: Snapshot, part: int | None) -> bool:
+def append(run: "Run", population: Population, snapshot: Snapshot, part: int | None) -> bool:
     """Add a snapshot, and say whether it is finite; with the first one of all comes the frozen network."""
     if len(population) == 0 and part in (None, 0):
         write_tensors(run.directory.base, run.built.model.state_dict())
     origin = f"plugin {run.name}: collect, snapshot {len(population)}"
     vector = population.layout.flatten(snapshot.params, origin)
     provenance = {key: finite_or_null(value) for key, value in snapshot.provenance.items()}
-    population.append(vector, {**origin_of(run), **provenance})
+    population.append(vector, {**run.origin, **provenance})
     return bool(torch.isfinite(vector).all())
 
 
-def origin_of(run: Run) -> dict[str, Any]:
-    """Return what the provenance of every vector of a run begins with."""
-    return {"run": {"plugin": run.name, "seed": run.config.seed}}
-
-
-def check_frozen(run: Run) -> None:
+def check_frozen(run: "Run") -> None:
     """Raise a `PdiffError` when the collection changed what is not selected: no candidate would be what was trained."""
     base = read_tensors(run.directory.base)
     for name, tensor in run.built.model.state_dict().items():

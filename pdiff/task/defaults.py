@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from pdiff.runtime.errors import PdiffError
-from pdiff.task.hookspecs import hookimpl
+from pdiff.task.markers import hookimpl
 from pdiff.weights.select import select
 
 

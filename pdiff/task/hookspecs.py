@@ -1,15 +1,18 @@
 """The hooks: all that a plugin tells the core. Two have defaults, and the last ones may be left out."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from __future__ import annotations
 
-import pluggy
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
-from pdiff.task.task import Candidates, Evaluation, Picture, Snapshot, Task
+from pdiff.task.markers import hookspec
 
-hookspec = pluggy.HookspecMarker("pdiff")
-hookimpl = pluggy.HookimplMarker("pdiff")
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+    from pdiff.task.task import Candidates, Evaluation, Picture, Snapshot, Task
 
 
 @hookspec(firstresult=True)

@@ -1,6 +1,8 @@
 """Does a plugin keep the rules? For its own tests, and for `tools/plugins.py check`."""
 
-from pdiff.testing.conformance import CHECKS, Conformance, check_plugin
-from pdiff.testing.finding import Finding
+from pdiff.runtime.lazy import lazily
 
-__all__ = ["CHECKS", "Conformance", "Finding", "check_plugin"]
+NAMES = ("CHECKS", "Conformance", "Finding", "check_plugin")
+
+__all__ = list(NAMES)
+__getattr__ = lazily(__name__, dict.fromkeys(NAMES, "pdiff.testing.conformance"))

@@ -1,6 +1,7 @@
 """Checks of what comes before any candidate: the hooks, `build`, `select_params`, `collect`, `load_params`."""
 
 import itertools
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -9,11 +10,14 @@ from pdiff.stages.snapshots import check_frozen, recorded
 from pdiff.task.contract import fault
 from pdiff.task.plugins import hook_names, load_plugin, plugin_name
 from pdiff.testing.finding import NotApplicable
-from pdiff.testing.specimen import SNAPSHOTS, Specimen, advance
+from pdiff.testing.specimen import SNAPSHOTS, advance
 from pdiff.testing.tensors import changed, state_of
 
+if TYPE_CHECKING:
+    from pdiff.testing.specimen import Specimen
 
-def check_hooks(specimen: Specimen) -> str:
+
+def check_hooks(specimen: "Specimen") -> str:
     """Every hook has a known name and known arguments, and none that is needed lacks."""
     name = specimen.config.plugin
     own = hook_names(load_plugin(name), plugin_name(name))
@@ -23,7 +27,7 @@ def check_hooks(specimen: Specimen) -> str:
     return ", ".join(own)
 
 
-def check_build(specimen: Specimen) -> str:
+def check_build(specimen: "Specimen") -> str:
     """`build` returns a task, and the same network the second time."""
     run, again = specimen.built, specimen.run("again")
     shapes, shapes_again = ({n: t.shape for n, t in r.built.model.state_dict().items()} for r in (run, again))
@@ -36,7 +40,7 @@ def check_build(specimen: Specimen) -> str:
     return f"{type(run.built.model).__name__} with {len(shapes)} tensors"
 
 
-def check_selection(specimen: Specimen) -> str:
+def check_selection(specimen: "Specimen") -> str:
     """`select_params` names some of the network's tensors, and the same ones each time."""
     run, again = specimen.built, specimen.run("again")
     if run.layout.names != again.layout.names:
@@ -45,7 +49,7 @@ def check_selection(specimen: Specimen) -> str:
     return f"{len(run.layout.names)} tensors, {run.layout.size} values"
 
 
-def check_layout(specimen: Specimen) -> str:
+def check_layout(specimen: "Specimen") -> str:
     """The selection survives the way into a vector and back, bit for bit."""
     run = specimen.built
     state = state_of(run.built.model)
@@ -57,7 +61,7 @@ def check_layout(specimen: Specimen) -> str:
     return "comes back bit for bit"
 
 
-def check_collection(specimen: Specimen) -> str:
+def check_collection(specimen: "Specimen") -> str:
     """`collect` yields snapshots of the selection that are finite and differ."""
     vectors, name = specimen.vectors, specimen.built.name
     if len(vectors) < 2:
@@ -72,7 +76,7 @@ def check_collection(specimen: Specimen) -> str:
     return f"the first {len(vectors)} differ and are finite"
 
 
-def check_rest(specimen: Specimen) -> str:
+def check_rest(specimen: "Specimen") -> str:
     """`collect` changes nothing but the selection once the first snapshot is out."""
     if specimen.config.checkpoints.files:
         raise NotApplicable("the checkpoints come from files")
@@ -81,7 +85,7 @@ def check_rest(specimen: Specimen) -> str:
     return f"the other tensors are the same after {count} snapshots"
 
 
-def check_resume(specimen: Specimen) -> str:
+def check_resume(specimen: "Specimen") -> str:
     """A collection that is stopped between two snapshots and resumed ends with the same population."""
     if specimen.config.checkpoints.files:
         raise NotApplicable("the checkpoints come from files")
@@ -101,7 +105,7 @@ def check_resume(specimen: Specimen) -> str:
     return f"stopped after {before} snapshots, it ends with the same {len(vectors)}"
 
 
-def check_loading(specimen: Specimen) -> str:
+def check_loading(specimen: "Specimen") -> str:
     """`load_params` puts the selection into the network, and changes nothing else."""
     run, vector = specimen.trained, specimen.vectors[0]
     candidates = run.candidates(torch.stack([vector + 1, vector]))

@@ -5,35 +5,35 @@ import tempfile
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from pdiff.run.config import load_config
 from pdiff.runtime.errors import PdiffError, known
 from pdiff.task.plugins import import_plugin, plugin_name
-from pdiff.testing import collecting, evaluating
 from pdiff.testing.finding import FAILED, NOT_APPLICABLE, PASSED, Check, Finding, NotApplicable
 from pdiff.testing.specimen import Specimen
 
 COLLECTED, EVALUATED = ("collection",), ("collection", "result")
 TABLE = (
-    Check("hooks", "all", collecting.check_hooks, ()),
-    Check("build", "build", collecting.check_build, ("hooks",)),
-    Check("selection", "select_params", collecting.check_selection, ("build",)),
-    Check("layout", "select_params", collecting.check_layout, ("selection",)),
-    Check("collection", "collect", collecting.check_collection, ("layout",)),
-    Check("rest", "collect", collecting.check_rest, COLLECTED),
-    Check("resume", "collect", collecting.check_resume, COLLECTED),
-    Check("loading", "load_params", collecting.check_loading, COLLECTED),
-    Check("result", "evaluate", evaluating.check_result, COLLECTED),
-    Check("repeatable", "evaluate", evaluating.check_repeatable, EVALUATED),
-    Check("order", "evaluate", evaluating.check_order, EVALUATED),
-    Check("alone", "evaluate", evaluating.check_alone, EVALUATED),
-    Check("undisturbed", "evaluate", evaluating.check_undisturbed, EVALUATED),
-    Check("dead", "evaluate", evaluating.check_dead, EVALUATED),
-    Check("direction", "evaluate", evaluating.check_direction, EVALUATED),
-    Check("similarity", "build", evaluating.check_similarity, EVALUATED),
-    Check("ensemble", "ensemble", evaluating.check_ensemble, EVALUATED),
-    Check("drawing", "draw", evaluating.check_drawing, EVALUATED),
+    Check("hooks", "all", "pdiff.testing.collecting:check_hooks", ()),
+    Check("build", "build", "pdiff.testing.collecting:check_build", ("hooks",)),
+    Check("selection", "select_params", "pdiff.testing.collecting:check_selection", ("build",)),
+    Check("layout", "select_params", "pdiff.testing.collecting:check_layout", ("selection",)),
+    Check("collection", "collect", "pdiff.testing.collecting:check_collection", ("layout",)),
+    Check("rest", "collect", "pdiff.testing.collecting:check_rest", COLLECTED),
+    Check("resume", "collect", "pdiff.testing.collecting:check_resume", COLLECTED),
+    Check("loading", "load_params", "pdiff.testing.collecting:check_loading", COLLECTED),
+    Check("result", "evaluate", "pdiff.testing.evaluating:check_result", COLLECTED),
+    Check("repeatable", "evaluate", "pdiff.testing.evaluating:check_repeatable", EVALUATED),
+    Check("order", "evaluate", "pdiff.testing.evaluating:check_order", EVALUATED),
+    Check("alone", "evaluate", "pdiff.testing.evaluating:check_alone", EVALUATED),
+    Check("undisturbed", "evaluate", "pdiff.testing.evaluating:check_undisturbed", EVALUATED),
+    Check("dead", "evaluate", "pdiff.testing.evaluating:check_dead", EVALUATED),
+    Check("direction", "evaluate", "pdiff.testing.evaluating:check_direction", EVALUATED),
+    Check("similarity", "build", "pdiff.testing.evaluating:check_similarity", EVALUATED),
+    Check("ensemble", "ensemble", "pdiff.testing.evaluating:check_ensemble", EVALUATED),
+    Check("drawing", "draw", "pdiff.testing.evaluating:check_drawing", EVALUATED),
 )
 CHECKS = {check.name: check for check in TABLE}
 
@@ -72,7 +72,7 @@ class Conformance:
             if self.check(need).state != PASSED:
                 return Finding(check.name, check.hook, NOT_APPLICABLE, f"needs {need}, which did not pass")
         try:
-            return Finding(check.name, check.hook, PASSED, check.function(self.specimen))
+            return Finding(check.name, check.hook, PASSED, resolve_name(check.function)(self.specimen))
         except NotApplicable as reason:
             return Finding(check.name, check.hook, NOT_APPLICABLE, str(reason))
         except PdiffError as error:

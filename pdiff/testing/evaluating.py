@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,8 +13,10 @@ from pdiff.runtime.storage import read_tensors
 from pdiff.task.contract import check_pictures, fault
 from pdiff.task.task import Evaluation
 from pdiff.testing.finding import NotApplicable
-from pdiff.testing.specimen import Specimen
 from pdiff.testing.tensors import bits, changed, state_of
+
+if TYPE_CHECKING:
+    from pdiff.testing.specimen import Specimen
 
 ROUNDING = 1e-5
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -36,7 +39,7 @@ def same(one: Tensor | None, other: Tensor | None) -> bool:
     return torch.equal(bits(one), bits(other))
 
 
-def compare(specimen: Specimen, found: Sequence[Evaluation], when: str, advice: str) -> None:
+def compare(specimen: "Specimen", found: Sequence[Evaluation], when: str, advice: str) -> None:
     """Raise a `PdiffError` unless candidates reach what they reached at first.
 
     Args:
@@ -52,7 +55,7 @@ def compare(specimen: Specimen, found: Sequence[Evaluation], when: str, advice: 
             raise fault(specimen.trained.name, line)
 
 
-def check_result(specimen: Specimen) -> str:
+def check_result(specimen: "Specimen") -> str:
     """`evaluate` yields one sound evaluation per candidate on every split; the mean of the scores is the metric."""
     splits = ("select", "test", *(["train"] if specimen.config.evaluate.train else []))
     for split in splits:
@@ -68,7 +71,7 @@ def check_result(specimen: Specimen) -> str:
     return f"{specimen.trained.task.metric.name} {min(metrics):.4f} to {max(metrics):.4f} on select"
 
 
-def check_repeatable(specimen: Specimen) -> str:
+def check_repeatable(specimen: "Specimen") -> str:
     """`evaluate` gives the same the second time, whatever the state of the random numbers."""
     with isolated_seed(1):
         found = specimen.evaluate(specimen.vectors)
@@ -76,14 +79,14 @@ def check_repeatable(specimen: Specimen) -> str:
     return "the same the second time"
 
 
-def check_order(specimen: Specimen) -> str:
+def check_order(specimen: "Specimen") -> str:
     """`evaluate` gives each candidate the same in another order."""
     found = specimen.evaluate(specimen.vectors.flip(0))
     compare(specimen, found[::-1], "in another order", "Keep nothing of one candidate for the next.")
     return "the same in reverse order"
 
 
-def check_alone(specimen: Specimen) -> str:
+def check_alone(specimen: "Specimen") -> str:
     """`evaluate` gives each candidate the same alone: replay changes nothing."""
     found = [specimen.evaluate(vector[None])[0] for vector in specimen.vectors]
     advice = "Under pdiff.Replay a forward pass must not draw random numbers, nor keep results for the next."
@@ -91,7 +94,7 @@ def check_alone(specimen: Specimen) -> str:
     return "the same one by one, bit for bit"
 
 
-def check_undisturbed(specimen: Specimen) -> str:
+def check_undisturbed(specimen: "Specimen") -> str:
     """`evaluate` leaves the frozen part of the network as it is."""
     run = specimen.trained
     base, after = read_tensors(run.directory.base), state_of(run.task.model)
@@ -102,7 +105,7 @@ def check_undisturbed(specimen: Specimen) -> str:
     return "the frozen part is as it was"
 
 
-def check_dead(specimen: Specimen) -> str:
+def check_dead(specimen: "Specimen") -> str:
     """`evaluate` survives a candidate of NaN, and gives its neighbours the same."""
     vectors = specimen.vectors[:2]
     dead = torch.full_like(vectors[:1], torch.nan)
@@ -111,7 +114,7 @@ def check_dead(specimen: Specimen) -> str:
     return f"a candidate of NaN has {specimen.trained.task.metric.name} {between.metric:.4g}"
 
 
-def check_direction(specimen: Specimen) -> str:
+def check_direction(specimen: "Specimen") -> str:
     """Parameters with noise in place of what was learnt are no better than trained ones, and not the same."""
     metric, name = specimen.trained.task.metric, specimen.trained.name
     sign = 1 if metric.higher_is_better else -1
@@ -131,7 +134,7 @@ def check_direction(specimen: Specimen) -> str:
     return words
 
 
-def check_similarity(specimen: Specimen) -> str:
+def check_similarity(specimen: "Specimen") -> str:
     """A signature has similarity 1 with itself, and two the same in either order; the dead are like none."""
     run = specimen.trained
     results = [*specimen.results, *specimen.results_of_destroyed]
@@ -153,7 +156,7 @@ def check_similarity(specimen: Specimen) -> str:
     raise fault(run.name, f"build returned a task that gives {words}. Mend Task.similarity, or leave the default.")
 
 
-def check_ensemble(specimen: Specimen) -> str:
+def check_ensemble(specimen: "Specimen") -> str:
     """`ensemble` returns one evaluation like those of single candidates, and the same the second time."""
     run = specimen.trained
     if not run.has_hook("ensemble"):
@@ -169,7 +172,7 @@ def check_ensemble(specimen: Specimen) -> str:
     return f"{run.task.metric.name} {first.metric:.4f} on select"
 
 
-def check_drawing(specimen: Specimen) -> str:
+def check_drawing(specimen: "Specimen") -> str:
     """`draw` writes the pictures that it returns."""
     run, folder = specimen.trained, specimen.folder / "drawn"
     if not run.has_hook("draw"):

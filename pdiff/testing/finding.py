@@ -1,9 +1,6 @@
 """What a check is, and what it found."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-
-from pdiff.testing.specimen import Specimen
 
 PASSED, FAILED, NOT_APPLICABLE = "passed", "failed", "not applicable"
 
@@ -19,13 +16,14 @@ class Check:
     Attributes:
         name: of the check.
         hook: whose rule it is.
-        function: looks at a plugin at work and returns what it saw; raises a `PdiffError` where the rule is broken.
+        function: `module:name` of what looks at a plugin at work and returns what it saw; raises a `PdiffError` where
+            the rule is broken.
         needs: the checks without which there is nothing to look at.
     """
 
     name: str
     hook: str
-    function: Callable[[Specimen], str]
+    function: str
     needs: tuple[str, ...]
 
 

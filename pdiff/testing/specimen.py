@@ -13,7 +13,7 @@ from pdiff.run.directory import RunDirectory
 from pdiff.run.measuring import evaluate_split
 from pdiff.run.run import Run
 from pdiff.runtime.seeding import generator
-from pdiff.stages.collect import import_checkpoints
+from pdiff.stages.importing import import_checkpoints
 from pdiff.stages.snapshots import recorded
 from pdiff.task.task import Evaluation
 from pdiff.weights.population import Population

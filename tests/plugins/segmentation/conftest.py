@@ -9,7 +9,8 @@ import pytest
 
 from pdiff.run.config import resolve
 from pdiff.run.directory import RunDirectory
-from pdiff.run.run import Run, load_base
+from pdiff.run.run import Run
+from pdiff.runtime.storage import read_tensors
 from pdiff.stages.pipeline import run_pipeline
 
 ROOT = Path(__file__).parents[3]
@@ -123,7 +124,7 @@ def trained(segmented):
 @pytest.fixture
 def segmentor(trained, segmented):
     """The task of the finished run; the network is as it was trained, whatever another test put into it."""
-    load_base(trained, segmented.base)
+    trained.model.load_state_dict(read_tensors(segmented.base))
     return trained
 
 

@@ -1,0 +1,53 @@
+"""A population from checkpoints that the user has, instead of a collection."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.progress import progress
+from pdiff.runtime.storage import write_tensors
+from pdiff.weights.checkpoints import find_checkpoints, load_state_dict
+from pdiff.weights.population import Population
+
+if TYPE_CHECKING:
+    from pdiff.run.run import Run
+
+
+def import_checkpoints(run: "Run") -> None:
+    """Fill the population from files, all of one network with one frozen part."""
+    settings = run.config.checkpoints
+    files = find_checkpoints(settings.files)
+    base_file = Path(settings.base) if settings.base else files[0]
+    base = load_state_dict(base_file, settings.prefix)
+    own = run.built.model.state_dict()
+    frozen = [name for name in own if name not in run.layout.names]
+    missing = [name for name in frozen if name not in base]
+    if missing:
+        raise PdiffError(f"{base_file}: lacks {missing[0]!r}. Name a file with the frozen part as checkpoints.base.")
+    population = Population.create(run.directory.folder("collect"), run.layout)
+    with progress("read checkpoints", len(files)) as advance:
+        for file in files:
+            tensors = load_state_dict(file, settings.prefix)
+            vector = population.layout.flatten(tensors, str(file))
+            if settings.base is None:
+                check_same_base(tensors, base, frozen, file, base_file)
+            population.append(vector, {**run.origin, "file": file.name})
+            advance()
+    write_tensors(run.directory.base, {name: base.get(name, tensor) for name, tensor in own.items()})
+
+
+def check_same_base(
+    tensors: dict[str, Tensor], base: dict[str, Tensor], frozen: list[str], file: Path, base_file: Path
+) -> None:
+    """Raise a `PdiffError` when two files differ in what is not selected."""
+    for name in frozen:
+        if name not in tensors:
+            raise PdiffError(f"{file}: lacks {name!r}. Give the file of the frozen part as checkpoints.base.")
+        if name not in base or not torch.equal(tensors[name], base[name]):
+            raise PdiffError(
+                f"{file}: differs from {base_file} in {name!r}, which is not selected. "
+                "Select it, or say whose frozen part to take with checkpoints.base."
+            )
