@@ -9,7 +9,7 @@ import pytest
 import torch
 
 pytest.importorskip("mmdet")
-pytestmark = pytest.mark.usefixtures("library")
+pytestmark = pytest.mark.usefixtures("detector")
 
 # Ids neither from 1 on nor in the order of the names, so that label, id and alphabet are three different orders.
 CATEGORIES = {"zebra": 2, "ant": 5, "mouse": 9}

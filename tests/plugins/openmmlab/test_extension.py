@@ -3,7 +3,6 @@
 import importlib
 import importlib.util
 import inspect
-import os
 import re
 import subprocess
 import sys
@@ -31,29 +30,12 @@ print(provide_operators())
 {REPORT}
 import mmcv.ops
 """
-FAKE = """
-import sys
-from pdiff_plugins.openmmlab.extension import provide_operators
-print(provide_operators(), provide_operators())
-print("mmcv._ext" in sys.modules)
-import mmcv._ext
-print(mmcv._ext.compiled)
-"""
-
-
 @pytest.fixture(scope="module")
 def ops():
     """Return `mmcv.ops` with the stand-in."""
     if not provide_operators():
         pytest.skip("a compiled mmcv is installed")
     return importlib.import_module("mmcv.ops")
-
-
-def run(code: str, path: Path | None = None) -> list[str]:
-    """Return the lines that a program prints in a fresh interpreter, whose first place to import from is `path`."""
-    env = os.environ | ({"PYTHONPATH": str(path)} if path else {})
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=env)
-    return done.stdout.splitlines()
 
 
 def bound() -> dict[str, list[str]]:
@@ -64,18 +46,32 @@ def bound() -> dict[str, list[str]]:
 
 
 def test_importing_the_module_loads_neither_mmcv_nor_torchvision_and_mmcv_needs_the_stand_in(ops):
-    before, error, provided, after = run(LOADED)
+    done = subprocess.run([sys.executable, "-c", LOADED], check=True, capture_output=True, text=True)
+    before, error, provided, after = done.stdout.splitlines()
     assert before == "['pdiff_plugins']"
     assert error == "No module named 'mmcv._ext'"
     assert provided == "True"
     assert after == "['mmcv', 'pdiff_plugins', 'torchvision']"
 
 
-def test_a_compiled_extension_is_left_untouched(tmp_path):
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    """Put a package in the place of mmcv until the end of the test, one that was built with its operators."""
     (tmp_path / "mmcv").mkdir()
     (tmp_path / "mmcv" / "__init__.py").touch()
     (tmp_path / "mmcv" / "_ext.py").write_text("compiled = 'compiled'\n")
-    assert run(FAKE, tmp_path) == ["False False", "False", "compiled"]
+    own = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "mmcv"}
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    for name in ("mmcv", "mmcv._ext"):
+        sys.modules.pop(name, None)
+    sys.modules.update(own)
+
+
+def test_a_compiled_extension_is_left_untouched(fake):
+    assert [provide_operators(), provide_operators()] == [False, False]
+    assert "mmcv._ext" not in sys.modules
+    assert importlib.import_module("mmcv._ext").compiled == "compiled"
 
 
 def test_repeating_it_keeps_the_module(ops):

@@ -4,8 +4,6 @@ import hashlib
 import json
 import resource
 import shutil
-import subprocess
-import sys
 import threading
 import time
 
@@ -299,20 +297,18 @@ def test_a_write_that_fails_midway_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_process_that_is_killed_leaves_no_folder_that_is_taken_for_whole(tmp_path, whole):
-    code = "import sys; from pdiff_plugins.openmmlab.scenes import compose_scenes as c; c(10**5, cache=sys.argv[1])"
-    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
-    try:
-        while not list(tmp_path.glob("*.part/train/000002.png")):
-            assert process.poll() is None
-            time.sleep(0.02)
-    finally:
-        process.kill()
-        process.wait()
-    (left,) = tmp_path.iterdir()
+def test_a_process_that_is_killed_leaves_no_folder_that_is_taken_for_whole(tmp_path, whole, processes):
+    cache = tmp_path / "cache"
+    (process,) = processes(lambda _: compose_scenes(10**5, cache=str(cache)), 1).all
+    while not list(cache.glob("*.part/train/000002.png")):
+        assert process.is_alive()
+        time.sleep(0.02)
+    process.kill()
+    process.join()
+    (left,) = cache.iterdir()
     assert left.suffix == ".part"
-    left.rename(tmp_path / f"{whole.name}.{'0' * 32}.part")
-    assert contents(compose(tmp_path)) == contents(whole)
+    left.rename(cache / f"{whole.name}.{'0' * 32}.part")
+    assert contents(compose(cache)) == contents(whole)
 
 
 def test_of_two_that_compose_at_once_both_get_the_folder(tmp_path, whole):

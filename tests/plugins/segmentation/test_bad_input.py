@@ -1,19 +1,16 @@
-"""What a user can get wrong about a segmentor: one line that says what to do, and exit code 2, before any training."""
+"""What a user can get wrong about a segmentor and its data: one line that says what to do, before any training."""
 
 import shutil
-import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-import yaml
 from PIL import Image
 
 pytest.importorskip("mmseg")
 
 MODEL = "task.model.options.model"
-SHORT = {"task.model.options.train_cfg.max_iters": 1, "collect.finetune.steps": 1}
 SPLITS = ("train", "select", "test")
 LOADERS = dict(zip(SPLITS, ("train_dataloader", "val_dataloader", "test_dataloader"), strict=True))
 SCENES = {"train": 8, "select": 4, "test": 4, "size": 64}
@@ -21,36 +18,13 @@ LOAD, LABELS, PACK = ({"type": name} for name in ("LoadImageFromFile", "LoadAnno
 
 
 @pytest.fixture
-def refused(tiny_segmentor, tmp_path, monkeypatch, capsys, library, load_tool):
-    """Return a function that runs the tool on the tiny config with other values, and returns the line it ends with."""
-    main = load_tool("run").main
-
-    def run(over: dict) -> str:
-        for path, value in {**SHORT, **over}.items():
-            put(tiny_segmentor, path.split("."), value)
-        (tmp_path / "config.yaml").write_text(yaml.safe_dump(tiny_segmentor))
-        arguments = ["--config", str(tmp_path / "config.yaml"), "--work-dir", str(tmp_path / "run")]
-        monkeypatch.setattr(sys, "argv", ["run.py", *arguments, "--stage", "collect"])
-        code = main()
-        line = capsys.readouterr().err.strip()
-        assert code == 2, line
-        assert len(line.splitlines()) == 1
-        assert not (tmp_path / "run" / "population" / "logs").exists(), "no training has begun"
-        return line
-
-    return run
-
-
-def put(values: dict, path: list[str], value) -> None:
-    """Put a value at a place in nested sections."""
-    *above, last = path
-    for key in above:
-        values = values.setdefault(key, {})
-    values[last] = value
+def refused(refused, segmentor):
+    """Return a function from other values of the tiny config to the line that a run ends with."""
+    return partial(refused, segmentor)
 
 
 @pytest.fixture
-def own_data(tmp_path, library):
+def own_data(tmp_path, segmentor):
     """Return the folder of scenes of our own, to be damaged, and the settings that name it."""
     from pdiff_plugins.openmmlab.scenes import compose_scenes
 
@@ -131,75 +105,14 @@ def test_number_of_pixels_of_a_signature(refused, pixels, rule):
     assert refused({"task.signature_pixels": pixels}) == line
 
 
-@pytest.mark.parametrize("value", [None, {"type": "CityscapesMetric"}, [{"type": "DepthMetric"}]])
-def test_evaluator_without_the_metric(refused, value):
-    evaluator = {"_delete_": True, **value} if isinstance(value, dict) else value
-    line = refused({"task.model.options.test_evaluator": evaluator})
+def test_checkpoint_of_another_network(refused, segmentor):
+    base = segmentor.run.base
+    line = refused({f"{MODEL}.decode_head.channels": 6, "task.model.checkpoint": str(base)})
     assert line == (
-        "error: task.model.config: its test_evaluator has no IoUMetric, which the candidates are measured with. "
-        "Add {type: IoUMetric}, and the data that it needs."
-    )
-
-
-@pytest.mark.parametrize("config", ["mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco", "detection"])
-def test_config_of_mmdet(refused, config):
-    pytest.importorskip("mmdet")
-    config = "pdiff_plugins.detection::fcos_r18_digits" if config == "detection" else config
-    assert refused({"task.model": {"config": config}}) == (
-        f"error: task.model.config: {config} is for mmdet, expected a config of mmseg. "
-        "Give one whose default_scope is 'mmseg'."
-    )
-
-
-@pytest.mark.parametrize(
-    ("option", "value", "words"),
-    [
-        (f"{MODEL}.type", "EncoderDecodr", "cannot build its model (KeyError: 'EncoderDecodr is not in"),
-        (f"{MODEL}.decode_head.colour", 3, "cannot build its model (TypeError: "),
-        (f"{MODEL}.backbone.num_stages", 3, "cannot build its model (AssertionError: "),
-    ],
-)
-def test_model_that_mmseg_cannot_build(refused, option, value, words):
-    line = refused({option: value})
-    assert line.startswith("error: task.model.config: ")
-    assert words in line
-
-
-def test_model_whose_parts_do_not_fit_each_other(refused):
-    line = refused({f"{MODEL}.backbone.base_channels": 8})
-    assert line.startswith("error: task.model.config: ")
-    assert "expected input[2, 8, 64, 64] to have 4 channels, but got 8 channels" in line
-
-
-def test_checkpoint_of_another_network(refused, segmented, tmp_path):
-    line = refused({f"{MODEL}.decode_head.channels": 6, "task.model.checkpoint": str(segmented.base)})
-    assert line == (
-        f"error: task.model.checkpoint: {segmented.base} does not fit the network of task.model.config "
+        f"error: task.model.checkpoint: {base} does not fit the network of task.model.config "
         "(decode_head.conv_seg.weight has the shape (11, 4, 1, 1), expected (11, 6, 1, 1)). "
         "Give the config that it was trained with."
     )
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda state: state.pop("decode_head.conv_seg.bias"), "it lacks 'decode_head.conv_seg.bias'; 1 missing, 0 un"),
-        (lambda state: state.update(extra=torch.zeros(1)), "the network has no 'extra'; 0 missing, 1 unknown)"),
-    ],
-)
-def test_checkpoint_that_does_not_fit(refused, segmented, tmp_path, change, words):
-    from pdiff.runtime.storage import read_tensors
-
-    state = read_tensors(segmented.base)
-    change(state)
-    torch.save({"state_dict": state}, tmp_path / "own.pth")
-    line = refused({"task.model.checkpoint": str(tmp_path / "own.pth")})
-    assert f"{tmp_path}/own.pth does not fit the network of task.model.config ({words}" in line
-
-
-def test_checkpoint_that_is_not_there(refused, tmp_path):
-    line = refused({"task.model.checkpoint": str(tmp_path / "none.pth")})
-    assert line.startswith(f"error: {tmp_path}/none.pth: cannot be read (")
 
 
 @pytest.mark.parametrize("split", ["select", "test"])
@@ -219,40 +132,3 @@ def test_pipeline_that_fails(refused, split):
     pipeline = [LOAD, {"type": "Resize", "scale": [32, 32], "keep_ratio": True}, LABELS, PACK]  # mmcv wants a tuple
     line = refused({f"task.model.options.{LOADERS[split]}.dataset.pipeline": pipeline})
     assert line.startswith(f"error: task.model.config: the pipeline of {split} fails on the first image (TypeError: ")
-
-
-@pytest.mark.parametrize(
-    ("selector", "words"),
-    [
-        ("module(auxiliary_head)", "got module(auxiliary_head), which is not in the network. Closest names: "),
-        ("decode_head", "got unknown selector 'decode_head'. Known: "),
-    ],
-)
-def test_selection_of_a_module_that_the_segmentor_does_not_have(refused, selector, words):
-    assert refused({"select": selector}).startswith(f"error: select: {words}")
-
-
-@pytest.mark.parametrize("path", ["task.signature_pixel", "task.data.train.image"])
-def test_unknown_key(refused, path):
-    section, _, key = path.rpartition(".")
-    assert refused({path: 1}).startswith(f"error: {section}: got unknown key '{key}'. Did you mean '{key}s'?")
-
-
-class Absent:
-    """Hides a package, as if it were not installed."""
-
-    def __init__(self, package: str):
-        self.package = package
-
-    def find_spec(self, name: str, path=None, target=None):
-        """Refuse the package, and leave the others to those who know them."""
-        if name.partition(".")[0] == self.package:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-
-@pytest.mark.parametrize("package", ["mmseg", "mmcv"])
-def test_package_that_is_not_installed_is_named(refused, monkeypatch, package):
-    monkeypatch.delitem(sys.modules, package)
-    monkeypatch.setattr(sys, "meta_path", [Absent(package), *sys.meta_path])
-    line = f"error: plugin segmentation: needs the package {package}. Run: pip install 'pdiff[segmentation]'."
-    assert refused({}) == line

@@ -16,8 +16,9 @@ CLASSES = ("road", "tree", "sky")
 
 
 @pytest.fixture(scope="module")
-def data(library):
+def data(cases):
     """Return the module, which can be imported once mmseg's operators are there."""
+    cases("segmentation")
     from pdiff_plugins.segmentation import data
 
     return data
@@ -139,7 +140,7 @@ def maps(*labels: int, dtype=np.uint8) -> np.ndarray:
 
 
 @pytest.fixture
-def dataset(library, tmp_path):
+def dataset(segmentor, tmp_path):
     """Return a function from settings to a data set of mmseg, of what was written, its classes the three."""
     from mmseg.datasets import ADE20KDataset, BaseSegDataset
 
@@ -147,7 +148,7 @@ def dataset(library, tmp_path):
         own = {"data_root": str(tmp_path), "data_prefix": {"img_path": "images", "seg_map_path": "labels"}}
         own |= {"img_suffix": ".png", "metainfo": {"classes": classes}, "serialize_data": False}
         own |= {"pipeline": [{"type": name} for name in ("LoadImageFromFile", "LoadAnnotations", "PackSegInputs")]}
-        with library.scope():
+        with segmentor.library.scope():
             return (ADE20KDataset if ade20k else BaseSegDataset)(**{**own, **settings})
 
     return build

@@ -13,7 +13,7 @@ IGNORED = 255
 
 
 @pytest.fixture
-def metric(library):
+def metric(segmentor):
     """Return a function from the ignored label to an empty metric of the classes."""
     from pdiff_plugins.segmentation.metric import CandidateMetric
 
