@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from pdiff.engine.registries import AUTOENCODERS, DENOISERS
-from pdiff.run.config import PACKAGE, load_config
+from pdiff.engine.settings import FOLDER
+from pdiff.run.config import load_config
 from pdiff.runtime.registry import build
 from pdiff.runtime.settings import read_yaml
 from pdiff.task.plugins import list_plugins
@@ -250,7 +251,7 @@ def test_whole_networks_are_collected_as_published(path):
 def test_paper_preset_has_the_published_figures():
     training = {"batch_size": 50, "weight_decay": 0.0, "schedule": "cosine", "ema": 0.0}
     training |= {"amp": False, "compile": "none"}
-    assert read_yaml(PACKAGE / "presets" / "paper.yaml") == {
+    assert read_yaml(FOLDER / "paper.yaml") == {
         "scaling": {"type": "per_tensor"},
         "autoencoder": {
             "type": "conv", "latent": 128, "encoder": [64, 128, 256, 256, 32], "decoder": [256, 256, 128, 64, 64]
@@ -269,9 +270,7 @@ def test_paper_preset_has_the_published_figures():
 
 
 def test_networks_of_the_paper_preset_have_the_published_sizes():
-    from pdiff.engine import autoencoder, denoiser  # noqa: F401  (they fill the registries)
-
-    preset = read_yaml(PACKAGE / "presets" / "paper.yaml")
+    preset = read_yaml(FOLDER / "paper.yaml")
     codec = build(AUTOENCODERS, preset["autoencoder"], "autoencoder", size=2048)
     diffusion = build(DENOISERS, preset["denoiser"], "denoiser", size=codec.latent)
     assert [sum(p.numel() for p in model.parameters()) for model in (codec, diffusion)] == pytest.approx(
@@ -281,5 +280,5 @@ def test_networks_of_the_paper_preset_have_the_published_sizes():
 
 def test_paper_config_generates_200_samples_with_the_paper_preset():
     config = load(ROOT / "configs" / "classification" / "resnet18_digits_norms_paper.yaml")
-    assert config.engine == {"preset": "paper", **read_yaml(PACKAGE / "presets" / "paper.yaml")}
+    assert config.engine == {"preset": "paper", **read_yaml(FOLDER / "paper.yaml")}
     assert config.generate.num == 200

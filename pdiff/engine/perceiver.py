@@ -42,6 +42,7 @@ class Perceiver(Autoencoder):
 
     Args:
         tensors: which tensor each token belongs to `(K,)`.
+        count: how many tensors there are.
         rank: R.
         latents: how many latents read the tokens.
         latent_width: length of one of them as it is coded; L is the product.
@@ -54,7 +55,15 @@ class Perceiver(Autoencoder):
     """
 
     def __init__(
-        self, tensors: Tensor, rank: int, latents: int, latent_width: int, width: int, heads: int, depth: int
+        self,
+        tensors: Tensor,
+        count: int,
+        rank: int,
+        latents: int,
+        latent_width: int,
+        width: int,
+        heads: int,
+        depth: int,
     ):
         super().__init__()
         sizes = {"latents": latents, "latent_width": latent_width, "width": width, "heads": heads, "depth": depth}
@@ -65,7 +74,7 @@ class Perceiver(Autoencoder):
         self.register_buffer("deviation", torch.zeros(len(tensors), rank))
         self.register_buffer("tensors", tensors, persistent=False)
         self.place = nn.Parameter(torch.randn(len(tensors), width))
-        self.tensor = nn.Embedding(int(tensors.max()) + 1, width)
+        self.tensor = nn.Embedding(count, width)
         self.coordinates = nn.Linear(rank, width)
         self.queries = nn.Parameter(torch.randn(latents, width))
         self.read = CrossAttention(width, heads)

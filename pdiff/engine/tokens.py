@@ -37,7 +37,7 @@ class Tokens:
 
     def tensors(self) -> Tensor:
         """Return the number of the tensor that each token belongs to `(K,)`."""
-        return torch.arange(len(self.counts)).repeat_interleave(torch.tensor(self.counts))
+        return torch.arange(len(self.counts)).repeat_interleave(torch.tensor(self.counts), output_size=len(self))
 
     def cut(self, vectors: Tensor) -> Tensor:
         """Return the tokens `(B, K, T)` of vectors `(B, P)`."""
@@ -131,7 +131,7 @@ class TokenAutoencoder(Autoencoder):
         self.tokens = Tokens(layout, token)
         self.register_buffer("mean", torch.zeros(layout.size))
         self.register_buffer("axes", torch.zeros(len(self.tokens), rank, token))
-        self.coder = Perceiver(self.tokens.tensors(), rank, latents, latent_width, width, heads, depth)
+        self.coder = Perceiver(self.tokens.tensors(), len(layout.entries), rank, latents, latent_width, width, heads, depth)
         self.latent = self.coder.latent
 
     def fit(self, scaled: Tensor | Scaled) -> None:

@@ -3,10 +3,9 @@
 import pytest
 from mmengine.registry import Registry
 
-from pdiff.engine import autoencoder, denoiser, scaling, schedule  # noqa: F401  (they fill the registries)
 from pdiff.engine.registries import AUTOENCODERS, DENOISERS, SAMPLERS, SCALINGS
 from pdiff.runtime.errors import PdiffError
-from pdiff.runtime.registry import build, call
+from pdiff.runtime.registry import GROUP, build, call
 
 SHAPES = Registry("shape", scope="pdiff")
 
@@ -23,8 +22,44 @@ def test_a_section_builds_what_its_type_names():
     assert build(SHAPES, {"type": "box", "width": 3}, "here", size=1).facts == (1, 3, 2)
 
 
-def test_of_what_is_given_a_class_gets_what_it_takes():
-    assert build(SHAPES, {"type": "box", "width": 3}, "here", size=1, layout=None).facts == (1, 3, 2)
+def test_of_what_is_offered_a_class_gets_what_it_takes():
+    offered = {"size": 1, "layout": None}
+    assert build(SHAPES, {"type": "box", "width": 3}, "here", offered).facts == (1, 3, 2)
+
+
+def test_what_is_given_must_be_taken():
+    with pytest.raises(PdiffError, match=r"^here: got type 'box', which takes no layout\. Give it that argument\.$"):
+        build(SHAPES, {"type": "box", "width": 3}, "here", size=1, layout=None)
+
+
+@pytest.mark.parametrize("kind", [Box, "fractions:Fraction"])
+def test_a_type_may_be_a_class_or_say_where_one_is(kind):
+    section = {"type": kind, "width": 3} if kind is Box else {"type": kind, "numerator": 3}
+    given = {"size": 1} if kind is Box else {}
+    built = build(SHAPES, section, "here", **given)
+    assert (built.facts == (1, 3, 2)) if kind is Box else (built == 3)
+
+
+@pytest.mark.parametrize("kind", ["no_such_package:Box", "fractions:Box", ":"])
+def test_a_place_without_a_class_is_refused(kind):
+    with pytest.raises(PdiffError, match=rf"^here\.type: got '{kind}', which cannot be imported \("):
+        build(SHAPES, {"type": kind}, "here")
+
+
+def test_a_type_that_nobody_knows_is_looked_for_among_other_packages(monkeypatch):
+    shapes = Registry("shapes of others", scope="pdiff")
+
+    class Point:
+        """An entry point whose module registers a class."""
+
+        value, dist = "circles", None
+
+        def load(self) -> None:
+            """Register it."""
+            shapes.register_module(name="circle", module=Box)
+
+    monkeypatch.setattr("pdiff.runtime.registry.entry_points", lambda group: [Point()] if group == GROUP else [])
+    assert build(shapes, {"type": "circle", "width": 3}, "here", size=1).facts == (1, 3, 2)
 
 
 def test_building_leaves_the_section_as_it_was():

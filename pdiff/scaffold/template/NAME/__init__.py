@@ -4,8 +4,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from pdiff import Evaluation, Metric, Replay, Snapshot, Task, hookimpl
-from pdiff import call
+from pdiff import Evaluation, Metric, Replay, Snapshot, Task, call, hookimpl
 
 
 @hookimpl

@@ -1,0 +1,79 @@
+"""What arithmetic says a run needs, and that what does not fit is refused."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from pdiff.plan import StagePlan, check_plan, in_words, make_plan, plan_lines
+from pdiff.run.config import resolve
+from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.storage import read_json
+
+CPU = torch.device("cpu")
+
+
+def plan_of(tiny, tmp_path, **engine):
+    return make_plan(resolve({**tiny, "engine": {**tiny["engine"], **engine}}), tmp_path / "run")
+
+
+def test_a_finished_run_used_at_least_what_is_planned_and_left_as_much_on_disk(finished):
+    plan = make_plan(resolve(finished.config()), finished.path)
+    assert (plan.parameters, plan.checkpoints, plan.latent, plan.generated) == (384, 10, 32, 5)
+    assert plan.candidates == 10 + 5 + 9 * 4 + 1 + 1
+    assert plan.notes == []
+    records = read_json(finished.path / "stages.json")
+    for stage in plan.stages[:3]:
+        left = sum((finished.path / name).stat().st_size for name in records[stage.name]["files"])
+        assert stage.disk <= left
+        assert stage.host <= 2 * records[stage.name]["peak_memory_bytes"]
+        assert stage.gpu == 0
+
+
+def test_planning_leaves_nothing_behind(tiny, tmp_path):
+    plan = plan_of(tiny, tmp_path)
+    assert plan.checkpoints == 300
+    assert "N is taken as 300" in plan.notes[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("preset", ["fast", "paper", "tokens"])
+def test_parts_of_every_preset_are_weighed_without_memory(tiny, tmp_path, preset):
+    config = resolve({**tiny, "engine": {"preset": preset}})
+    fit = {stage.name: stage for stage in make_plan(config, tmp_path / "run").stages}["fit"]
+    assert fit.disk > 4 * 384
+    assert fit.host > fit.disk
+
+
+def test_files_of_the_user_are_counted(tiny, tmp_path):
+    for number in range(3):
+        (tmp_path / f"{number}.pth").touch()
+    config = resolve({**tiny, "checkpoints": {"files": str(tmp_path)}})
+    assert make_plan(config, tmp_path / "run").checkpoints == 3
+
+
+def test_lines_hold_the_counts_and_a_row_for_each_stage(tiny, tmp_path):
+    lines = list(plan_lines(plan_of(tiny, tmp_path)))
+    assert lines[0].startswith("plan: P 384 parameters, N 300 checkpoints, L 32, M 5 generated, ")
+    assert [line.split()[0] for line in lines[2:7]] == ["collect", "fit", "generate", "evaluate", "compare"]
+    assert [line.split()[-1] for line in lines[2:4]] == ["population", "engine"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "line"),
+    [
+        (StagePlan("fit", 10**18, 0, 0), r"^plan: host memory of fit: got at least 1,000,000 TB, .* Select fewer"),
+        (StagePlan("collect", 0, 0, 10**18), r"^plan: run directory: got 1,000,000 TB, expected at most .* lower gen"),
+    ],
+)
+def test_what_does_not_fit_is_refused(tmp_path, stage, line):
+    with pytest.raises(PdiffError, match=line):
+        check_plan(SimpleNamespace(stages=[stage]), tmp_path / "run", CPU)
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(0, "0 B"), (640, "640 B"), (2_123_456, "2.12 MB"), (999_600_000, "1 GB"), (5 * 10**15, "5,000 TB")],
+)
+def test_bytes_are_told_in_words(count, words):
+    assert in_words(count) == words
