@@ -131,7 +131,8 @@ class TokenAutoencoder(Autoencoder):
         self.tokens = Tokens(layout, token)
         self.register_buffer("mean", torch.zeros(layout.size))
         self.register_buffer("axes", torch.zeros(len(self.tokens), rank, token))
-        self.coder = Perceiver(self.tokens.tensors(), len(layout.entries), rank, latents, latent_width, width, heads, depth)
+        sizes = (rank, latents, latent_width, width, heads, depth)
+        self.coder = Perceiver(self.tokens.tensors(), len(layout.entries), *sizes)
         self.latent = self.coder.latent
 
     def fit(self, scaled: Tensor | Scaled) -> None:

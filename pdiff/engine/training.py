@@ -8,12 +8,11 @@ the whole batch, is trained by the first process alone.
 """
 
 import hashlib
-import json
 import tempfile
 import time
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from mmengine.dist import all_reduce
@@ -26,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pdiff.engine.runner import QuietRunner
 from pdiff.engine.scaling import Scaled
+from pdiff.runtime.packing import pack, unpack
 from pdiff.runtime.processes import copy_from_main, is_main, on_main, size, training_group
 from pdiff.runtime.progress import progress
 from pdiff.runtime.seeding import derive_seed, generator
@@ -33,7 +33,6 @@ from pdiff.runtime.storage import read_tensors_and_metadata, write_tensors
 from pdiff.weights.vectors import parts
 
 SECONDS_BETWEEN_STATES = 30
-Kept = tuple[dict[str, Tensor], dict[str, str]]  # tensors and metadata of a state
 STEPS_BETWEEN_LOGS = 100
 
 
@@ -164,12 +163,12 @@ class ShowProgress(Hook):
         self.advance()
 
 
-def kept_state(path: Path, identity: str) -> Kept | None:
+def kept_state(path: Path, identity: str) -> dict[str, Any] | None:
     """Return what an interrupted training of this identity has left on disk; None where there is nothing."""
     if not path.exists():
         return None
     tensors, metadata = read_tensors_and_metadata(path)
-    return (tensors, metadata) if metadata.get("identity") == identity else None
+    return unpack(tensors) if metadata.get("identity") == identity else None
 
 
 class TrainingState(Hook):
@@ -185,7 +184,7 @@ class TrainingState(Hook):
 
     priority = "LOWEST"
 
-    def __init__(self, path: Path, kept: Kept | None, losses: Losses, average: EMAHook | None, identity: str):
+    def __init__(self, path: Path, kept: dict[str, Any] | None, losses: Losses, average: EMAHook | None, identity: str):
         self.path, self.kept, self.losses, self.average, self.identity = path, kept, losses, average, identity
 
     def before_train(self, runner) -> None:
@@ -193,16 +192,13 @@ class TrainingState(Hook):
         self.written = time.monotonic()
         if self.kept is None:
             return
-        tensors, metadata = self.kept
-        host = json.loads(metadata["host"])
         for part, module in self.modules(runner).items():
-            own = {n.removeprefix(f"{part}."): t for n, t in tensors.items() if n.startswith(f"{part}.")}
-            module.load_state_dict(own)
-        self.load_optimizer(runner.optim_wrapper.optimizer, tensors, host["groups"])
-        for scheduler, state in zip(runner.param_schedulers, host["schedulers"], strict=True):
+            module.load_state_dict(self.kept[part])
+        runner.optim_wrapper.optimizer.load_state_dict(self.kept["optimizer"])
+        for scheduler, state in zip(runner.param_schedulers, self.kept["schedulers"], strict=True):
             scheduler.load_state_dict(state)
-        self.losses.values.copy_(tensors["losses"])
-        runner.train_loop._iter = host["step"]
+        self.losses.values.copy_(self.kept["losses"])
+        runner.train_loop._iter = self.kept["step"]
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Write the state when the last one is old, or when this was the last step; the first process does."""
@@ -210,32 +206,19 @@ class TrainingState(Hook):
             return
         if time.monotonic() - self.written < SECONDS_BETWEEN_STATES and runner.iter + 1 < runner.max_iters:
             return
-        optimizer = runner.optim_wrapper.optimizer
-        tensors = {f"{part}.{n}": t for part, m in self.modules(runner).items() for n, t in m.state_dict().items()}
-        for index, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
-        host = {
-            "step": runner.iter + 1,
-            "groups": optimizer.state_dict()["param_groups"],
+        state = {
+            **{part: module.state_dict() for part, module in self.modules(runner).items()},
+            "optimizer": runner.optim_wrapper.optimizer.state_dict(),
             "schedulers": [scheduler.state_dict() for scheduler in runner.param_schedulers],
+            "losses": self.losses.values,
+            "step": runner.iter + 1,
         }
-        metadata = {"identity": self.identity, "host": json.dumps(host)}
-        write_tensors(self.path, tensors | {"losses": self.losses.values}, metadata)
+        write_tensors(self.path, pack(state), {"identity": self.identity})
         self.written = time.monotonic()
 
     def modules(self, runner) -> dict[str, nn.Module]:
         """Return what has weights: the model and its average."""
         return {"model": bare(runner)} | ({"average": self.average.ema_model} if self.average else {})
-
-    @staticmethod
-    def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], groups: list[dict]) -> None:
-        """Give the optimiser its state back."""
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("optimizer."):
-                _, index, key = name.split(".")
-                state.setdefault(int(index), {})[key] = tensor
-        optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 class Bfloat16OptimWrapper(OptimWrapper):

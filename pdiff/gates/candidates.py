@@ -1,16 +1,13 @@
 """The gate of the evaluation: how many of the generated networks are dead, and where the fault lies if many are."""
 
-import json
-import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pdiff.run.check import Check, goodness, not_measured
+from pdiff.run.check import Check, goodness
 from pdiff.run.record import read_gates
-from pdiff.runtime.storage import read_text
+from pdiff.run.results import read_metrics
 from pdiff.task.task import Metric
 
 if TYPE_CHECKING:
@@ -23,19 +20,8 @@ TAIL = 0.05
 
 def gate_candidates(run: "Run") -> list[Check]:
     """Return the check of the generated candidates."""
-    folder, metric = run.directory.folder("evaluate"), run.task.metric
-    if not (folder / "generated.jsonl").exists():
-        return [not_measured("alive", "the sources lack generated.")]
-    generated, trained = (read_select(folder / f"{source}.jsonl", metric) for source in ("generated", "trained"))
-    return [check_alive(generated, trained, metric, read_gates(run.directory))]
-
-
-def read_select(path: Path, metric: Metric) -> list[float]:
-    """Return the metric of each candidate of a source on `select`; for one without a number the worst infinity."""
-    worst = -math.inf if metric.higher_is_better else math.inf
-    records = [json.loads(line) for line in read_text(path).splitlines()]
-    metrics = [record["metric"] for record in records if record["split"] == "select"]
-    return [worst if value is None else value for value in metrics]
+    generated, trained = (read_metrics(run, source)["select"].tolist() for source in ("generated", "trained"))
+    return [check_alive(generated, trained, run.built.metric, read_gates(run.directory))]
 
 
 def check_alive(

@@ -1,7 +1,6 @@
 """What an evaluation left on disk, source by source."""
 
 import json
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +9,6 @@ from numpy.typing import NDArray
 from pdiff.analysis.source_results import SourceResults
 from pdiff.run.sources import open_pool, source_names, source_vectors
 from pdiff.runtime.storage import read_tensors, read_text
-from pdiff.task.task import Metric
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
@@ -26,14 +24,9 @@ def read_metrics(run: "Run", source: str) -> dict[str, NDArray]:
     """Return the primary metric of each candidate `(M,)`, by split; that of a dead one is infinitely bad."""
     metrics: dict[str, list[float]] = {}
     for record in read_lines(run, source):
-        value = worst(run.built.metric) if record["metric"] is None else record["metric"]
+        value = run.built.metric.worst if record["metric"] is None else record["metric"]
         metrics.setdefault(record["split"], []).append(value)
     return {split: np.array(values) for split, values in metrics.items()}
-
-
-def worst(metric: Metric) -> float:
-    """Return the infinity that is worse than any value of a metric."""
-    return -math.inf if metric.higher_is_better else math.inf
 
 
 def read_sources(run: "Run") -> dict[str, SourceResults]:

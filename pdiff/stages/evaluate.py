@@ -16,14 +16,12 @@ from pdiff.run.sources import open_pool, source_names, source_vectors
 from pdiff.runtime import processes
 from pdiff.runtime.errors import PdiffError, known
 from pdiff.runtime.storage import read_json, read_tensors, write_json, write_tensors, write_text
-from pdiff.task.contract import check_evaluations
+from pdiff.task.contract import SPLITS, check_evaluations
 from pdiff.task.task import Evaluation
 from pdiff.weights.vectors import Vectors
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
-
-SPLITS = ("select", "test")
 
 
 def evaluate(run: "Run") -> None:

@@ -137,9 +137,8 @@ def check_evaluation(plugin: str, where: str, result: Any, metric: Metric) -> No
         raise fault(plugin, line)
     if isinstance(result.metric, bool) or not isinstance(result.metric, int | float):
         raise fault(plugin, f"{where} a metric that is {kind(result.metric)}, expected a float. Call .item().")
-    if not is_sound(result.metric, metric.higher_is_better):
-        worst = "-inf" if metric.higher_is_better else "inf"
-        line = f"{where} the metric {result.metric}, expected a number, or {worst} for a dead candidate."
+    if not math.isfinite(result.metric) and result.metric != metric.worst:
+        line = f"{where} the metric {result.metric}, expected a number, or {metric.worst} for a dead candidate."
         raise fault(plugin, line)
     if not isinstance(result.signature, Tensor):
         raise fault(plugin, f"{where} a signature that is {kind(result.signature)}, expected a tensor.")
@@ -147,11 +146,6 @@ def check_evaluation(plugin: str, where: str, result: Any, metric: Metric) -> No
         raise fault(plugin, f"{where} scores that are {kind(result.scores)}, expected a tensor or None.")
     if not is_json(result.details):
         raise fault(plugin, f"{where} the details {result.details!r}, which are no JSON. Use plain numbers.")
-
-
-def is_sound(metric: float, higher_is_better: bool) -> bool:
-    """Say whether a metric is a number, or the infinity that is worse than any: that of a dead candidate."""
-    return math.isfinite(metric) or metric == (-math.inf if higher_is_better else math.inf)
 
 
 def is_json(values: Any) -> bool:

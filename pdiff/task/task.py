@@ -1,5 +1,6 @@
 """What plugins and the core hand to each other."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,11 @@ class Metric:
     name: str
     higher_is_better: bool = True
     chance: float | None = None
+
+    @property
+    def worst(self) -> float:
+        """The infinity that is worse than any value: the metric of a dead candidate."""
+        return -math.inf if self.higher_is_better else math.inf
 
 
 @dataclass(frozen=True)

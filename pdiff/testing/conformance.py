@@ -11,29 +11,29 @@ from typing import Any
 from pdiff.run.config import load_config
 from pdiff.runtime.errors import PdiffError, known
 from pdiff.task.plugins import import_plugin, plugin_name
-from pdiff.testing.finding import FAILED, NOT_APPLICABLE, PASSED, Check, Finding, NotApplicable
+from pdiff.testing.finding import FAILED, NOT_APPLICABLE, PASSED, Finding, NotApplicable, Rule
 from pdiff.testing.specimen import Specimen
 
 COLLECTED, EVALUATED = ("collection",), ("collection", "result")
 TABLE = (
-    Check("hooks", "all", "pdiff.testing.collecting:check_hooks", ()),
-    Check("build", "build", "pdiff.testing.collecting:check_build", ("hooks",)),
-    Check("selection", "select_params", "pdiff.testing.collecting:check_selection", ("build",)),
-    Check("layout", "select_params", "pdiff.testing.collecting:check_layout", ("selection",)),
-    Check("collection", "collect", "pdiff.testing.collecting:check_collection", ("layout",)),
-    Check("rest", "collect", "pdiff.testing.collecting:check_rest", COLLECTED),
-    Check("resume", "collect", "pdiff.testing.collecting:check_resume", COLLECTED),
-    Check("loading", "load_params", "pdiff.testing.collecting:check_loading", COLLECTED),
-    Check("result", "evaluate", "pdiff.testing.evaluating:check_result", COLLECTED),
-    Check("repeatable", "evaluate", "pdiff.testing.evaluating:check_repeatable", EVALUATED),
-    Check("order", "evaluate", "pdiff.testing.evaluating:check_order", EVALUATED),
-    Check("alone", "evaluate", "pdiff.testing.evaluating:check_alone", EVALUATED),
-    Check("undisturbed", "evaluate", "pdiff.testing.evaluating:check_undisturbed", EVALUATED),
-    Check("dead", "evaluate", "pdiff.testing.evaluating:check_dead", EVALUATED),
-    Check("direction", "evaluate", "pdiff.testing.evaluating:check_direction", EVALUATED),
-    Check("similarity", "build", "pdiff.testing.evaluating:check_similarity", EVALUATED),
-    Check("ensemble", "ensemble", "pdiff.testing.evaluating:check_ensemble", EVALUATED),
-    Check("drawing", "draw", "pdiff.testing.evaluating:check_drawing", EVALUATED),
+    Rule("hooks", "all", "pdiff.testing.collecting:check_hooks", ()),
+    Rule("build", "build", "pdiff.testing.collecting:check_build", ("hooks",)),
+    Rule("selection", "select_params", "pdiff.testing.collecting:check_selection", ("build",)),
+    Rule("layout", "select_params", "pdiff.testing.collecting:check_layout", ("selection",)),
+    Rule("collection", "collect", "pdiff.testing.collecting:check_collection", ("layout",)),
+    Rule("rest", "collect", "pdiff.testing.collecting:check_rest", COLLECTED),
+    Rule("resume", "collect", "pdiff.testing.collecting:check_resume", COLLECTED),
+    Rule("loading", "load_params", "pdiff.testing.collecting:check_loading", COLLECTED),
+    Rule("result", "evaluate", "pdiff.testing.evaluating:check_result", COLLECTED),
+    Rule("repeatable", "evaluate", "pdiff.testing.evaluating:check_repeatable", EVALUATED),
+    Rule("order", "evaluate", "pdiff.testing.evaluating:check_order", EVALUATED),
+    Rule("alone", "evaluate", "pdiff.testing.evaluating:check_alone", EVALUATED),
+    Rule("undisturbed", "evaluate", "pdiff.testing.evaluating:check_undisturbed", EVALUATED),
+    Rule("dead", "evaluate", "pdiff.testing.evaluating:check_dead", EVALUATED),
+    Rule("direction", "evaluate", "pdiff.testing.evaluating:check_direction", EVALUATED),
+    Rule("similarity", "build", "pdiff.testing.evaluating:check_similarity", EVALUATED),
+    Rule("ensemble", "ensemble", "pdiff.testing.evaluating:check_ensemble", EVALUATED),
+    Rule("drawing", "draw", "pdiff.testing.evaluating:check_drawing", EVALUATED),
 )
 CHECKS = {check.name: check for check in TABLE}
 
@@ -67,7 +67,7 @@ class Conformance:
             self.findings[name] = self._find(CHECKS[name])
         return self.findings[name]
 
-    def _find(self, check: Check) -> Finding:
+    def _find(self, check: Rule) -> Finding:
         for need in check.needs:
             if self.check(need).state != PASSED:
                 return Finding(check.name, check.hook, NOT_APPLICABLE, f"needs {need}, which did not pass")

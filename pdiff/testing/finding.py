@@ -10,7 +10,7 @@ class NotApplicable(Exception):
 
 
 @dataclass(frozen=True)
-class Check:
+class Rule:
     """A rule that plugins keep.
 
     Attributes:

@@ -1,9 +1,8 @@
-import json
 import math
 
 import pytest
 
-from pdiff.gates.candidates import check_alive, read_select
+from pdiff.gates.candidates import check_alive
 from pdiff.task.task import Metric
 
 ACCURACY = Metric("accuracy", chance=0.1)
@@ -59,10 +58,3 @@ def test_the_cause_follows_from_the_earlier_gates(earlier, words):
     assert check_alive([0.1] * 5, TRAINED, ACCURACY, earlier).line.endswith(words) or words in (
         check_alive([0.1] * 5, TRAINED, ACCURACY, earlier).line
     )
-
-
-def test_a_metric_of_null_is_the_worst_infinity(tmp_path):
-    lines = [{"split": "select", "metric": 0.5}, {"split": "test", "metric": 0.4}, {"split": "select", "metric": None}]
-    (tmp_path / "generated.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert read_select(tmp_path / "generated.jsonl", ACCURACY) == [0.5, -math.inf]
-    assert read_select(tmp_path / "generated.jsonl", Metric("fid", False)) == [0.5, math.inf]
