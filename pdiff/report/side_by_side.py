@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -121,7 +122,7 @@ def draw_similarities(axes: Any, runs: Sequence[Compared]) -> None:
 def draw_costs(axes: Any, runs: Sequence[Compared]) -> None:
     """Draw the seconds of every stage."""
     left = np.zeros(len(runs))
-    for colour, stage in zip(STAGE_COLOURS, STAGES, strict=True):
+    for colour, stage in zip(cycle(STAGE_COLOURS), STAGES, strict=False):
         seconds = np.array([run.summary["seconds"][stage] for run in runs])
         axes.barh(range(len(runs)), seconds, left=left, height=0.55, color=colour, label=stage)
         left += seconds

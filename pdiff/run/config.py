@@ -12,7 +12,7 @@ from pdiff.runtime.settings import merge, numbers, read_yaml
 from pdiff.task.plugins import default_config, plugin_name
 
 PACKAGE = Path(__file__).parent
-OWN_SECTIONS = ("checkpoints", "fit", "generate", "evaluate", "compare")  # those that the core reads itself
+FOREIGN_SECTIONS = ("task", "collect", "engine")  # read by the plugin, and by the engine
 TYPES = {"checkpoints.files": str | None, "checkpoints.base": str | None}  # where the default, null, does not say it
 
 
@@ -27,11 +27,12 @@ def resolve(values: Mapping[str, Any]) -> Config:
     complete = merge(defaults, values)
     for section in ("task", "collect"):
         check_section(complete[section], section)
-    for section in OWN_SECTIONS:
-        check_keys(complete[section], defaults[section], section)
+    own = {key: value for key, value in defaults.items() if isinstance(value, dict) and key not in FOREIGN_SECTIONS}
+    for section, settings in own.items():
+        check_keys(complete[section], settings, section)
         for name, value in complete[section].items():
             where = f"{section}.{name}"
-            check_type(value, TYPES.get(where, type(defaults[section][name])), where)
+            check_type(value, TYPES.get(where, type(settings[name])), where)
     complete["engine"] = engine_config(complete["engine"])
     check_own(**{section: complete[section] for section in ("fit", "generate", "evaluate", "compare")})
     return Config(complete)

@@ -200,7 +200,7 @@ class RunDirectory:
         """Delete what only an unfinished stage needs."""
         for state in self.folder(stage).glob("*.state.safetensors"):
             state.unlink()
-        shutil.rmtree(self.folder(stage) / "parts", ignore_errors=True)
+        shutil.rmtree(self.folder(stage) / "branches", ignore_errors=True)
 
     def remove_torn(self, stage: str) -> None:
         """Delete what killed writes of an unfinished stage have left."""
@@ -210,7 +210,7 @@ class RunDirectory:
                     path.unlink()
 
     def _recorded(self, path: Path) -> bool:
-        passing = any(self.folder(stage) / name in path.parents for stage in STAGES for name in ("logs", "parts"))
+        passing = any(self.folder(stage) / name in path.parents for stage in STAGES for name in ("logs", "branches"))
         return path.is_file() and not passing and not any(path.match(p) for p in NOT_RECORDED)
 
     def require(self, stage: str) -> None:

@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING
 
 from pdiff.runtime import processes
-from pdiff.stages.branches import collect_parts, roots_of
+from pdiff.stages.branches import collect_branches, roots_of
 from pdiff.stages.importing import import_checkpoints
-from pdiff.stages.snapshots import collect_part
+from pdiff.stages.snapshots import collect_branch
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
@@ -25,6 +25,6 @@ def collect(run: "Run") -> None:
     if files:
         processes.on_main(lambda: import_checkpoints(run))
     elif len(roots) == 1:
-        processes.on_main(lambda: collect_part(run))
+        processes.on_main(lambda: collect_branch(run))
     else:
-        collect_parts(run, roots)
+        collect_branches(run, roots)

@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 STATE = "collect.state.safetensors"
 
 
-def recorded(run: "Run", part: int | None = None, root: int | None = None) -> Iterator[Population]:
+def recorded(run: "Run", branch: int | None = None, root: int | None = None) -> Iterator[Population]:
     """Write snapshot after snapshot, and yield the population after each: between two of them a run may be stopped.
 
     Args:
         run: the run.
-        part: which part of the collection, which then has a folder of its own; None for all of it.
-        root: an earlier part that begins with the same trained network.
+        branch: which branch of the collection, which then has a folder of its own; None for all of it.
+        root: an earlier branch that begins with the same trained network.
     """
-    population = open_population(run, folder_of(run, part))
-    for snapshot in continued_snapshots(run, population, part, root):
-        if snapshot.params and not append(run, population, snapshot, part):
+    population = open_population(run, folder_of(run, branch))
+    for snapshot in continued_snapshots(run, population, branch, root):
+        if snapshot.params and not append(run, population, snapshot, branch):
             break  # before its state is written, so that a resumed collection ends here too
         if snapshot.state is not None:
             rows = {"rows": torch.tensor(len(population))}
@@ -39,10 +39,10 @@ def recorded(run: "Run", part: int | None = None, root: int | None = None) -> It
         yield population
 
 
-def collect_part(run: "Run", part: int | None = None, root: int | None = None) -> int:
-    """Write one part of a collection, or all of it, and return how many vectors it has; see `recorded`."""
-    written = deque(recorded(run, part, root), maxlen=1)
-    found = Population.open(folder_of(run, part))
+def collect_branch(run: "Run", branch: int | None = None, root: int | None = None) -> int:
+    """Write one branch of a collection, or all of it, and return how many vectors it has; see `recorded`."""
+    written = deque(recorded(run, branch, root), maxlen=1)
+    found = Population.open(folder_of(run, branch))
     if written:
         check_length(found, len(written[0]))
     if len(found) == 0:
@@ -60,10 +60,10 @@ def check_length(population: Population, written: int) -> None:
         )
 
 
-def folder_of(run: "Run", part: int | None) -> Path:
-    """Return the folder of the population of one part of the collection, or of all of it."""
+def folder_of(run: "Run", branch: int | None) -> Path:
+    """Return the folder of the population of one branch of the collection, or of all of it."""
     whole = run.directory.folder("collect")
-    return whole if part is None else whole / "parts" / str(part)
+    return whole if branch is None else whole / "branches" / str(branch)
 
 
 def open_population(run: "Run", folder: Path) -> Population:
@@ -77,7 +77,7 @@ def open_population(run: "Run", folder: Path) -> Population:
 
 
 def continued_snapshots(
-    run: "Run", population: Population, part: int | None, root: int | None
+    run: "Run", population: Population, branch: int | None, root: int | None
 ) -> Iterator[Snapshot]:
     """Return the snapshots that are not in the population yet.
 
@@ -88,7 +88,7 @@ def continued_snapshots(
     if not implementation:
         raise PdiffError(f"plugin {run.name}: lacks the hook collect. Define it, or give checkpoints.files.")
     logs = run.directory.folder("collect") / "logs"
-    arguments = {"task": run.built, "names": run.layout.names, "cfg": run.config, "folder": logs, "part": part}
+    arguments = {"task": run.built, "names": run.layout.names, "cfg": run.config, "folder": logs, "branch": branch}
     if "state" in implementation[0].argnames:
         state, rows = read_state(population.folder)
         population.truncate(rows)
@@ -101,11 +101,11 @@ def continued_snapshots(
 
 
 def state_of_root(run: "Run", root: int) -> tuple[dict[str, Tensor], int]:
-    """Return a state of the part that another one begins with, and the number of rows it belongs to."""
+    """Return a state of the branch that another one begins with, and the number of rows it belongs to."""
     state, rows = read_state(folder_of(run, root))
     if rows == 0:
         raise PdiffError(
-            f"plugin {run.name}: part {root} of the collection left no state for another to begin with: its first "
+            f"plugin {run.name}: branch {root} of the collection left no state for another to begin with: its first "
             "snapshot holds a NaN, or no Snapshot.state. Lower the learning rate, or yield a state."
         )
     return state, rows
@@ -151,9 +151,9 @@ def same(vector: Tensor, stored: np.ndarray) -> bool:
     return np.array_equal(vector.numpy(), stored, equal_nan=True)
 
 
-def append(run: "Run", population: Population, snapshot: Snapshot, part: int | None) -> bool:
+def append(run: "Run", population: Population, snapshot: Snapshot, branch: int | None) -> bool:
     """Add a snapshot, and say whether it is finite; with the first one of all comes the frozen network."""
-    if len(population) == 0 and part in (None, 0):
+    if len(population) == 0 and branch in (None, 0):
         write_tensors(run.directory.base, run.built.model.state_dict())
     origin = f"plugin {run.name}: collect, snapshot {len(population)}"
     vector = population.layout.flatten(snapshot.params, origin)

@@ -30,21 +30,21 @@ def select_params(task: Task, cfg) -> Sequence[str]:
 
 @hookspec(firstresult=True)
 def collect(
-    task: Task, names: Sequence[str], cfg, state: Mapping[str, Tensor] | None, folder: Path, part: int | None
+    task: Task, names: Sequence[str], cfg, state: Mapping[str, Tensor] | None, folder: Path, branch: int | None
 ) -> Iterator[Snapshot]:
     """Train or fine-tune, and yield one snapshot after another.
 
     `state` is that of the last snapshot on disk when a run is resumed, else None. A plugin that does not take it
     is run from its beginning, and the snapshots that are there already are compared with what it yields.
-    `folder` is for logs; pdiff reads nothing in it. `part` is one of those that the hook `parts` names, else None.
+    `folder` is for logs; pdiff reads nothing in it. `branch` is one of those that the hook `branches` names, else None.
     """
 
 
 @hookspec(firstresult=True)
-def parts(cfg) -> Sequence[int]:
-    """Name for each part of the collection the trained network that it begins with; several processes share the parts.
+def branches(cfg) -> Sequence[int]:
+    """Name for each branch of the collection the trained network that it begins with; several processes share them.
 
-    `collect` is then called for one part after another. It trains the network where `state` is None; a part that
+    `collect` is then called for one branch after another. It trains the network where `state` is None; a branch that
     begins with the network of an earlier one gets a state of that one's.
     """
 

@@ -23,7 +23,7 @@ def check_hooks(specimen: "Specimen") -> str:
     own = hook_names(load_plugin(name), plugin_name(name))
     if "collect" not in own and not specimen.config.checkpoints.files:
         raise fault(plugin_name(name), "lacks the hook collect. Define it, or give checkpoints.files.")
-    roots_of(specimen.built)  # says what is wrong with the hook parts
+    roots_of(specimen.built)  # says what is wrong with the hook branches
     return ", ".join(own)
 
 

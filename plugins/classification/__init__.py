@@ -50,7 +50,7 @@ def check_size(model, split) -> None:
 
 
 @hookimpl
-def collect(task, names, cfg, state, part):
+def collect(task, names, cfg, state, branch):
     """Train, freeze everything but the selection, fine-tune it, a snapshot per step (`cfg.collect`)."""
     from pdiff_plugins.classification.networks import build_network
     from pdiff_plugins.images.classify import classify
@@ -61,15 +61,15 @@ def collect(task, names, cfg, state, part):
             return build_network(cfg.task.network, task.splits["train"])
 
     given = {"task": task, "names": names, "seed": cfg.seed, "network": network, "objective": classify}
-    return call(snapshots, cfg.collect, "collect", state=state, part=part, **given)
+    return call(snapshots, cfg.collect, "collect", state=state, branch=branch, **given)
 
 
 @hookimpl
-def parts(cfg):
+def branches(cfg):
     """Say that the branches of every seed need not wait for each other."""
-    from pdiff_plugins.images.collection import parts
+    from pdiff_plugins.images.collection import roots
 
-    return parts(cfg.collect.get("seeds", 1), cfg.collect.get("branches", 1))
+    return roots(cfg.collect.get("seeds", 1), cfg.collect.get("branches", 1))
 
 
 @hookimpl

@@ -48,7 +48,7 @@ def detection_task(
     return task
 
 
-collect, parts = collection_hooks("mmdet")
+collect, branches = collection_hooks("mmdet")
 
 
 @hookimpl

@@ -15,7 +15,7 @@ def build(cfg, folder):
 
 
 @hookimpl
-def collect(task, names, cfg, state, part):
+def collect(task, names, cfg, state, branch):
     """Train, freeze everything but the selection, fine-tune it, a snapshot per step (`cfg.collect`)."""
     from functools import partial
 
@@ -29,15 +29,15 @@ def collect(task, names, cfg, state, part):
 
     given = {"task": task, "names": names, "seed": cfg.seed, "network": network}
     denoise = partial(objective, task.model.noise_schedule)
-    return call(snapshots, cfg.collect, "collect", objective=denoise, state=state, part=part, **given)
+    return call(snapshots, cfg.collect, "collect", objective=denoise, state=state, branch=branch, **given)
 
 
 @hookimpl
-def parts(cfg):
+def branches(cfg):
     """Say that the branches of every seed need not wait for each other."""
-    from pdiff_plugins.images.collection import parts
+    from pdiff_plugins.images.collection import roots
 
-    return parts(cfg.collect.get("seeds", 1), cfg.collect.get("branches", 1))
+    return roots(cfg.collect.get("seeds", 1), cfg.collect.get("branches", 1))
 
 
 @hookimpl

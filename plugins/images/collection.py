@@ -4,6 +4,7 @@ Every step draws its randomness from (seed, step) alone, so that a collection th
 state of its last snapshot and ends with the same bytes.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -45,7 +46,7 @@ def snapshots(
     finetune: dict,
     seeds: int = 1,
     branches: int = 1,
-    part: int | None = None,
+    branch: int | None = None,
 ) -> Iterator[Snapshot]:
     """Yield the snapshots of every branch of every seed, or of one of them.
 
@@ -60,17 +61,17 @@ def snapshots(
         finetune: settings of the fine-tuning (`finetune_selection`).
         seeds: independently initialised and trained networks; needs a selection that leaves nothing out.
         branches: fine-tunings of each trained network.
-        part: which of `parts`; None for all.
+        branch: which of all seeds' branches (`roots`); None for all.
     """
     check_positive("collect", seeds=seeds, branches=branches)
     check_seeds(task.model, names, seeds)
-    places = [(number, branch) for number in range(seeds) for branch in range(branches)]
+    places = list(itertools.product(range(seeds), range(branches)))
     state = unpack(state) if state else None
     reached = (state["seed"], state["branch"]) if state else (0, -1)
     base, trained = state.get("base") if state else None, reached[0]
-    for place in [places[part]] if part is not None else places:
+    for place in places if branch is None else [places[branch]]:
         number, _ = place
-        if part is None and place < reached:
+        if branch is None and place < reached:
             continue
         if base is None or number != trained:
             task.model.load_state_dict(network(number).state_dict())
@@ -84,7 +85,7 @@ def snapshots(
         yield from call(finetune_selection, finetune, "collect.finetune", state=own, **given)
 
 
-def parts(seeds: int = 1, branches: int = 1) -> list[int]:
+def roots(seeds: int = 1, branches: int = 1) -> list[int]:
     """Return for each branch of each seed, which need not wait for each other, the number of its trained network."""
     check_positive("collect", seeds=seeds, branches=branches)
     return [number for number in range(seeds) for _ in range(branches)]

@@ -104,7 +104,7 @@ def snapshots(
     train: dict | None = None,
     branches: int = 1,
     draws: str = "seeded",
-    part: int | None = None,
+    branch: int | None = None,
 ) -> Iterator[Snapshot]:
     """Yield the snapshots of every branch, or of one of them.
 
@@ -121,7 +121,7 @@ def snapshots(
         branches: fine-tunings of the trained network.
         draws: `seeded` makes every draw of training data a function of seed and step, so that an interrupted
             collection ends with the same bytes; `config` keeps the samplers of the config.
-        part: which of `parts`; None for all.
+        branch: which of `roots`; None for all.
     """
     check_positive("collect", branches=branches)
     if draws not in DRAWS:
@@ -137,12 +137,12 @@ def snapshots(
         base = {name: tensor.detach().clone() for name, tensor in task.model.state_dict().items() if name in names}
         state = None
     reached = state["branch"] if state else 0
-    for branch in range(reached, branches) if part is None else [part]:
-        own = state if branch == reached else None
-        yield from finetune_selection(names=names, branch=branch, base=base, state=own, **given, **settings)
+    for number in range(reached, branches) if branch is None else [branch]:
+        own = state if number == reached else None
+        yield from finetune_selection(names=names, branch=number, base=base, state=own, **given, **settings)
 
 
-def parts(branches: int = 1) -> list[int]:
+def roots(branches: int = 1) -> list[int]:
     """Return for each branch, which need not wait for each other, the number of its trained network: there is one."""
     check_positive("collect", branches=branches)
     return [0] * branches

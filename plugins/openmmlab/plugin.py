@@ -6,27 +6,27 @@ from pdiff import call, hookimpl, resolve_device
 
 
 def collection_hooks(library: str) -> tuple[Callable, Callable]:
-    """Return the hooks `collect` and `parts` of a plugin.
+    """Return the hooks `collect` and `branches` of a plugin.
 
     Args:
         library: `mmdet` or `mmseg`.
     """
 
     @hookimpl
-    def collect(task, names, cfg, state, folder, part):
+    def collect(task, names, cfg, state, folder, branch):
         """Train with mmengine's Runner, freeze everything but the selection, fine-tune it (`cfg.collect`)."""
         from pdiff_plugins.openmmlab.collection import snapshots
         from pdiff_plugins.openmmlab.libraries import LIBRARIES
 
         given = {"task": task, "names": names, "seed": cfg.seed, "device": resolve_device(cfg.device)}
-        given |= {"library": LIBRARIES[library], "state": state, "folder": folder, "part": part}
+        given |= {"library": LIBRARIES[library], "state": state, "folder": folder, "branch": branch}
         return call(snapshots, cfg.collect, "collect", **given)
 
     @hookimpl
-    def parts(cfg):
+    def branches(cfg):
         """Say that the branches need not wait for each other."""
-        from pdiff_plugins.openmmlab.collection import parts
+        from pdiff_plugins.openmmlab.collection import roots
 
-        return parts(cfg.collect.get("branches", 1))
+        return roots(cfg.collect.get("branches", 1))
 
-    return collect, parts
+    return collect, branches

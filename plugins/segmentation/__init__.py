@@ -56,7 +56,7 @@ def segmentation_task(
     return task
 
 
-collect, parts = collection_hooks("mmseg")
+collect, branches = collection_hooks("mmseg")
 
 
 @hookimpl

@@ -42,7 +42,7 @@ def one_thread():
 
 @pytest.fixture
 def branches(tiny, tmp_path):
-    """A config whose collection has three parts, and the arguments that run it."""
+    """A config whose collection has three branches, and the arguments that run it."""
     tiny["collect"]["branches"], tiny["collect"]["finetune"]["steps"] = 3, 4
     kept = ("trained", "generated", "soup")
     tiny["evaluate"]["sources"] = {name: None for name in resolve(tiny).evaluate.sources if name not in kept}
@@ -235,7 +235,7 @@ def test_two_processes_collect_what_one_collects(branches, together, tmp_path, r
     started = together(*options, tmp_path / "two")
     assert started.codes() == [0, 0], started.text("err")
     assert results(tmp_path / "two") == results(tmp_path / "one")
-    assert not (tmp_path / "two" / "population" / "parts").exists()
+    assert not (tmp_path / "two" / "population" / "branches").exists()
 
 
 def test_two_processes_evaluate_what_one_evaluates(finished, together, tmp_path, tiny, results, one_thread):
@@ -376,15 +376,15 @@ def test_directory_that_another_machine_does_not_see_is_refused(processes, tmp_p
 
 @pytest.fixture
 def halves(tmp_path):
-    """Return a function that writes a plugin whose collection has two parts, and returns its config."""
+    """Return a function that writes a plugin whose collection has two branches, and returns its config."""
 
     def write(
-        parts: str = "[0, 0]",
+        branches: str = "[0, 0]",
         state: str = '{"step": torch.tensor(step)}',
         last: str = "pass",
         evaluation: str = "0.5, torch.zeros(4)",
     ):
-        text = HALVES.replace("PARTS", parts).replace("STATE", state).replace("LAST", last)
+        text = HALVES.replace("BRANCHES", branches).replace("STATE", state).replace("LAST", last)
         text = text.replace("EVALUATION", evaluation)
         (tmp_path / "halves.py").write_text(text)
         return resolve({"plugin": str(tmp_path / "halves.py")})
@@ -407,13 +407,13 @@ def select_params(task):
     return ["weight"]
 
 @hookimpl
-def parts(cfg):
-    return PARTS
+def branches(cfg):
+    return BRANCHES
 
 @hookimpl
-def collect(task, part, state, folder):
-    for step in range(int(state["step"]) + 1 if state and part == 0 else 0, 3):
-        yield Snapshot({"weight": torch.full((2, 2), 3.0 * part + step)}, {}, STATE)
+def collect(task, branch, state, folder):
+    for step in range(int(state["step"]) + 1 if state and branch == 0 else 0, 3):
+        yield Snapshot({"weight": torch.full((2, 2), 3.0 * branch + step)}, {}, STATE)
     LAST
 
 @hookimpl
@@ -422,39 +422,39 @@ def evaluate(task, candidates, split):
         value = int(candidate["weight"][0, 0])
         yield Evaluation(EVALUATION)
 """
-SHORTEN = 'os.truncate(folder.parent / "parts/1/provenance.jsonl", 0)'
+SHORTEN = 'os.truncate(folder.parent / "branches/1/provenance.jsonl", 0)'
 
 
 def test_part_that_something_else_writes_too_is_refused(halves, tmp_path):
     run_pipeline(halves(), RunDirectory(tmp_path / "whole"), ["collect"], gates=False)
-    with pytest.raises(PdiffError, match=r"parts/1: got 0 vectors, expected the \d that were written; another program"):
-        run_pipeline(halves(last=f"part == 1 and {SHORTEN}"), RunDirectory(tmp_path / "short"), ["collect"])
+    with pytest.raises(PdiffError, match=r"branches/1: got 0 vectors, expected the \d that were written; another"):
+        run_pipeline(halves(last=f"branch == 1 and {SHORTEN}"), RunDirectory(tmp_path / "short"), ["collect"])
 
 
 def test_parts_of_a_run_that_was_killed_before_it_removed_them_are_removed(halves, tmp_path):
     directory, config = RunDirectory(tmp_path / "run"), halves()
     run_pipeline(config, directory, ["collect"], gates=False)
-    passing = [directory.folder("collect") / name for name in ("parts/0/vectors.f32", "collect.state.safetensors")]
+    passing = [directory.folder("collect") / name for name in ("branches/0/vectors.f32", "collect.state.safetensors")]
     for path in passing:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     run_pipeline(config, directory, ["collect"], resume=True, gates=False)
-    assert not (directory.folder("collect") / "parts").exists()
+    assert not (directory.folder("collect") / "branches").exists()
     assert not any(path.exists() for path in passing)
 
 
 def test_part_that_left_no_state_for_another_is_refused(halves, tmp_path):
-    with pytest.raises(PdiffError, match="plugin halves: part 0 of the collection left no state for another to begin"):
+    with pytest.raises(PdiffError, match="plugin halves: branch 0 of the collection left no state for another"):
         run_pipeline(halves(state="None"), RunDirectory(tmp_path / "run"), ["collect"])
 
 
 def test_collection_of_no_parts_is_refused(halves, tmp_path):
-    with pytest.raises(PdiffError, match="plugin halves: parts returned nothing, expected a number for each part."):
-        run_pipeline(halves(parts="[]"), RunDirectory(tmp_path / "run"), ["collect"])
+    with pytest.raises(PdiffError, match="plugin halves: branches returned nothing, expected a number for each"):
+        run_pipeline(halves(branches="[]"), RunDirectory(tmp_path / "run"), ["collect"])
 
 
 def test_part_that_is_shortened_when_it_was_done_is_refused(halves, processes, tmp_path):
-    config = halves(last=f"if part == 0:\n        import time\n        time.sleep(1)\n        {SHORTEN}")
+    config = halves(last=f"if branch == 0:\n        import time\n        time.sleep(1)\n        {SHORTEN}")
 
     def work(number):
         processes.join("pytorch")
@@ -462,21 +462,21 @@ def test_part_that_is_shortened_when_it_was_done_is_refused(halves, processes, t
 
     started = processes(work)
     assert started.codes() == [1, 1]
-    assert "parts/1: got 0 vectors, expected the 3 that were written" in started.text("err")
+    assert "branches/1: got 0 vectors, expected the 3 that were written" in started.text("err")
 
 
 def test_plugin_in_parts_must_take_part_and_state(tmp_path, empty_plugin):
-    hooks = "\n@pdiff.hookimpl\ndef collect(task):\n    pass\n\n@pdiff.hookimpl\ndef parts(cfg):\n    return [0, 0]\n"
-    (tmp_path / "halves.py").write_text(empty_plugin + hooks)
+    hooks = ("collect(task): pass", "branches(cfg): return [0, 0]")
+    (tmp_path / "halves.py").write_text(empty_plugin + "".join(f"\n@pdiff.hookimpl\ndef {hook}\n" for hook in hooks))
     config = resolve({"plugin": str(tmp_path / "halves.py")})
-    with pytest.raises(PdiffError, match="plugin halves: has the hook parts, so its collect must take part and state"):
+    with pytest.raises(PdiffError, match="has the hook branches, so its collect must take branch and state"):
         run_pipeline(config, RunDirectory(tmp_path / "run"))
 
 
 # When to kill which process: in the base training, among the snapshots of a part, in the fit, in the evaluation.
 MOMENTS = {
-    "training": (0, "population/parts/0/collect.state.safetensors"),
-    "collecting": (1, "population/parts/2/collect.state.safetensors"),
+    "training": (0, "population/branches/0/collect.state.safetensors"),
+    "collecting": (1, "population/branches/2/collect.state.safetensors"),
     "fitting": (1, "engine/denoiser.state.safetensors"),
     "evaluating": (0, "evaluation/generated.jsonl"),
 }
@@ -533,7 +533,7 @@ def test_disk_that_is_full_for_one_process_is_one_line_and_the_run_goes_on(branc
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     command = (*branches, "--stage", "collect", "--work-dir", tmp_path / "run", "--resume")
     started = together(*command)
-    while not (tmp_path / "run" / "population" / "parts" / "0" / "layout.json").exists():
+    while not (tmp_path / "run" / "population" / "branches" / "0" / "layout.json").exists():
         time.sleep(0.002)
     resource.prlimit(started.all[1].pid, resource.RLIMIT_FSIZE, (1000, limits[1]))
     assert started.codes() == [2, 2]

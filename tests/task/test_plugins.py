@@ -76,7 +76,7 @@ def rows() -> dict:
 def test_the_embedded_plugin_is_found_and_ready():
     row = rows()["classification"]
     assert row.state == "ready"
-    assert row.hooks == ("build", "collect", "ensemble", "evaluate", "parts")
+    assert row.hooks == ("branches", "build", "collect", "ensemble", "evaluate")
     assert row.origin.startswith("pdiff_plugins.classification (pdiff ")
 
 

@@ -16,7 +16,7 @@ BROKEN = {
     "build": ("build", lambda text: text.replace("    return Task(", "    Task(")),
     "select_params": ("selection", lambda text: text + HOOK.format("select_params()", 'return ["2.wieght"]')),
     "collect": ("collection", lambda text: text.replace("for name in names}", "for name in tensors}")),
-    "parts": ("hooks", lambda text: text + HOOK.format("parts()", "return [0, 0]")),
+    "branches": ("hooks", lambda text: text + HOOK.format("branches()", "return [0, 0]")),
     "load_params": ("loading", lambda text: text + HOOK.format("load_params()", "pass")),
     "evaluate": ("result", lambda text: text.replace("range(len(candidates))", "range(len(candidates) - 1)")),
     "ensemble": ("ensemble", lambda text: text + HOOK.format("ensemble()", "pass")),

@@ -101,7 +101,7 @@ def test_collect_refuses_unknown_keys(config, key):
     config["collect"][key] = 1
     task = HOOK.build(cfg=resolve(config), folder=None)
     with pytest.raises(PdiffError, match=rf"^collect: got unknown key '{key}'.* Known: branches, finetune, seeds, tr"):
-        HOOK.collect(task=task, names=["fc.weight"], cfg=resolve(config), state=None, folder=None, part=None)
+        HOOK.collect(task=task, names=["fc.weight"], cfg=resolve(config), state=None, folder=None, branch=None)
 
 
 @pytest.mark.parametrize("split", ["select", "test"])

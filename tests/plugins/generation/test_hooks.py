@@ -147,7 +147,7 @@ def collected(config: dict, build, state=None, base=None):
     if base is not None:
         task.model.load_state_dict(base)
     names, snapshots = HOOK.select_params(task=task, cfg=cfg), []
-    for snapshot in HOOK.collect(task=task, names=names, cfg=cfg, state=state, folder=None, part=None):
+    for snapshot in HOOK.collect(task=task, names=names, cfg=cfg, state=state, folder=None, branch=None):
         if snapshot.params and base is None:
             base = {name: tensor.clone() for name, tensor in task.model.state_dict().items()}
         snapshots.append(snapshot)

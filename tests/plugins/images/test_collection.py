@@ -56,7 +56,7 @@ class Collection:
         self.base = base
         self.snapshots = []
         given = {"task": self.task, "names": self.names, "cfg": cfg, "folder": None}
-        for snapshot in HOOK.collect(**given, state=state, part=part):
+        for snapshot in HOOK.collect(**given, state=state, branch=part):
             if snapshot.params and self.base is None:
                 self.base = copies(self.task.model.state_dict())
             self.snapshots.append(snapshot)
@@ -101,7 +101,7 @@ def test_parts_yield_together_what_the_whole_yields(config, select, seeds, branc
     config["collect"].update(seeds=seeds, branches=branches)
     config["select"] = select
     whole, states = Collection(config), {}
-    assert list(HOOK.parts(cfg=resolve(config))) == networks
+    assert list(HOOK.branches(cfg=resolve(config))) == networks
     for part, network in enumerate(networks):
         state = states.get(network)
         own = Collection(config, state, whole.base if state else None, part)
@@ -446,4 +446,4 @@ def test_settings_below_one_are_refused(tiny, key):
     task = hook.build(cfg=config, folder=None)
     names = hook.select_params(task=task, cfg=config)
     with pytest.raises(PdiffError, match=rf"collect.finetune.{key}: got 0, expected an integer from 1 on"):
-        list(hook.collect(task=task, names=names, cfg=config, state=None, folder=None, part=None))
+        list(hook.collect(task=task, names=names, cfg=config, state=None, folder=None, branch=None))

@@ -320,7 +320,7 @@ def test_branches_start_from_the_same_network_and_differ(collect):
 def test_a_part_begins_with_the_network_of_another_one_and_yields_its_own_branch(collect):
     whole = collect(train={}, branches=2)
     first = next(snapshot.state for snapshot in whole.snapshots if snapshot.params)
-    part = collect(train={}, branches=2, part=1, state=first, base=whole.base)
+    part = collect(train={}, branches=2, branch=1, state=first, base=whole.base)
     assert not part.rows(0)
     assert not part.rests()
     assert all(equal(a, b) for a, b in zip(part.rows(1), whole.rows(1), strict=True))
