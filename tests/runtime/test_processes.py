@@ -21,8 +21,9 @@ from pdiff.engine import training
 from pdiff.run.config import resolve
 from pdiff.run.directory import ORDER, RunDirectory
 from pdiff.run.run import Run
-from pdiff.runtime import processes
+from pdiff.runtime import processes as group
 from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.launchers import LAUNCHERS
 from pdiff.runtime.processes import share
 from pdiff.runtime.storage import read_json
 from pdiff.stages.collect import collect
@@ -59,11 +60,11 @@ def test_shares_follow_each_other_and_differ_by_one_at_most(count, parts):
 
 
 def test_single_process_has_everything_to_do_and_nobody_to_wait_for():
-    assert (processes.rank(), processes.size(), processes.is_main(), processes.own(5)) == (0, 1, True, slice(0, 5))
+    assert (group.rank(), group.size(), group.is_main(), group.own(5)) == (0, 1, True, slice(0, 5))
     value = object()
-    assert processes.gather(value)[0] is value
-    assert processes.on_main(lambda: value) is value
-    with processes.training_group(torch.device("cpu")):
+    assert group.gather(value)[0] is value
+    assert group.on_main(lambda: value) is value
+    with group.training_group(torch.device("cpu")):
         assert not torch.distributed.is_initialized()
 
 
@@ -91,7 +92,7 @@ def test_launcher_that_does_not_fit_is_refused(monkeypatch, environment, launche
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(PdiffError, match=words):
-        processes.join(launcher)
+        group.join(launcher)
 
 
 @pytest.mark.parametrize("wrong", [{"MASTER_ADDR": "no.such.machine.invalid"}, {"MASTER_PORT": "x"}, {}])
@@ -104,25 +105,25 @@ def test_place_where_no_first_process_can_be_is_refused(monkeypatch, wrong):
             monkeypatch.setenv(name, value)
         words = f"got MASTER_ADDR '{place['MASTER_ADDR']}' and MASTER_PORT '{place['MASTER_PORT']}', expected the first"
         with pytest.raises(PdiffError, match=words) as caught:
-            processes.join("pytorch")
+            group.join("pytorch")
         assert "\n" not in str(caught.value)
 
 
 def test_processes_agree_and_plugins_see_one_alone(processes):
     def work(number):
-        processes.join("pytorch")
-        assert (processes.rank(), processes.size(), processes.is_main()) == (number, 3, number == 0)
-        assert processes.gather({"of": number, "x": torch.arange(number)})[2]["x"].tolist() == [0, 1]
-        assert processes.on_main(lambda: f"said by {number}") == "said by 0"
+        group.join("pytorch")
+        assert (group.rank(), group.size(), group.is_main()) == (number, 3, number == 0)
+        assert group.gather({"of": number, "x": torch.arange(number)})[2]["x"].tolist() == [0, 1]
+        assert group.on_main(lambda: f"said by {number}") == "said by 0"
         assert not torch.distributed.is_initialized()
         module = torch.nn.Linear(2, 2)
-        processes.copy_from_main(module)
-        assert len({str(weights) for weights in processes.gather(module.weight.tolist())}) == 1
+        group.copy_from_main(module)
+        assert len({str(weights) for weights in group.gather(module.weight.tolist())}) == 1
         for _ in range(2):
-            with processes.training_group(torch.device("cpu")):
+            with group.training_group(torch.device("cpu")):
                 assert torch.distributed.get_world_size() == 3
         assert not torch.distributed.is_initialized()
-        processes.gather(None)
+        group.gather(None)
 
     started = processes(work, 3)
     assert started.codes() == [0, 0, 0], started.text("err")
@@ -130,9 +131,9 @@ def test_processes_agree_and_plugins_see_one_alone(processes):
 
 def test_threads_that_would_abort_the_process_end_before_python_shuts_down():
     script = (
-        "import atexit; from pathlib import Path; from pdiff import ranks;"
+        "import atexit; from pathlib import Path; from pdiff.runtime import processes as group;"
         "show = lambda: print([file.read_text().strip() for file in Path('/proc/self/task').glob('*/comm')]);"
-        "atexit.register(show); processes.join('pytorch'); show()"
+        "atexit.register(show); group.join('pytorch'); show()"
     )
     with socket.socket() as free:
         free.bind(("", 0))
@@ -146,30 +147,30 @@ def test_threads_that_would_abort_the_process_end_before_python_shuts_down():
 
 def test_devices_of_different_types_are_refused(processes):
     def work(number):
-        processes.join("pytorch")
+        group.join("pytorch")
         words = r"device: got cpu in process 0 on \S+, meta in process 1 on \S+, expected one type. Mend the GPU"
         with pytest.raises(PdiffError, match=words):
-            processes.agree_on(torch.device("meta" if number == 1 else "cpu"))
-        processes.agree_on(torch.device("cpu"))
+            group.agree_on(torch.device("meta" if number == 1 else "cpu"))
+        group.agree_on(torch.device("cpu"))
 
     started = processes(work, 3)
     assert started.codes() == [0, 0, 0], started.text("err")
 
 
 def test_gpu_that_two_processes_share_is_refused():
-    processes.check_places([("cuda", "first", "a"), ("cuda", "first", "b"), ("cuda", "second", "a")])
-    processes.check_places([("cpu", "first", None), ("cpu", "first", None)])
+    group.check_places([("cuda", "first", "a"), ("cuda", "first", "b"), ("cuda", "second", "a")])
+    group.check_places([("cpu", "first", None), ("cpu", "first", None)])
     with pytest.raises(PdiffError, match="got one GPU for the processes 0 and 2 on first, expected one for each"):
-        processes.check_places([("cuda", "first", "a"), ("cuda", "first", "b"), ("cuda", "first", "a")])
+        group.check_places([("cuda", "first", "a"), ("cuda", "first", "b"), ("cuda", "first", "a")])
 
 
 @pytest.mark.parametrize("launcher", ["slurm", "mpi"])
 def test_other_launchers_say_who_is_who(processes, launcher):
     def work(number):
-        names, _ = processes.LAUNCHERS[launcher]
+        names, _ = LAUNCHERS[launcher]
         os.environ |= dict(zip(names, (os.environ.pop("RANK"), os.environ.pop("WORLD_SIZE"), "0"), strict=True))
-        processes.join(launcher)
-        assert processes.gather(number) == [0, 1]
+        group.join(launcher)
+        assert group.gather(number) == [0, 1]
 
     started = processes(work)
     assert started.codes() == [0, 0], started.text("err")
@@ -178,50 +179,50 @@ def test_other_launchers_say_who_is_who(processes, launcher):
 @pytest.mark.parametrize("lost", [0, 1])
 def test_lost_process_is_noticed_at_once_by_those_that_wait(processes, lost):
     def work(number):
-        processes.join("pytorch")
-        processes.gather(None)
+        group.join("pytorch")
+        group.gather(None)
         if number == lost:
             os.kill(os.getpid(), signal.SIGKILL)
         try:
-            processes.gather(None)
+            group.gather(None)
         except PdiffError as error:
-            processes.say_once(f"error: {error}")
+            group.say_once(f"error: {error}")
             raise SystemExit(2) from None
 
     started = processes(work)
     assert sorted(started.codes()) == [-signal.SIGKILL, 2]
-    assert started.errors() == [f"error: {processes.LOST}"]
+    assert started.errors() == [f"error: {group.LOST}"]
 
 
 def test_failure_of_a_backend_keeps_its_reason():
     words = r"run: a process is lost, or cannot talk to the others \(NCCL error: no system\)\. The same command"
-    with pytest.raises(PdiffError, match=words), processes.lost_processes():
+    with pytest.raises(PdiffError, match=words), group.lost_processes():
         raise torch.distributed.DistBackendError("NCCL error: no system\nLast error: none")
 
 
 def test_process_that_is_told_to_end_says_why_once(processes):
     def work(number):
-        processes.join("pytorch")
-        processes.gather(None)
+        group.join("pytorch")
+        group.gather(None)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(60)
 
     started = processes(work)
     assert started.codes() == [2, 2]
-    assert started.errors() == [f"error: {processes.LOST}"]
+    assert started.errors() == [f"error: {group.LOST}"]
 
 
 def test_child_that_is_told_to_end_says_nothing(processes):
     def work(number):
-        processes.join("pytorch")
+        group.join("pytorch")
         begun = get_context("fork").Event()
         child = get_context("fork").Process(target=lambda: begun.set() or time.sleep(60))
         child.start()
         begun.wait()
         child.terminate()
         child.join()
-        assert processes.gather(child.exitcode) == [2, 2]
-        processes.say_once("error: the reason")
+        assert group.gather(child.exitcode) == [2, 2]
+        group.say_once("error: the reason")
 
     started = processes(work)
     assert started.codes() == [0, 0], started.text("err")
@@ -265,7 +266,7 @@ def test_evaluation_of_any_share_is_checked_as_that_of_one_process(halves, proce
     config = halves(evaluation=evaluation)
 
     def work(number):
-        processes.join("pytorch")
+        group.join("pytorch")
         run = Run(config, RunDirectory(tmp_path / "run"))
         collect(run)
         evaluate_together(run, "trained", run.population.tensor(), "test")
@@ -298,7 +299,7 @@ def test_two_processes_fit_what_one_fits(processes, tmp_path, one_thread, denois
     one = fitted(denoiser, autoencoder)
 
     def work(number):
-        processes.join("pytorch")
+        group.join("pytorch")
         fitted(denoiser, autoencoder).save(tmp_path / str(number))
 
     started = processes(work)
@@ -317,14 +318,14 @@ def test_mistake_of_the_first_process_in_the_fit_is_one_line(processes, tmp_path
     monkeypatch.setattr(training, "SECONDS_BETWEEN_STATES", 0)
 
     def work(number):
-        processes.join("pytorch")
+        group.join("pytorch")
         try:
             (tmp_path / "denoiser.state.safetensors.part").mkdir(exist_ok=True)
             fitted({"type": "mlp", "width": 16, "depth": 1}, {}, tmp_path)
         except PdiffError as error:
             begun = time.monotonic()
-            processes.say_once(f"error: {error}")
-            assert time.monotonic() - begun < processes.SECONDS_TO_END - 1
+            group.say_once(f"error: {error}")
+            assert time.monotonic() - begun < group.SECONDS_TO_END - 1
             raise SystemExit(2) from None
 
     started = processes(work)
@@ -335,7 +336,7 @@ def test_mistake_of_the_first_process_in_the_fit_is_one_line(processes, tmp_path
 
 def test_batch_with_fewer_rows_than_processes_is_refused(processes):
     def work(number):
-        processes.join("pytorch")
+        group.join("pytorch")
         with pytest.raises(PdiffError, match="batch_size: got 1, expected at least 2, one row for each process"):
             ParameterDiffusion({"denoiser_training": {"steps": 1, "batch_size": 1}}).fit(torch.randn(5, 9))
 
@@ -366,7 +367,7 @@ def test_directory_that_another_machine_does_not_see_is_refused(processes, tmp_p
         RunDirectory(tmp_path / "1").begin(resolve(tiny).to_dict(), ORDER, resume=False, overwrite=False)
 
     def work(number):
-        processes.join("pytorch")
+        group.join("pytorch")
         with pytest.raises(PdiffError, match="is not on all machines of the run. Give a --work-dir that they share"):
             run_pipeline(resolve(tiny), RunDirectory(tmp_path / str(number)))
 
@@ -457,7 +458,7 @@ def test_part_that_is_shortened_when_it_was_done_is_refused(halves, processes, t
     config = halves(last=f"if branch == 0:\n        import time\n        time.sleep(1)\n        {SHORTEN}")
 
     def work(number):
-        processes.join("pytorch")
+        group.join("pytorch")
         run_pipeline(config, RunDirectory(tmp_path / "run"), ["collect"])
 
     started = processes(work)
@@ -496,7 +497,7 @@ def test_run_that_loses_one_process_after_another_ends_with_the_same_bytes(
         started.all[lost].kill()
         codes = started.codes()
         assert (name, codes[lost], codes[1 - lost]) == (name, -signal.SIGKILL, 2), started.text("err")
-        assert started.errors() == [f"error: {processes.LOST}"]
+        assert started.errors() == [f"error: {group.LOST}"]
     last = together(*command)
     assert last.codes() == [0, 0], last.text("err")
     assert results(tmp_path / "run") == results(tmp_path / "whole")
@@ -555,7 +556,7 @@ def test_torchrun_runs_every_stage_and_ends_where_a_process_is_lost(tiny, tmp_pa
             time.sleep(0.01)
         children = Path(f"/proc/{lost.pid}/task/{lost.pid}/children").read_text().split()
         os.kill(int(children[0]), signal.SIGKILL)
-        assert f"error: {processes.LOST}" in lost.communicate()[1]
+        assert f"error: {group.LOST}" in lost.communicate()[1]
     assert lost.returncode == 1
     done = subprocess.run(
         [*torchrun, *options, str(tmp_path / "run"), "--resume"], capture_output=True, text=True, check=False
