@@ -154,6 +154,11 @@ def test_unknown_key_is_refused_with_those_that_exist(refused, case, path, line)
     assert refused(case, {path: 1}).startswith(f"error: {line.format(task=known[case.plugin])}")
 
 
+def test_unknown_key_of_one_plugin_is_refused_with_the_closest(refused, segmentor):
+    line = refused(segmentor, {"task.signature_pixel": 1})
+    assert line.startswith("error: task: got unknown key 'signature_pixel'. Did you mean 'signature_pixels'?")
+
+
 FINETUNE = {
     "stepz": (1, ": got unknown key 'stepz'. Did you mean 'steps'? Known: every, mode, optimizer, steps."),
     "steps": (0, ".steps: got 0, expected an integer from 1 on."),
@@ -177,19 +182,21 @@ def test_optimizer_that_is_no_section(refused, case):
 
 
 METRICS = {
-    "detection": ("CocoMetric", ", ", "VOCMetric", "DumpDetResults"),
-    "segmentation": ("IoUMetric", ", which the candidates are measured with. ", "CityscapesMetric", "DepthMetric"),
+    "detection": ("CocoMetric", "VOCMetric", "DumpDetResults"),
+    "segmentation": ("IoUMetric", "CityscapesMetric", "DepthMetric"),
 }
 
 
 @pytest.mark.parametrize("kind", ["none", "another", "others"])
 def test_evaluator_without_the_metric(refused, case, kind):
-    metric, reason, *others = METRICS[case.plugin]
+    metric, *others = METRICS[case.plugin]
     several = [{"type": name} for name in others]
     values = {"none": None, "another": {"_delete_": True, **several[0]}, "others": several}
     line = refused(case, {"task.model.options.test_evaluator": values[kind]})
-    assert line.startswith(f"error: task.model.config: its test_evaluator has no {metric}{reason}")
-    assert f"Add {{type: {metric}}}" in line
+    assert line == (
+        f"error: task.model.config: its test_evaluator has no {metric}, which the candidates are measured with. "
+        f"Add {{type: {metric}}}, and the data that it needs."
+    )
 
 
 @pytest.mark.parametrize(
