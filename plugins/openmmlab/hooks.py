@@ -55,10 +55,9 @@ class FreezeAllBut(Hook):
 
 def freeze_all_but(model: nn.Module, names: Sequence[str], mode: str) -> list[Tensor]:
     """Let gradients reach the selection alone, set the mode of each normalisation, and return what is trained."""
+    trained = set(training_modules(model, names, is_norm)) if mode == "train" else set()
     for module in filter(is_norm, model.modules()):
-        module.eval()
-    for module in training_modules(model, names, is_norm) if mode == "train" else ():
-        module.train()
+        module.train(module in trained)
     tensors = model.state_dict(keep_vars=True)
     for tensor in (*model.parameters(), *tensors.values()):  # the affine buffers of a frozen normalisation, too
         tensor.requires_grad_(False)
