@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
+import matplotlib
 import pytest
 import torch
 import yaml
@@ -147,9 +148,11 @@ def one_thread():
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
-    """Keep the scenes out of everybody's home."""
+    """Keep the scenes out of everybody's home; matplotlib's list of fonts, which takes seconds to make, stays there."""
+    fonts = matplotlib.get_cachedir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("MPLCONFIGDIR", fonts)
         yield
 
 

@@ -287,6 +287,7 @@ OF_OPENMMLAB = {"mmdet", "mmcv", "mmseg", "faster_coco_eval", "pycocotools"}
 @pytest.fixture
 def loaded(tiny, detector, segmentor, tmp_path) -> list[set[str]]:
     """Return what a fresh interpreter has of OpenMMLab's after a run of another plugin, a detector, and a segmentor."""
+    tiny["collect"]["finetune"]["steps"] = 4
     tiny["evaluate"]["sources"] = dict.fromkeys(("codec", "soup16", "ensemble", "gaussian", "noise05", "noise15"))
     for name, values in (("other", tiny), ("detection", detector.values()), ("segmentation", segmentor.values())):
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(values))
