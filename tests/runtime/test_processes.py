@@ -130,11 +130,21 @@ def test_processes_agree_and_plugins_see_one_alone(processes):
 
 
 def test_threads_that_would_abort_the_process_end_before_python_shuts_down():
-    script = (
-        "import atexit; from pathlib import Path; from pdiff.runtime import processes as group;"
-        "show = lambda: print([file.read_text().strip() for file in Path('/proc/self/task').glob('*/comm')]);"
-        "atexit.register(show); group.join('pytorch'); show()"
-    )
+    script = """
+import atexit, time
+from pathlib import Path
+from pdiff.runtime import processes as group
+
+def names():
+    return [file.read_text().strip() for file in Path("/proc/self/task").glob("*/comm")]
+
+atexit.register(lambda: print(names()))
+group.join("pytorch")
+end = time.monotonic() + 30
+while not any("gloo" in name for name in names()) and time.monotonic() < end:  # a thread gives itself its name
+    time.sleep(0.01)
+print(names())
+"""
     with socket.socket() as free:
         free.bind(("", 0))
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
