@@ -59,5 +59,8 @@ setup(
     },
     install_requires=CORE,
     extras_require=EXTRAS,
-    entry_points={"pdiff.plugins": [f"{name} = pdiff_plugins.{name}" for name in PLUGINS]},
+    entry_points={
+        "console_scripts": ["pdiff = pdiff.__main__:main"],
+        "pdiff.plugins": [f"{name} = pdiff_plugins.{name}" for name in PLUGINS],
+    },
 )

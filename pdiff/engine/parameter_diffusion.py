@@ -1,6 +1,7 @@
 """The engine: codec (scaling and autoencoder) and latent diffusion, as one object that knows only vectors."""
 
 import json
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
@@ -30,6 +31,8 @@ from pdiff.weights.vectors import Rows, Vectors, deviations, parts, relative_wid
 
 PARTS = ("scaling", "autoencoder", "whitening", "denoiser")
 FORMAT = 2
+ENOUGH = 10  # samples, to tell how wide they are spread
+WIDTHS = (0.75, 1.25)  # times the spread of the population; beyond, it is worth a warning
 
 
 def last(values: Iterator[Any]) -> Any:
@@ -254,8 +257,10 @@ class ParameterDiffusion:
             PdiffError: the result is not finite; the line says which part to look at.
         """
         vectors = self.decode(self.sample_latents(n, seed, batch_size, sampler), batch_size)
-        if n > 1:
-            logger.info("sample: %d vectors with %.2f times the spread of the fitted ones", n, self.spread(vectors))
+        if n >= ENOUGH:
+            spread = self.spread(vectors)
+            level = logging.INFO if WIDTHS[0] <= spread <= WIDTHS[1] else logging.WARNING
+            logger.log(level, "sample: %d vectors with %.2f times the spread of the fitted ones", n, spread)
         return vectors
 
     def spread(self, vectors: Vectors | np.ndarray) -> float:

@@ -12,6 +12,14 @@ logger = logging.getLogger("pdiff")
 SECONDS_BETWEEN_LINES = 20
 
 
+def say(line: str) -> None:
+    """Tell how work goes: in the log, or on the standard error output of a program that has set up none."""
+    if logger.hasHandlers():
+        logger.info(line)
+    else:
+        print(line, file=sys.stderr)
+
+
 @contextmanager
 def progress(description: str, total: int, done: int = 0) -> Iterator[Callable[[], None]]:
     """Show the progress of the block, which calls what it is given once per finished unit; only in the first process.
@@ -60,6 +68,7 @@ def _lines(description: str, total: int, done: int):
             return
         last = now
         rate = (finished - done) / (now - start)
-        logger.info("%s %d/%d, %.1f/s, %.0f s left", description, finished, total, rate, (total - finished) / rate)
+        left = (total - finished) / rate
+        say(f"{description} {finished}/{total}, {rate:.1f}/s, {left:.0f} s left")
 
     yield advance
