@@ -8,7 +8,6 @@ with its own batches is its own.
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +22,6 @@ from pdiff.run.sources import source_names
 from pdiff.run.stage import STAGES
 from pdiff.runtime.cost import free_memory, resident_memory
 from pdiff.runtime.errors import PdiffError
-from pdiff.runtime.storage import explain_write_errors
 from pdiff.weights.checkpoints import find_checkpoints
 from pdiff.weights.population import Population
 from pdiff.weights.vectors import VALUES
@@ -91,8 +89,8 @@ def make_plan(config: Config, work_dir: Path) -> Plan:
     Raises:
         PdiffError: the run could not begin.
     """
-    with scratch_directory(work_dir) as folder:
-        run = Run(config, RunDirectory(folder))
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(config, RunDirectory(Path(folder)))
         engine = run.new_engine()
         engine.prepare(run.layout, torch.device("meta"))
         checkpoints, notes = count_checkpoints(config, RunDirectory(work_dir))
@@ -105,21 +103,6 @@ def make_plan(config: Config, work_dir: Path) -> Plan:
             stages=plan_stages(run, engine, checkpoints),
             notes=notes,
         )
-
-
-@contextmanager
-def scratch_directory(work_dir: Path) -> Iterator[Path]:
-    """Make a directory for the block, on the disk of `work_dir`."""
-    place = existing_parent(work_dir)
-    with explain_write_errors(place):
-        scratch = tempfile.TemporaryDirectory(prefix=".plan-", dir=place)
-    with scratch as folder:
-        yield Path(folder)
-
-
-def existing_parent(path: Path) -> Path:
-    """Return the closest folder above `path` that is there."""
-    return next(parent for parent in Path(path).absolute().parents if parent.is_dir())
 
 
 def count_checkpoints(config: Config, directory: RunDirectory) -> tuple[int, list[str]]:
@@ -187,7 +170,8 @@ def check_plan(plan: Plan, work_dir: Path, device: torch.device) -> None:
         work_dir: its directory.
         device: that it computes on.
     """
-    free = shutil.disk_usage(existing_parent(work_dir)).free
+    existing = next(parent for parent in Path(work_dir).absolute().parents if parent.is_dir())
+    free = shutil.disk_usage(existing).free
     needed = sum(stage.disk for stage in plan.stages)
     if needed > free:
         raise PdiffError(
