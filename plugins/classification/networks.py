@@ -4,6 +4,7 @@ import difflib
 
 from mmengine.registry import Registry
 from pdiff_plugins.classification import mini
+from pdiff_plugins.classification.one_pixel import shorten_convolutions
 from pdiff_plugins.images.checkpoint import load_checkpoint
 from pdiff_plugins.images.data import Split
 from torch import nn
@@ -63,7 +64,7 @@ for _name, _network in mini.NETWORKS.items():
 
 def build_network(cfg: dict, split: Split) -> nn.Module:
     """Return the network that a config section describes, for the images and classes of a split."""
-    return build(NETWORKS, cfg, "task.network", split=split)
+    return shorten_convolutions(build(NETWORKS, cfg, "task.network", split=split))
 
 
 def head_names(model: nn.Module) -> tuple[str, ...]:
