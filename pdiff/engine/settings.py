@@ -13,7 +13,7 @@ from pdiff.runtime.errors import (
     check_type,
     known,
 )
-from pdiff.runtime.settings import merge, name_of, read_yaml
+from pdiff.runtime.settings import merge, named, read_yaml
 
 if TYPE_CHECKING:
     import torch
@@ -59,8 +59,7 @@ def engine_config(section: Mapping[str, Any]) -> dict[str, Any]:
     check_keys(own, ["preset", *base], "engine")
     complete = merge(base, own)
     for key in ("scaling", "autoencoder", "denoiser", "sampler"):
-        check_section(complete[key], f"engine.{key}")
-        complete[key] = {**complete[key], "type": name_of(complete[key].get("type"))}
+        complete[key] = named(complete[key], f"engine.{key}")
     for key in ("noise_schedule", "autoencoder_training", "denoiser_training"):
         check_keys(complete[key], base[key], f"engine.{key}")
         for name, value in complete[key].items():

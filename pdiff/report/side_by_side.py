@@ -123,7 +123,7 @@ def draw_costs(axes: Any, runs: Sequence[Compared]) -> None:
     """Draw the seconds of every stage."""
     left = np.zeros(len(runs))
     for colour, stage in zip(cycle(STAGE_COLOURS), STAGES, strict=False):
-        seconds = np.array([run.summary["seconds"][stage] for run in runs])
+        seconds = np.array([run.summary["seconds"].get(stage, 0.0) for run in runs])
         axes.barh(range(len(runs)), seconds, left=left, height=0.55, color=colour, label=stage)
         left += seconds
     finish(axes, runs, "seconds")

@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from pdiff.engine.settings import engine_config
 from pdiff.runtime.errors import PdiffError, check_keys, check_not_negative, check_positive, check_section, check_type
-from pdiff.runtime.settings import merge, numbers, read_yaml
+from pdiff.runtime.settings import merge, named, numbers, read_yaml
 from pdiff.task.plugins import default_config, plugin_name
 
 PACKAGE = Path(__file__).parent
@@ -34,6 +34,11 @@ def resolve(values: Mapping[str, Any]) -> Config:
             where = f"{section}.{name}"
             check_type(value, TYPES.get(where, type(settings[name])), where)
     complete["engine"] = engine_config(complete["engine"])
+    check_section(complete["evaluate"]["sources"], "evaluate.sources")
+    sources = complete["evaluate"]["sources"].items()
+    complete["evaluate"]["sources"] = {
+        name: None if source is None else named(source, f"evaluate.sources.{name}") for name, source in sources
+    }
     check_own(**{section: complete[section] for section in ("fit", "generate", "evaluate", "compare")})
     return Config(complete)
 
@@ -48,10 +53,6 @@ def check_own(
     if generate["sampler"] is not None:
         check_section(generate["sampler"], "generate.sampler")
     check_positive("evaluate", num=evaluate["num"])
-    check_section(evaluate["sources"], "evaluate.sources")
-    for name, source in evaluate["sources"].items():
-        if source is not None:
-            check_section(source, f"evaluate.sources.{name}")
     for name in ("trained", "generated"):
         if (evaluate["sources"].get(name) or {}).get("type") != name:
             raise PdiffError(f"evaluate.sources: lacks `{name}: {{type: {name}}}`, which every comparison needs.")

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.errors import PdiffError, check_section
 
 EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
@@ -45,6 +45,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
         return numbers(Config.fromfile(str(path)).to_dict())
     except Exception as error:  # mmengine and the YAML parser raise many kinds
         raise PdiffError(f"config {path}: cannot be read ({' '.join(str(error).split())}).") from error
+
+
+def named(section: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return a section whose `type` is a text, which a file can hold; see `name_of`."""
+    check_section(section, where)
+    return {**section, "type": name_of(section.get("type"))}
 
 
 def name_of(kind: Any) -> str:

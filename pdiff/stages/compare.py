@@ -45,7 +45,7 @@ def compare(run: "Run") -> None:
     whole = summary(run, case, draw_pictures(run, case.sources))
     figures = draw_figures(folder, whole, evidence(run, case))
     costs = {**run.directory.records(), "compare": run.stopwatch.stop()}
-    whole |= {key: {stage: costs[stage][key] for stage in STAGES} for key in ("seconds", "peak_memory_bytes")}
+    whole |= {key: {stage: costs[stage][key] for stage in costs} for key in ("seconds", "peak_memory_bytes")}
     write_text(folder / "table.md", markdown_table(whole))
     config = read_text(run.directory.path / "config.yaml")
     write_text(folder / "report.html", report_page(folder, run.directory.path.name, whole, figures, config))

@@ -1,6 +1,8 @@
 import json
 import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +10,8 @@ import torch
 from pdiff import PdiffError
 from pdiff.run.config import resolve
 from pdiff.run.directory import ORDER, RunDirectory
+from pdiff.run.stage import STAGES, Stage
+from pdiff.runtime.storage import write_json
 from pdiff.stages.pipeline import run_pipeline
 
 
@@ -55,6 +59,23 @@ def test_stages_run_one_by_one_give_the_same_bytes(finished, tiny, tmp_path, res
     for stage in ORDER:
         run_pipeline(resolve(tiny), RunDirectory(tmp_path / "single"), [stage], gates=False)
     assert results(tmp_path / "single") == results(finished.path)
+
+
+def count_candidates(run):
+    """What the stage of the test below does."""
+    number = sum(1 for _ in (run.directory.folder("evaluate") / "generated.jsonl").open())
+    write_json(run.directory.folder("count") / "count.json", {"lines": number})
+
+
+def test_a_further_stage_is_a_function_and_a_row(copied, tiny, monkeypatch):
+    monkeypatch.setitem(sys.modules, "counting", SimpleNamespace(count_candidates=count_candidates))
+    row = Stage("count", folder="counted", sections=("count",), function="counting:count_candidates")
+    monkeypatch.setitem(STAGES, "count", row)
+    monkeypatch.setattr("pdiff.run.directory.ORDER", [*ORDER, "count"])
+    monkeypatch.setattr("pdiff.stages.pipeline.ORDER", [*ORDER, "count"])
+    run_pipeline(resolve(tiny), copied, ["count"], gates=False)
+    assert json.loads((copied.path / "counted" / "count.json").read_text()) == {"lines": 5 * 3}
+    assert copied.records()["count"]["files"].keys() == {"counted/count.json"}
 
 
 def test_best_is_chosen_on_select_and_reported_on_test(finished):
