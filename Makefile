@@ -3,16 +3,25 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: demo test test-all lint
+# Several workers; each holds what the tests of its files share, up to 2 GB.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4
+
+.PHONY: demo test test-slow test-all test-cuda lint
 
 demo: $(STAMP)
 	$(BIN)/python tools/run.py --plugin classification --work-dir runs/demo --resume
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+test-slow: $(STAMP)
+	$(PYTEST) -m "slow and not cuda"
 
 test-all: $(STAMP)
-	$(BIN)/python -m pytest -m ""
+	$(PYTEST) -m "not cuda"
+
+test-cuda: $(STAMP)
+	$(BIN)/python -m pytest -m cuda
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

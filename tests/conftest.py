@@ -1,18 +1,28 @@
-"""A real run that takes seconds: a tiny timm network on digits, all stages, all sources; and processes for it."""
+"""A real run that takes seconds: a tiny timm network on digits, all stages, all sources; and processes for it.
 
+Every process of the tests computes with one thread, so that several of them do not take each other's core. No test
+sees a GPU but those that are marked `cuda`, and these are run by `pytest -m cuda` alone.
+"""
+
+import logging
 import os
-import runpy
+import signal
 import socket
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-import torch
 import yaml
+
+os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # read when torch is loaded, here or in a child
+
+import torch
 
 from pdiff.run.config import resolve
 from pdiff.run.directory import RunDirectory
@@ -20,6 +30,8 @@ from pdiff.runtime.storage import write_json
 from pdiff.stages.pipeline import run_pipeline
 
 ROOT = Path(__file__).parents[1]
+# Files that share what is dear: the import of mmdet and mmseg, and a finished run of each.
+TOGETHER = {"openmmlab": ("tests/plugins/detection", "tests/plugins/openmmlab", "tests/plugins/segmentation")}
 TINY = {
     "plugin": "classification",
     "select": "last_norms(2)",
@@ -37,6 +49,32 @@ TINY = {
     "evaluate": {"num": 4, "sources": {"soup16": {"members": 3}}},
     "compare": {"resamples": 50},
 }
+
+
+def pytest_configure(config) -> None:
+    """Hide the GPUs, unless the tests that need one were asked for."""
+    if config.option.markexpr != "cuda":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """Skip what needs a GPU where there is none."""
+    for item in items:
+        if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give each worker whole files, and one worker all those that share what is dear."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return next((name for name, places in TOGETHER.items() if file.startswith(places)), file)
+
+    return ByFile(config, log)
 
 
 @pytest.fixture
@@ -126,7 +164,6 @@ class Processes:
     def run(self, work: Callable[[int], object], place: dict[str, str]) -> None:
         """Do the work in a child, whose exit code says what came of it."""
         os.environ |= place
-        torch.set_num_threads(1)  # OpenMP's threads do not survive a fork
         for descriptor, end in ((1, "out"), (2, "err")):
             os.dup2(os.open(self.folder / f"{place['RANK']}.{end}", os.O_WRONLY | os.O_CREAT), descriptor)
         sys.stdout, sys.stderr = (os.fdopen(descriptor, "w", buffering=1) for descriptor in (1, 2))
@@ -158,6 +195,31 @@ class Processes:
         return [line for line in self.text("err").splitlines() if line.startswith(("error: ", "Traceback"))]
 
 
+def act_at(event: str, path: Path, act: Callable[[], object], count: int = 1) -> None:
+    """Act when this process is about to do something with a file for the nth time; for a child, it cannot be undone.
+
+    Args:
+        event: as Python audits it: `open`, `os.mkdir`, `os.rename` (to the file), ...
+        path: the file.
+        act: called without arguments.
+        count: the time that counts.
+    """
+    left = [count]
+
+    def watch(name: str, values: tuple) -> None:
+        if name == event and str(path) in map(str, values[:2]):
+            left[0] -= 1
+            if left[0] == 0:
+                act()
+
+    sys.addaudithook(watch)
+
+
+def die() -> None:
+    """End this process as `kill -9` does."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @pytest.fixture
 def processes(tmp_path):
     """Return a function that starts processes; those that are left at the end of the test are killed."""
@@ -173,14 +235,57 @@ def processes(tmp_path):
 
 
 @pytest.fixture
-def together(processes):
-    """Return a function that calls tools/run.py in two processes."""
+def at() -> Callable:
+    """The function `act_at`."""
+    return act_at
 
-    def start(*arguments: object) -> Processes:
+
+@pytest.fixture
+def killed(processes):
+    """Return a function that does a work in a child, kills it -9 when it is about to touch a file, and says if it was.
+
+    Its further arguments are those of `act_at`.
+    """
+
+    def start(work: Callable[[], object], event: str, path: Path, count: int = 1) -> bool:
+        def until(_: int) -> None:
+            act_at(event, path, die, count)
+            work()
+
+        return processes(until, 1).codes() == [-signal.SIGKILL]
+
+    return start
+
+
+@pytest.fixture
+def together(processes):
+    """Return a function that calls the command `run` in two processes.
+
+    What is done before it in a process, as `first`, gets its number.
+    """
+
+    def start(*arguments: object, first: Callable[[int], object] = id) -> Processes:
         def work(number: int) -> None:
-            sys.argv = ["run.py", "--launcher", "pytorch", *map(str, arguments)]
-            runpy.run_path(str(ROOT / "tools" / "run.py"), run_name="__main__")
+            first(number)
+            raise SystemExit(import_module("pdiff.commands.run").main(["--launcher", "pytorch", *map(str, arguments)]))
 
         return processes(work)
 
     return start
+
+
+@pytest.fixture
+def call(capsys):
+    """Return a function that calls a command in this process, and returns its exit code and what it printed."""
+
+    def run(command: str, *arguments: object) -> SimpleNamespace:
+        try:
+            code = import_module(f"pdiff.commands.{command}").main(list(map(str, arguments)))
+        except SystemExit as error:  # of the parser
+            code = error.code
+        finally:
+            logging.getLogger("pdiff").setLevel(logging.NOTSET)
+        out, err = capsys.readouterr()
+        return SimpleNamespace(code=code, out=out, err=err)
+
+    return run

@@ -101,7 +101,7 @@ def test_compiled_training_ends_with_the_same_weights_and_leaves_the_objective_a
     assert "loss" not in compiled.__dict__
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.cuda
 @pytest.mark.parametrize("compile", ["inductor", "cudagraphs"])
 def test_compiled_training_on_a_gpu_ends_near_the_same_weights(compile):
     plain, compiled = Fit().cuda(), Fit().cuda()

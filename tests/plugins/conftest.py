@@ -1,9 +1,7 @@
 """A tiny detector and a tiny segmentor on scenes of digits, a finished run of each, and what tests need of them."""
 
 import copy
-import importlib.util
 import json
-import sys
 import warnings
 from collections.abc import Sequence
 from functools import cached_property
@@ -15,6 +13,7 @@ import torch
 import yaml
 
 from pdiff import Candidates, Evaluation, Layout, Task
+from pdiff.commands import export
 from pdiff.run import Run
 from pdiff.run.config import resolve
 from pdiff.run.directory import RunDirectory
@@ -135,15 +134,6 @@ SEGMENTOR = {
 }
 TINY = {"detection": DETECTOR, "segmentation": SEGMENTOR}
 SHORT = {"task.model.options.train_cfg.max_iters": 1, "collect.finetune.steps": 1}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Compute with one thread: several lose on tiny tensors, and do not survive a fork."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -285,29 +275,14 @@ def calls():
 
 
 @pytest.fixture(scope="session")
-def load_tool():
-    """Return a function that loads one of the tools as a module."""
-
-    def load(name: str):
-        spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    return load
-
-
-@pytest.fixture(scope="session")
-def exported(cases, tmp_path_factory, load_tool):
+def exported(cases, tmp_path_factory):
     """Return a function from a plugin to the path where the tool has written its best generated candidate."""
     folder = tmp_path_factory.mktemp("exported")
 
     def path(plugin: str) -> Path:
         path = folder / f"{plugin}.pth"
         if not path.exists():
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(sys, "argv", ["export.py", str(cases(plugin).run.path), "-o", str(path)])
-                assert load_tool("export").main() == 0
+            assert export.main([str(cases(plugin).run.path), "-o", str(path)]) == 0
         return path
 
     return path
@@ -322,9 +297,8 @@ def put(values: dict, path: list[str], value) -> None:
 
 
 @pytest.fixture
-def refused(tmp_path, monkeypatch, capsys, load_tool):
-    """Return a function that runs the tool on a tiny config with other values, and returns the line it ends with."""
-    main = load_tool("run").main
+def refused(tmp_path, call):
+    """Return a function that runs the command on a tiny config with other values, and returns the line it ends with."""
 
     def run(case: Case, over: dict, early: bool = True) -> str:
         values = case.values()
@@ -332,10 +306,9 @@ def refused(tmp_path, monkeypatch, capsys, load_tool):
             put(values, path.split("."), value)
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
         arguments = ["--config", str(tmp_path / "config.yaml"), "--work-dir", str(tmp_path / "run")]
-        monkeypatch.setattr(sys, "argv", ["run.py", *arguments, "--stage", "collect"])
-        code = main()
-        line = capsys.readouterr().err.strip()
-        assert code == 2, line
+        done = call("run", *arguments, "--stage", "collect")
+        line = done.err.strip()
+        assert done.code == 2, line
         assert len(line.splitlines()) == 1
         assert line.startswith("error: ")
         assert not (early and (tmp_path / "run" / "population" / "logs").exists()), "no training has begun"

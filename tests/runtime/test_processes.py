@@ -34,14 +34,6 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
 def branches(tiny, tmp_path):
     """A config whose collection has three branches, and the arguments that run it."""
     tiny["collect"]["branches"], tiny["collect"]["finetune"]["steps"] = 3, 4
@@ -239,7 +231,7 @@ def test_child_that_is_told_to_end_says_nothing(processes):
     assert started.errors() == ["error: the reason"]
 
 
-def test_two_processes_collect_what_one_collects(branches, together, tmp_path, results, one_thread):
+def test_two_processes_collect_what_one_collects(branches, together, tmp_path, results):
     options = (*branches, "--stage", "collect", "--work-dir")
     config = resolve(yaml.safe_load(branches[1].read_text()))
     run_pipeline(config, RunDirectory(tmp_path / "one"), ["collect"], gates=False)
@@ -249,7 +241,7 @@ def test_two_processes_collect_what_one_collects(branches, together, tmp_path, r
     assert not (tmp_path / "two" / "population" / "branches").exists()
 
 
-def test_two_processes_evaluate_what_one_evaluates(finished, together, tmp_path, tiny, results, one_thread):
+def test_two_processes_evaluate_what_one_evaluates(finished, together, tmp_path, tiny, results):
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny))
     for name in ("one", "two"):
         shutil.copytree(finished.path, tmp_path / name)
@@ -305,7 +297,7 @@ CONV = {
     [({"type": "mlp", "width": 16, "depth": 1}, {}, 1e-4), ({"type": "conv", "channels": [4, 4, 4]}, CONV, 0)],
     ids=["data-parallel", "batch statistics: by the first process alone"],
 )
-def test_two_processes_fit_what_one_fits(processes, tmp_path, one_thread, denoiser, autoencoder, tolerance):
+def test_two_processes_fit_what_one_fits(processes, tmp_path, denoiser, autoencoder, tolerance):
     one = fitted(denoiser, autoencoder)
 
     def work(number):
@@ -513,7 +505,7 @@ def test_run_that_loses_one_process_after_another_ends_with_the_same_bytes(
     assert results(tmp_path / "run") == results(tmp_path / "whole")
 
 
-def test_collection_goes_on_in_one_process_where_two_have_begun_it(branches, together, tmp_path, results, one_thread):
+def test_collection_goes_on_in_one_process_where_two_have_begun_it(branches, together, tmp_path, results):
     config = resolve(yaml.safe_load(branches[1].read_text()))
     run_pipeline(config, RunDirectory(tmp_path / "whole"), ["collect"], gates=False)
     started = together(*branches, "--stage", "collect", "--work-dir", tmp_path / "run")

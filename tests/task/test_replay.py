@@ -87,15 +87,6 @@ def chain(*layers):
     return lambda: nn.Sequential(*(layer() for layer in layers))
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Small operations on two threads mostly wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @dataclass
 class Case:
     """A network, what is selected in it, and what it is fed with."""

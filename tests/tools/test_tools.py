@@ -2,20 +2,17 @@
 
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
+from pdiff.__main__ import main
 from pdiff.runtime.storage import read_json
 
 ROOT = Path(__file__).parents[2]
-
-
-def call(tool: str, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "tools" / f"{tool}.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
@@ -25,26 +22,26 @@ def tiny_file(tiny, tmp_path) -> str:
     return str(tmp_path / "tiny.yaml")
 
 
-def test_dry_run_prints_the_resolved_config_and_the_plan_and_writes_nothing(tiny_file, tmp_path):
+def test_dry_run_prints_the_resolved_config_and_the_plan_and_writes_nothing(call, tiny_file, tmp_path):
     options = ["--cfg-options", "generate.num=7", "engine.sampler.type=DDPM", "--seed", "5"]
     done = call("run", "--config", tiny_file, "--work-dir", str(tmp_path / "run"), "--dry-run", *options)
-    assert done.returncode == 0, done.stderr
-    config = yaml.safe_load(done.stdout)
+    assert done.code == 0, done.err
+    config = yaml.safe_load(done.out)
     assert (config["generate"]["num"], config["engine"]["sampler"], config["seed"]) == (7, {"type": "DDPM"}, 5)
     assert config["select"] == "last_norms(2)"
-    plan = [line for line in done.stdout.splitlines() if line.startswith("# ")]
+    plan = [line for line in done.out.splitlines() if line.startswith("# ")]
     assert plan[0] == "# plan: P 384 parameters, N 300 checkpoints, L 32, M 7 generated, 345 candidates"
     assert [line.split()[1] for line in plan[2:7]] == ["collect", "fit", "generate", "evaluate", "compare"]
     assert plan[7].startswith("# N is taken as 300")
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
 
 
-def test_dry_run_of_what_cannot_fit_names_the_setting(tiny_file, tmp_path):
+def test_dry_run_of_what_cannot_fit_names_the_setting(call, tiny_file, tmp_path):
     options = ["--cfg-options", "generate.num=1000000000000"]
     done = call("run", "--config", tiny_file, "--work-dir", str(tmp_path / "run"), "--dry-run", *options)
-    assert done.returncode == 2
-    assert "error: plan: run directory: got 1,536 TB, expected at most " in done.stderr
-    assert done.stderr.rstrip().endswith("or lower generate.num.")
+    assert done.code == 2
+    assert "error: plan: run directory: got 1,536 TB, expected at most " in done.err
+    assert done.err.rstrip().endswith("or lower generate.num.")
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
 
 
@@ -61,29 +58,62 @@ def test_dry_run_of_what_cannot_fit_names_the_setting(tiny_file, tmp_path):
         (["--plugin", "classification", "--cfg-options", "task.date.x=1"], "task: got unknown key 'date'"),
     ],
 )
-def test_mistake_is_one_line_and_exit_code_2(tmp_path, arguments, words):
+def test_mistake_is_one_line_and_exit_code_2(call, tmp_path, arguments, words):
     done = call("run", "--work-dir", str(tmp_path / "run"), *arguments)
+    assert done.code == 2
+    assert len(done.err.strip().splitlines()) == 1
+    assert done.err.startswith(f"error: {words}")
+
+
+@pytest.mark.parametrize("tool", ["run", "compare", "export", "plugins"])
+def test_tool_is_the_command_of_its_name(tool):
+    command = [sys.executable, str(ROOT / "tools" / f"{tool}.py"), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    page = import_module(f"pdiff.commands.{tool}").__doc__
+    assert " ".join(page.split()) in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize("command", ["run", "compare", "export", "plugins"])
+def test_interrupt_is_one_line_and_exit_code_130(call, monkeypatch, command):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(import_module(f"pdiff.commands.{command}"), "parse", interrupted)
+    done = call(command)
+    assert done.code == 130
+    assert done.err == "interrupted: the same command with --resume goes on\n"
+
+
+def test_command_that_there_is_not_is_one_line(capsys):
+    assert main(["nosuch"]) == 2
+    line = "error: pdiff: got 'nosuch'. Known: compare, export, plugins, run.\n"
+    assert capsys.readouterr() == ("", line)
+
+
+def test_module_is_the_command(tmp_path):
+    command = [sys.executable, "-m", "pdiff", "nosuch"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert done.stderr.startswith(f"error: {words}")
+    assert done.stderr.splitlines() == ["error: pdiff: got 'nosuch'. Known: compare, export, plugins, run."]
 
 
-def test_list_shows_the_plugin_with_its_hooks():
+def test_list_shows_the_plugin_with_its_hooks(call):
     done = call("plugins", "list")
-    row = next(line for line in done.stdout.splitlines() if "classification" in line)
+    row = next(line for line in done.out.splitlines() if "classification" in line)
     assert "build, collect, ensemble, evaluate" in row
     assert "ready" in row
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
-def test_exported_candidate_loads_into_timm_strictly(finished, tmp_path, suffix):
+def test_exported_candidate_loads_into_timm_strictly(call, finished, tmp_path, suffix):
     import timm
 
     from pdiff.weights.checkpoints import load_state_dict
 
     path = tmp_path / f"model.{suffix}"
     done = call("export", str(finished.path), "--pick", "best", "-o", str(path))
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     model = timm.create_model("test_resnet", num_classes=10, in_chans=1)
     model.load_state_dict(load_state_dict(path), strict=True)
     base = load_state_dict(finished.path / "base.safetensors")
@@ -99,12 +129,12 @@ def test_exported_candidate_loads_into_timm_strictly(finished, tmp_path, suffix)
         (["-o", "m.onnx"], "--output: got 'm.onnx', expected a name that ends in .safetensors, .pth, .pt"),
     ],
 )
-def test_export_refuses_what_is_not_there(finished, arguments, words):
+def test_export_refuses_what_is_not_there(call, finished, arguments, words):
     done = call("export", str(finished.path), *arguments)
-    assert done.returncode == 2
-    assert words in done.stderr
+    assert done.code == 2
+    assert words in done.err
 
 
-def test_export_refuses_a_folder_that_is_no_run(tmp_path):
+def test_export_refuses_a_folder_that_is_no_run(call, tmp_path):
     done = call("export", str(tmp_path), "-o", "m.pth")
-    assert "is no run directory" in done.stderr
+    assert "is no run directory" in done.err

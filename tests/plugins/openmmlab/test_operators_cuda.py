@@ -8,7 +8,7 @@ from pdiff_plugins.openmmlab.extension import provide_operators
 
 pytest.importorskip("mmcv")
 pytestmark = [
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
+    pytest.mark.cuda,
     pytest.mark.filterwarnings("ignore:.*MultiScaleDeformableAttention.*:ImportWarning"),
     pytest.mark.filterwarnings("ignore:This overload of addmm is deprecated:UserWarning"),  # mmcv's own call
 ]

@@ -239,11 +239,10 @@ def test_exported_weights_are_those_of_the_candidate_in_the_frozen_network(case,
     assert changed == {entry["name"] for entry in read_json(case.run.path / "population" / "layout.json")}
 
 
-def test_export_refuses_a_format_that_the_library_does_not_load(case, monkeypatch, capsys, load_tool):
-    monkeypatch.setattr(sys, "argv", ["export.py", str(case.run.path), "-o", "model.onnx"])
-    assert load_tool("export").main() == 2
-    line = "error: --output: got 'model.onnx', expected a name that ends in .pth, .safetensors.\n"
-    assert capsys.readouterr().err == line
+def test_export_refuses_a_format_that_the_library_does_not_load(case, call):
+    done = call("export", case.run.path, "-o", "model.onnx")
+    assert done.code == 2
+    assert done.err == "error: --output: got 'model.onnx', expected a name that ends in .pth, .safetensors.\n"
 
 
 def test_checkpoints_of_mmengine_replace_collection(case, tmp_path, results):
