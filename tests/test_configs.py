@@ -86,6 +86,11 @@ def names(paths) -> list[str]:
     return [f"{path.parent.name}/{path.stem}" for path in paths]
 
 
+def marked_where(words: str, paths) -> list:
+    """Return paths as the cases of a test, slow where the name has these words: a large network is built."""
+    return [pytest.param(path, marks=[pytest.mark.slow] * (words in path.stem)) for path in paths]
+
+
 def settings(function) -> set[str]:
     """Return the names of a function's arguments."""
     return set(inspect.signature(function).parameters)
@@ -192,7 +197,7 @@ def test_selection_of_a_generator_has_its_size(path):
     assert sum(model.state_dict()[name].numel() for name in chosen) == SIZES_GENERATION[path.stem]
 
 
-@pytest.mark.parametrize("path", OPENMMLAB, ids=names(OPENMMLAB))
+@pytest.mark.parametrize("path", marked_where("vit_b", OPENMMLAB), ids=names(OPENMMLAB))
 def test_network_of_an_openmmlab_config_is_built_and_its_selection_has_its_size(path, monkeypatch):
     pytest.importorskip("mmdet")
     from pdiff_plugins import detection, segmentation

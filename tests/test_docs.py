@@ -3,8 +3,6 @@
 import inspect
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -28,12 +26,20 @@ def test_every_hook_has_a_heading_with_its_arguments(name):
     assert f"### `{name}({arguments}) -> " in PLUGINS
 
 
-def test_smallest_plugin_runs_from_the_documentation(tmp_path):
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--no-gates", "--cfg-options", "engine.denoiser_training.steps=100", "evaluate.num=10"),
+        pytest.param((), marks=pytest.mark.slow),
+    ],
+    ids=["quick", "as it stands"],
+)
+def test_smallest_plugin_runs_from_the_documentation(tmp_path, monkeypatch, call, options):
     (tmp_path / "moons.py").write_text(blocks("python")[0])
     (tmp_path / "moons.yaml").write_text(blocks("yaml")[0])
-    command = [sys.executable, str(ROOT / "tools" / "run.py"), "--plugin", "moons.py"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    done = call("run", "--plugin", "moons.py", *options)
+    assert done.code == 0, done.err
     summary = json.loads((tmp_path / "runs" / "moons" / "report" / "summary.json").read_text())
     assert summary["sources"]["generated"]["n"] == 100
     assert summary["sources"]["trained"]["mean"] > 0.85
@@ -43,6 +49,7 @@ def test_smallest_plugin_has_at_most_forty_lines_of_code():
     assert len([line for line in blocks("python")[0].splitlines() if line.strip()]) <= 40
 
 
+@pytest.mark.slow  # `make test` runs it with all other blocks
 def test_python_of_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}

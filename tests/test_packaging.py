@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
 ASK = (
     "import pdiff, pdiff_plugins, pdiff.task.plugins as p; print(pdiff.__file__); print(pdiff_plugins.__file__);"
     "print([(i.name, i.state) for i in p.list_plugins()]); print(p.default_config('classification'))"

@@ -12,6 +12,7 @@ from pdiff.runtime.storage import read_json
 from pdiff.scaffold import write_plugin
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
 QUICK = [
     "collect.finetune=30", "engine.denoiser.width=16", "engine.denoiser_training.steps=20", "generate.num=4",
     "generate.path=0", "evaluate.num=4", "evaluate.train=[]", "compare.resamples=20",
@@ -61,7 +62,6 @@ def test_the_installed_plugin_runs_by_its_name(python, tmp_path):
     assert (summary["plugin"], summary["sources"]["generated"]["n"]) == ("mine", 4)
 
 
-@pytest.mark.slow
 def test_the_installed_plugin_keeps_the_rules_and_passes_every_gate(python, tmp_path):
     assert "failed" not in call(python, tmp_path, "plugins", "check", "mine")
     call(python, tmp_path, "run", "--plugin", "mine")

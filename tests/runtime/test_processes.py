@@ -549,6 +549,7 @@ def test_disk_that_is_full_for_one_process_is_one_line_and_the_run_goes_on(branc
     assert results(tmp_path / "run") == results(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_torchrun_runs_every_stage_and_ends_where_a_process_is_lost(tiny, tmp_path):
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(ROOT / "tools" / "run.py")]

@@ -4,7 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
 
 
 def test_a_size_and_the_figure_are_written_for_a_codec(tmp_path):
