@@ -27,7 +27,7 @@ def noise_schedule(
     """Return the schedule of the training: a diffusers `DDPMScheduler`.
 
     Args:
-        timesteps: T.
+        timesteps: T, steps from clean to noise.
         beta_start: variance of the first step.
         beta_end: variance of the last step.
         beta_schedule: `linear`, `scaled_linear` or `squaredcos_cap_v2`.
@@ -54,7 +54,12 @@ def noise_schedule(
 
 @SAMPLERS.register_module(name="DDPM")
 def ddpm(schedule: Any, steps: int | None = None) -> Any:
-    """Return ancestral sampling (Ho et al., 2020) in `steps` steps (default: all T)."""
+    """Return ancestral sampling (Ho et al., 2020) in `steps` steps (default: all T).
+
+    Args:
+        schedule: that of the training.
+        steps: of the denoiser; default: all T.
+    """
     from diffusers import DDPMScheduler
 
     return _prepared(DDPMScheduler.from_config(schedule.config, timestep_spacing="trailing"), steps)
@@ -62,7 +67,12 @@ def ddpm(schedule: Any, steps: int | None = None) -> Any:
 
 @SAMPLERS.register_module(name="DDIM")
 def ddim(schedule: Any, steps: int = 50) -> Any:
-    """Return deterministic DDIM sampling (Song et al., 2021) in `steps` steps."""
+    """Return deterministic DDIM sampling (Song et al., 2021) in `steps` steps.
+
+    Args:
+        schedule: that of the training.
+        steps: of the denoiser.
+    """
     from diffusers import DDIMScheduler
 
     return _prepared(DDIMScheduler.from_config(schedule.config, timestep_spacing="trailing"), steps)
@@ -70,7 +80,13 @@ def ddim(schedule: Any, steps: int = 50) -> Any:
 
 @SAMPLERS.register_module(name="DPM-Solver++")
 def dpm_solver(schedule: Any, steps: int = 20, order: int = 2) -> Any:
-    """Return DPM-Solver++ multistep sampling (Lu et al., 2022) in `steps` steps."""
+    """Return DPM-Solver++ multistep sampling (Lu et al., 2022) in `steps` steps.
+
+    Args:
+        schedule: that of the training.
+        steps: of the denoiser.
+        order: of the solver, 1 to 3.
+    """
     from diffusers import DPMSolverMultistepScheduler
 
     if order not in (1, 2, 3):

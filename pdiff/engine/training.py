@@ -258,14 +258,14 @@ def train(
         folder: where log and state go; with a state of the same training in it, the training goes on from there.
         seed: of the order of the rows.
         identity: everything else that decides about the result; a state of another identity is not taken.
-        steps: optimiser steps.
-        batch_size: B.
+        steps: optimiser steps; 0 for no training.
+        batch_size: B, rows of a step.
         lr: AdamW's learning rate.
         weight_decay: AdamW's weight decay.
         schedule: `cosine` (to 0 over all steps) or `constant`.
         ema: decay of the exponential moving average of the weights, which then is the result; 0 for none.
-        amp: bfloat16 autocast.
-        compile: `none`, or a backend of `torch.compile`: `eager`, `inductor` or `cudagraphs`.
+        amp: bfloat16 autocast, on GPUs and CPUs.
+        compile: `none`, or a backend of `torch.compile`: `eager`, `inductor` or, on a GPU, `cudagraphs`.
     """
     if steps == 0 or not any(p.requires_grad for p in objective.parameters()):
         return []

@@ -13,7 +13,8 @@ from pdiff.task.plugins import default_config, plugin_name
 
 PACKAGE = Path(__file__).parent
 FOREIGN_SECTIONS = ("task", "collect", "engine")  # read by the plugin, and by the engine
-TYPES = {"checkpoints.files": str | None, "checkpoints.base": str | None}  # where the default, null, does not say it
+# Where the default, null, does not say it.
+TYPES = {"checkpoints.files": str | None, "checkpoints.base": str | None, "generate.sampler": dict | None}
 
 
 def resolve(values: Mapping[str, Any]) -> Config:

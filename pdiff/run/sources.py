@@ -86,7 +86,11 @@ def spaced(vectors: Tensor, num: int) -> Tensor | Rows:
 
 @SOURCES.register_module(name="trained")
 def trained(pool: Pool, rng: torch.Generator, num: int | None = None) -> Vectors:
-    """Return the collected vectors; `num` of them, evenly spaced, where it is given."""
+    """Return the collected vectors; `num` of them, evenly spaced, where it is given.
+
+    Args:
+        num: how many; default: all.
+    """
     return pool.population if num is None else spaced(pool.population, pool.count(num))
 
 
@@ -98,7 +102,11 @@ def from_engine(pool: Pool, rng: torch.Generator) -> Vectors:
 
 @SOURCES.register_module(name="codec")
 def codec(pool: Pool, rng: torch.Generator, num: int | None = None) -> Vectors:
-    """Return trained vectors, evenly spaced, encoded and decoded: what the codec alone does to them."""
+    """Return trained vectors, evenly spaced, encoded and decoded: what the codec alone does to them.
+
+    Args:
+        num: how many; default: evaluate.num.
+    """
     return pool.reconstruct(spaced(pool.population, pool.count(num)))
 
 
@@ -110,7 +118,12 @@ def soup(pool: Pool, rng: torch.Generator) -> Vectors:
 
 @SOURCES.register_module(name="soup_of")
 def soup_of(pool: Pool, rng: torch.Generator, members: int = MEMBERS, num: int | None = None) -> Vectors:
-    """Return averages of `members` trained vectors, drawn without repetition."""
+    """Return averages of `members` trained vectors, drawn without repetition.
+
+    Args:
+        members: trained vectors of an average.
+        num: how many; default: evaluate.num.
+    """
     population, drawn = pool.population, groups(pool, rng, members, pool.count(num))
 
     def make(rows: slice, rng: torch.Generator) -> Tensor:
@@ -129,7 +142,11 @@ def groups(pool: Pool, rng: torch.Generator, members: int, num: int) -> Tensor:
 
 @SOURCES.register_module(name="interpolation")
 def interpolation(pool: Pool, rng: torch.Generator, num: int | None = None) -> Vectors:
-    """Return points between two trained vectors, uniformly drawn on the line that joins them."""
+    """Return points between two trained vectors, uniformly drawn on the line that joins them.
+
+    Args:
+        num: how many; default: evaluate.num.
+    """
     population, pairs = pool.population, groups(pool, rng, 2, pool.count(num))
     weights = torch.rand(len(pairs), 1, generator=rng)
 
@@ -142,7 +159,11 @@ def interpolation(pool: Pool, rng: torch.Generator, num: int | None = None) -> V
 
 @SOURCES.register_module(name="gaussian")
 def gaussian(pool: Pool, rng: torch.Generator, num: int | None = None) -> Vectors:
-    """Return draws from an independent Gaussian per coordinate, with the population's moments."""
+    """Return draws from an independent Gaussian per coordinate, with the population's moments.
+
+    Args:
+        num: how many; default: evaluate.num.
+    """
     average, deviation = mean(pool.population), along_columns(lambda block: block.std(0), pool.population)
 
     def make(rows: slice, rng: torch.Generator) -> Tensor:
@@ -157,6 +178,10 @@ def gaussian_subspace(pool: Pool, rng: torch.Generator, axes: int = 32, num: int
 
     With X the centred population and U the leading eigenvectors of X X^T, `(N, axes)`, a draw is the mean plus
     X^T U g / sqrt(N - 1) for white g: its covariance is that of the population on these axes.
+
+    Args:
+        axes: how many; no more than there are trained vectors.
+        num: how many; default: evaluate.num.
     """
     check_positive("evaluate.sources", axes=axes)
     population = pool.population
@@ -176,7 +201,12 @@ def gaussian_subspace(pool: Pool, rng: torch.Generator, axes: int = 32, num: int
 
 @SOURCES.register_module(name="relative_noise")
 def relative_noise(pool: Pool, rng: torch.Generator, scale: float, num: int | None = None) -> Vectors:
-    """Return trained vectors, drawn at random, with noise of `scale` times each tensor's standard deviation."""
+    """Return trained vectors, drawn at random, with noise of `scale` times each tensor's standard deviation.
+
+    Args:
+        scale: of the noise, in standard deviations of each tensor's values.
+        num: how many; default: evaluate.num.
+    """
 
     def widen(vectors: Tensor, noise: Tensor) -> Tensor:
         for entry in pool.layout:
@@ -188,7 +218,12 @@ def relative_noise(pool: Pool, rng: torch.Generator, scale: float, num: int | No
 
 @SOURCES.register_module(name="absolute_noise")
 def absolute_noise(pool: Pool, rng: torch.Generator, scale: float, num: int | None = None) -> Vectors:
-    """Return trained vectors, drawn at random, with noise of standard deviation `scale` on every coordinate."""
+    """Return trained vectors, drawn at random, with noise of standard deviation `scale` on every coordinate.
+
+    Args:
+        scale: of the noise.
+        num: how many; default: evaluate.num.
+    """
     return noisy(pool, rng, scale, num, lambda vectors, noise: noise)
 
 
@@ -208,7 +243,12 @@ def noisy(
 
 @SOURCES.register_module(name="ensemble")
 def ensemble(pool: Pool, rng: torch.Generator, members: int = 16, num: int = 1) -> Vectors:
-    """Return groups of trained vectors `(num, members, P)`, whose predictions are averaged by the task."""
+    """Return groups of trained vectors `(num, members, P)`, whose predictions are averaged by the task.
+
+    Args:
+        members: trained vectors of a group; no more than there are.
+        num: how many groups.
+    """
     population = pool.population
     drawn = groups(pool, rng, min(members, len(population)), pool.count(num))
     return Made([*drawn.shape, population.shape[1]], lambda rows, rng: population[drawn[rows]], rng)

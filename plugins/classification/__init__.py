@@ -24,7 +24,15 @@ def build(cfg):
 
 
 def build_task(seed, device, network: dict, data: dict, eval_batch: int = 250) -> Task:
-    """Return the classification task; primary metric: accuracy (top 1), a fraction."""
+    """Return the classification task; primary metric: accuracy (top 1), a fraction.
+
+    Args:
+        seed: of the initial weights.
+        device: of network and batches.
+        network: `type` and settings of a network.
+        data: `type` and settings of a data set.
+        eval_batch: images per batch of the evaluation.
+    """
     from pdiff_plugins.classification.networks import build_network, head_names
     from pdiff_plugins.images.data import build_data
 

@@ -55,6 +55,7 @@ def _register_mini(name: str, network: type[nn.Module]) -> None:
             raise PdiffError(f"task.data.size: got {split.size}, expected {mini.SIZE} for the network {name!r}.")
         return network(split.images.shape[1], split.classes)
 
+    make.__doc__ = network.__doc__
     NETWORKS.register_module(name=name, module=make)
 
 

@@ -29,9 +29,9 @@ def detection_task(
     Args:
         seed: of initial weights and of every choice of images.
         device: of the detector.
-        model: settings of `open_config`.
-        data: settings of `build_splits`.
-        score_threshold: from which on a detection counts in the signature (`Errors`), 0 to 1.
+        model: the library's config and what differs from it.
+        data: the images of each split.
+        score_threshold: from which on a detection counts in the signature, 0 to 1.
         seen: measure candidates on training images, too.
     """
     if not 0 <= score_threshold <= 1:

@@ -38,12 +38,13 @@ def build_task(
         seed: of initial weights, of the noise that images are made of, and of the feature network.
         device: of the networks.
         folder: where a feature network that is trained is kept.
-        network: `type` and settings of one of `network.NETWORKS`.
-        data: `type` and settings of one of `images.data.DATASETS`.
-        sampler: settings of `sampling.Sampler`.
-        images: how many images a candidate makes, for `select` and for `test`.
-        features: `type` and settings of one of `features.FEATURES`.
-        noise: arguments of diffusers' DDPMScheduler: what the network is trained for; None where it brings its own.
+        network: `type` and settings of a network.
+        data: `type` and settings of a data set.
+        sampler: how images are made of noise.
+        images: `{select: 100, test: 300}`, how many images a candidate makes for each split.
+        features: `type` and settings of the feature network, which is part of the metric.
+        noise: arguments of diffusers' DDPMScheduler, what the network is trained for; null where a pipeline brings its
+            own.
         loss_images: at most so many real images of a split enter the denoising loss.
         signature_images: at most so many images of a candidate enter its signature.
         eval_batch: images per batch.

@@ -27,7 +27,11 @@ def build_augmentations(cfgs: Sequence[dict], where: str) -> Callable[[Tensor], 
 
 @AUGMENTATIONS.register_module(name="flip")
 def flip(probability: float = 0.5) -> Callable[[Tensor], Tensor]:
-    """Return a function that mirrors images left to right."""
+    """Return a function that mirrors images left to right.
+
+    Args:
+        probability: with which an image is mirrored.
+    """
 
     def apply(images: Tensor) -> Tensor:
         chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < probability
@@ -38,7 +42,11 @@ def flip(probability: float = 0.5) -> Callable[[Tensor], Tensor]:
 
 @AUGMENTATIONS.register_module(name="shift")
 def shift(share: float = 0.125) -> Callable[[Tensor], Tensor]:
-    """Return a function that moves images by up to `share` of their side, zeros moving in."""
+    """Return a function that moves images by up to `share` of their side, zeros moving in.
+
+    Args:
+        share: of the side, at most.
+    """
 
     def apply(images: Tensor) -> Tensor:
         theta = torch.eye(2, 3, device=images.device).repeat(len(images), 1, 1)
@@ -56,6 +64,11 @@ def resized_crop(
 
     Deviation from torchvision's RandomResizedCrop: where the drawn box does not fit, it is cut to the image instead
     of drawn again.
+
+    Args:
+        size: side of the result in pixels.
+        scale: smallest and largest share of the image's area.
+        ratio: smallest and largest width over height.
     """
 
     def apply(images: Tensor) -> Tensor:
@@ -73,5 +86,9 @@ def resized_crop(
 
 @AUGMENTATIONS.register_module(name="noise")
 def noise(std: float) -> Callable[[Tensor], Tensor]:
-    """Return a function that adds Gaussian noise, in units of the normalised images."""
+    """Return a function that adds Gaussian noise, in units of the normalised images.
+
+    Args:
+        std: standard deviation of the noise.
+    """
     return lambda images: images + std * torch.randn_like(images)

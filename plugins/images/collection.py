@@ -57,8 +57,8 @@ def snapshots(
         network: from a number to a network with the initial weights of that number.
         objective: what is trained.
         state: where an interrupted collection goes on.
-        train: settings of the base training (`train_base`).
-        finetune: settings of the fine-tuning (`finetune_selection`).
+        train: settings of the base training.
+        finetune: settings of the fine-tuning.
         seeds: independently initialised and trained networks; needs a selection that leaves nothing out.
         branches: fine-tunings of each trained network.
         branch: which of all seeds' branches (`roots`); None for all.
@@ -123,11 +123,11 @@ def train_base(
         number: of the trained network.
         objective: what is trained.
         state: that of the last rest.
-        epochs: passes over the training split; 0 keeps the network as it was built.
+        epochs: passes over the training split; 0 keeps the weights that the network came with.
         batch_size: images per step.
-        lr: first learning rate.
+        lr: first learning rate; cosine to 0.
         weight_decay: AdamW's.
-        augment: augmentations of a batch, in order.
+        augment: augmentations of whole batches, in order: `[{type: flip}, {type: shift, share: 0.1}]`.
     """
     check_positive("collect.train", batch_size=batch_size)
     model, data = task.model, task.splits["train"]
@@ -202,12 +202,12 @@ def finetune_selection(
         state: that of the last snapshot of this branch.
         steps: optimiser steps.
         batch_size: images per step.
-        lr: learning rate.
+        lr: learning rate, constant.
         weight_decay: AdamW's.
         mode: `eval` keeps running statistics as they are (as published); `train` updates those of the selected
             layers, which then must be selected too.
         every: steps between snapshots.
-        augment: augmentations of a batch, in order.
+        augment: as in the base training.
     """
     check_positive("collect.finetune", steps=steps, batch_size=batch_size, every=every)
     model, data = task.model, task.splits["train"]

@@ -116,8 +116,8 @@ def snapshots(
         state: where an interrupted collection goes on.
         folder: for mmengine's logs.
         library: mmdet or mmseg.
-        finetune: settings of the fine-tuning (`finetune_settings`).
-        train: settings of the base training (`train_base`).
+        finetune: settings of the fine-tuning.
+        train: settings of the base training.
         branches: fine-tunings of the trained network.
         draws: `seeded` makes every draw of training data a function of seed and step, so that an interrupted
             collection ends with the same bytes; `config` keeps the samplers of the config.

@@ -86,7 +86,7 @@ def build_splits(
             Those from `train` go through the pipeline of `test`.
         test: `{images: null}`.
         root: folder that takes the place of every `data_root` of the config; null keeps them.
-        scenes: compose digit scenes with these settings (`compose_scenes`) and take their folder as root.
+        scenes: compose scenes of scikit-learn's digits with these settings and take their folder as root; null: none.
         seen: whether candidates are measured on training images, too.
 
     Raises:

@@ -96,8 +96,10 @@ def open_config(
     Args:
         library: mmdet or mmseg.
         config: a path; or `<package>::<file>`, a config that an installed package ships.
-        checkpoint: read by `build_network`.
-        channels_last: likewise.
+        checkpoint: a file or an address, read without running code; every tensor must fit. Null: the config's initial
+            weights.
+        channels_last: the memory layout in which convolutions in bfloat16 are fast
+            (`optim_wrapper.type=Bfloat16OptimWrapper` in `options`).
         options: what `--cfg-options` is for the library's own tools: nested sections, or dotted keys.
 
     Raises:

@@ -34,9 +34,9 @@ def segmentation_task(
     Args:
         seed: of initial weights, of every choice of images, and of the signature's pixels.
         device: of the segmentor.
-        model: settings of `open_config`.
-        data: settings of `build_splits`.
-        signature_pixels: how many pixels of a split the signature looks at (`Pixels`).
+        model: the library's config and what differs from it.
+        data: the images of each split.
+        signature_pixels: how many pixels of a split the signature looks at.
         check_labels: read every label map once before anything is computed; without it, chance is not known.
         seen: measure candidates on training images, too.
     """
