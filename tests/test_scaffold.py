@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from pdiff.run.config import load_config
 from pdiff.run.directory import RunDirectory
@@ -12,6 +13,7 @@ from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.storage import read_json
 from pdiff.scaffold import FILES, TEMPLATE, write_plugin
 from pdiff.stages.pipeline import run_pipeline
+from pdiff.task.plugins import import_plugin
 from pdiff.testing import check_plugin
 
 ROOT = Path(__file__).parents[1]
@@ -38,8 +40,8 @@ def test_every_file_of_the_template_is_written():
 
 def test_new_says_what_to_do_next(tmp_path):
     words = write_plugin("another", tmp_path)
-    assert f"python tools/run.py --plugin {tmp_path}/another/another\n" in words
-    assert words.endswith(f"python tools/plugins.py check {tmp_path}/another/another")
+    assert f"pdiff run --plugin {tmp_path}/another/another\n" in words
+    assert words.endswith(f"pdiff plugins check {tmp_path}/another/another")
 
 
 def test_new_plugin_passes_the_linter_with_its_own_settings(new):
@@ -62,6 +64,23 @@ def test_new_plugin_runs_and_with_its_own_settings_passes_every_gate(new, tmp_pa
     summary = read_json(tmp_path / "run" / "report" / "summary.json")
     assert summary["sources"]["generated"]["n"] == 100
     assert summary["sources"]["trained"]["mean"] > 0.9
+
+
+def test_new_plugin_goes_on_from_a_state_without_training_again(new, monkeypatch):
+    plugin = import_plugin(str(new / "mine"))
+    config = load_config(str(new / "mine"), None, {}, {"collect.train": 20, "collect.finetune": 6})
+    task, names = plugin.build(cfg=config), ["3.weight", "3.bias"]
+    whole = list(plugin.collect(task=task, names=names, cfg=config, state=None))
+    steps = []
+    take = plugin.take_step
+    monkeypatch.setattr(plugin, "take_step", lambda *given: (steps.append(given), take(*given)))
+    resumed = plugin.build(cfg=config)
+    own = {name: tensor for name, tensor in resumed.model.state_dict().items() if name in names}
+    resumed.model.load_state_dict({**task.model.state_dict(), **own})  # the frozen part alone, as pdiff does it
+    rest = list(plugin.collect(task=resumed, names=names, cfg=config, state=whole[3].state))
+    assert (len(rest), len(steps)) == (2, 2)
+    for one, other in zip(whole[4:], rest, strict=True):
+        assert all(torch.equal(one.params[name], other.params[name]) for name in names)
 
 
 @pytest.mark.parametrize("name", ["", "my-task", "3d", "class", "a b", "_mine", "mine_", "größe", "a.b", "../up"])

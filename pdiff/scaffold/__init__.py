@@ -36,9 +36,9 @@ def write_plugin(name: str, path: Path) -> str:
         write_text(folder / file.replace(WORD, name), read_text(TEMPLATE / file).replace(WORD, name))
     return "\n".join(
         [
-            f"{folder}: written. Next, from here:",
-            f"  python tools/run.py --plugin {folder / name}",
-            f"  python tools/plugins.py check {folder / name}",
+            f"{folder}: written. Next:",
+            f"  pdiff run --plugin {folder / name}",
+            f"  pdiff plugins check {folder / name}",
         ]
     )
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from pdiff import Evaluation, Metric, Replay, Snapshot, Task, call, hookimpl
+from pdiff import Evaluation, Metric, Replay, Snapshot, Task, call, derive_seed, hookimpl, pack, unpack
 
 
 @hookimpl
@@ -32,26 +32,39 @@ def digits() -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
 
 
 @hookimpl
-def collect(task, names, cfg):
+def collect(task, names, cfg, state):
     """Train everything, then the selection alone: a snapshot after each of its steps."""
-    return call(snapshots, cfg.collect, "collect", task=task, names=names, seed=cfg.seed)
+    return call(snapshots, cfg.collect, "collect", task=task, names=names, seed=cfg.seed, state=state)
 
 
-def snapshots(task, names, seed: int, train: int = 600, finetune: int = 100, lr: float = 0.02, batch: int = 16):
-    """Yield `finetune` snapshots behind `train` steps of Adam, each step on a random batch."""
+def snapshots(task, names, seed: int, state, train: int = 600, finetune: int = 100, lr: float = 0.02, batch: int = 16):
+    """Yield `finetune` snapshots behind `train` steps of Adam; with a `state`, those behind the one it belongs to."""
+    model, first = task.model.train(), 0
+    if state is None:
+        optimizer = torch.optim.Adam(model.parameters(), lr)
+        for step in range(train):
+            take_step(task, optimizer, batch, derive_seed(seed, "train", step))
+    selected = {name: tensor for name, tensor in model.named_parameters() if name in names}
+    optimizer = torch.optim.Adam(selected.values(), lr)
+    if state is not None:  # pdiff has put the frozen part back into the network, and nothing else
+        kept = unpack(state)
+        first = kept["step"] + 1
+        model.load_state_dict({**model.state_dict(), **kept["selected"]})
+        optimizer.load_state_dict(kept["optimizer"])
+    for step in range(first, finetune):
+        take_step(task, optimizer, batch, derive_seed(seed, "finetune", step))
+        kept = {"step": step, "selected": selected, "optimizer": optimizer.state_dict()}
+        yield Snapshot.of(model, names, {"step": step}, pack(kept))
+
+
+def take_step(task, optimizer, batch: int, seed: int):
+    """Take one step on a random batch; what it draws follows from its own seed, and so comes again when resumed."""
     images, labels = task.splits["train"]
-    tensors = dict(task.model.named_parameters())
-    rng = torch.Generator().manual_seed(seed)  # what is drawn is seeded, so that --resume can repeat it
-    for trained, steps in ((list(tensors), train), (list(names), finetune)):
-        optimizer = torch.optim.Adam([tensors[name] for name in trained], lr)
-        for step in range(steps):
-            rows = torch.randint(len(labels), (batch,), generator=rng)
-            loss = cross_entropy(task.model.train()(images[rows]), labels[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            if trained == list(names):
-                yield Snapshot({name: tensors[name].detach().clone() for name in names}, {"step": step})
+    rows = torch.randint(len(labels), (batch,), generator=torch.Generator().manual_seed(seed))
+    loss = cross_entropy(task.model(images[rows]), labels[rows])
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
 
 
 @hookimpl
