@@ -22,8 +22,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "config.md"
 HEAD = """# Every key of a config
 
 Written by `python tools/reference.py` from `pdiff/run/defaults.yaml`, the engine's presets and docstrings. What a
-config says is merged over the defaults; an unknown key is refused. A section with a `type` takes the keys below that type
-in the table; a `type` may also be `module:name`, or a class ([plugins.md](plugins.md#bring-a-part-of-the-engine)).
+config says is merged over the defaults; an unknown key is refused. A section with a `type` takes the keys below that
+type in the table; a `type` may also be `module:name`, or a class ([plugins.md](plugins.md#bring-a-part-of-the-engine)).
 """
 WORDS = {bool: "true or false", int: "integer", float: "number", str: "text", list: "list", NoneType: "null"}
 KEYED = re.compile(r"( *)(\w+):(?:.*\s# (.*))?")
@@ -51,7 +51,7 @@ GROUPS = {  # heading: place in a config, what reads it, and which of its argume
     ],
     "Classification and generation": [
         ("task.data", f"{IMAGES}.data:DATASETS", ""),
-        ("collect", f"{IMAGES}.collection:snapshots", f"{NETWORK} network objective state part"),
+        ("collect", f"{IMAGES}.collection:snapshots", f"{NETWORK} network objective state branch"),
         ("collect.train", f"{IMAGES}.collection:train_base", "task seed number objective state"),
         ("collect.finetune", f"{IMAGES}.collection:finetune_selection", f"{NETWORK} place base objective state"),
         ("collect.train.augment, collect.finetune.augment", f"{IMAGES}.augment:AUGMENTATIONS", ""),
@@ -62,7 +62,7 @@ GROUPS = {  # heading: place in a config, what reads it, and which of its argume
         ("task.model", f"{OPENMMLAB}.libraries:open_config", "library"),
         ("task.data", f"{OPENMMLAB}.data:build_splits", "library config seed seen"),
         ("task.data.scenes", f"{OPENMMLAB}.scenes:compose_scenes", ""),
-        ("collect", f"{OPENMMLAB}.collection:snapshots", f"{NETWORK} device state folder library part"),
+        ("collect", f"{OPENMMLAB}.collection:snapshots", f"{NETWORK} device state folder library branch"),
         ("collect.train", f"{OPENMMLAB}.collection:train_base", RUNNER),
         ("collect.finetune", f"{OPENMMLAB}.collection:finetune_settings", "model names config"),
     ],
