@@ -1,8 +1,9 @@
 """What a run needs, by arithmetic: P, N, L, M, bytes on disk, memory by stage. Time is what the progress bars show.
 
 Nothing is trained or collected: the task is built, the engine's parts are made without memory (torch's meta device).
-Memory is a lower bound: what vectors, weights, gradients, optimiser and one batch hold. What the plugin's network does
-with its own batches is its own.
+Memory is a lower bound: what weights, gradients, optimiser, one batch and one block of vectors hold. A population on
+disk is mapped and read as needed, so it counts where a GPU holds it, and nowhere else; what the network does with
+its batches is the plugin's business.
 """
 
 import shutil
@@ -130,21 +131,18 @@ def plan_stages(run: Run, engine: ParameterDiffusion, checkpoints: int) -> list[
     parts = sum(weigh(part) for part in engine.modules().values())
     training = parts + max(weigh_training(engine, name) for name in ("autoencoder", "denoiser"))
     held = resident_memory()  # Python, torch and the task, built
+    gpu = run.device.type == "cuda"
     needs = {  # where the run computes; on disk
         "collect": (TRAINED * network, population + network),
-        "fit": (population + max(training, parts + min(2 * block, 3 * population)), parts),
+        "fit": (max(training, parts + min(2 * block, 3 * population)) + gpu * population, parts),
         "generate": (parts + 2 * batch, generated),
         "evaluate": (2 * network + 2 * FLOAT * size, 0),
-        "compare": (population + min(4 * block, 3 * population) + parts, 0),
+        "compare": (parts + min(4 * block, 3 * population), 0),
     }
-    gpu = run.device.type == "cuda"
-    stages = []
-    for name, (memory, disk) in needs.items():
-        on_gpu = gpu and name != "compare"
-        mapped = population + generated if name in ("evaluate", "compare") else 0
-        host = held + (0 if on_gpu else memory) + (mapped if name == "evaluate" else 0)
-        stages.append(StagePlan(name, host, memory if on_gpu else 0, disk))
-    return stages
+    on_gpu = {name: memory if gpu and name != "compare" else 0 for name, (memory, _) in needs.items()}
+    return [
+        StagePlan(name, held + memory - on_gpu[name], on_gpu[name], disk) for name, (memory, disk) in needs.items()
+    ]
 
 
 def weigh(module: nn.Module) -> int:
