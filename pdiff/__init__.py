@@ -3,9 +3,12 @@
 from pdiff.runtime.lazy import lazily
 
 MODULES = {
+    "pdiff.engine.autoencoder": ["Autoencoder"],
+    "pdiff.engine.denoiser": ["Denoiser"],
     "pdiff.engine.parameter_diffusion": ["ParameterDiffusion"],
     "pdiff.engine.registries": ["AUTOENCODERS", "DENOISERS", "SAMPLERS", "SCALINGS"],
     "pdiff.engine.runner": ["QuietRunner"],
+    "pdiff.engine.scaling": ["Scaling"],
     "pdiff.engine.training": ["Bfloat16OptimWrapper", "ShowProgress"],
     "pdiff.run.sources": ["SOURCES"],
     "pdiff.runtime.errors": ["PdiffError", "check_keys", "check_positive", "check_section", "check_type", "known"],

@@ -12,11 +12,14 @@ import re
 import runpy
 import shlex
 import subprocess
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
 
+from pdiff import DENOISERS, SOURCES
 from pdiff.run.config import load_config, resolve
 from pdiff.runtime.settings import numbers
 from pdiff.scaffold import write_plugin
@@ -93,12 +96,16 @@ def test_every_block_is_of_a_known_language_and_every_mark_belongs_to_a_block(pa
 
 
 @pytest.mark.parametrize("page", cases("python"))
-def test_python_blocks_run(page, checkout):
-    names = {"__name__": "documentation"}
+def test_python_blocks_run(page, checkout, monkeypatch):
+    module = ModuleType("documentation")  # one that can be imported, as a notebook's own can
+    monkeypatch.setitem(sys.modules, "documentation", module)
+    for registry in (DENOISERS, SOURCES):  # what a page registers is gone behind it
+        registry.import_from_location()
+        monkeypatch.setattr(registry, "_module_dict", dict(registry.module_dict))
     for code, runs in blocks(page, "python"):
         compiled = compile(code, str(page.relative_to(ROOT)), "exec")
         if runs:
-            exec(compiled, names)
+            exec(compiled, vars(module))
 
 
 @pytest.mark.parametrize("page", cases("yaml"))
@@ -119,13 +126,17 @@ def test_shell_blocks_are_valid(page):
 @pytest.mark.parametrize("command", WORDS)
 def test_shell_commands_are_accepted(command, checkout, monkeypatch):
     program, *words = shlex.split(command)
-    known = {"python": check_python, "make": check_make, "pip": check_pip, "sh": check_file}
-    known |= {"git": check_git, "ln": check_nothing} | dict.fromkeys(("torchrun", "srun", "mpirun"), check_launched)
+    known = {"python": check_python, "pdiff": check_pdiff, "make": check_make, "pip": check_pip, "sh": check_file}
+    known |= {"py-spy": check_profiled, "git": check_git, "ln": check_nothing}
+    known |= dict.fromkeys(("torchrun", "srun", "mpirun"), check_launched)
     assert program in known, f"unknown command {command!r}"
     known[program](words, monkeypatch)
 
 
 def check_python(words, monkeypatch) -> None:
+    if words[:2] == ["-m", "pdiff"]:
+        check_pdiff(words[2:], monkeypatch)
+        return
     if words[0] == "-m":
         return
     if words[0].startswith("../then/"):
@@ -134,9 +145,17 @@ def check_python(words, monkeypatch) -> None:
     arguments = taken(words[0], words[1:], monkeypatch)
     if words[0] != "tools/run.py":
         return
-    if arguments.plugin and arguments.plugin.startswith("mine"):  # what `tools/plugins.py new mine` writes
+    if arguments.plugin and arguments.plugin.startswith("mine"):  # what `pdiff plugins new mine` writes
         write_plugin("mine", Path())
     load_config(arguments.plugin, arguments.config, {"seed": arguments.seed}, arguments.cfg_options or {})
+
+
+def check_pdiff(words, monkeypatch) -> None:
+    check_python([f"tools/{words[0]}.py", *words[1:]], monkeypatch)
+
+
+def check_profiled(words, monkeypatch) -> None:
+    check_python(words[words.index("python") + 1 :], monkeypatch)
 
 
 def check_launched(words, monkeypatch) -> None:

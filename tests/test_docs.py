@@ -2,7 +2,10 @@
 
 import inspect
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,6 +50,35 @@ def test_smallest_plugin_runs_from_the_documentation(tmp_path, monkeypatch, call
 
 def test_smallest_plugin_has_at_most_forty_lines_of_code():
     assert len([line for line in blocks("python")[0].splitlines() if line.strip()]) <= 40
+
+
+PART = next(block for block in blocks("python") if "@DENOISERS.register_module" in block)
+
+
+@pytest.mark.parametrize("way", ["plugin", "entry point", "place"])
+def test_part_of_the_documentation_is_found(tmp_path, way):
+    (tmp_path / "moons.yaml").write_text(blocks("yaml")[0])
+    (tmp_path / "moons.py").write_text(blocks("python")[0] + (PART if way == "plugin" else ""))
+    (tmp_path / "my_package").mkdir()
+    (tmp_path / "my_package" / "parts.py").write_text(PART)
+    if way == "entry point":
+        announced = next(block for block in blocks("toml") if "pdiff.parts" in block)
+        place = re.search(r'^my_parts = "(.*)"$', announced, re.MULTILINE)[1]
+        (tmp_path / "my_package-1.0.dist-info").mkdir()
+        (tmp_path / "my_package-1.0.dist-info" / "METADATA").write_text("Name: my_package\nVersion: 1.0\n")
+        entry = f"[pdiff.parts]\nmy_parts = {place}\n"
+        (tmp_path / "my_package-1.0.dist-info" / "entry_points.txt").write_text(entry)
+    kind = "my_package.parts:Shallow" if way == "place" else "shallow"
+    command = [sys.executable, str(ROOT / "tools" / "run.py"), "--plugin", "moons.py", "--dry-run"]
+    command += ["--cfg-options", f"engine.denoiser.type={kind}", "engine.denoiser.width=32"]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"type: {kind}" in done.stdout
+
+
+def test_part_of_the_documentation_has_at_most_fifteen_lines():
+    assert len([line for line in PART.splitlines() if line.strip()]) <= 15
 
 
 @pytest.mark.slow  # `make test` runs it with all other blocks

@@ -1,4 +1,4 @@
-"""Does a plugin keep the rules? For its own tests, and for `tools/plugins.py check`."""
+"""Does a plugin keep the rules? For its own tests, and for `pdiff plugins check`."""
 
 from pdiff.runtime.lazy import lazily
 

@@ -27,7 +27,7 @@ def test_page_is_up_to_date(api):
 @pytest.mark.parametrize("module", [pdiff, pdiff.testing], ids=lambda module: module.__name__)
 def test_every_public_name_has_a_heading(module):
     for name in module.__all__:
-        assert f"\n## `{module.__name__}.{name}" in PAGE
+        assert f"\n### `{module.__name__}.{name}" in PAGE
 
 
 def test_arguments_become_a_list_and_examples_stay_code(api):
