@@ -22,9 +22,9 @@ def wheel(tmp_path_factory) -> Path:
     return next(folder.glob("*.whl"))
 
 
-def ask(cwd: Path, path: str = "") -> list[str]:
+def ask(cwd: Path, path: str = "", command: tuple[str, ...] = (sys.executable, "-c", ASK)) -> list[str]:
     env = {"PYTHONPATH": path, "PATH": "/usr/bin:/bin", "HOME": str(cwd)}
-    done = subprocess.run([sys.executable, "-c", ASK], cwd=cwd, env=env, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=cwd, env=env, check=True, capture_output=True, text=True)
     return done.stdout.splitlines()
 
 
@@ -59,3 +59,5 @@ def test_wheel_works_without_the_checkout(wheel, tmp_path):
     core, plugins, found, default = ask(tmp_path, str(site))
     assert all(str(site) in line for line in (core, plugins, default))
     assert "('classification', 'ready')" in found
+    listed = ask(tmp_path, str(site), (str(site / "bin" / "pdiff"), "plugins", "list"))
+    assert any("classification" in line and "ready" in line for line in listed)
