@@ -8,17 +8,26 @@ from pathlib import Path
 
 import pytest
 
+import pdiff
+import pdiff.testing
+
 HEAVY = {"timm", "mmdet", "mmseg", "diffusers", "matplotlib"}
 ROOT = Path(__file__).parent.parent
 SHARED = {"images", "openmmlab"}
 
 
-def heavy_after(*statements: str) -> dict[str, set[str]]:
-    """Return the heavy packages that are loaded after each statement, in a fresh interpreter."""
+def loaded_after(packages: set[str], *statements: str, first: str = "") -> dict[str, set[str]]:
+    """Return which of some packages are loaded after each statement, in a fresh interpreter.
+
+    Args:
+        packages: that are looked for.
+        statements: done one after the other.
+        first: done before them.
+    """
     report = "print(*(name for name in sys.modules if '.' not in name))"
-    code = "\n".join(["import sys", *(f"{statement}\n{report}" for statement in statements)])
+    code = "\n".join([first, "import sys", *(f"{statement}\n{report}" for statement in statements)])
     output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    return {s: HEAVY & set(line.split()) for s, line in zip(statements, output.splitlines(), strict=True)}
+    return {s: packages & set(line.split()) for s, line in zip(statements, output.splitlines(), strict=True)}
 
 
 def imported(path: Path, package: str) -> Iterator[str]:
@@ -66,13 +75,40 @@ def foreign(imports: Iterator[tuple[str, str]]) -> list[tuple[str, str]]:
 
 def test_importing_pdiff_loads_nothing_heavy():
     statements = ("import pdiff", "import pdiff.task.replay", "pdiff.Replay", "pdiff.ParameterDiffusion")
-    assert heavy_after(*statements) == {statement: set() for statement in statements}
+    assert loaded_after(HEAVY, *statements) == {statement: set() for statement in statements}
+
+
+# What a user has to wait for: nothing of torch before the arguments, the plugin and the keys are sound.
+QUICK = (
+    "import pdiff",
+    "assert main(['--help'], 'run') is None",
+    "assert main(['--plugin', 'nosuch'], 'run') == 2",
+    "assert main(['--plugin', 'classification', '--cfg-options', 'genrate.num=3'], 'run') == 2",
+    "assert main(['--config', 'nosuch.yaml'], 'run') == 2",
+    "assert main(['list'], 'plugins') == 0",
+)
+CALL = """
+import contextlib, io, importlib
+
+def main(arguments, command):
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        try:
+            return importlib.import_module(f"pdiff.commands.{command}").main(arguments)
+        except SystemExit as error:
+            assert error.code == 0
+"""
+
+
+def test_mistakes_are_told_before_torch_is_loaded():
+    *quick, listing = loaded_after({"torch"}, *QUICK, first=CALL).values()
+    assert quick == [set()] * (len(QUICK) - 1)
+    assert listing == {"torch"}, "the check sees what is loaded: a list imports every plugin"
 
 
 @pytest.mark.parametrize("name", ["matplotlib", "diffusers"])
 def test_the_check_sees_what_is_loaded(name):
     statement = f"import {name}"
-    assert heavy_after(statement)[statement] >= {name}
+    assert loaded_after(HEAVY, statement)[statement] >= {name}
 
 
 def test_pdiff_imports_neither_plugins_nor_tools():
@@ -96,6 +132,34 @@ def test_no_plugin_imports_another_or_tools():
     assert len(imports) > 10
     assert foreign(iter(imports)) == []
     assert [pair for pair in imports if below(pair[1], "tools", "plugins")] == []
+
+
+def outsiders() -> list[tuple[str, str]]:
+    """Return (file, imported name) for what is written as by strangers: plugins, examples, the template."""
+    examples = [(f"docs/{file}", name) for file, name in imports_of(ROOT / "docs" / "examples", "examples")]
+    template = imports_of(ROOT / "pdiff" / "scaffold" / "template", "NAME")
+    return [*imports_of(ROOT / "plugins", "pdiff_plugins"), *examples, *template]
+
+
+def not_public(imports: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the imports from pdiff that are of no public name of `pdiff` or `pdiff.testing`."""
+    public = {f"{module.__name__}.{name}" for module in (pdiff, pdiff.testing) for name in module.__all__}
+    public |= {"pdiff", "pdiff.testing"}
+    return [pair for pair in imports if below(pair[1], "pdiff") and pair[1] not in public]
+
+
+def test_plugins_examples_and_the_template_import_public_names_only():
+    files = {file for file, _ in outsiders()}
+    assert {"docs/lora_transformer.py", "NAME/__init__.py", "classification/__init__.py"} <= files
+    assert not_public(outsiders()) == []
+
+
+@pytest.mark.parametrize(
+    "line", ["import pdiff.run", "from pdiff.runtime.errors import PdiffError", "from pdiff import runtime"]
+)
+def test_the_check_sees_a_name_that_is_not_public(tmp_path, line):
+    (tmp_path / "mine.py").write_text(f"import pdiff\nfrom pdiff import Task\n\ndef late():\n    {line}\n")
+    assert len(not_public(list(imports_of(tmp_path, "mine")))) == 1
 
 
 def test_what_plugins_share_imports_no_plugin():

@@ -1,3 +1,5 @@
+import importlib
+
 import numpy as np
 import pytest
 import torch
@@ -250,3 +252,78 @@ def test_rows_on_their_way_to_a_device_are_copied_a_few_at_a_time(monkeypatch):
     monkeypatch.setattr("pdiff.weights.vectors.VALUES", 8)
     vectors = torch.arange(28.0).view(7, 4)
     assert torch.equal(copied(Rows(vectors, [6, 0, 3, 2, 5]), torch.device("cpu")), vectors[[6, 0, 3, 2, 5]])
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda engine, _: engine.sample(2),
+        lambda engine, _: engine.sample_latents(2),
+        lambda engine, _: engine.sample_path(2, 2),
+        lambda engine, _: engine.encode(torch.zeros(2, 9)),
+        lambda engine, _: engine.decode(torch.zeros(2, 9)),
+        lambda engine, _: engine.spread(torch.zeros(2, 9)),
+        lambda engine, folder: engine.save(folder / "engine"),
+    ],
+    ids=["sample", "sample_latents", "sample_path", "encode", "decode", "spread", "save"],
+)
+def test_engine_that_is_not_fitted_is_refused_in_one_line(tmp_path, use):
+    words = r"^engine: is not fitted yet\. Call fit\(vectors\), or ParameterDiffusion\.load\(folder\)\.$"
+    with pytest.raises(PdiffError, match=words):
+        use(ParameterDiffusion(SMALL), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_comes_in_as_an_array_comes_out_as_one():
+    vectors = population().numpy().astype(np.float64)
+    engine = ParameterDiffusion(SMALL).fit(vectors)
+    latents = engine.encode(vectors)
+    decoded = engine.decode(latents)
+    assert [type(latents), type(decoded)] == [np.ndarray] * 2
+    assert [latents.dtype, decoded.dtype] == [np.float32] * 2
+    assert isinstance(engine.decode(torch.from_numpy(latents)), torch.Tensor)
+    assert engine.spread(vectors) == pytest.approx(engine.spread(torch.from_numpy(vectors)))
+
+
+@pytest.mark.parametrize("rows", [torch.zeros(2, 95), torch.zeros(96), torch.zeros(1, 2, 96), np.zeros((2, 95))])
+def test_vectors_and_latents_of_another_width_are_refused(rows):
+    engine = ParameterDiffusion(SMALL).fit(population())
+    with pytest.raises(PdiffError, match=r"^encode: got shape \(.*\), expected \(M, 96\), the layout's length\.$"):
+        engine.encode(rows)
+    with pytest.raises(PdiffError, match=r"^decode: got shape \(.*\), expected \(M, \d+\), that of a latent\.$"):
+        engine.decode(rows)
+
+
+LINE = """
+from torch import nn
+
+
+class Line(nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.layer = nn.Linear(size, size)
+
+    def forward(self, z, t):
+        return self.layer(z)
+"""
+
+
+@pytest.mark.parametrize("by_name", [False, True], ids=["class", "module:name"])
+def test_denoiser_that_is_not_registered_survives_save_and_load(tmp_path, monkeypatch, by_name):
+    (tmp_path / "own_line.py").write_text(LINE)
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("own_line")
+    # Of its own type alone: what the preset says about its denoiser is not for this one.
+    engine = ParameterDiffusion({**SMALL, "denoiser": {"type": "own_line:Line" if by_name else module.Line}})
+    engine.fit(population()).save(tmp_path / "engine")
+    loaded = ParameterDiffusion.load(tmp_path / "engine")
+    assert isinstance(loaded.denoiser, module.Line)
+    assert loaded.config["denoiser"] == {"type": "own_line:Line"}
+    assert torch.equal(loaded.sample(3), engine.sample(3))
+
+
+@pytest.mark.parametrize(("latent", "told"), [(9, False), (10, True)])
+def test_latent_that_is_longer_than_the_population_has_dimensions_is_told(caplog, latent, told):
+    ParameterDiffusion({**SMALL, "autoencoder": {"latent": latent}}).fit(population(rows=10))
+    line = f"engine: a latent of {latent} for 10 vectors, which lie in at most 9 dimensions"
+    assert any(line in message for message in caplog.messages) is told

@@ -8,6 +8,7 @@ import torch
 
 from pdiff import Picture, hookimpl
 from pdiff.run.config import resolve
+from pdiff.run.directory import ORDER
 from pdiff.run.results import read_metrics, read_sources
 from pdiff.run.run import Run
 from pdiff.runtime.storage import read_json
@@ -24,6 +25,12 @@ def run(finished):
 def case(run):
     """Return what its sources are judged by."""
     return open_case(run)
+
+
+def test_cost_of_every_stage_is_told_as_it_was_recorded(finished):
+    summary, records = (read_json(finished.path / file) for file in ("report/summary.json", "stages.json"))
+    for key in ("seconds", "peak_memory_bytes"):
+        assert summary[key] == {stage: records[stage][key] for stage in ORDER}
 
 
 def test_summary_has_a_row_for_every_source_and_compares_each_with_the_generated(finished):
