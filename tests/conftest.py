@@ -37,7 +37,7 @@ TINY = {
     "select": "last_norms(2)",
     "task": {
         "network": {"type": "timm", "name": "test_resnet"},
-        "data": {"type": "digits", "size": 32, "noise": 0.1, "train": 64, "select": 64},
+        "data": {"type": "digits", "size": 8, "noise": 0.1, "train": 64, "select": 64},
         "eval_batch": 900,
     },
     "collect": {

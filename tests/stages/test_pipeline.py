@@ -51,7 +51,7 @@ def test_summary_has_what_other_programs_read(finished):
 
 
 def test_same_config_gives_the_same_bytes(finished, tiny, tmp_path, results):
-    run_pipeline(resolve(tiny), RunDirectory(tmp_path / "again"), gates=False)
+    run_pipeline(resolve(tiny), RunDirectory(tmp_path / "again"), ORDER[:4], gates=False)
     assert results(tmp_path / "again") == results(finished.path)
 
 
@@ -104,7 +104,7 @@ def test_what_killed_writes_have_left_is_removed(copied, tiny, results):
     torn = [copied.folder("generate") / "vectors.safetensors.part", copied.folder("generate") / ".tmpa1B2c3"]
     for path in torn:
         path.write_bytes(b"torn")
-    run_pipeline(resolve(tiny), copied, resume=True, gates=False)
+    run_pipeline(resolve(tiny), copied, ORDER[:4], resume=True, gates=False)
     assert not any(path.exists() for path in torn)
     assert results(copied.path) == before
 
@@ -130,7 +130,7 @@ def test_directory_of_another_config_is_refused_by_key(copied, tiny):
 def test_other_config_drops_only_what_depends_on_it_when_asked(copied, tiny):
     population = (copied.path / "population" / "vectors.f32").stat().st_mtime_ns
     tiny["generate"]["num"] = 3
-    run_pipeline(resolve(tiny), copied, resume=True, overwrite=True, gates=False)
+    run_pipeline(resolve(tiny), copied, ORDER[:4], resume=True, overwrite=True, gates=False)
     assert (copied.path / "population" / "vectors.f32").stat().st_mtime_ns == population
     lines = (copied.path / "evaluation" / "generated.jsonl").read_text().splitlines()
     assert len(lines) == 3 * 3, "three candidates on select, test and train"
@@ -238,7 +238,7 @@ def write_checkpoints(finished, folder, change=lambda index, state: state):
 def test_checkpoints_of_the_user_replace_collection(finished, tiny, tmp_path, results):
     write_checkpoints(finished, tmp_path / "files")
     tiny["checkpoints"] = {"files": str(tmp_path / "files"), "prefix": "module."}
-    run_pipeline(resolve(tiny), RunDirectory(tmp_path / "imported"), gates=False)
+    run_pipeline(resolve(tiny), RunDirectory(tmp_path / "imported"), ORDER[:4], gates=False)
     imported, collected = results(tmp_path / "imported"), results(finished.path)
     for name in ("population/vectors.f32", "evaluation/trained.jsonl", "samples/vectors.safetensors"):
         assert imported[name] == collected[name]

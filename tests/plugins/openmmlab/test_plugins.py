@@ -4,8 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -99,34 +98,21 @@ def length(rows: Path) -> int:
 
 @pytest.mark.parametrize("plugin", ["detection", pytest.param("segmentation", marks=pytest.mark.slow)])
 def test_run_that_is_killed_again_and_again_ends_with_the_same_bytes(
-    cases, plugin, tmp_path, results, processes, rest_at_every_step
+    cases, plugin, tmp_path, results, killed, rest_at_every_step
 ):
     case, run = cases(plugin), tmp_path / "run"
-    finished = results(case.run.path)
-    config, rows = resolve(case.values()), run / "population" / "provenance.jsonl"
-
-    def go_on(_: int) -> None:
-        run_pipeline(config, RunDirectory(run), ORDER[:4], resume=True, gates=False)
-
-    def attempt(until: Callable[[], bool]) -> tuple[int, int, set[str]]:
-        """Go on until a moment; return how that ended, how many snapshots there are, and which evaluations."""
-        (child,) = processes(go_on, 1).all
-        while child.is_alive() and not until():
-            time.sleep(0.002)
-        child.kill()
-        child.join()
-        return child.exitcode, length(rows), {path.stem for path in run.glob("evaluation/*.jsonl")}
-
-    code, snapshots, _ = attempt((run / "population" / "collect.state.safetensors").exists)
-    assert (code, snapshots) == (-signal.SIGKILL, 0), "killed in the base training, before any snapshot"
-    code, snapshots, _ = attempt(lambda: length(rows) >= 3)
-    assert code == -signal.SIGKILL
-    assert 3 <= snapshots < COUNTS[plugin]["trained"], "killed among the snapshots"
-    code, snapshots, evaluated = attempt((run / "evaluation" / "generated.jsonl").exists)
-    assert (code, snapshots) == (-signal.SIGKILL, COUNTS[plugin]["trained"])
-    assert {"trained", "generated"} <= evaluated
-    assert "noise15" not in evaluated, "killed among the evaluations"
-    assert attempt(lambda: False)[:2] == (0, COUNTS[plugin]["trained"])
+    finished, rows = results(case.run.path), run / "population" / "provenance.jsonl"
+    go_on = partial(
+        run_pipeline, resolve(case.values()), RunDirectory(run), ORDER[:4], resume=True, gates=False
+    )
+    assert killed(go_on, "os.rename", run / "population" / "collect.state.safetensors", 3)
+    assert length(rows) == 0, "killed in the base training, before any snapshot"
+    assert killed(go_on, "open", rows, 6)
+    assert 2 <= length(rows) < COUNTS[plugin]["trained"], "killed among the snapshots"
+    assert killed(go_on, "os.rename", run / "evaluation" / "codec.safetensors")
+    assert length(rows) == COUNTS[plugin]["trained"]
+    assert {path.stem for path in run.glob("evaluation/*.jsonl")} == {"trained", "generated"}
+    go_on()
     assert results(run) == finished
 
 
