@@ -10,6 +10,12 @@ from pdiff_plugins.classification.one_pixel import OnePixelConv2d, overlap, shor
 from pdiff_plugins.images.data import Split
 from torch import nn
 
+from pdiff.defaults import LoadParams
+from pdiff.replay import Replay
+from pdiff.task import Candidates
+from pdiff.weights.layout import Layout
+from pdiff.weights.select import select
+
 SHORT = [  # size, kernel, stride, padding
     ((1, 1), 3, 1, 1),
     ((1, 1), 1, 1, 0),
@@ -95,3 +101,17 @@ def test_built_network_has_timms_names_and_weights_and_takes_the_short_way():
     plain.load_state_dict(model.state_dict())
     torch.testing.assert_close(model(split.images), plain(split.images), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(copy.deepcopy(model)(split.images), model(split.images), atol=0, rtol=0)
+
+
+def test_replay_gives_the_bits_of_each_candidate_alone():
+    split = Split(torch.rand(8, 1, 32, 32), torch.arange(8) % 5, 5, 32, 8, torch.device("cpu"))
+    model = build_network({"type": "timm", "name": "resnet18"}, split).eval()
+    names = select(model, "last_norms(2)", ())
+    layout = Layout.of(model.state_dict(), names)
+    vectors = layout.flatten(model.state_dict()) + 0.1 * torch.randn(3, layout.size)
+    many = Candidates(vectors, layout, LoadParams().load_params)
+    alone = [Candidates(vector[None], layout, LoadParams().load_params) for vector in vectors]
+    found = list(Replay(model, many)(split.images))
+    expected = [next(iter(Replay(model, one)(split.images))) for one in alone]
+    assert torch.equal(torch.stack(found), torch.stack(expected))
+    assert not torch.equal(found[0], found[1])
