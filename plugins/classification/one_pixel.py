@@ -1,8 +1,8 @@
 """Convolutions that are one matrix product where their output is a single pixel.
 
 A network that is made for photographs ends, on images of 32 pixels, in maps of one pixel. There eight in nine weights
-of a kernel of 3 x 3 meet nothing but padding, and still the convolution spends time on them: on a processor without
-AVX-512 such a layer costs 2 to 40 times its product.
+of a kernel of 3 x 3 meet nothing but padding, and still the convolution spends time on them, most of all on a processor
+without AVX-512.
 """
 
 from torch import Tensor, nn
