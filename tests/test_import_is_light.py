@@ -105,7 +105,7 @@ def test_mistakes_are_told_before_torch_is_loaded():
     assert listing == {"torch"}, "the check sees what is loaded: a list imports every plugin"
 
 
-@pytest.mark.parametrize("name", ["matplotlib", "diffusers"])
+@pytest.mark.parametrize("name", ["matplotlib", pytest.param("diffusers", marks=pytest.mark.slow)])
 def test_the_check_sees_what_is_loaded(name):
     statement = f"import {name}"
     assert loaded_after(HEAVY, statement)[statement] >= {name}

@@ -179,7 +179,9 @@ def test_other_launchers_say_who_is_who(processes, launcher):
 
 
 @pytest.mark.parametrize("lost", [0, 1])
-def test_lost_process_is_noticed_at_once_by_those_that_wait(processes, lost):
+def test_lost_process_is_noticed_at_once_by_those_that_wait(processes, monkeypatch, lost):
+    monkeypatch.setattr(group, "SECONDS_TO_END", 0.5)  # that the first one gives to one that is lost
+
     def work(number):
         group.join("pytorch")
         group.gather(None)
@@ -532,13 +534,16 @@ def test_run_waits_for_the_processes_that_a_lost_one_left(branches, together, tm
     run_pipeline(config, RunDirectory(tmp_path / "run"), ["collect"], resume=True, gates=False)
 
 
-def test_disk_that_is_full_for_one_process_is_one_line_and_the_run_goes_on(branches, together, tmp_path, results):
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+def test_disk_that_is_full_for_one_process_is_one_line_and_the_run_goes_on(branches, together, at, tmp_path, results):
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+
+    def limit(number: int) -> None:
+        if number == 1:
+            branch = tmp_path / "run" / "population" / "branches" / "2"
+            at("os.mkdir", branch, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard)))
+
     command = (*branches, "--stage", "collect", "--work-dir", tmp_path / "run", "--resume")
-    started = together(*command)
-    while not (tmp_path / "run" / "population" / "branches" / "0" / "layout.json").exists():
-        time.sleep(0.002)
-    resource.prlimit(started.all[1].pid, resource.RLIMIT_FSIZE, (1000, limits[1]))
+    started = together(*command, first=limit)
     assert started.codes() == [2, 2]
     (line,) = started.errors()
     assert "cannot be written (File too large). Make room" in line

@@ -283,6 +283,7 @@ def loaded(tiny, detector, segmentor, tmp_path) -> list[set[str]]:
     return [OF_OPENMMLAB & set(line.split()) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_run_of_another_plugin_loads_nothing_of_openmmlab_and_a_detector_and_a_segmentor_do(loaded, tmp_path):
     assert (tmp_path / "run" / "report" / "summary.json").exists()
     before, detecting, segmenting = loaded
