@@ -1,6 +1,7 @@
 """A tiny detector and a tiny segmentor on scenes of digits, a finished run of each, and what tests need of them."""
 
 import copy
+import gc
 import json
 import warnings
 from collections.abc import Sequence
@@ -163,6 +164,7 @@ class Case:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # imports warn about what they import
             self.library.load()
+        gc.freeze()  # see `pytest_collection_finish`
 
     def values(self) -> dict:
         """Return the values of the config, to be changed at will."""

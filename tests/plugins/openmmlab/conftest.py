@@ -1,6 +1,7 @@
 """A tiny detector on eight scenes of digits, for the tests of what mmdet and mmseg share."""
 
 import copy
+import gc
 import warnings
 
 import pytest
@@ -56,6 +57,7 @@ def mmdet():
         warnings.simplefilter("ignore")  # mmcv warns about its own imports
         MMDET.load()
         torch.meshgrid(torch.zeros(1), torch.zeros(1))  # torch warns of the way in which mmdet calls it, once
+    gc.freeze()  # see `pytest_collection_finish`
     return MMDET
 
 
