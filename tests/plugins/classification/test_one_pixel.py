@@ -5,14 +5,14 @@ import copy
 import pytest
 import timm
 import torch
-from pdiff.defaults import LoadParams
-from pdiff.replay import Replay
 from pdiff_plugins.classification.networks import build_network
 from pdiff_plugins.classification.one_pixel import OnePixelConv2d, overlap, shorten_convolutions
 from pdiff_plugins.images.data import Split
 from torch import nn
 
 from pdiff.task import Candidates
+from pdiff.task.defaults import LoadParams
+from pdiff.task.replay import Replay
 from pdiff.weights.layout import Layout
 from pdiff.weights.select import select
 
