@@ -2,14 +2,13 @@
 
 import inspect
 import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from pdiff.commands import run
 from pdiff.task import hookspecs
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +55,7 @@ PART = next(block for block in blocks("python") if "@DENOISERS.register_module" 
 
 
 @pytest.mark.parametrize("way", ["plugin", "entry point", "place"])
-def test_part_of_the_documentation_is_found(tmp_path, way):
+def test_part_of_the_documentation_is_found(tmp_path, processes, way):
     (tmp_path / "moons.yaml").write_text(blocks("yaml")[0])
     (tmp_path / "moons.py").write_text(blocks("python")[0] + (PART if way == "plugin" else ""))
     (tmp_path / "my_package").mkdir()
@@ -69,12 +68,15 @@ def test_part_of_the_documentation_is_found(tmp_path, way):
         entry = f"[pdiff.parts]\nmy_parts = {place}\n"
         (tmp_path / "my_package-1.0.dist-info" / "entry_points.txt").write_text(entry)
     kind = "my_package.parts:Shallow" if way == "place" else "shallow"
-    command = [sys.executable, str(ROOT / "tools" / "run.py"), "--plugin", "moons.py", "--dry-run"]
-    command += ["--cfg-options", f"engine.denoiser.type={kind}", "engine.denoiser.width=32"]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert f"type: {kind}" in done.stdout
+    options = ["--dry-run", "--cfg-options", f"engine.denoiser.type={kind}", "engine.denoiser.width=32"]
+
+    def plan(_: int) -> None:  # in a child, because the part is registered for good
+        sys.path.insert(0, str(tmp_path))
+        raise SystemExit(run.main(["--plugin", str(tmp_path / "moons.py"), *options]))
+
+    done = processes(plan, 1)
+    assert done.codes() == [0], done.text("err")
+    assert f"type: {kind}" in done.text("out")
 
 
 def test_part_of_the_documentation_has_at_most_fifteen_lines():
