@@ -116,7 +116,6 @@ class ParameterDiffusion:
                 "engine: a latent of %d for %d vectors, which lie in at most %d dimensions: the rest of it carries "
                 "nothing", self.autoencoder.latent, len(vectors), len(vectors) - 1,
             )  # fmt: skip
-        self.width = deviations(vectors).mean().item()
         with isolated_seed(derive_seed(self.seed, "fit")):
             self.fit_codec(vectors, folder)
             self.fit_diffusion(self.encode(vectors).to(self.device), folder)
@@ -154,7 +153,8 @@ class ParameterDiffusion:
         return {name: getattr(self, name) for name in PARTS}
 
     def fit_codec(self, vectors: Tensor | Rows, folder: Path | None) -> None:
-        """Fit scaling and autoencoder to `(N, P)`."""
+        """Fit scaling and autoencoder to `(N, P)`, and keep how widely these are spread."""
+        self.width = deviations(vectors).mean().item()
         self.train_codec(*self.fit_closed_form(vectors), folder)
 
     def fit_closed_form(self, vectors: Tensor | Rows) -> tuple[Autoencoder, Tensor | Scaled]:
