@@ -254,6 +254,16 @@ def test_rows_on_their_way_to_a_device_are_copied_a_few_at_a_time(monkeypatch):
     assert torch.equal(copied(Rows(vectors, [6, 0, 3, 2, 5]), torch.device("cpu")), vectors[[6, 0, 3, 2, 5]])
 
 
+def test_codec_and_diffusion_may_be_fitted_one_after_the_other(tmp_path):
+    vectors = population()
+    engine = ParameterDiffusion(SMALL)
+    engine.build(Layout.of({"vector": torch.empty(96)}))
+    engine.fit_codec(vectors, None)
+    engine.fit_diffusion(engine.encode(vectors), None)
+    engine.save(tmp_path)
+    assert ParameterDiffusion.load(tmp_path).sample(3).shape == (3, 96)
+
+
 @pytest.mark.parametrize(
     "use",
     [
