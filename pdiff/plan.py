@@ -19,7 +19,7 @@ from torch import nn
 from pdiff.engine.parameter_diffusion import ParameterDiffusion
 from pdiff.run.directory import RunDirectory
 from pdiff.run.run import Run
-from pdiff.run.sources import source_names
+from pdiff.run.sources import check_sources, source_names
 from pdiff.run.stage import STAGES
 from pdiff.runtime.cost import free_memory, resident_memory
 from pdiff.runtime.errors import PdiffError
@@ -94,6 +94,7 @@ def make_plan(config: Config, work_dir: Path) -> Plan:
         run = Run(config, RunDirectory(Path(folder)))
         engine = run.new_engine()
         engine.prepare(run.layout, torch.device("meta"))
+        check_sources(run)
         checkpoints, notes = count_checkpoints(config, RunDirectory(work_dir))
         return Plan(
             parameters=run.layout.size,

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from torch import Tensor
 
 from pdiff.engine.parameter_diffusion import ParameterDiffusion
+from pdiff.engine.schedule import build_sampler
 from pdiff.run.directory import RunDirectory
 from pdiff.runtime.cost import Stopwatch
 from pdiff.runtime.errors import PdiffError
@@ -94,7 +95,10 @@ class Run:
 
     def new_engine(self) -> ParameterDiffusion:
         """Return the engine of the config, not yet fitted; raise a `PdiffError` for settings that cannot be."""
-        return ParameterDiffusion(self.config.engine.to_dict(), seed=self.seed("engine"), device=str(self.device))
+        engine = ParameterDiffusion(self.config.engine.to_dict(), seed=self.seed("engine"), device=str(self.device))
+        if self.config.generate.sampler:
+            build_sampler(self.config.generate.sampler, engine.schedule)  # better told before the fit
+        return engine
 
     @cached_property
     def engine(self) -> ParameterDiffusion:

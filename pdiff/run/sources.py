@@ -14,7 +14,7 @@ from mmengine.registry import Registry
 from torch import Tensor
 
 from pdiff.runtime.errors import PdiffError, check_positive, known
-from pdiff.runtime.registry import build
+from pdiff.runtime.registry import build, prepare
 from pdiff.runtime.seeding import generator, normal
 from pdiff.weights.gram import centred_blocks, centred_gram
 from pdiff.weights.layout import Layout
@@ -67,6 +67,18 @@ def source_names(run: "Run") -> list[str]:
     """Return the sources of the config, without those that are null, and without ensembles where the task has none."""
     sources = {name: source for name, source in run.config.evaluate.sources.items() if source is not None}
     return [name for name, source in sources.items() if source.get("type") != "ensemble" or run.has_hook("ensemble")]
+
+
+def check_sources(run: "Run") -> None:
+    """Raise a `PdiffError` for a source that cannot be, before anything is computed for it."""
+    for name in source_names(run):
+        settings, where = run.config.evaluate.sources[name], f"evaluate.sources.{name}"
+        prepare(SOURCES, settings, where, {"rng": None}, pool=None)
+        if settings.get("num") is not None:
+            check_positive(where, num=settings["num"])
+    for name in run.config.evaluate.train:
+        if name not in source_names(run):
+            raise PdiffError(f"evaluate.train: got {name!r}. {known(name, source_names(run))}")
 
 
 def source_vectors(run: "Run", name: str, pool: Pool) -> Vectors:

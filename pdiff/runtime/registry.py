@@ -1,7 +1,8 @@
 """What builds a `type:` of the config: a registered class or function, one of another package, or a class itself."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import entry_points
 from pkgutil import resolve_name
 from typing import Any
@@ -23,21 +24,31 @@ def find(registry: Registry, kind: Any, where: str) -> Any:
         where: the section's place in the config, for the error line.
 
     Raises:
-        PdiffError: there is nothing of that name.
+        PdiffError: there is nothing of that name, or it cannot be called.
     """
     if callable(kind):
         return kind
     registry.import_from_location()
-    if kind not in registry.module_dict:
+    name = kind if isinstance(kind, str) else ""
+    if name not in registry.module_dict:
         load_entry_points()
-    if kind in registry.module_dict:
-        return registry.module_dict[kind]
-    if isinstance(kind, str) and ":" in kind:
-        try:
-            return resolve_name(kind)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise PdiffError(f"{where}.type: got {kind!r}, which cannot be imported ({error}).") from error
+    if name in registry.module_dict:
+        return registry.module_dict[name]
+    if ":" in name:
+        return import_named(name, where)
     raise PdiffError(f"{where}.type: got {kind!r}. {known(str(kind), registry.module_dict)}")
+
+
+def import_named(kind: str, where: str) -> Any:
+    """Return the class or function that stands at `module:name`."""
+    try:
+        found = resolve_name(kind)
+    except Exception as error:  # whatever the module raises
+        line = f"{where}.type: got {kind!r}, which cannot be imported ({' '.join(str(error).split())})."
+        raise PdiffError(line) from error
+    if not callable(found):
+        raise PdiffError(f"{where}.type: got {kind!r}, which is neither a class nor a function. Name one.")
+    return found
 
 
 def load_entry_points() -> None:
@@ -47,6 +58,15 @@ def load_entry_points() -> None:
             point.load()
         except Exception as error:  # whatever the package raises
             raise PdiffError(f"{point.value} of {point.dist.name}: cannot be imported ({error}). Mend it.") from error
+
+
+def signature_of(target: Any, where: str) -> inspect.Signature:
+    """Return which arguments a class or function takes; raise a `PdiffError` for one that does not say it."""
+    try:
+        return inspect.signature(target)
+    except ValueError:
+        line = f"{where}: got type {name_of(target)!r}, which does not say what it takes. Write a function around it."
+        raise PdiffError(line) from None
 
 
 def build(
@@ -64,21 +84,33 @@ def build(
     Raises:
         PdiffError: the type is unknown, an argument is unknown, one is missing, or one that is given is not taken.
     """
+    return prepare(registry, cfg, where, offered, **given)()
+
+
+def prepare(
+    registry: Registry, cfg: Mapping[str, Any], where: str, offered: Mapping[str, Any] | None = None, **given: Any
+) -> Callable[[], Any]:
+    """Return what does the building, with everything checked; see `build`."""
     check_section(cfg, where)
     arguments = dict(cfg)
     kind = arguments.pop("type", None)
     target = find(registry, kind, where)
-    taken = inspect.signature(target).parameters
+    taken = signature_of(target, where).parameters
     for name in given:
         if name not in taken:
             raise PdiffError(f"{where}: got type {name_of(kind)!r}, which takes no {name}. Give it that argument.")
     wanted = {name: value for name, value in (offered or {}).items() if name in taken}
-    return call(target, arguments, where, **given, **wanted)
+    return bind(target, arguments, where, **given, **wanted)
 
 
 def call(target: Any, arguments: Mapping[str, Any], where: str, **given: Any) -> Any:
     """Call a class or function with a config section as its arguments, unknown and missing ones refused by name."""
-    signature = inspect.signature(target)
+    return bind(target, arguments, where, **given)()
+
+
+def bind(target: Any, arguments: Mapping[str, Any], where: str, **given: Any) -> Callable[[], Any]:
+    """Return the call of a class or function with a config section as its arguments; see `call`."""
+    signature = signature_of(target, where)
     settings = [name for name in signature.parameters if name not in given]
     check_keys(arguments, settings, where)
     try:
@@ -87,4 +119,4 @@ def call(target: Any, arguments: Mapping[str, Any], where: str, **given: Any) ->
         raise PdiffError(f"{where}: {error}. Arguments: {', '.join(settings)}.") from None
     for name, value in arguments.items():
         check_type(value, signature.parameters[name].annotation, f"{where}.{name}")
-    return target(*bound.args, **bound.kwargs)
+    return partial(target, *bound.args, **bound.kwargs)

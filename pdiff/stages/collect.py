@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from pdiff.run.sources import check_sources
 from pdiff.runtime import processes
 from pdiff.stages.branches import collect_branches, roots_of
 from pdiff.stages.importing import import_checkpoints
@@ -21,7 +22,8 @@ def collect(run: "Run") -> None:
     """
     files = run.config.checkpoints.files
     roots = [] if files else roots_of(run)
-    run.new_engine().prepare(run.layout)  # a mistake in its settings is better told before the collection
+    run.new_engine().prepare(run.layout)  # a mistake in the settings is better told before the collection
+    check_sources(run)
     if files:
         processes.on_main(lambda: import_checkpoints(run))
     elif len(roots) == 1:

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from pdiff.run.measuring import evaluate_split, hook_of
-from pdiff.run.sources import open_pool, source_names, source_vectors
+from pdiff.run.sources import check_sources, open_pool, source_names, source_vectors
 from pdiff.runtime import processes
-from pdiff.runtime.errors import PdiffError, known
 from pdiff.runtime.storage import read_json, read_tensors, write_json, write_tensors, write_text
 from pdiff.task.contract import SPLITS, check_evaluations
 from pdiff.task.task import Evaluation
@@ -30,9 +29,7 @@ def evaluate(run: "Run") -> None:
     Several processes share the candidates of each source.
     """
     folder, names, pool = run.directory.folder("evaluate"), source_names(run), open_pool(run)
-    for name in run.config.evaluate.train:
-        if name not in names:
-            raise PdiffError(f"evaluate.train: got {name!r}. {known(name, names)}")
+    check_sources(run)
     for source in processes.on_main(lambda: [name for name in names if not (folder / f"{name}.jsonl").exists()]):
         vectors = source_vectors(run, source, pool)
         splits = (*SPLITS, "train") if source in run.config.evaluate.train else SPLITS

@@ -1,5 +1,7 @@
 """What a config section builds, and the line for each way in which it can be wrong."""
 
+import re
+
 import pytest
 from mmengine.registry import Registry
 
@@ -44,6 +46,30 @@ def test_a_type_may_be_a_class_or_say_where_one_is(kind):
 def test_a_place_without_a_class_is_refused(kind):
     with pytest.raises(PdiffError, match=rf"^here\.type: got '{kind}', which cannot be imported \("):
         build(SHAPES, {"type": kind}, "here")
+
+
+@pytest.mark.parametrize("kind", ["math:pi", "math:"])
+def test_a_place_of_something_that_cannot_be_called_is_refused(kind):
+    with pytest.raises(PdiffError, match=rf"^here\.type: got '{kind}', which is neither a class nor a function\."):
+        build(SHAPES, {"type": kind}, "here")
+
+
+def test_a_type_that_does_not_say_what_it_takes_is_refused():
+    with pytest.raises(PdiffError, match=r"^here: got type 'builtins:dict', which does not say what it takes\."):
+        build(SHAPES, {"type": "builtins:dict"}, "here")
+
+
+@pytest.mark.parametrize("kind", [5, None, ["box"], {"box": 1}])
+def test_a_type_that_is_no_text_is_refused_with_those_that_exist(kind):
+    with pytest.raises(PdiffError, match=rf"^here\.type: got {re.escape(repr(kind))}\. .*Known: "):
+        build(SHAPES, {"type": kind}, "here")
+
+
+def test_a_module_that_cannot_be_imported_is_told_in_one_line(tmp_path, monkeypatch):
+    (tmp_path / "torn_module.py").write_text("raise RuntimeError('two\\nlines')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(PdiffError, match=r"got 'torn_module:Box', which cannot be imported \(two lines\)\.$"):
+        build(SHAPES, {"type": "torn_module:Box"}, "here")
 
 
 def test_a_type_that_nobody_knows_is_looked_for_among_other_packages(monkeypatch):

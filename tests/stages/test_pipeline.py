@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from pdiff import PdiffError
+from pdiff.plan import make_plan
 from pdiff.run.config import resolve
 from pdiff.run.directory import ORDER, RunDirectory
 from pdiff.run.stage import STAGES, Stage
@@ -112,6 +113,28 @@ def test_what_killed_writes_have_left_is_removed(copied, tiny, results):
 def test_stage_needs_the_one_before_it(tiny, tmp_path):
     with pytest.raises(PdiffError, match="collect is not done. Run it first: --stage collect"):
         run_pipeline(resolve(tiny), RunDirectory(tmp_path / "new"), ["fit"], gates=False)
+
+
+@pytest.mark.parametrize(
+    ("section", "settings", "line"),
+    [
+        ("evaluate", {"sources": {"x": {"type": "nosuch"}}}, r"evaluate\.sources\.x\.type: got 'nosuch'\. .*Known: "),
+        ("evaluate", {"sources": {"x": {"type": ["soup"]}}}, r"evaluate\.sources\.x\.type: got \['soup'\]\. .*Known: "),
+        ("evaluate", {"sources": {"x": {"type": "soup", "axes": 2}}}, r"evaluate\.sources\.x: got unknown key 'axes'"),
+        ("evaluate", {"sources": {"x": {"type": "codec", "num": "4"}}}, r"evaluate\.sources\.x\.num: got '4', exp"),
+        ("evaluate", {"train": ["nosuch"]}, r"evaluate\.train: got 'nosuch'\. .*Known: "),
+        ("generate", {"sampler": {"type": "nosuch"}}, r"engine\.sampler\.type: got 'nosuch'\. Known: "),
+    ],
+)
+def test_source_or_sampler_that_cannot_be_is_refused_before_the_collection_and_in_a_plan(
+    tiny, tmp_path, section, settings, line
+):
+    config = resolve({**tiny, section: {**tiny[section], **settings}})
+    with pytest.raises(PdiffError, match=f"^{line}"):
+        make_plan(config, tmp_path / "run")
+    with pytest.raises(PdiffError, match=f"^{line}"):
+        run_pipeline(config, RunDirectory(tmp_path / "run"))
+    assert not (tmp_path / "run" / "population").exists()
 
 
 def test_engine_that_cannot_be_is_refused_before_the_collection(tiny, tmp_path):
