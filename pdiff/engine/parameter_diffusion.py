@@ -108,7 +108,7 @@ class ParameterDiffusion:
             PdiffError: fewer than two vectors, a NaN, or another length than the layout's.
         """
         vectors = on_device(vectors, self.device)
-        layout = layout or Layout.of({"vector": torch.empty(vectors.shape[-1])})
+        layout = layout or Layout.of({"vector": torch.empty(vectors.shape[-1:])})
         check_vectors(vectors, layout)
         self.prepare(layout)
         if self.autoencoder.latent >= len(vectors):
@@ -263,12 +263,14 @@ class ParameterDiffusion:
             logger.log(level, "sample: %d vectors with %.2f times the spread of the fitted ones", n, spread)
         return vectors
 
+    @torch.no_grad()
     def spread(self, vectors: Vectors | np.ndarray) -> float:
         """Return the mean standard deviation per coordinate of vectors `(M, P)`, over that of the fitted ones.
 
         1: as wide; 0: a single point. A codec that shrinks, or a diffusion that did not converge, shows here.
         """
         self.check_fitted()
+        check_width("spread", vectors, self.layout.size, "the layout's length")
         own = unwritten(vectors) if isinstance(vectors, np.ndarray) else vectors
         return relative_width(deviations(own).mean().item(), self.width)
 
@@ -357,16 +359,16 @@ class ParameterDiffusion:
             try:
                 part.load_state_dict(read_tensors(folder / f"{name}.safetensors"))
             except RuntimeError as error:
-                file = folder / f"{name}.safetensors"
-                raise PdiffError(f"{file}: does not fit engine.json ({error}). Fit again.") from error
+                file, reason = folder / f"{name}.safetensors", " ".join(str(error).split())
+                raise PdiffError(f"{file}: does not fit engine.json ({reason}). Fit again.") from error
         engine.history = read_json(folder / "history.json")
         engine.width = description["width"]
         return engine
 
 
 def check_width(what: str, rows: Vectors | np.ndarray, width: int, whose: str) -> None:
-    """Raise a `PdiffError` unless there are rows `(M, width)`."""
-    if rows.ndim != 2 or rows.shape[1] != width:
+    """Raise a `PdiffError` unless there are rows `(M, width)`, at least one."""
+    if rows.ndim != 2 or rows.shape[1] != width or not len(rows):
         raise PdiffError(f"{what}: got shape {tuple(rows.shape)}, expected (M, {width}), {whose}.")
 
 
@@ -388,7 +390,7 @@ def copied(vectors: Rows, device: torch.device) -> Tensor:
 
 def check_vectors(vectors: Tensor | Rows, layout: Layout) -> None:
     """Raise a `PdiffError` unless `vectors` is a population `(N >= 2, P)` of finite numbers."""
-    if vectors.ndim != 2 or vectors.shape[1] != layout.size:
+    if vectors.ndim != 2 or vectors.shape[1] != layout.size or not layout.size:
         shape = tuple(vectors.shape)
         raise PdiffError(f"population: got shape {shape}, expected (N, {layout.size}), the layout's length.")
     if len(vectors) < 2:

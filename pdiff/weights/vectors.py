@@ -15,7 +15,12 @@ VALUES = 2**26  # in one part: 256 MiB
 
 
 def unwritten(array: np.ndarray) -> Tensor:
-    """Return an array as a tensor without copying it, also where it is memory-mapped and must never be written to."""
+    """Return an array as a tensor without copying it, also where it is memory-mapped and must never be written to.
+
+    What torch cannot look at is copied: an array that runs backwards, or whose bytes are in the other order.
+    """
+    if any(stride < 0 for stride in array.strides) or not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="), order="C")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(array)

@@ -1,4 +1,6 @@
 import importlib
+import json
+import re
 
 import numpy as np
 import pytest
@@ -295,11 +297,40 @@ def test_what_comes_in_as_an_array_comes_out_as_one():
     assert engine.spread(vectors) == pytest.approx(engine.spread(torch.from_numpy(vectors)))
 
 
-@pytest.mark.parametrize("rows", [torch.zeros(2, 95), torch.zeros(96), torch.zeros(1, 2, 96), np.zeros((2, 95))])
+@pytest.mark.parametrize("turned", [lambda rows: rows[::-1], lambda rows: rows.astype(">f4")], ids=["back", "bytes"])
+def test_arrays_that_torch_cannot_look_at_are_taken_all_the_same(turned):
+    vectors = population().numpy()
+    engine, rows = ParameterDiffusion(SMALL).fit(vectors), turned(vectors)
+    assert np.array_equal(engine.encode(rows), engine.encode(np.array(rows, dtype=np.float32)))
+    assert engine.spread(rows) == pytest.approx(1)
+    ParameterDiffusion(SMALL).fit(rows)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (3, 0)])
+def test_a_population_without_vectors_or_coordinates_is_refused_by_its_shape(shape):
+    with pytest.raises(PdiffError, match=rf"^population: got shape {re.escape(str(shape))}, expected "):
+        ParameterDiffusion(SMALL).fit(torch.zeros(shape))
+
+
+def test_an_engine_that_does_not_fit_its_files_is_told_in_one_line(tmp_path):
+    ParameterDiffusion(SMALL).fit(population()).save(tmp_path)
+    description = json.loads((tmp_path / "engine.json").read_text())
+    description["config"]["denoiser"]["width"] = 24
+    (tmp_path / "engine.json").write_text(json.dumps(description))
+    with pytest.raises(PdiffError, match=r"^[^\n]*denoiser\.safetensors: does not fit engine\.json [^\n]*\.$"):
+        ParameterDiffusion.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [torch.zeros(2, 95), torch.zeros(96), torch.zeros(1, 2, 96), np.zeros((2, 95)), torch.zeros(0, 96)],
+)
 def test_vectors_and_latents_of_another_width_are_refused(rows):
     engine = ParameterDiffusion(SMALL).fit(population())
     with pytest.raises(PdiffError, match=r"^encode: got shape \(.*\), expected \(M, 96\), the layout's length\.$"):
         engine.encode(rows)
+    with pytest.raises(PdiffError, match=r"^spread: got shape \(.*\), expected \(M, 96\), the layout's length\.$"):
+        engine.spread(rows)
     with pytest.raises(PdiffError, match=r"^decode: got shape \(.*\), expected \(M, \d+\), that of a latent\.$"):
         engine.decode(rows)
 
