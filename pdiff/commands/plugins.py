@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from pdiff.commands.setting import setting
 from pdiff.runtime.errors import command
 
 
@@ -20,7 +21,10 @@ def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     check = commands.add_parser("check", help="check a plugin; exit code 1 where a check failed")
     check.add_argument("plugin", help="name of an installed plugin, or path of a plugin's folder or file")
     check.add_argument("--config", help="YAML file; default: the plugin's embedded config")
-    check.add_argument("--cfg-options", nargs="+", action=DictAction, help="settings over the config: a.b=value ...")
+    check.add_argument(
+        "--cfg-options", nargs="+", type=setting, action=DictAction,
+        help="settings over the config: a.b=value ...",
+    )  # fmt: skip
     return parser.parse_args(argv)
 
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pdiff.commands.setting import setting
 from pdiff.runtime.errors import PdiffError, command, known
 from pdiff.runtime.launchers import LAUNCHERS
 
@@ -25,7 +26,10 @@ def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     parser.add_argument("--no-gates", action="store_true", help="go on where the check at the end of a stage fails")
     parser.add_argument("--seed", type=int, help="seed of everything; default: the config's")
     parser.add_argument("--device", help="auto (default), cpu, cuda, cuda:1, ...")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction, help="settings over the config: a.b=value ...")
+    parser.add_argument(
+        "--cfg-options", nargs="+", type=setting, action=DictAction,
+        help="settings over the config: a.b=value ...",
+    )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="print the config and what the run needs")
     parser.add_argument(
         "--launcher", default="none", choices=["none", *LAUNCHERS], help="what has started several processes"
@@ -43,7 +47,7 @@ def tell(line: str) -> None:
         print(line, file=sys.stderr)
 
 
-@command(tell)
+@command(tell, ": the same command with --resume goes on")
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run, and return the exit code: 2 for what the user can mend."""
     arguments = parse(argv, prog)

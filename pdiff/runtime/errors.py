@@ -20,11 +20,14 @@ def say(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def command(tell: Callable[[str], None] = say) -> Callable[[Callable[..., int | None]], Callable[..., int]]:
+def command(
+    tell: Callable[[str], None] = say, after: str = ""
+) -> Callable[[Callable[..., int | None]], Callable[..., int]]:
     """Make a function return an exit code: 2 for what the user can mend, 130 for an interrupt, each told in one line.
 
     Args:
         tell: says the line.
+        after: what to do after an interrupt, if there is anything to say of it.
     """
 
     def decorate(main: Callable[..., int | None]) -> Callable[..., int]:
@@ -36,7 +39,7 @@ def command(tell: Callable[[str], None] = say) -> Callable[[Callable[..., int | 
                 tell(f"error: {error}")
                 return 2
             except KeyboardInterrupt:
-                tell("interrupted: the same command with --resume goes on")
+                tell(f"interrupted{after}")
                 return 130
 
         return run

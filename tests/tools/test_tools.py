@@ -82,7 +82,16 @@ def test_interrupt_is_one_line_and_exit_code_130(call, monkeypatch, command):
     monkeypatch.setattr(import_module(f"pdiff.commands.{command}"), "parse", interrupted)
     done = call(command)
     assert done.code == 130
-    assert done.err == "interrupted: the same command with --resume goes on\n"
+    after = ": the same command with --resume goes on" if command == "run" else ""
+    assert done.err == f"interrupted{after}\n"
+
+
+@pytest.mark.parametrize("word", ["seed", "=3"])
+@pytest.mark.parametrize("command", [["run"], ["plugins", "check", "classification"]])
+def test_option_that_sets_nothing_is_refused(capsys, command, word):
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, "--cfg-options", word])
+    assert f"got {word!r}, expected a.b=value" in capsys.readouterr().err
 
 
 def test_command_that_there_is_not_is_one_line(capsys):
