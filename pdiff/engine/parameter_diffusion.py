@@ -349,10 +349,7 @@ class ParameterDiffusion:
             PdiffError: a file is missing, corrupt, or of another engine.
         """
         folder = Path(folder)
-        description = read_json(folder / "engine.json")
-        found = description.get("format")
-        if found != FORMAT:
-            raise PdiffError(f"{folder / 'engine.json'}: got format {found}, expected {FORMAT}. Fit again.")
+        description = read_description(folder)
         engine = cls(description["config"], seed=description["seed"], device=device)
         engine.build(Layout.from_json(description["layout"]))
         for name, part in engine.modules().items():
@@ -364,6 +361,15 @@ class ParameterDiffusion:
         engine.history = read_json(folder / "history.json")
         engine.width = description["width"]
         return engine
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Return what `save` wrote of an engine beside its tensors; raise a `PdiffError` where it is of another format."""
+    description = read_json(folder / "engine.json")
+    found = description.get("format")
+    if found != FORMAT:
+        raise PdiffError(f"{folder / 'engine.json'}: got format {found!r}, expected {FORMAT}. Fit again.")
+    return description
 
 
 def check_width(what: str, rows: Vectors | np.ndarray, width: int, whose: str) -> None:

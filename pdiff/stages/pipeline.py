@@ -8,6 +8,7 @@ from functools import partial
 
 from mmengine.config import Config
 
+from pdiff.engine.parameter_diffusion import read_description
 from pdiff.run.directory import ORDER, RunDirectory
 from pdiff.run.record import pass_gate, write_gate
 from pdiff.run.run import Run
@@ -46,6 +47,8 @@ def run_pipeline(
 
     def begin() -> None:
         held.enter_context(directory.locked())
+        if overwrite and "fit" in directory.records() and ORDER.index(stages[0]) > ORDER.index("fit"):
+            read_description(directory.folder("fit"))  # of another version: then nothing is dropped that needs it
         directory.begin(config.to_dict(), stages, resume, overwrite)
         settings = {"seed": config.seed, "command": shlex.join(sys.argv), "processes": processes.size()}
         write_json(directory.path / "environment.json", {**environment(run.device), **settings})

@@ -150,6 +150,16 @@ def test_directory_of_another_config_is_refused_by_key(copied, tiny):
         run_pipeline(resolve(tiny), copied, resume=True, gates=False)
 
 
+@pytest.mark.parametrize("stage", ["generate", "evaluate", "compare"])
+def test_engine_of_another_version_stops_a_repetition_before_anything_is_dropped(copied, tiny, stage):
+    file = copied.folder("fit") / "engine.json"
+    write_json(file, {**json.loads(file.read_text()), "format": 1})
+    before = sorted(copied.path.rglob("*"))
+    with pytest.raises(PdiffError, match=r"engine\.json: got format 1, expected 2\. Fit again\."):
+        run_pipeline(resolve(tiny), copied, [stage], overwrite=True, gates=False)
+    assert [path for path in before if not path.exists()] == []
+
+
 def test_other_config_drops_only_what_depends_on_it_when_asked(copied, tiny):
     population = (copied.path / "population" / "vectors.f32").stat().st_mtime_ns
     tiny["generate"]["num"] = 3
