@@ -147,6 +147,8 @@ def import_file(file: Path) -> ModuleType:
     written = file.stat().st_mtime_ns
     if name in sys.modules and sys.modules[name].__written__ == written:
         return sys.modules[name]
+    for stale in [module for module in sys.modules if module.startswith(f"{name}.")]:
+        del sys.modules[stale]  # of the file as it was, or of an import that failed
     spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=[str(file.parent)])
     module = importlib.util.module_from_spec(spec)
     module.__written__ = written

@@ -1,5 +1,7 @@
 """Plugins by entry point and by path: the good ones work, and each bad one says why."""
 
+import os
+
 import pytest
 
 from pdiff.runtime.errors import PdiffError
@@ -187,3 +189,15 @@ def test_the_default_config_lies_in_the_folder_or_beside_the_file(tmp_path):
     assert default_config(str(tmp_path / "file_with.py")) == tmp_path / "file_with.yaml"
     assert default_config(str(tmp_path / "file_without.py")) is None
     assert default_config("classification").name == "default.yaml"
+
+
+def test_a_plugin_that_is_edited_is_imported_anew_with_its_modules(tmp_path, empty_plugin):
+    folder = tmp_path / "edited"
+    folder.mkdir()
+    code = "from .part import VALUE as value\n" + empty_plugin
+    for number, value in enumerate((1, 22)):
+        (folder / "part.py").write_text(f"VALUE = {value}\n")
+        (folder / "__init__.py").write_text(code)
+        os.utime(folder / "__init__.py", ns=(number, number))
+        plugin = import_plugin(str(folder))
+        assert plugin.value == value
