@@ -333,6 +333,8 @@ def test_vectors_and_latents_of_another_width_are_refused(rows):
         engine.spread(rows)
     with pytest.raises(PdiffError, match=r"^decode: got shape \(.*\), expected \(M, \d+\), that of a latent\.$"):
         engine.decode(rows)
+    with pytest.raises(PdiffError, match=r"^spread: got shape \(.*\), expected \(M, 96\), the layout's length\.$"):
+        engine.spread(rows)
 
 
 LINE = """
