@@ -26,7 +26,8 @@ def import_checkpoints(run: "Run") -> None:
     frozen = [name for name in own if name not in run.layout.names]
     missing = [name for name in frozen if name not in base]
     if missing:
-        raise PdiffError(f"{base_file}: lacks {missing[0]!r}. Name a file with the frozen part as checkpoints.base.")
+        todo = "Set checkpoints.prefix, or name a file with the frozen part as checkpoints.base."
+        raise PdiffError(f"{base_file}: lacks {missing[0]!r}. {todo}")
     population = Population.create(run.directory.folder("collect"), run.layout)
     with progress("read checkpoints", len(files)) as advance:
         for file in files:
