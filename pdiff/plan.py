@@ -103,7 +103,7 @@ def make_plan(config: Config, work_dir: Path) -> Plan:
             generated=config.generate.num,
             candidates=sum(count_candidates(run, name, checkpoints) for name in source_names(run)),
             stages=plan_stages(run, engine, checkpoints),
-            notes=notes,
+            notes=[*notes, "What is kept of each candidate, its mistakes sample by sample, is not counted."],
         )
 
 
@@ -194,8 +194,8 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     yield "plan: P {:,} parameters, N {:,} checkpoints, L {:,}, M {:,} generated, {:,} candidates".format(*counts)
     yield f"{'stage':<10}{'memory from':>13}{'GPU from':>12}{'on disk':>12}  folder"
     for stage in plan.stages:
-        gpu = in_words(stage.gpu) if stage.gpu else ""
-        row = f"{stage.name:<10}{in_words(stage.host):>13}{gpu:>12}{in_words(stage.disk):>12}"
+        gpu, disk = (in_words(count) if count else "" for count in (stage.gpu, stage.disk))
+        row = f"{stage.name:<10}{in_words(stage.host):>13}{gpu:>12}{disk:>12}"
         yield f"{row}  {STAGES[stage.name].folder}"
     yield from plan.notes
 

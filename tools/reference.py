@@ -24,7 +24,8 @@ HEAD = """# Every key of a config
 Written by `python tools/reference.py` from `pdiff/run/defaults.yaml`, the engine's presets and docstrings. What a
 config says is merged over the defaults; an unknown key is refused. A section with a `type` takes the keys below that
 type in the table; a `type` may also be `module:name`, or a class
-([plugins.md](plugins.md#bring-a-part-of-the-engine)).
+([plugins.md](plugins.md#bring-a-part-of-the-engine)). On the command line a section is set key by key:
+`--cfg-options engine.sampler.type=DDPM engine.sampler.steps=100`.
 """
 WORDS = {bool: "true or false", int: "integer", float: "number", str: "text", list: "list", NoneType: "null"}
 KEYED = re.compile(r"( *)(\w+):(?:.*\s# (.*))?")

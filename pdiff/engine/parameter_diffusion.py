@@ -31,6 +31,7 @@ from pdiff.weights.vectors import Rows, Vectors, deviations, parts, relative_wid
 
 PARTS = ("scaling", "autoencoder", "whitening", "denoiser")
 FORMAT = 2
+NOT_FITTED = "engine: is not fitted yet. Call fit(vectors), or ParameterDiffusion.load(folder)."
 ENOUGH = 10  # samples, to tell how wide they are spread
 WIDTHS = (0.75, 1.25)  # times the spread of the population; beyond, it is worth a warning
 
@@ -149,7 +150,9 @@ class ParameterDiffusion:
             part.to(device).eval()
 
     def modules(self) -> dict[str, nn.Module]:
-        """Return the modules by name."""
+        """Return the modules by name; raise a `PdiffError` before the fit."""
+        if self.layout is None:
+            raise PdiffError(NOT_FITTED)
         return {name: getattr(self, name) for name in PARTS}
 
     def fit_codec(self, vectors: Tensor | Rows, folder: Path | None) -> None:
@@ -204,7 +207,7 @@ class ParameterDiffusion:
     def check_fitted(self) -> None:
         """Raise a `PdiffError` before the fit."""
         if self.width is None:
-            raise PdiffError("engine: is not fitted yet. Call fit(vectors), or ParameterDiffusion.load(folder).")
+            raise PdiffError(NOT_FITTED)
 
     @as_it_came
     @torch.no_grad()
@@ -238,6 +241,7 @@ class ParameterDiffusion:
     @torch.no_grad()
     def decoded(self, latents: Tensor, batch_size: int = 1000) -> Iterator[Tensor]:
         """Yield the vectors of latents `(M, L)`, on the CPU, a few at a time."""
+        self.check_fitted()
         for place in row_slices((len(latents), self.layout.size), batch_size):
             rows = self.autoencoder.decode(latents[place].to(self.device, torch.float32))
             yield self.scaling.inverse(rows).cpu()
@@ -382,6 +386,9 @@ def on_device(vectors: Tensor | np.ndarray | Rows, device: torch.device) -> Tens
     """Return vectors as float32 on a device; on the CPU nothing is copied that need not be."""
     if isinstance(vectors, Rows):
         return vectors if device.type == "cpu" else copied(vectors, device)
+    if not isinstance(vectors, Tensor | np.ndarray):
+        got = type(vectors).__name__
+        raise PdiffError(f"population: got {got}, expected vectors (N, P) as a torch tensor or a numpy array.")
     vectors = unwritten(vectors) if isinstance(vectors, np.ndarray) else vectors.detach()
     return vectors.to(device, torch.float32)
 

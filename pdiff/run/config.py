@@ -26,6 +26,8 @@ def resolve(values: Mapping[str, Any]) -> Config:
     defaults = read_yaml(PACKAGE / "defaults.yaml")
     check_keys(values, defaults, "config")
     complete = merge(defaults, values)
+    for name in ("seed", "device"):
+        check_type(complete[name], type(defaults[name]), name)
     for section in ("task", "collect"):
         check_section(complete[section], section)
     own = {key: value for key, value in defaults.items() if isinstance(value, dict) and key not in FOREIGN_SECTIONS}

@@ -5,6 +5,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
+from numbers import Integral
 from types import NoneType, UnionType
 from typing import Any, get_args
 
@@ -63,7 +64,7 @@ def known(name: str, choices: Iterable[str]) -> str:
 def check_positive(where: str, **values: Any) -> None:
     """Raise a `PdiffError` for a setting that is no integer above 0."""
     for name, value in values.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
             raise PdiffError(f"{where}.{name}: got {value!r}, expected an integer from 1 on.")
 
 
