@@ -109,7 +109,7 @@ test_dataloader = dict(
 val_evaluator = dict(type="IoUMetric", iou_metrics=["mIoU"])
 test_evaluator = val_evaluator
 
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=2200, val_interval=2200)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=1600, val_interval=1600)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
@@ -117,7 +117,7 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=50),
-    dict(type="CosineAnnealingLR", T_max=2150, by_epoch=False, begin=50, end=2200, eta_min=1e-5),
+    dict(type="CosineAnnealingLR", T_max=1550, by_epoch=False, begin=50, end=1600, eta_min=1e-5),
 ]
 default_hooks = dict(logger=dict(type="LoggerHook", interval=50))
 visualizer = dict(type="SegLocalVisualizer", vis_backends=[], name="visualizer")
