@@ -3,8 +3,7 @@
 import json
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from functools import wraps
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from pdiff.engine.autoencoder import Autoencoder
 from pdiff.engine.denoiser import Denoiser
+from pdiff.engine.intake import as_it_came, check_vectors, check_width, on_device
 from pdiff.engine.objectives import Denoising, Reconstruction
 from pdiff.engine.registries import AUTOENCODERS, DENOISERS, SCALINGS
 from pdiff.engine.scaling import Scaled, Scaling
@@ -39,18 +39,6 @@ WIDTHS = (0.75, 1.25)  # times the spread of the population; beyond, it is worth
 def last(values: Iterator[Any]) -> Any:
     """Return the last of some values, none of the others kept."""
     return deque(values, maxlen=1)[0]
-
-
-def as_it_came(method: Callable) -> Callable:
-    """Let a method of tensors take a numpy array too, and return one then."""
-
-    @wraps(method)
-    def wrapped(self, rows: Vectors | np.ndarray, *args: Any, **kwargs: Any) -> Tensor | np.ndarray:
-        if isinstance(rows, np.ndarray):
-            return method(self, unwritten(rows), *args, **kwargs).numpy()
-        return method(self, rows, *args, **kwargs)
-
-    return wrapped
 
 
 class ParameterDiffusion:
@@ -374,40 +362,3 @@ def read_description(folder: Path) -> dict[str, Any]:
     if found != FORMAT:
         raise PdiffError(f"{folder / 'engine.json'}: got format {found!r}, expected {FORMAT}. Fit again.")
     return description
-
-
-def check_width(what: str, rows: Vectors | np.ndarray, width: int, whose: str) -> None:
-    """Raise a `PdiffError` unless there are rows `(M, width)`, at least one."""
-    if rows.ndim != 2 or rows.shape[1] != width or not len(rows):
-        raise PdiffError(f"{what}: got shape {tuple(rows.shape)}, expected (M, {width}), {whose}.")
-
-
-def on_device(vectors: Tensor | np.ndarray | Rows, device: torch.device) -> Tensor | Rows:
-    """Return vectors as float32 on a device; on the CPU nothing is copied that need not be."""
-    if isinstance(vectors, Rows):
-        return vectors if device.type == "cpu" else copied(vectors, device)
-    if not isinstance(vectors, Tensor | np.ndarray):
-        got = type(vectors).__name__
-        raise PdiffError(f"population: got {got}, expected vectors (N, P) as a torch tensor or a numpy array.")
-    vectors = unwritten(vectors) if isinstance(vectors, np.ndarray) else vectors.detach()
-    return vectors.to(device, torch.float32)
-
-
-def copied(vectors: Rows, device: torch.device) -> Tensor:
-    """Return vectors on a device, a few of which at a time are in memory."""
-    found = torch.empty(vectors.shape, device=device)
-    for place in row_slices(vectors.shape):
-        found[place] = vectors[place]
-    return found
-
-
-def check_vectors(vectors: Tensor | Rows, layout: Layout) -> None:
-    """Raise a `PdiffError` unless `vectors` is a population `(N >= 2, P)` of finite numbers."""
-    if vectors.ndim != 2 or vectors.shape[1] != layout.size or not layout.size:
-        shape = tuple(vectors.shape)
-        raise PdiffError(f"population: got shape {shape}, expected (N, {layout.size}), the layout's length.")
-    if len(vectors) < 2:
-        raise PdiffError(f"population: got {len(vectors)} vector, expected at least 2. Collect more checkpoints.")
-    for number, vector in enumerate(vectors[row] for row in range(len(vectors))):
-        if not torch.isfinite(vector).all():
-            raise PdiffError(f"population: vector {number} holds NaN or infinity. Remove this checkpoint.")

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from pdiff.engine.parameter_diffusion import check_vectors
+from pdiff.engine.intake import check_vectors
 from pdiff.run.heldout import without
 from pdiff.runtime import processes
 from pdiff.runtime.registry import call

@@ -8,8 +8,8 @@ import torch
 
 from pdiff import Layout, ParameterDiffusion, PdiffError
 from pdiff.engine import training
+from pdiff.engine.intake import copied, on_device
 from pdiff.engine.objectives import Reconstruction
-from pdiff.engine.parameter_diffusion import copied, on_device
 from pdiff.weights.population import Population, write_population
 from pdiff.weights.vectors import Rows
 
