@@ -18,7 +18,6 @@ from pdiff.run.directory import RunDirectory
 from pdiff.run.run import Run
 from pdiff.runtime.environment import environment
 from pdiff.runtime.errors import command
-from pdiff.runtime.storage import read_tensors
 
 
 def seconds(function, repeats: int = 3) -> float:
@@ -67,7 +66,7 @@ def main() -> None:
     arguments = parser.parse_args()
     directory = RunDirectory(arguments.run)
     run = Run(resolve(directory.config()), directory)
-    vectors = read_tensors(directory.folder("generate") / "vectors.safetensors")["vectors"][: arguments.candidates]
+    vectors = run.population.tensor()[: arguments.candidates]
     k = len(vectors)
     part = parts(run, vectors, arguments.split)
 
