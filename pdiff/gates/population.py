@@ -18,6 +18,7 @@ from pdiff.run.measuring import evaluate_split
 from pdiff.task.task import Evaluation, Metric
 from pdiff.weights.gram import centred_gram
 from pdiff.weights.layout import Layout
+from pdiff.weights.provenance import RUN_KEYS, runs_of
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
@@ -27,7 +28,6 @@ LEAST_RANK = 1.02  # below it 99.7 % of the variance lies on one line; trainings
 HIGHEST_BARRIER = 0.2  # fine-tunings of one network show 0 to 0.02, two independent networks 0.89
 MOST_BETWEEN = 0.95  # branches of one network have 0.3 to 0.6, two independent networks 0.9996
 INTERIOR = (0.25, 0.5, 0.75)
-RUN_KEYS = ("network", "branch", "seed")  # of the provenance: what tells one training from another
 
 
 def gate_population(run: "Run") -> list[Check]:
@@ -141,15 +141,6 @@ def check_basin(metrics: Sequence[float], metric: Metric, ends: tuple[str, str],
         "independently trained networks: take fine-tunings of one (collect.branches, not collect.seeds)."
     )
     return Check("basin", False, line, figures)
-
-
-def runs_of(provenance: Sequence[Mapping[str, Any]]) -> list[list[int]]:
-    """Return the rows of each training that the provenance tells apart."""
-    runs: dict[str, list[int]] = {}
-    for row, record in enumerate(provenance):
-        key = str([record.get(key) for key in RUN_KEYS] + [record.get("run")])
-        runs.setdefault(key, []).append(row)
-    return list(runs.values())
 
 
 def check_runs(gram: Tensor, runs: Sequence[Sequence[int]]) -> Check:

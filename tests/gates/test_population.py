@@ -10,12 +10,12 @@ from pdiff.gates.population import (
     check_runs,
     effective_rank,
     farthest_pair,
-    runs_of,
     standard_error,
 )
 from pdiff.task.task import Evaluation, Metric
 from pdiff.weights.gram import centred_gram
 from pdiff.weights.layout import Layout
+from pdiff.weights.provenance import runs_of
 
 LAYOUT = Layout.of({"weight": torch.zeros(2, 3), "bias": torch.zeros(2)})
 STEPS = [{"run": {"seed": 0}, "network": 0, "branch": row // 10, "step": row % 10} for row in range(20)]
@@ -137,11 +137,6 @@ def test_the_standard_error_is_that_of_the_scores():
     scores = torch.arange(100) < 20
     assert standard_error(Evaluation(0.2, scores, scores)) == pytest.approx(0.04, rel=0.01)
     assert standard_error(Evaluation(0.2, scores)) == 0
-
-
-def test_runs_are_told_apart_by_network_branch_and_seed():
-    assert [len(run) for run in runs_of(STEPS)] == [10, 10]
-    assert len(runs_of([{"run": {"seed": 0}, "step": 1}, {"run": {"seed": 0}, "step": 2}])) == 1
 
 
 def test_trainings_that_overlap_pass():
