@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pdiff.analysis.kept import kept, kept_by_tensor
 from pdiff.run.check import Check, goodness, not_measured, share_lost, whole
-from pdiff.run.heldout import split_population
+from pdiff.run.heldout import heldout_record, split_population
 from pdiff.run.measuring import evaluate_split
 from pdiff.task.task import Evaluation, Task
 from pdiff.weights.layout import Layout
@@ -30,8 +30,7 @@ def gate_codec(run: "Run") -> list[Check]:
     """Return the checks of the codec."""
     fitted, originals = split_population(run)
     if not len(originals):
-        reason = f"none of {len(fitted)} checkpoints is held out. Raise fit.heldout, or collect at least ten."
-        return [not_measured(name, reason) for name in ("reconstruction", "decoded")]
+        return [not_measured(name, heldout_record(run)["line"]) for name in ("reconstruction", "decoded")]
     engine = run.engine
     average, decoded = mean(fitted), engine.decode(engine.encode(originals))
     originals, number = originals[:], len(originals)

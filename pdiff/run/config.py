@@ -50,7 +50,11 @@ def check_own(
     fit: Mapping[str, Any], generate: Mapping[str, Any], evaluate: Mapping[str, Any], compare: Mapping[str, Any]
 ) -> None:
     """Raise a `PdiffError` for a number out of range, or for sources that are none, in the core's own sections."""
-    check_not_negative("fit", heldout=fit["heldout"])
+    if not 0 <= fit["heldout"] <= 0.5:
+        raise PdiffError(
+            f"fit.heldout: got {fit['heldout']!r}, expected a share of the checkpoints from 0 to 0.5, not their "
+            "number. Set 0.3 to hold out three in ten."
+        )
     check_positive("generate", num=generate["num"], batch_size=generate["batch_size"])
     check_not_negative("generate", path=generate["path"])
     if generate["sampler"] is not None:

@@ -1,24 +1,105 @@
-"""Which vectors the engine was fitted to, and which it has not seen."""
+"""Which vectors the engine was fitted to, and which it has not seen.
 
-from typing import TYPE_CHECKING
+The neighbours of a checkpoint in its training say nearly all about it. So what is held out are whole branches, or, of
+one training, a block with a gap on either side.
+"""
 
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
+from pdiff.analysis.dependence import integrated_time
 from pdiff.runtime.storage import read_json
+from pdiff.weights.gram import centred_gram
+from pdiff.weights.provenance import branch_labels
 from pdiff.weights.vectors import Rows
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
 
+FEWEST = 10  # checkpoints; of fewer none is held out
+BRANCHES, BLOCK, NONE = "branches", "block", "none"
 
-def without(vectors: Tensor, rows: list[int]) -> Rows:
+
+def choose_heldout(run: "Run") -> dict[str, Any]:
+    """Return what of the run's population is held out, as `heldout.json` has it; see `choose`."""
+    vectors, branches = run.population.tensor(), branch_labels(run.population.provenance)
+    return choose(run.config.fit.heldout, branches, lambda: integrated_time(centred_gram(vectors).numpy(), branches))
+
+
+def choose(share: float, branches: NDArray, time: Callable[[], float]) -> dict[str, Any]:
+    """Return what is held out of a population.
+
+    Args:
+        share: of the population, from 0 to 0.5.
+        branches: which branch each vector belongs to `(N,)`.
+        time: computes the integrated time of the vectors, where there is one branch.
+
+    Returns:
+        `rows` that are held out; `gap`, rows that are neither that nor fitted; `by`: `branches`, `block` or `none`;
+        `line`: a sentence about it, for whoever reads what was measured with them.
+    """
+    size, count = len(branches), len(np.unique(branches))
+    if share == 0:
+        return nothing(size, "fit.heldout is 0. Raise it.")
+    if size < FEWEST:
+        return nothing(size, f"that takes at least {FEWEST}. Collect more, in several branches (collect.branches).")
+    if count > 1:
+        return hold_branches(share, branches)
+    return hold_block(share, size, math.ceil(time()))
+
+
+def nothing(size: int, reason: str) -> dict[str, Any]:
+    """Return the record of a population of `size` of which nothing is held out."""
+    return {"rows": [], "gap": [], "by": NONE, "line": f"none of {size} checkpoints is held out: {reason}"}
+
+
+def hold_branches(share: float, branches: NDArray) -> dict[str, Any]:
+    """Hold out whole branches, evenly spaced over all of them; at least one is held out, and at least one is not."""
+    total = int(branches.max()) + 1
+    count = min(max(round(share * total), 1), total - 1)
+    rows = np.flatnonzero(np.isin(branches, [int((place + 0.5) * total / count) for place in range(count)]))
+    if 3 * (len(branches) - len(rows)) < len(branches):
+        reason = "the other branches are too short to fit to. Collect branches of one length."
+        return nothing(len(branches), reason)
+    line = f"{count} of {total} branches are held out, {len(rows)} of {len(branches)} checkpoints"
+    return {"rows": rows.tolist(), "gap": [], "by": BRANCHES, "line": line}
+
+
+def hold_block(share: float, size: int, time: int) -> dict[str, Any]:
+    """Hold out a block from the middle of one series, of at least `time` rows, with a gap of `time` on either side."""
+    length = max(round(share * size), time)
+    start = (size - length) // 2
+    if 3 * (size - length - 2 * time) < size:
+        reason = (
+            f"they are of one training, and depend on each other over {time} steps, so that too few would be left to "
+            "fit to. Collect several branches (collect.branches)."
+        )
+        return nothing(size, reason)
+    gap = [*range(start - time, start), *range(start + length, start + length + time)]
+    line = (
+        f"a block of {length} of {size} checkpoints is held out, with a gap of {time} on either side; it is of the "
+        "training that the engine was fitted to, and so tells less than another branch would (collect.branches)"
+    )
+    return {"rows": [*range(start, start + length)], "gap": gap, "by": BLOCK, "line": line}
+
+
+def without(vectors: Tensor, rows: Sequence[int]) -> Rows:
     """Return all other rows."""
     dropped = set(rows)
     return Rows(vectors, [row for row in range(len(vectors)) if row not in dropped])
 
 
+def heldout_record(run: "Run") -> dict[str, Any]:
+    """Return what is held out, and why not more: `rows`, `gap`, `by`, `line`; see `choose`."""
+    return read_json(run.directory.folder("fit") / "heldout.json")
+
+
 def split_population(run: "Run") -> tuple[Rows, Rows]:
-    """Return the vectors that the engine was fitted to `(N - H, P)`, and the held-out ones `(H, P)`."""
-    rows = read_json(run.directory.folder("fit") / "heldout.json")["rows"]
-    vectors = run.population.tensor()
-    return without(vectors, rows), Rows(vectors, rows)
+    """Return the vectors that the engine was fitted to `(F, P)`, and the held-out ones `(H, P)`; the gap is neither."""
+    record, vectors = heldout_record(run), run.population.tensor()
+    return without(vectors, [*record["rows"], *record["gap"]]), Rows(vectors, record["rows"])

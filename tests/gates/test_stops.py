@@ -107,5 +107,6 @@ def test_a_population_of_fewer_than_ten_measures_no_codec(tmp_path):
     run_pipeline(config(collect={"steps": 9}, **ONE_STEP), directory, ORDER[:2], gates=False)
     lines = {record["name"]: record["line"] for record in read_gates(directory)}
     assert lines["decoded"] == (
-        "not measured: none of 9 checkpoints is held out. Raise fit.heldout, or collect at least ten."
+        "not measured: none of 9 checkpoints is held out: that takes at least 10. Collect more, in several branches "
+        "(collect.branches)."
     )

@@ -147,8 +147,10 @@ def test_a_value_where_a_section_belongs_is_refused_by_its_place(section, value)
 @pytest.mark.parametrize(
     ("values", "line"),
     [
-        ({"fit": {"heldout": -1}}, r"^fit\.heldout: got -1, expected a finite number from 0 on\.$"),
-        ({"fit": {"heldout": 0.5}}, r"^fit\.heldout: got 0\.5, expected an integer\.$"),
+        ({"fit": {"heldout": -0.1}}, r"^fit\.heldout: got -0\.1, expected a share of the checkpoints from 0 to 0\.5"),
+        ({"fit": {"heldout": 10}}, r"^fit\.heldout: got 10, expected a share .*, not their number\. Set 0\.3 to hold"),
+        ({"fit": {"heldout": float("nan")}}, r"^fit\.heldout: got nan, expected a share"),
+        ({"fit": {"heldout": True}}, r"^fit\.heldout: got True, expected a number\.$"),
         ({"generate": {"num": 0}}, r"^generate\.num: got 0, expected an integer from 1 on\.$"),
         ({"generate": {"path": -1}}, r"^generate\.path: got -1, expected a finite number from 0 on\.$"),
         ({"generate": {"sampler": "DDIM"}}, r"^generate\.sampler: got 'DDIM', expected a section\."),
