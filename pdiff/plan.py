@@ -130,13 +130,14 @@ def plan_stages(run: Run, engine: ParameterDiffusion, checkpoints: int) -> list[
     population, batch = FLOAT * checkpoints * size, FLOAT * min(settings.num, settings.batch_size) * size
     generated = FLOAT * (settings.num + 8 * settings.path) * size
     parts = sum(weigh(part) for part in engine.modules().values())
+    engines = run.config.fit.repeats * parts
     training = parts + max(weigh_training(engine, name) for name in ("autoencoder", "denoiser"))
     held = resident_memory()  # Python, torch and the task, built
     gpu = run.device.type == "cuda"
     needs = {  # where the run computes; on disk
         "collect": (TRAINED * network, population + network),
-        "fit": (max(training, parts + min(2 * block, 3 * population)) + gpu * population, parts),
-        "generate": (parts + 2 * batch, generated),
+        "fit": (max(training, engines + min(2 * block, 3 * population)) + gpu * population, engines),
+        "generate": (engines + 2 * batch, generated),
         "evaluate": (2 * network + 2 * FLOAT * size, 0),
         "compare": (parts + min(4 * block, 3 * population), 0),
     }

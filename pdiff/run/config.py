@@ -55,8 +55,14 @@ def check_own(
             f"fit.heldout: got {fit['heldout']!r}, expected a share of the checkpoints from 0 to 0.5, not their "
             "number. Set 0.3 to hold out three in ten."
         )
+    check_positive("fit", repeats=fit["repeats"])
     check_positive("generate", num=generate["num"], batch_size=generate["batch_size"])
     check_not_negative("generate", path=generate["path"])
+    if generate["num"] < fit["repeats"]:
+        raise PdiffError(
+            f"generate.num: got {generate['num']} for {fit['repeats']} fits (fit.repeats), expected at least one of "
+            "each. Raise it, or lower fit.repeats."
+        )
     if generate["sampler"] is not None:
         check_section(generate["sampler"], "generate.sampler")
     check_positive("evaluate", num=evaluate["num"])

@@ -198,7 +198,7 @@ class RunDirectory:
 
     def remove_passing(self, stage: str) -> None:
         """Delete what only an unfinished stage needs."""
-        for state in self.folder(stage).glob("*.state.safetensors"):
+        for state in self.folder(stage).rglob("*.state.safetensors"):
             state.unlink()
         shutil.rmtree(self.folder(stage) / "branches", ignore_errors=True)
 
@@ -210,7 +210,9 @@ class RunDirectory:
                     path.unlink()
 
     def _recorded(self, path: Path) -> bool:
-        passing = any(self.folder(stage) / name in path.parents for stage in STAGES for name in ("logs", "branches"))
+        folders = [self.folder(stage) / name for stage in STAGES for name in ("logs", "branches")]
+        folders += self.folder("fit").glob("repeats/*/logs")
+        passing = any(folder in path.parents for folder in folders)
         return path.is_file() and not passing and not any(path.match(p) for p in NOT_RECORDED)
 
     def require(self, stage: str) -> None:

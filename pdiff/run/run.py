@@ -2,6 +2,7 @@
 
 import importlib
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -13,7 +14,7 @@ from pdiff.run.directory import RunDirectory
 from pdiff.runtime.cost import Stopwatch
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.seeding import derive_seed, resolve_device
-from pdiff.runtime.storage import read_tensors
+from pdiff.runtime.storage import read_json, read_tensors
 from pdiff.task.contract import check_names, check_task
 from pdiff.task.plugins import load_plugin, plugin_name
 from pdiff.task.task import Candidates, Task
@@ -93,22 +94,44 @@ class Run:
         """The collected population."""
         return Population.open(self.directory.folder("collect"))
 
-    def new_engine(self) -> ParameterDiffusion:
-        """Return the engine of the config, not yet fitted; raise a `PdiffError` for settings that cannot be."""
-        engine = ParameterDiffusion(self.config.engine.to_dict(), seed=self.seed("engine"), device=str(self.device))
+    def new_engine(self, number: int = 0) -> ParameterDiffusion:
+        """Return the engine of the config, not yet fitted; raise a `PdiffError` for settings that cannot be.
+
+        Args:
+            number: of the fit, from which its seed follows.
+        """
+        seed = self.fit_seed(number, "engine")
+        engine = ParameterDiffusion(self.config.engine.to_dict(), seed=seed, device=str(self.device))
         if self.config.generate.sampler:
             build_sampler(self.config.generate.sampler, engine.schedule)  # better told before the fit
         return engine
 
+    def engine_folder(self, number: int) -> Path:
+        """Return the folder of the engine of a fit: the first one's, and in it those of the others."""
+        folder = self.directory.folder("fit")
+        return folder / "repeats" / str(number) if number else folder
+
     @cached_property
     def engine(self) -> ParameterDiffusion:
-        """The fitted engine."""
-        return ParameterDiffusion.load(self.directory.folder("fit"), str(self.device))
+        """The fitted engine; of several fits the first."""
+        return ParameterDiffusion.load(self.engine_folder(0), str(self.device))
+
+    @cached_property
+    def engines(self) -> list[ParameterDiffusion]:
+        """The engines of all fits (`fit.repeats`), `engine` first."""
+        folders = map(self.engine_folder, range(1, self.config.fit.repeats))
+        return [self.engine, *(ParameterDiffusion.load(folder, str(self.device)) for folder in folders)]
 
     @cached_property
     def generated(self) -> Tensor:
         """The vectors that the engine drew `(M, P)`."""
         return read_tensors(self.directory.folder("generate") / "vectors.safetensors")["vectors"]
+
+    @cached_property
+    def fits(self) -> list[int]:
+        """The number of the fit that each generated vector was drawn from, M of them."""
+        description = read_json(self.directory.folder("generate") / "samples.json")
+        return description.get("fits", [0] * description["num"])
 
     def has_hook(self, name: str) -> bool:
         """Say whether the plugin, or the core for it, implements a hook."""
@@ -121,6 +144,10 @@ class Run:
     def seed(self, *names: object) -> int:
         """Return the seed of a part of the run."""
         return derive_seed(self.config.seed, *names)
+
+    def fit_seed(self, number: int, *names: object) -> int:
+        """Return the seed of a part of one fit; of the first fit that of the run."""
+        return self.seed(*names, number) if number else self.seed(*names)
 
 
 def check_opencv() -> None:

@@ -1,4 +1,7 @@
-"""Stage 2: the engine, fitted to the population but for what is held out for its gates and the comparison."""
+"""Stage 2: the engine, fitted to the population but for what is held out for its gates and the comparison.
+
+`fit.repeats` engines are fitted to the same vectors from different seeds: how much of what is found is the seed's?
+"""
 
 from typing import TYPE_CHECKING
 
@@ -13,10 +16,19 @@ if TYPE_CHECKING:
 
 def fit(run: "Run") -> None:
     """Write `engine/`; a fit that was interrupted goes on from its last training state, several processes share it."""
-    folder = run.directory.folder("fit")
     population = run.population
     check_vectors(population.tensor(), population.layout)
-    processes.on_main(lambda: write_json(folder / "heldout.json", choose_heldout(run)))
-    engine = run.new_engine()
-    engine.fit(split_population(run)[0], population.layout, folder)
+    path = run.directory.folder("fit") / "heldout.json"
+    processes.on_main(lambda: write_json(path, choose_heldout(run)))
+    for number in range(run.config.fit.repeats):
+        fit_engine(run, number)
+
+
+def fit_engine(run: "Run", number: int) -> None:
+    """Write the engine of one fit, unless an interrupted run has finished it."""
+    folder = run.engine_folder(number)
+    if processes.on_main((folder / "engine.json").exists):  # which is written last
+        return
+    engine = run.new_engine(number)
+    engine.fit(split_population(run)[0], run.population.layout, folder)
     processes.on_main(lambda: engine.save(folder))
