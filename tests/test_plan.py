@@ -30,13 +30,12 @@ def test_a_finished_run_used_at_least_what_is_planned_and_left_as_much_on_disk(f
         assert stage.gpu == 0
 
 
-def test_each_fit_has_an_engine_on_disk_and_in_memory(tiny, tmp_path):
+def test_each_fit_has_an_engine_on_disk(tiny, tmp_path):
     once, thrice = (
         {stage.name: stage for stage in make_plan(resolve({**tiny, "fit": {"repeats": n}}), tmp_path / "run").stages}
         for n in (1, 3)
     )
     assert thrice["fit"].disk == 3 * once["fit"].disk
-    assert thrice["generate"].host - once["generate"].host >= 2 * once["fit"].disk
     assert thrice["generate"].disk == once["generate"].disk
 
 

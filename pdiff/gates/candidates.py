@@ -67,4 +67,7 @@ def suspect(earlier: Sequence[Mapping[str, Any]]) -> str:
             "Decoded checkpoints are alive and latents pass, so the codec fails between checkpoints: raise "
             "engine.autoencoder.noise (or latent_noise), or lower engine.autoencoder.latent."
         )
-    return "Latents pass, and the codec was not measured: look at engine.autoencoder, or raise fit.heldout."
+    return (
+        "Latents pass, and the codec was not measured on held-out checkpoints: look at engine.autoencoder, or collect "
+        "in branches (collect.branches)."
+    )

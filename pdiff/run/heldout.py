@@ -62,7 +62,7 @@ def hold_branches(share: float, branches: NDArray) -> dict[str, Any]:
     """Hold out whole branches, evenly spaced over all of them; at least one is held out, and at least one is not."""
     total = int(branches.max()) + 1
     count = min(max(round(share * total), 1), total - 1)
-    rows = np.flatnonzero(np.isin(branches, [int((place + 0.5) * total / count) for place in range(count)]))
+    rows = np.flatnonzero(np.isin(branches, spaced(total, count)))
     if 3 * (len(branches) - len(rows)) < len(branches):
         reason = "the other branches are too short to fit to. Collect branches of one length."
         return nothing(len(branches), reason)
@@ -86,6 +86,11 @@ def hold_block(share: float, size: int, time: int) -> dict[str, Any]:
         "training that the engine was fitted to, and so tells less than another branch would (collect.branches)"
     )
     return {"rows": [*range(start, start + length)], "gap": gap, "by": BLOCK, "line": line}
+
+
+def spaced(total: int, count: int) -> list[int]:
+    """Return `count` of `total` numbers, evenly spaced."""
+    return [int((place + 0.5) * total / count) for place in range(count)]
 
 
 def without(vectors: Tensor, rows: Sequence[int]) -> Rows:

@@ -1,6 +1,7 @@
 """A plugin that can be spoilt: a small network on handwritten digits, of which all parameters are regenerated.
 
-`collect.networks` mixes independently initialised networks; `collect.nan_at` lets the training diverge at a step.
+`collect.networks` mixes independently initialised networks; `collect.nan_at` lets the training diverge at a step, which
+are counted over the branches.
 """
 
 import torch
@@ -23,23 +24,32 @@ def build(cfg):
     return Task(network(cfg.seed), splits, Metric("accuracy", chance=0.1))
 
 
+def train(model, x, y, steps):
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    for step in range(steps):
+        batch = torch.randint(len(x), (64,))
+        loss = torch.nn.functional.cross_entropy(model(x[batch]), y[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        yield step, loss.item()
+
+
 @hookimpl
 def collect(task, names, cfg):
     x, y = task.splits["train"]
+    steps = cfg.collect.get("steps", 25)
     for number in range(cfg.collect.get("networks", 1)):
-        task.model.load_state_dict(network(cfg.seed + number).state_dict())
-        optimizer = torch.optim.Adam(task.model.parameters(), lr=5e-3)
-        for step in range(-150, cfg.collect.get("steps", 100)):
-            batch = torch.randint(len(x), (64,))
-            loss = torch.nn.functional.cross_entropy(task.model(x[batch]), y[batch])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            if step == cfg.collect.get("nan_at"):
-                task.model[2].bias.data[3] = float("nan")
-            if step >= 0:
+        trained = network(cfg.seed + number)
+        list(train(trained, x, y, 150))
+        for branch in range(cfg.collect.get("branches", 4)):
+            task.model.load_state_dict(trained.state_dict())
+            for place, loss in train(task.model, x, y, steps):
+                step = branch * steps + place
+                if step == cfg.collect.get("nan_at"):
+                    task.model[2].bias.data[3] = float("nan")
                 params = {name: tensor.detach().clone() for name, tensor in task.model.named_parameters()}
-                yield Snapshot(params, {"network": number, "step": step, "loss": loss.item()})
+                yield Snapshot(params, {"network": number, "branch": branch, "step": step, "loss": loss})
 
 
 @hookimpl

@@ -51,7 +51,7 @@ def test_the_tail_of_a_minimised_metric_is_its_upper_end():
     ("earlier", "words"),
     [
         ([record("fit", "denoiser", passed=False)], "The check fit/denoiser failed before: mend that first."),
-        ([record("fit", "decoded")], "Latents pass, and the codec was not measured: look at engine.autoencoder"),
+        ([record("fit", "decoded")], "Latents pass, and the codec was not measured on held-out checkpoints: "),
     ],
 )
 def test_the_cause_follows_from_the_earlier_gates(earlier, words):

@@ -26,18 +26,58 @@ def test_what_never_changes_is_kept_only_if_it_comes_back_exactly():
     assert kept(same, same + 0.1, AVERAGE).tolist() == [0, 0]
 
 
+FITTED = torch.randn(5, 8, generator=torch.Generator().manual_seed(1))
+RECORD = "2 of 6 branches are held out, 20 of 60 checkpoints"
+
+
+def reconstruction(fitted, heldout=None, record=RECORD):
+    """Return the check of what a codec makes of both kinds of checkpoints."""
+    pair = None if heldout is None else (ORIGINALS, heldout)
+    return check_reconstruction((FITTED, fitted), pair, AVERAGE, LAYOUT, "latent", record)
+
+
+def towards_average(vectors, share):
+    return torch.lerp(vectors, AVERAGE.expand_as(vectors), share)
+
+
 def test_a_codec_that_keeps_checkpoints_passes():
-    check = check_reconstruction(ORIGINALS, ORIGINALS + 0.01, AVERAGE, LAYOUT, "latent")
+    check = reconstruction(FITTED + 0.01, ORIGINALS + 0.01)
     assert check.passed
-    assert check.figures["kept"] > 0.99
+    assert min(check.figures["kept"], check.figures["kept_fitted"]) > 0.99
+
+
+def test_fitted_and_held_out_checkpoints_stand_side_by_side():
+    check = reconstruction(towards_average(FITTED, 0.1), towards_average(ORIGINALS, 0.8))
+    assert check.passed, "a new branch may move where no other one did"
+    assert (check.figures["kept_fitted"], check.figures["kept"]) == (pytest.approx(0.99), pytest.approx(0.36))
+    assert (check.figures["gap"], check.figures["heldout"]) == (pytest.approx(0.63), 5)
+    assert check.line.endswith(f"99%), and 36% of held-out ones, a gap of 63%; {RECORD}")
+
+
+def test_held_out_checkpoints_that_come_back_as_the_average_fail():
+    check = reconstruction(FITTED, AVERAGE.expand(5, 8))
+    assert not check.passed
+    assert "got 0% of what sets held-out checkpoints apart from the average through the codec, and 100% of fitted" in (
+        check.line
+    )
+    assert "expected more than 0% of both" in check.line
+    assert "collect more of them (collect.branches), or raise engine.autoencoder.noise" in check.line
+
+
+def test_without_held_out_checkpoints_the_fitted_are_measured_alone():
+    check = reconstruction(FITTED, record="none of 9 checkpoints is held out: why.")
+    assert check.passed
+    assert (check.figures["kept_fitted"], check.figures["kept"], check.figures["gap"]) == (1, None, None)
+    assert check.line.endswith("; of held-out ones it is not measured: none of 9 checkpoints is held out: why.")
+    assert not reconstruction(towards_average(FITTED, 0.9)).passed
 
 
 def test_the_tensor_that_suffers_most_is_named():
-    decoded = ORIGINALS.clone()
+    decoded = FITTED.clone()
     decoded[:, 6:] = AVERAGE[6:]
-    assert check_reconstruction(ORIGINALS, decoded, AVERAGE, LAYOUT, "latent").figures["worst_tensor"] == "bias"
+    assert reconstruction(decoded, ORIGINALS).figures["worst_tensor"] == "bias"
     decoded[:, :5] = AVERAGE[:5]
-    check = check_reconstruction(ORIGINALS, decoded, AVERAGE, LAYOUT, "latent")
+    check = reconstruction(decoded, ORIGINALS)
     assert not check.passed
     assert "(least of 'bias', 0%) through the codec, expected at least 80%: it cannot express them." in check.line
     assert "Raise latent." in check.line

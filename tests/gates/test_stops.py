@@ -65,7 +65,7 @@ def test_a_diverged_training_is_caught_at_the_collection_and_nothing_before_it_i
 
 def test_a_mix_of_two_networks_is_caught_at_the_collection(tmp_path):
     with pytest.raises(PdiffError, match=r"gate collect/basin: got several basins .* independently trained networks"):
-        run_pipeline(config(collect={"networks": 2, "steps": 30}), RunDirectory(tmp_path / "run"))
+        run_pipeline(config(collect={"networks": 2}), RunDirectory(tmp_path / "run"))
 
 
 def test_a_latent_of_one_is_caught_at_the_codec(copied):
@@ -104,7 +104,7 @@ def test_what_a_gate_found_is_under_the_checksum_of_its_stage(copied):
 
 def test_a_population_of_fewer_than_ten_measures_no_codec(tmp_path):
     directory = RunDirectory(tmp_path / "run")
-    run_pipeline(config(collect={"steps": 9}, **ONE_STEP), directory, ORDER[:2], gates=False)
+    run_pipeline(config(collect={"steps": 9, "branches": 1}, **ONE_STEP), directory, ORDER[:2], gates=False)
     lines = {record["name"]: record["line"] for record in read_gates(directory)}
     assert lines["decoded"] == (
         "not measured: none of 9 checkpoints is held out: that takes at least 10. Collect more, in several branches "

@@ -152,7 +152,7 @@ def test_a_value_where_a_section_belongs_is_refused_by_its_place(section, value)
         ({"fit": {"heldout": float("nan")}}, r"^fit\.heldout: got nan, expected a share"),
         ({"fit": {"heldout": True}}, r"^fit\.heldout: got True, expected a number\.$"),
         ({"fit": {"repeats": 0}}, r"^fit\.repeats: got 0, expected an integer from 1 on\.$"),
-        ({"fit": {"repeats": 3}, "generate": {"num": 2}}, r"^generate\.num: got 2 for 3 fits \(fit\.repeats\), expected "),
+        ({"fit": {"repeats": 3}, "generate": {"num": 2}}, r"^generate\.num: got 2 for 3 fits \(fit\.repeats\)"),
         ({"generate": {"num": 0}}, r"^generate\.num: got 0, expected an integer from 1 on\.$"),
         ({"generate": {"path": -1}}, r"^generate\.path: got -1, expected a finite number from 0 on\.$"),
         ({"generate": {"sampler": "DDIM"}}, r"^generate\.sampler: got 'DDIM', expected a section\."),
