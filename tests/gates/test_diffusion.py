@@ -8,6 +8,13 @@ VARIANCES = torch.tensor([0.01, 0.5, 1.0, 9.0], dtype=torch.float64)
 SMALL = {"denoiser": {"width": 32, "depth": 1}, "denoiser_training": {"steps": 1}}
 
 
+RECORD = "2 of 6 branches are held out, 20 of 60 checkpoints"
+
+
+def checked(loss, linear, heldout=None, record=RECORD):
+    return check_denoiser((loss, linear), heldout, record)
+
+
 def latents(rows=400, seed=0, variances=VARIANCES):
     rng = torch.Generator().manual_seed(seed)
     return torch.randn(rows, len(variances), generator=rng) * variances.sqrt().float()
@@ -24,6 +31,22 @@ def test_linear_loss_is_what_least_squares_reaches(prediction, alpha_bar):
     slope = (target * z_t).mean(0) / z_t.square().mean(0)
     reached = (target - slope * z_t).square().mean()
     assert linear_loss(VARIANCES, a[None], prediction).item() == pytest.approx(reached.item(), rel=0.02)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("alpha_bar", [0.02, 0.5, 0.99])
+def test_linear_loss_on_other_latents_is_that_of_the_same_slope(prediction, alpha_bar):
+    rng, a = torch.Generator().manual_seed(0), torch.tensor(alpha_bar, dtype=torch.float64)
+    z, eps = (torch.randn(100_000, 4, generator=rng, dtype=torch.float64) for _ in range(2))
+    squares = torch.tensor([4.0, 0.1, 1.0, 20.0], dtype=torch.float64)
+    z = z * squares.sqrt()
+    z_t = a.sqrt() * z + (1 - a).sqrt() * eps
+    gain = a.sqrt() * VARIANCES / (a * VARIANCES + 1 - a)
+    noise = (z_t - a.sqrt() * gain * z_t) / (1 - a).sqrt()
+    estimate = {"epsilon": noise, "v_prediction": a.sqrt() * noise - (1 - a).sqrt() * gain * z_t, "sample": gain * z_t}
+    target = {"epsilon": eps, "v_prediction": a.sqrt() * eps - (1 - a).sqrt() * z, "sample": z}
+    reached = (target[prediction] - estimate[prediction]).square().mean()
+    assert linear_loss(VARIANCES, a[None], prediction, squares).item() == pytest.approx(reached.item(), rel=0.02)
 
 
 def test_on_white_latents_the_best_linear_velocity_is_none_at_all():
@@ -49,15 +72,46 @@ def test_the_best_linear_denoiser_has_the_linear_loss(prediction):
     engine.denoiser = LinearDenoiser(engine.schedule)
     loss, linear = denoising_losses(engine, engine.encode(latents()), seed=0)
     assert loss == pytest.approx(linear, rel=0.05)
-    assert check_denoiser(loss, linear).passed
+    assert checked(loss, linear).passed
 
 
 def test_a_denoiser_of_one_step_fails():
     engine = ParameterDiffusion(SMALL).fit(latents())
-    check = check_denoiser(*denoising_losses(engine, engine.encode(latents()), seed=0))
+    check = checked(*denoising_losses(engine, engine.encode(latents()), seed=0))
     assert not check.passed
     assert "times that of the best linear denoiser" in check.line
     assert "expected at most 1.05: the diffusion has not even learnt mean and covariance. Raise" in check.line
+
+
+def test_the_best_linear_denoiser_is_no_worse_than_itself_on_latents_it_was_not_fitted_to():
+    engine = ParameterDiffusion(SMALL).fit(latents())
+    engine.denoiser = LinearDenoiser(engine.schedule)
+    fitted, other = (engine.encode(latents(seed=seed, variances=2 * VARIANCES * (seed + 1))) for seed in (0, 1))
+    engine.whitening.fit(fitted)
+    loss, linear = denoising_losses(engine, other, 0, fitted)
+    assert loss == pytest.approx(linear, rel=0.05)
+
+
+def test_what_is_known_by_heart_is_said_and_fails_nothing():
+    check = checked(0.3, 1.0, (2.4, 2.0))
+    assert check.passed
+    assert (check.figures["heldout_loss"], check.figures["heldout_ratio"]) == (2.4, 1.2)
+    assert check.figures["memorisation"] == pytest.approx(4)
+    found = "; on held-out checkpoints 1.20 times, a memorisation of 4.00 (1: as good on them as on the fitted); "
+    assert f"{found}{RECORD}. Much of the gain is" in check.line
+    assert "memory of single checkpoints: lower engine.denoiser_training.steps, collect more checkpoints" in check.line
+
+
+def test_a_healthy_denoiser_has_little_memory():
+    check = checked(0.9, 1.0, (0.95, 1.0))
+    assert check.figures["memorisation"] == pytest.approx(0.95 / 0.9)
+    assert check.line.endswith(RECORD)
+
+
+def test_without_held_out_checkpoints_memory_is_not_measured():
+    check = checked(0.9, 1.0, record="none of 9 checkpoints is held out: why.")
+    assert check.figures.keys() == {"loss", "linear_loss", "ratio"}
+    assert check.line.endswith("; on held-out checkpoints it is not measured: none of 9 checkpoints is held out: why.")
 
 
 class TwoModes(torch.nn.Module):
@@ -76,7 +130,7 @@ def test_a_denoiser_that_knows_more_than_mean_and_covariance_is_below_the_linear
     modes = torch.tensor([-1.0, 1.0]).repeat(200)[:, None]
     engine = ParameterDiffusion({**SMALL, "autoencoder": {"latent": 1}}).fit(modes)
     engine.denoiser = TwoModes(engine.schedule)
-    check = check_denoiser(*denoising_losses(engine, engine.encode(modes), seed=0))
+    check = checked(*denoising_losses(engine, engine.encode(modes), seed=0))
     assert check.passed
     assert check.figures["ratio"] < 0.9
 

@@ -7,8 +7,11 @@ from functools import partial
 import pytest
 import torch
 
+from pdiff.gates.diffusion import denoising_losses
 from pdiff.run.config import resolve
 from pdiff.run.directory import ORDER, RunDirectory
+from pdiff.run.heldout import split_population
+from pdiff.run.record import read_gate
 from pdiff.run.run import Run
 from pdiff.runtime.settings import merge
 from pdiff.runtime.storage import read_tensors
@@ -74,6 +77,17 @@ def test_a_single_fit_draws_all_and_names_none(finished):
     assert run.fits == [0] * 5
     assert "fits" not in json.loads((finished.folder("generate") / "samples.json").read_text())
     assert run.engines == [run.engine]
+
+
+def test_the_gate_shows_the_worst_of_several_fits(values, collected):
+    run = go_on(values, collected, ["fit"])
+    (shown,) = (check for check in read_gate(collected, "fit") if check["name"] == "denoiser")
+    fitted = split_population(run)[0]
+    losses = [denoising_losses(each, each.encode(fitted), run.seed("gate", "denoiser")) for each in run.engines]
+    ratios = [loss / linear for loss, linear in losses]
+    assert shown["figures"]["ratio"] == pytest.approx(max(ratios))
+    assert shown["figures"]["fit"] == ratios.index(max(ratios))
+    assert shown["line"].endswith(f". This is the worst of 3 fits, number {shown['figures']['fit']}.")
 
 
 def test_a_fit_that_is_finished_is_not_repeated_and_an_interrupted_one_ends_with_the_same(
