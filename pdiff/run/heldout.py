@@ -82,8 +82,8 @@ def hold_block(share: float, size: int, time: int) -> dict[str, Any]:
         return nothing(size, reason)
     gap = [*range(start - time, start), *range(start + length, start + length + time)]
     line = (
-        f"a block of {length} of {size} checkpoints is held out, with a gap of {time} on either side; it is of the "
-        "training that the engine was fitted to, and so tells less than another branch would (collect.branches)"
+        f"a block of {length} of {size} checkpoints is held out, with a gap of {time} on either side, of a single "
+        "training, which tells less than a branch of its own would (collect.branches)"
     )
     return {"rows": [*range(start, start + length)], "gap": gap, "by": BLOCK, "line": line}
 

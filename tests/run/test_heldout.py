@@ -40,8 +40,8 @@ def test_of_one_branch_a_block_from_the_middle_is_held_out_between_gaps():
     assert found["rows"] == list(range(35, 65))
     assert found["gap"] == [*range(30, 35), *range(65, 70)]
     assert found["by"] == "block"
-    assert found["line"].startswith("a block of 30 of 100 checkpoints is held out, with a gap of 5 on either side; ")
-    assert found["line"].endswith("tells less than another branch would (collect.branches)")
+    assert found["line"].startswith("a block of 30 of 100 checkpoints is held out, with a gap of 5 on either side, ")
+    assert found["line"].endswith("tells less than a branch of its own would (collect.branches)")
 
 
 def test_a_block_is_at_least_as_long_as_the_checkpoints_depend_on_each_other():
