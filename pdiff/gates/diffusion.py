@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pdiff.run.run import Run
 
 HIGHEST_RATIO = 1.05  # a truly Gaussian population, of which there is no more to learn, ends at 1.00; one step at 1.28
-MUCH_MEMORISED = 2.0  # 300 fine-tuned checkpoints end at 1.5 to 1.8, independent draws at 1.0, 32 checkpoints at 2.3
+MUCH_MEMORISED = 2.0  # 300 fine-tuned checkpoints end at 1.5 to 1.8, independent draws at 1.0, 30 checkpoints at 2.3
 DRAWS = 8000  # pairs of latent and timestep; the ratio then has a standard error of 0.003
 BATCH = 1000
 LEAST_SHARE = 0.01  # of the largest variance; whitened latents have it on all axes or not at all
