@@ -52,7 +52,7 @@ GROUPS = {  # heading: place in a config, what reads it, and which of its argume
         ("task.features", "pdiff_plugins.generation.features:FEATURES", "splits seed folder"),
     ],
     "Classification and generation": [
-        ("task.data", f"{IMAGES}.data:DATASETS", ""),
+        ("task.data", f"{IMAGES}.data:DATASETS", "run_seed"),
         ("collect", f"{IMAGES}.collection:snapshots", f"{NETWORK} network objective state branch"),
         ("collect.train", f"{IMAGES}.collection:train_base", "task seed number objective state"),
         ("collect.finetune", f"{IMAGES}.collection:finetune_selection", f"{NETWORK} place base objective state"),

@@ -27,7 +27,7 @@ def build_task(seed, device, network: dict, data: dict, eval_batch: int = 250) -
     """Return the classification task; primary metric: accuracy (top 1), a fraction.
 
     Args:
-        seed: of the initial weights.
+        seed: of the initial weights and, by default, of the splits.
         device: of network and batches.
         network: `type` and settings of a network.
         data: `type` and settings of a data set.
@@ -36,7 +36,7 @@ def build_task(seed, device, network: dict, data: dict, eval_batch: int = 250) -
     from pdiff_plugins.classification.networks import build_network, head_names
     from pdiff_plugins.images.data import build_data
 
-    splits = build_data(data, eval_batch, device)
+    splits = build_data(data, eval_batch, device, seed)
     with isolated_seed(derive_seed(seed, "network", 0)):
         model = build_network(network, splits["train"]).to(device)
     check_size(model, splits["train"])

@@ -35,7 +35,8 @@ def build_task(
     """Return the generation task; primary metric: FID, lower is better.
 
     Args:
-        seed: of initial weights, of the noise that images are made of, and of the feature network.
+        seed: of initial weights, of the noise that images are made of, of the feature network, and by default of the
+            splits.
         device: of the networks.
         folder: where a feature network that is trained is kept.
         network: `type` and settings of a network.
@@ -52,7 +53,7 @@ def build_task(
     check_positive("task", loss_images=loss_images, signature_images=signature_images, eval_batch=eval_batch)
     check_keys(images, MEASURED, "task.images")
     check_positive("task.images", **{split: images.get(split) for split in MEASURED})
-    splits = build_splits(data, eval_batch, device)
+    splits = build_splits(data, eval_batch, device, seed)
     for split in splits.values():  # to [-1, 1], as diffusers' pipelines expect it
         split.mean, split.std = split.mean + 0.5, split.std * 0.5
     with isolated_seed(derive_seed(seed, "network", 0)):

@@ -69,16 +69,16 @@ class Split:
             yield rows, self.resized(self.pixels(rows)), self.labels[rows].to(self.device)
 
 
-def build_splits(cfg: dict, eval_batch: int, device: torch.device) -> dict[str, Split]:
-    """Return the splits `train`, `select` and `test`, their images as they are."""
-    arrays, size = build(DATASETS, cfg, "task.data")
+def build_splits(cfg: dict, eval_batch: int, device: torch.device, seed: int) -> dict[str, Split]:
+    """Return the splits `train`, `select` and `test`, their images as they are; `seed` is the run's."""
+    arrays, size = build(DATASETS, cfg, "task.data", {"run_seed": seed})
     classes = 1 + max(int(labels.max()) for _, labels in arrays.values())
     return {name: Split(*pair, classes, size, eval_batch, device) for name, pair in arrays.items()}
 
 
-def build_data(cfg: dict, eval_batch: int, device: torch.device) -> dict[str, Split]:
+def build_data(cfg: dict, eval_batch: int, device: torch.device, seed: int) -> dict[str, Split]:
     """Return the splits `train`, `select` and `test`, normalised by the moments of (at most 10,000 of) `train`."""
-    splits = build_splits(cfg, eval_batch, device)
+    splits = build_splits(cfg, eval_batch, device, seed)
     sample = splits["train"].pixels(slice(0, 10_000))
     mean, std = sample.mean((0, 2, 3)).cpu(), sample.std((0, 2, 3)).cpu()
     if not (std > 0).all():
@@ -96,7 +96,7 @@ def stratified(images: Tensor, labels: Tensor, first: int, seed: int, where: str
         raise PdiffError(f"{where}: got {first}, expected 1 to {len(labels) - 1}, as there are {len(labels)} images.")
     rows = np.arange(len(labels))
     try:
-        a, b = train_test_split(rows, train_size=first, stratify=labels.numpy(), random_state=seed)
+        a, b = train_test_split(rows, train_size=first, stratify=labels.numpy(), random_state=seed % 2**32)
     except ValueError as error:
         raise PdiffError(f"{where}: got {first}, which cannot be shared among the classes ({error}).") from None
     return (images[a], labels[a]), (images[b], labels[b])
@@ -111,18 +111,22 @@ def with_select(train: Arrays, test: Arrays, select: int, limit: int | None, see
 
 
 @DATASETS.register_module(name="digits")
-def digits(size: int = 32, noise: float = 0.0, train: int = 500, select: int = 297, seed: int = 0):
+def digits(
+    run_seed: int, size: int = 32, noise: float = 0.0, train: int = 500, select: int = 297, seed: int | None = None
+):
     """Load scikit-learn's 1,797 handwritten digits, 8 x 8 pixels; what `train` and `select` leave is `test`.
 
     Args:
+        run_seed: seed of the run.
         size: side in pixels of what the network sees.
         noise: standard deviation of Gaussian noise that is added to every image once, in units of full white.
         train: number of training images.
         select: number of images that choose the best candidate.
-        seed: of the splits and the noise.
+        seed: of the splits and the noise; default: that of the run.
     """
     from sklearn.datasets import load_digits
 
+    seed = run_seed if seed is None else seed
     raw = load_digits()
     images = torch.from_numpy(raw.images).float()[:, None] / 16
     images = images + noise * torch.randn(images.shape, generator=torch.Generator().manual_seed(seed))
@@ -133,15 +137,16 @@ def digits(size: int = 32, noise: float = 0.0, train: int = 500, select: int = 2
 
 
 @DATASETS.register_module(name="npz")
-def npz(path: str, size: int, select: int, train: int | None = None, seed: int = 0):
+def npz(run_seed: int, path: str, size: int, select: int, train: int | None = None, seed: int | None = None):
     """Load `x_train`, `y_train`, `x_test`, `y_test` of an `.npz` file (images `(S, H, W, C)` or `(S, H, W)`, uint8).
 
     Args:
+        run_seed: seed of the run.
         path: the file.
         size: side in pixels of what the network sees.
         select: number of training images that choose the best candidate instead.
         train: number of training images to keep; default: all.
-        seed: of the splits.
+        seed: of the splits; default: that of the run.
     """
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
@@ -151,7 +156,7 @@ def npz(path: str, size: int, select: int, train: int | None = None, seed: int =
         message = f"cannot be used ({reason}), expected arrays x_train, y_train, x_test, y_test without pickle"
         raise PdiffError(f"task.data.path: {path} {message}.") from None
     pairs = [_as_tensors(arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test")]
-    return with_select(*pairs, select, train, seed), size
+    return with_select(*pairs, select, train, run_seed if seed is None else seed), size
 
 
 def _as_tensors(images: np.ndarray, labels: np.ndarray) -> Arrays:
@@ -165,18 +170,26 @@ def _as_tensors(images: np.ndarray, labels: np.ndarray) -> Arrays:
 
 @DATASETS.register_module(name="torchvision")
 def torchvision_data(
-    name: str, root: str, size: int, select: int, download: bool = False, train: int | None = None, seed: int = 0
+    run_seed: int,
+    name: str,
+    root: str,
+    size: int,
+    select: int,
+    download: bool = False,
+    train: int | None = None,
+    seed: int | None = None,
 ):
     """Load a torchvision dataset that has a training and a test part (CIFAR10, CIFAR100, STL10, Flowers102, ...).
 
     Args:
+        run_seed: seed of the run.
         name: the class in `torchvision.datasets`.
         root: its folder.
         size: side in pixels of what the network sees, and of images that come in many sizes.
         select: number of training images that choose the best candidate instead.
         download: fetch the data if it is not there.
         train: number of training images to keep; default: all.
-        seed: of the splits.
+        seed: of the splits; default: that of the run.
     """
     import inspect
 
@@ -193,20 +206,21 @@ def torchvision_data(
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise PdiffError(f"task.data: torchvision's {name} cannot be loaded from {root} ({reason}).") from None
-    return with_select(*pairs, select, train, seed), size
+    return with_select(*pairs, select, train, run_seed if seed is None else seed), size
 
 
 @DATASETS.register_module(name="folder")
-def folder(path: str, size: int, select: int, train: int | None = None, seed: int = 0):
+def folder(run_seed: int, path: str, size: int, select: int, train: int | None = None, seed: int | None = None):
     """Load images from `path/train/<class>/*` and `path/test/<class>/*` (or `val`), decoded once into memory.
 
     Args:
+        run_seed: seed of the run.
         path: the folder.
         size: side in pixels: images that are no squares of one size are resized to it on the shorter side and cropped
             at the centre.
         select: number of training images that choose the best candidate instead.
         train: number of training images to keep; default: all.
-        seed: of the splits.
+        seed: of the splits; default: that of the run.
     """
     from torchvision.datasets import ImageFolder
 
@@ -220,7 +234,8 @@ def folder(path: str, size: int, select: int, train: int | None = None, seed: in
     here, there = (", ".join(part.classes) for part in parts)
     if here != there:
         raise PdiffError(f"task.data.path: got the classes {there} in {test}/, expected {here} as in train/.")
-    return with_select(*(_decode(part, size) for part in parts), select, train, seed), size
+    pairs = [_decode(part, size) for part in parts]
+    return with_select(*pairs, select, train, run_seed if seed is None else seed), size
 
 
 def _load_image(path: str):

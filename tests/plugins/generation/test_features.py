@@ -14,7 +14,7 @@ SMALL = {"type": "classifier", "size": 6, "widths": [16, 32], "epochs": 20, "lr"
 @pytest.fixture(scope="module")
 def splits():
     """Digits of eight pixels, in [-1, 1]."""
-    splits = build_splits({"type": "digits", "size": 8, "train": 500, "select": 100}, 400, CPU)
+    splits = build_splits({"type": "digits", "size": 8, "train": 500, "select": 100}, 400, CPU, 0)
     for split in splits.values():
         split.mean, split.std = split.mean + 0.5, split.std * 0.5
     return splits

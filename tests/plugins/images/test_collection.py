@@ -353,7 +353,7 @@ def small_task(model: nn.Module) -> Task:
     from pdiff_plugins.images.data import build_data
 
     data = {"type": "digits", "size": 8, "train": 48, "select": 64}
-    return Task(model=model, splits=build_data(data, 64, torch.device("cpu")), metric=Metric("accuracy"))
+    return Task(model=model, splits=build_data(data, 64, torch.device("cpu"), 0), metric=Metric("accuracy"))
 
 
 def collect_small(task: Task, names: list[str], epochs: int = 1, **finetune):

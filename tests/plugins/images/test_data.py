@@ -14,9 +14,9 @@ CPU = torch.device("cpu")
 NAMES = ("train", "select", "test")
 
 
-def digits(**settings):
+def digits(run_seed: int = 0, **settings):
     """Return the splits of the digits."""
-    return build_data({"type": "digits", **settings}, 100, CPU)
+    return build_data({"type": "digits", **settings}, 100, CPU, run_seed)
 
 
 def rows_of(*splits) -> torch.Tensor:
@@ -45,10 +45,10 @@ def arrays() -> dict[str, np.ndarray]:
 def npz(tmp_path):
     """Return a function that writes arrays and loads the file."""
 
-    def load(content: dict, size: int = 4, select: int = 9, **settings):
+    def load(content: dict, size: int = 4, select: int = 9, run_seed: int = 0, **settings):
         np.savez(tmp_path / "data.npz", **content)
         path = str(tmp_path / "data.npz")
-        return build_data({"type": "npz", "path": path, "size": size, "select": select, **settings}, 4, CPU)
+        return build_data({"type": "npz", "path": path, "size": size, "select": select, **settings}, 4, CPU, run_seed)
 
     return load
 
@@ -73,7 +73,7 @@ def pictures(tmp_path):
 
 def folder(path, size: int = 6, select: int = 4, **settings):
     """Return the splits of an image folder."""
-    return build_data({"type": "folder", "path": str(path), "size": size, "select": select, **settings}, 4, CPU)
+    return build_data({"type": "folder", "path": str(path), "size": size, "select": select, **settings}, 4, CPU, 0)
 
 
 def test_digits_fall_into_splits_of_the_stated_sizes():
@@ -101,6 +101,22 @@ def test_same_seed_gives_the_same_splits_and_another_seed_others():
         assert torch.equal(one[name].images, again[name].images)
         assert torch.equal(one[name].labels, again[name].labels)
         assert not torch.equal(one[name].images, other[name].images)
+
+
+@pytest.mark.parametrize("seed", [3, -1, 2**63])
+def test_seed_of_the_run_draws_splits_and_noise_unless_the_data_have_one(seed):
+    of_run, pinned, other = digits(seed, noise=0.1), digits(seed, noise=0.1, seed=4), digits(4, noise=0.1)
+    for name in NAMES:
+        assert torch.equal(of_run[name].images, digits(0, noise=0.1, seed=seed)[name].images)
+        assert torch.equal(pinned[name].images, other[name].images)
+        assert not torch.equal(of_run[name].images, other[name].images)
+
+
+def test_seed_of_the_run_draws_select_and_leaves_test(npz):
+    one, other = npz(arrays()), npz(arrays(), run_seed=1)
+    assert not torch.equal(one["select"].images, other["select"].images)
+    assert torch.equal(one["test"].images, other["test"].images)
+    assert torch.equal(one["select"].images, npz(arrays(), run_seed=1, seed=0)["select"].images)
 
 
 def test_splits_do_not_depend_on_the_global_random_state():
@@ -143,7 +159,7 @@ def test_split_that_cannot_be_made_is_refused(settings, line):
 def test_unknown_dataset_is_refused_with_those_that_exist():
     line = r"^task\.data\.type: got 'digit'\. Did you mean 'digits'\? Known: digits, folder, npz, torchvision\.$"
     with pytest.raises(PdiffError, match=line):
-        build_data({"type": "digit"}, 4, CPU)
+        build_data({"type": "digit"}, 4, CPU, 0)
 
 
 def test_unknown_setting_of_a_dataset_is_refused():
@@ -286,14 +302,14 @@ def test_file_that_is_no_npz_is_refused_in_one_line(tmp_path, content):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(PdiffError, match=r"^task\.data\.path: .*data\.npz cannot be used") as caught:
-        build_data({"type": "npz", "path": str(path), "size": 4, "select": 9}, 4, CPU)
+        build_data({"type": "npz", "path": str(path), "size": 4, "select": 9}, 4, CPU, 0)
     assert "\n" not in str(caught.value)
 
 
 def test_single_array_is_no_npz(tmp_path):
     np.save(tmp_path / "data.npy", np.zeros(3))
     with pytest.raises(PdiffError, match=r"^task\.data\.path: .*data\.npy cannot be used"):
-        build_data({"type": "npz", "path": str(tmp_path / "data.npy"), "size": 4, "select": 9}, 4, CPU)
+        build_data({"type": "npz", "path": str(tmp_path / "data.npy"), "size": 4, "select": 9}, 4, CPU, 0)
 
 
 def test_class_of_a_single_image_is_refused(npz):
@@ -390,7 +406,7 @@ def mnist(tmp_path):
 def torchvision(name: str, root, **settings):
     """Return the splits of a torchvision dataset."""
     section = {"type": "torchvision", "name": name, "root": str(root), "size": 28, "select": 10, **settings}
-    return build_data(section, 4, CPU)
+    return build_data(section, 4, CPU, 0)
 
 
 def test_torchvision_dataset_is_read_from_its_files(mnist):
