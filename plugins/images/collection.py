@@ -188,6 +188,7 @@ def finetune_selection(
     weight_decay: float = 5e-4,
     mode: str = "eval",
     every: int = 1,
+    warmup: int = 0,
     augment: Sequence[dict] = (),
 ) -> Iterator[Snapshot]:
     """Fine-tune the selection from the trained network with AdamW at a constant rate, a snapshot per `every` steps.
@@ -200,16 +201,19 @@ def finetune_selection(
         base: the selection of the trained network.
         objective: what is trained.
         state: that of the last snapshot of this branch.
-        steps: optimiser steps.
+        steps: optimiser steps after the warm-up.
         batch_size: images per step.
         lr: learning rate, constant.
         weight_decay: AdamW's.
         mode: `eval` keeps running statistics as they are (as published); `train` updates those of the selected
             layers, which then must be selected too.
         every: steps between snapshots.
+        warmup: optimiser steps at the beginning of each branch that yield no snapshot.
         augment: as in the base training.
     """
     check_positive("collect.finetune", steps=steps, batch_size=batch_size, every=every)
+    if warmup < 0:
+        raise PdiffError(f"collect.finetune.warmup: got {warmup}, expected an integer from 0 on.")
     model, data = task.model, task.splits["train"]
     number, branch = place
     change = build_augmentations(augment, "collect.finetune.augment")
@@ -224,14 +228,15 @@ def finetune_selection(
     if state:
         optimizer.load_state_dict(state["optimizer"])
     batches = math.ceil(len(data) / batch_size)
-    with progress(f"collect {number}.{branch}", steps, first) as advance:
-        for step in range(first, steps):
+    with progress(f"collect {number}.{branch}", warmup + steps, first) as advance:
+        for step in range(first, warmup + steps):
             epoch, batch = divmod(step, batches)
             rows = epoch_rows(len(data), batch_size, derive_seed(seed, "finetune", *place, epoch))[batch]
             torch.manual_seed(derive_seed(seed, "finetune", *place, "step", step))
             figures = training_step(model, objective, optimizer, data, rows, change, lr)
             advance()
-            if (step + 1) % every == 0:
+            after = step + 1 - warmup
+            if after > 0 and after % every == 0:
                 params = {name: tensors[name].detach().clone() for name in names}
                 origin = {"network": number, "branch": branch, "step": step + 1, **figures}
                 kept = {"seed": number, "branch": branch, "step": step + 1, "selected": params, "base": base}

@@ -205,6 +205,24 @@ def test_every_leaves_out_the_steps_between_and_changes_none(config):
     assert all(equal(a, b) for a, b in zip(collection.rows(), every_step[1::2], strict=True))
 
 
+def test_warmup_leaves_out_the_first_steps_of_every_branch_and_changes_none(config):
+    config["collect"]["branches"] = 2
+    config["collect"]["finetune"]["steps"] = 7
+    every_step = Collection(config)
+    config["collect"]["finetune"].update(warmup=3, steps=4, every=2)
+    collection = Collection(config)
+    assert [s.provenance["step"] for s in collection.snapshots if s.params] == [5, 7, 5, 7]
+    for branch in range(2):
+        expected = every_step.rows(branch)[4::2]
+        assert all(equal(a, b) for a, b in zip(collection.rows(branch), expected, strict=True))
+
+
+def test_warmup_below_nothing_is_refused(config):
+    config["collect"]["finetune"]["warmup"] = -1
+    with pytest.raises(PdiffError, match=r"^collect\.finetune\.warmup: got -1, expected an integer from 0 on\.$"):
+        Collection(config)
+
+
 def test_branches_start_from_the_same_network_and_differ(config):
     config["collect"]["branches"] = 3
     config["collect"]["finetune"].update(lr=1e-6, steps=2)
@@ -312,7 +330,13 @@ def seeds_with_statistics(config: dict) -> dict:
     return {**config, "select": "all+buffers"}
 
 
-@pytest.mark.parametrize("kind", [part, statistics, seeds, seeds_with_statistics])
+def warmed_up(config: dict) -> dict:
+    """Return a config of two branches that begin with a warm-up."""
+    config["collect"]["finetune"]["warmup"] = 3
+    return part(config)
+
+
+@pytest.mark.parametrize("kind", [part, statistics, seeds, seeds_with_statistics, warmed_up])
 def test_collection_that_goes_on_from_any_snapshot_yields_the_same_as_without_interruption(config, kind):
     config = kind(config)
     through = Collection(config)
