@@ -82,24 +82,37 @@ def branches(cfg):
 
 @hookimpl
 def evaluate(task, candidates, split):
-    """Measure the accuracy of each candidate; its signature is which samples it gets wrong."""
+    """Measure the accuracy of each candidate; its signature is which samples it gets wrong.
+
+    A candidate with logits that are not finite is dead: its largest logit may be any, and its accuracy is no number.
+    """
     import torch
 
     data = task.splits[split]
     replay = Replay(task.model.eval(), candidates)
     correct = torch.empty(len(candidates), len(data), dtype=torch.bool)
+    finite = torch.ones(len(candidates), dtype=torch.bool)
     with progress(f"evaluate on {split}", len(candidates) * data.num_batches()) as advance:
         for rows, images, labels in data.batches():
             for index, logits in enumerate(replay(images)):
                 correct[index, rows] = (logits.argmax(1) == labels).cpu()
+                finite[index] &= logits.isfinite().all().cpu()
                 advance()
-    for row in correct:
-        yield measured(row)
+    for row, alive in zip(correct, finite, strict=True):
+        yield measured(row, alive, task.metric)
 
 
-def measured(correct):
-    """Return the evaluation of one candidate from which samples it gets right `(S,)`."""
-    return Evaluation(metric=correct.double().mean().item(), signature=~correct, scores=correct)
+def measured(correct, finite, metric):
+    """Return the evaluation of one candidate.
+
+    Args:
+        correct: which samples it gets right `(S,)`.
+        finite: whether all its logits are; without it, it is dead and gets nothing right.
+        metric: the task's.
+    """
+    correct = correct & finite
+    value = correct.double().mean().item() if finite else metric.worst
+    return Evaluation(metric=value, signature=~correct, scores=correct)
 
 
 @hookimpl
@@ -109,8 +122,11 @@ def ensemble(task, candidates, split):
 
     data = task.splits[split]
     replay = Replay(task.model.eval(), candidates)
-    correct = torch.empty(len(data), dtype=torch.bool)
+    correct, finite = torch.empty(len(data), dtype=torch.bool), torch.tensor(True)
     for rows, images, labels in data.batches():
-        probabilities = sum(logits.softmax(1) for logits in replay(images))
+        probabilities = 0
+        for logits in replay(images):
+            probabilities = probabilities + logits.softmax(1)
+            finite &= logits.isfinite().all().cpu()
         correct[rows] = (probabilities.argmax(1) == labels).cpu()
-    return measured(correct)
+    return measured(correct, finite, task.metric)

@@ -1,5 +1,7 @@
 """The hooks of the plugin, as the core calls them."""
 
+import math
+
 import pytest
 import torch
 
@@ -162,6 +164,38 @@ def test_evaluation_changes_the_selection_only(task):
 def test_no_candidates_are_no_evaluations(task):
     candidates = candidates_of(task)
     assert evaluate(task, candidates.take([])) == []
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_candidate_with_one_tensor_that_is_not_finite_is_dead_and_spoils_no_other(task, value):
+    candidates = candidates_of(task)
+    first = evaluate(task, candidates)
+    candidates.vectors[1, 0] = value
+    found = evaluate(task, candidates)
+    assert found[1].metric == -math.inf
+    assert not found[1].scores.any()
+    assert found[1].signature.all()
+    assert_same([found[0], *found[2:]], [first[0], *first[2:]])
+
+
+def test_an_ensemble_with_a_dead_member_is_dead(task):
+    candidates = candidates_of(task)
+    assert math.isfinite(HOOK.ensemble(task=task, candidates=candidates, split="test").metric)
+    candidates.vectors[1, 0] = math.nan
+    evaluation = HOOK.ensemble(task=task, candidates=candidates, split="test")
+    assert evaluation.metric == -math.inf
+    assert evaluation.scores.shape == (len(task.splits["test"]),)
+
+
+def test_seed_of_the_run_draws_the_splits_unless_the_data_have_one(config):
+    def labels(seed: int) -> torch.Tensor:
+        return HOOK.build(cfg=resolve({**config, "seed": seed}), folder=None).splits["test"].labels
+
+    drawn = labels(0)
+    assert torch.equal(drawn, labels(0))
+    assert not torch.equal(drawn, labels(1))
+    config["task"]["data"]["seed"] = 0
+    assert torch.equal(drawn, labels(1))
 
 
 def test_an_ensemble_of_one_is_that_candidate(task):
