@@ -13,6 +13,7 @@ import torch
 from pdiff_plugins.generation.denoising import HeldOut
 from pdiff_plugins.generation.features import FeatureNetwork
 from pdiff_plugins.generation.fid import Distance, check_counts, unrelated
+from pdiff_plugins.generation.jackknife import Jackknife
 from pdiff_plugins.generation.sampling import Sampler
 from pdiff_plugins.images.data import Split
 from torch import Tensor, nn
@@ -34,6 +35,7 @@ class Bench:
         features: sees them.
         held_out: for the denoising loss.
         signature_images: how many of the images enter a signature.
+        groups: of the jackknife; 0 takes the FID as it is.
         seed: of what the distances draw.
 
     Raises:
@@ -49,11 +51,13 @@ class Bench:
         features: FeatureNetwork,
         held_out: HeldOut,
         signature_images: int,
+        groups: int,
         seed: int,
     ):
-        check_counts(name, len(split), len(noise), features.size)
+        check_counts(name, len(split), len(noise), features.size, groups)
         self.split, self.noise, self.sampler, self.features = split, noise, sampler, features
-        self.held_out, self.signature_images, self.seed = held_out, min(signature_images, len(noise)), seed
+        self.held_out, self.signature_images = held_out, min(signature_images, len(noise))
+        self.groups, self.seed = groups, seed
 
     @cached_property
     def real(self) -> Tensor:
@@ -66,9 +70,20 @@ class Bench:
         return Distance(self.real, min(len(self.real), len(self.noise)), self.seed)
 
     @cached_property
+    def jackknife(self) -> Jackknife:
+        """What gives the FID its pseudo-values."""
+        return Jackknife(self.real, self.groups, self.seed)
+
+    @cached_property
     def unit(self) -> float:
         """The mean distance between the features of two different real images."""
         return unrelated(self.real)
+
+
+def fid_of_noise(bench: Bench) -> float:
+    """Return the FID, by the jackknife, of the noises themselves: of a network that has learnt nothing."""
+    batches = bench.noise.clamp(-1, 1).split(bench.split.eval_batch)
+    return bench.jackknife(torch.cat([bench.features(batch)[0] for batch in batches])).mean().item()
 
 
 def images_of(
@@ -95,7 +110,7 @@ def losses(model: nn.Module, candidates: Candidates, held_out: HeldOut) -> list[
 
 
 def evaluations(model: nn.Module, candidates: Candidates, bench: Bench, split: str) -> Iterator[Evaluation]:
-    """Yield FID and signature of each candidate, with KID, denoising loss and what a classifier says."""
+    """Yield FID, its pseudo-values and signature of each candidate, with further figures."""
     batches = math.ceil(len(bench.noise) / bench.split.eval_batch)
     with progress(f"evaluate on {split}", len(candidates) * batches) as advance:
         for start in range(0, len(candidates), GROUP):
@@ -117,11 +132,17 @@ def evaluate_group(model: nn.Module, candidates: Candidates, bench: Bench, advan
 def evaluation(batches: list[tuple[Tensor, Tensor | None] | None], loss: float, bench: Bench) -> Evaluation:
     """Return what features and probabilities of a candidate's images, and its loss, amount to."""
     if None in batches:
-        return Evaluation(math.inf, torch.full((bench.signature_images, bench.features.size), math.inf))
+        signature = torch.full((bench.signature_images, bench.features.size), math.inf)
+        scores = torch.full((bench.groups,), math.inf, dtype=torch.float64) if bench.groups else None
+        return Evaluation(math.inf, signature, scores)
     features = torch.cat([seen for seen, _ in batches])
     fid, kid = bench.distance(features)
-    details = {"KID": kid} | ({"denoising_loss": loss} if math.isfinite(loss) else {})
+    scores, details = None, {"KID": kid}
+    if bench.groups:
+        scores, details = bench.jackknife(features), {"FID_plain": fid, **details}
+        fid = scores.mean().item()
+    details |= {"denoising_loss": loss} if math.isfinite(loss) else {}
     if batches[0][1] is not None:
         confidence, classes = torch.cat([probabilities for _, probabilities in batches]).max(1)
         details |= {"confidence": confidence.mean().item(), "classes": float(len(classes.unique()))}
-    return Evaluation(fid, features[: bench.signature_images].cpu() / bench.unit, details=details)
+    return Evaluation(fid, features[: bench.signature_images].cpu() / bench.unit, scores, details)

@@ -3,6 +3,7 @@
 Features are computed once per image and handed to torchmetrics, whose own network is therefore none.
 """
 
+import math
 import warnings
 
 import torch
@@ -29,7 +30,7 @@ class Given(nn.Module):
         return features
 
 
-def check_counts(name: str, real: int, images: int, size: int) -> None:
+def check_counts(name: str, real: int, images: int, size: int, groups: int) -> None:
     """Raise a `PdiffError` for a split with too few images: with F of them or less, covariances would be singular.
 
     Args:
@@ -37,16 +38,20 @@ def check_counts(name: str, real: int, images: int, size: int) -> None:
         real: number of real images.
         images: number of images that each candidate makes.
         size: number of features F.
+        groups: of the jackknife, which leaves one out at a time; 0 without it.
     """
-    if images <= size:
+    least, words = size + 1, f"{size} features"
+    if groups:
+        least, words = max(groups, math.ceil(least * groups / (groups - 1))), f"{words} and {groups} groups"
+    if images < least:
         raise PdiffError(
-            f"task.images.{name}: got {images}, too few for the FID, expected more than the {size} features. "
+            f"task.images.{name}: got {images}, too few for the FID, expected at least {least} for {words}. "
             "Generate more images, or take fewer features."
         )
-    if real <= size:
+    if real < least:
         raise PdiffError(
-            f"task.data: got {real} real images in the split {name}, too few for the FID, expected more than the "
-            f"{size} features. Take more images, or fewer features."
+            f"task.data: got {real} real images in the split {name}, too few for the FID, expected at least {least} "
+            f"for {words}. Take more images, or fewer features."
         )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from pdiff_plugins.generation.denoising import held_out
-from pdiff_plugins.generation.evaluation import Bench
+from pdiff_plugins.generation.evaluation import Bench, fid_of_noise
 from pdiff_plugins.generation.features import FeatureNetwork, build_features
 from pdiff_plugins.generation.network import build_network
 from pdiff_plugins.generation.pipeline import export_pipeline
@@ -13,7 +13,7 @@ from pdiff_plugins.generation.sampling import Sampler, check_network, check_samp
 from pdiff_plugins.generation.signature import similarity
 from pdiff_plugins.images.data import Split, build_splits
 
-from pdiff import Metric, Task, call, check_keys, check_positive, derive_seed, generator, isolated_seed
+from pdiff import Metric, PdiffError, Task, call, check_keys, check_positive, derive_seed, generator, isolated_seed
 
 MEASURED = ("select", "test")
 
@@ -30,6 +30,7 @@ def build_task(
     noise: dict | None = None,
     loss_images: int = 256,
     signature_images: int = 100,
+    groups: int = 20,
     eval_batch: int = 100,
 ) -> Task:
     """Return the generation task; primary metric: FID, lower is better.
@@ -48,9 +49,13 @@ def build_task(
             own.
         loss_images: at most so many real images of a split enter the denoising loss.
         signature_images: at most so many images of a candidate enter its signature.
+        groups: of images, for the jackknife that takes the bias from the FID and tells its noise; 0 leaves the FID as
+            it is, for many features. Then neither its noise nor what noise reaches as images (chance) is known.
         eval_batch: images per batch.
     """
     check_positive("task", loss_images=loss_images, signature_images=signature_images, eval_batch=eval_batch)
+    if groups < 0 or groups == 1:
+        raise PdiffError(f"task.groups: got {groups}, expected 0, or an integer from 2 on. Take 20.")
     check_keys(images, MEASURED, "task.images")
     check_positive("task.images", **{split: images.get(split) for split in MEASURED})
     splits = build_splits(data, eval_batch, device, seed)
@@ -62,18 +67,18 @@ def build_task(
     check_network(model, splits["train"])
     check_sampler(draw)
     judge = build_features(features, splits, seed, folder)
-    measured = {
-        name: bench(name, splits[name], model, draw, judge, images[name], loss_images, signature_images, seed)
-        for name in MEASURED
-    }
-    some = splits["train"].first(len(splits["select"]))
-    seen = bench("train", some, model, draw, judge, images["select"], loss_images, signature_images, seed)
+    given = {"model": model, "sampler": draw, "features": judge, "loss_images": loss_images}
+    given |= {"signature_images": signature_images, "groups": groups, "seed": seed}
+    measured = {name: bench(name, splits[name], images=images[name], **given) for name in MEASURED}
+    seen = bench("train", splits["train"].first(len(splits["select"])), images=images["select"], **given)
     facts = {"feature_network": judge.facts(), "features": judge.description()}
+    if groups:
+        facts["FID"] = f"extrapolated to infinitely many images by the jackknife over {groups} groups"
     facts |= {"images": f"{images['select']} on select, {images['test']} on test", "sampler": draw.description}
     return Task(
         model=model,
         splits={"train": splits["train"], "seen": seen, **measured},
-        metric=Metric("FID", higher_is_better=False),
+        metric=Metric("FID", higher_is_better=False, chance=fid_of_noise(measured["test"]) if groups else None),
         head=("conv_out",),
         similarity=similarity,
         export=partial(export_pipeline, model.noise_schedule),
@@ -90,10 +95,12 @@ def bench(
     images: int,
     loss_images: int,
     signature_images: int,
+    groups: int,
     seed: int,
 ) -> Bench:
     """Return what the candidates of one split are measured with; noise and time steps are drawn here, once."""
     shape = (images, *split.resized(split.pixels(slice(0, 1))).shape[1:])
     noise = torch.randn(shape, generator=generator(seed, "noise", name)).to(split.device)
     held = held_out(model.noise_schedule, split, loss_images, derive_seed(seed, "loss", name))
-    return Bench(name, split, noise, sampler, features, held, signature_images, derive_seed(seed, "kid", name))
+    own = derive_seed(seed, "kid", name)
+    return Bench(name, split, noise, sampler, features, held, signature_images, groups, own)

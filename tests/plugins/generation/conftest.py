@@ -35,6 +35,7 @@ TINY = {
         "features": {"type": "classifier", "size": 6, "widths": [8], "epochs": 2},
         "loss_images": 32,
         "signature_images": 5,
+        "groups": 4,
         "eval_batch": 12,
     },
     "collect": {"train": {"epochs": 1, "batch_size": 48}, "finetune": {"steps": 4, "batch_size": 48, "lr": 1e-2}},

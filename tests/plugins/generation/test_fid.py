@@ -1,5 +1,7 @@
 """FID and KID to real features, by torchmetrics, whose real statistics stay."""
 
+import math
+
 import pytest
 import torch
 from pdiff_plugins.generation.fid import Distance, check_counts, unrelated
@@ -64,17 +66,36 @@ def test_kid_tells_equal_from_different_distributions_and_leaves_the_random_stat
     assert abs(kids[0]) < 0.5 < kids[1]
 
 
-@pytest.mark.parametrize("images", [3, 4])
-def test_too_few_images_for_the_fid_are_refused(images):
-    line = rf"^task\.images\.test: got {images}, too few for the FID, expected more than the 4 features\. Generate more"
+@pytest.mark.parametrize(("groups", "words"), [(0, "5 for 4 features"), (5, "7 for 4 features and 5 groups")])
+def test_too_few_images_for_the_fid_are_refused(groups, words):
+    least = int(words[0])
+    check_counts("test", least, least, 4, groups)
+    line = f"^task.images.test: got {least - 1}, too few for the FID, expected at least {words}. Generate more"
     with pytest.raises(PdiffError, match=line):
-        check_counts("test", 100, images, 4)
+        check_counts("test", least, least - 1, 4, groups)
+    line = f"^task.data: got {least - 1} real images in the split test, too few for the FID, expected at least {words}"
+    with pytest.raises(PdiffError, match=line):
+        check_counts("test", least - 1, least, 4, groups)
 
 
-def test_too_few_real_images_for_the_fid_are_refused():
-    line = r"^task\.data: got 4 real images in the split select, too few for the FID, expected more than the 4 features"
-    with pytest.raises(PdiffError, match=line):
-        check_counts("select", 4, 100, 4)
+def test_groups_need_an_image_each():
+    with pytest.raises(PdiffError, match=r"^task\.images\.test: got 19, .* expected at least 20 for 4 features and "):
+        check_counts("test", 100, 19, 4, 20)
+
+
+@pytest.mark.parametrize("groups", [2, 7, 20])
+@pytest.mark.parametrize("size", [1, 6, 30])
+def test_fewest_images_leave_more_than_the_features_without_any_group(groups, size):
+    def fits(images: int) -> bool:
+        try:
+            check_counts("test", images, images, size, groups)
+        except PdiffError:
+            return False
+        return True
+
+    for images in range(1, 100):
+        left = images - math.ceil(images / groups)
+        assert fits(images) == (images >= groups and left > size)
 
 
 def test_unrelated_is_the_mean_distance_between_two_different_images():

@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 from diffusers import DDPMPipeline
-from pdiff_plugins.generation.evaluation import GROUP
+from pdiff_plugins.generation.evaluation import GROUP, evaluation
 
 from pdiff.run.config import resolve
 from pdiff.run.directory import RunDirectory
@@ -19,6 +19,7 @@ from pdiff.stages.pipeline import run_pipeline
 from pdiff.task.plugins import load_plugin
 
 HOOK = load_plugin("generation").hook
+DETAILS = {"FID_plain", "KID", "denoising_loss", "confidence", "classes"}
 
 
 def evaluate(task, candidates, split: str = "test") -> list:
@@ -30,6 +31,7 @@ def assert_same(ones, others) -> None:
     """Assert that evaluations are equal bit for bit."""
     for one, other in zip(ones, others, strict=True):
         assert (one.metric, one.details) == (other.metric, other.details)
+        assert torch.equal(one.scores, other.scores)
         assert torch.equal(one.signature, other.signature)
 
 
@@ -39,6 +41,7 @@ def test_build_says_what_the_metric_is_and_what_it_depends_on(build, tiny_genera
     assert set(task.splits) == {"train", "seen", "select", "test"}
     assert task.facts["feature_network"].keys() == {"name", "accuracy", "sha256"}
     assert re.fullmatch(r"own classifier, 6 features, accuracy 0\.\d{3}, sha256 [0-9a-f]{8}", task.facts["features"])
+    assert task.facts["FID"] == "extrapolated to infinitely many images by the jackknife over 4 groups"
     assert task.facts["images"] == "10 on select, 20 on test"
     assert task.facts["sampler"] == "DDIMScheduler, 3 steps"
     assert HOOK.select_params(task=task, cfg=resolve(tiny_generator)) == ["conv_out.weight", "conv_out.bias"]
@@ -51,7 +54,9 @@ def test_build_says_what_the_metric_is_and_what_it_depends_on(build, tiny_genera
         ({"images": {"select": 10}}, r"^task\.images\.test: got None, expected an integer from 1 on"),
         ({"images": {"select": 10, "test": 20, "train": 5}}, r"^task\.images: got unknown key 'train'"),
         ({"eval_batch": 0}, r"^task\.eval_batch: got 0, expected an integer from 1 on"),
-        ({"images": {"select": 6, "test": 20}}, r"^task\.images\.select: got 6, too few for the FID, expected more th"),
+        ({"images": {"select": 6, "test": 20}}, r"^task\.images\.select: got 6, too few for the FID, expected at"),
+        ({"groups": 1}, r"^task\.groups: got 1, expected 0, or an integer from 2 on\. Take 20\.$"),
+        ({"groups": -1}, r"^task\.groups: got -1, expected 0, or an integer from 2 on"),
         ({"sampler": {"type": "Euler", "steps": 3}}, r"^task\.sampler\.type: got 'Euler'\. Known: DDIMScheduler, DDPM"),
     ],
 )
@@ -105,23 +110,42 @@ def test_evaluation_changes_the_selection_only_and_needs_no_eval_mode(build, tin
 
 
 def test_evaluation_holds_what_was_promised(build, tiny_generator, candidates):
-    for evaluation in evaluate(build(tiny_generator), candidates(build(tiny_generator))):
-        assert evaluation.metric > 0
-        assert evaluation.signature.shape == (5, 6)
-        assert evaluation.scores is None
-        assert set(evaluation.details) == {"KID", "denoising_loss", "confidence", "classes"}
-        assert 0.1 <= evaluation.details["confidence"] <= 1
-        assert 1 <= evaluation.details["classes"] <= 10
+    for found in evaluate(build(tiny_generator), candidates(build(tiny_generator))):
+        assert found.signature.shape == (5, 6)
+        assert found.scores.shape == (4,)
+        assert found.scores.mean().item() == found.metric < found.details["FID_plain"]
+        assert set(found.details) == DETAILS
+        assert 0.1 <= found.details["confidence"] <= 1
+        assert 1 <= found.details["classes"] <= 10
+
+
+def test_without_groups_the_fid_is_as_it_is_and_has_no_scores(build, tiny_generator, candidates):
+    by_groups = evaluate(build(tiny_generator), candidates(build(tiny_generator)))
+    tiny_generator["task"]["groups"] = 0
+    task = build(tiny_generator)
+    assert task.metric.chance is None
+    assert "FID" not in task.facts
+    for plain, other in zip(evaluate(task, candidates(task)), by_groups, strict=True):
+        assert plain.metric == other.details["FID_plain"]
+        assert plain.scores is None
+        assert "FID_plain" not in plain.details
+
+
+def test_chance_is_what_a_candidate_reaches_that_makes_noise(build, tiny_generator):
+    task = build(tiny_generator)
+    bench = task.splits["test"]
+    noise = [bench.features(batch.clamp(-1, 1)) for batch in bench.noise.split(12)]
+    assert task.metric.chance == evaluation(noise, 0.0, bench).metric
 
 
 def test_denoising_loss_is_that_of_the_network_with_the_candidate_in_it(build, tiny_generator, candidates):
     task = build(tiny_generator)
     group, held = candidates(task), task.splits["test"].held_out
-    for index, evaluation in enumerate(evaluate(task, group)):
+    for index, found in enumerate(evaluate(task, group)):
         group.load(task.model, index)
         with torch.no_grad():
             error = task.model(held.noisy, held.t).sample - held.target
-        assert evaluation.details["denoising_loss"] == pytest.approx(error.square().mean().item())
+        assert found.details["denoising_loss"] == pytest.approx(error.square().mean().item())
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -134,6 +158,7 @@ def test_candidate_whose_images_are_not_finite_is_the_worst_and_spoils_no_other(
     group.vectors[1] = value
     found = evaluate(task, group)
     assert found[1].metric == math.inf
+    assert found[1].scores.tolist() == [math.inf] * 4
     assert found[1].details == {}
     assert found[1].signature.shape == (5, 6)
     assert_same([found[0], found[2]], [first[0], first[2]])
@@ -180,7 +205,8 @@ def test_fine_tuning_lowers_the_loss_of_a_bad_last_layer(build, tiny_generator):
 def test_run_names_the_feature_network_and_lists_the_pictures(finished_generator):
     report = finished_generator.folder("compare")
     summary = json.loads((report / "summary.json").read_text())
-    assert summary["metric"] == {"name": "FID", "higher_is_better": False, "chance": None}
+    assert summary["metric"].items() >= {"name": "FID", "higher_is_better": False}.items()
+    assert summary["metric"]["chance"] > 0
     assert set(summary["task"]["feature_network"]) == {"name", "accuracy", "sha256"}
     assert "features: own classifier, 6 features, accuracy 0." in (report / "table.md").read_text()
     assert [picture["file"] for picture in summary["pictures"]] == [
@@ -191,7 +217,7 @@ def test_run_names_the_feature_network_and_lists_the_pictures(finished_generator
         assert picture["title"]
         assert picture["caption"].endswith(".")
     assert summary["sources"]["generated"]["n"] == 3
-    assert set(summary["sources"]["trained"]["details"]) == {"KID", "denoising_loss", "confidence", "classes"}
+    assert set(summary["sources"]["trained"]["details"]) == DETAILS
 
 
 def test_classifier_is_checked_with_the_run(finished_generator, tiny_generator, tmp_path):
