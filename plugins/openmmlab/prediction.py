@@ -1,12 +1,14 @@
 """What many candidates predict on a split: batches outside, candidates inside, the frozen prefix once per batch."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 from pdiff_plugins.openmmlab.data import Split
 from pdiff_plugins.openmmlab.libraries import one_line
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from pdiff import Candidates, PdiffError, Replay, isolated_seed, progress
 
@@ -40,6 +42,34 @@ def predictions(
             for index, predicted in enumerate(replay(batch)):
                 yield index, truths, predicted
                 advance()
+
+
+@contextmanager
+def watch_outputs(modules: Sequence[nn.Module]) -> Iterator[Callable[[], bool]]:
+    """Hand over a function that says whether all that some modules gave since it was last asked is finite.
+
+    The predictions do not tell: a score of NaN is below every threshold, and so no detection.
+
+    Args:
+        modules: the modules; a list of them, which is never called, stands for what is in it.
+    """
+    seen: list[Tensor] = []
+
+    def look(module: nn.Module, inputs: Any, outputs: Any) -> None:
+        seen.extend(leaf.isfinite().all() for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor))
+
+    def finite() -> bool:
+        answer = not seen or bool(torch.stack(seen).all())
+        seen.clear()
+        return answer
+
+    parts = [part for module in modules for part in (module if isinstance(module, nn.ModuleList) else [module])]
+    handles = [part.register_forward_hook(look) for part in parts]
+    try:
+        yield finite
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def check_prediction(model: nn.Module, split: Split) -> None:

@@ -8,8 +8,8 @@ import torch
 pytest.importorskip("mmdet")
 
 from pdiff_plugins.openmmlab.data import build_splits
-from pdiff_plugins.openmmlab.prediction import check_prediction, predictions
-from torch import Tensor
+from pdiff_plugins.openmmlab.prediction import check_prediction, predictions, watch_outputs
+from torch import Tensor, nn
 
 from pdiff.runtime.errors import PdiffError
 from pdiff.task.defaults import LoadParams
@@ -161,3 +161,27 @@ def test_a_check_predicts_one_batch_and_changes_nothing(model, split):
     check_prediction(model.train(), split)
     assert seen == [(False, 3)]
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_outputs_are_finite_since_the_last_time_that_was_asked():
+    module = nn.Identity()
+    with watch_outputs([module]) as finite:
+        assert finite()
+        for value, answer in ((1.0, True), (torch.nan, False), (torch.inf, False), (1.0, True)):
+            module({"scores": [torch.zeros(2), torch.tensor([0.0, value])], "name": "x"})
+            module(torch.zeros(2))
+            assert finite() == answer
+
+
+def test_outputs_of_a_list_of_modules_are_those_of_its_members():
+    modules = nn.ModuleList([nn.Identity(), nn.Identity()])
+    with watch_outputs([modules]) as finite:
+        modules[1](torch.tensor(torch.nan))
+        assert not finite()
+
+
+def test_modules_are_watched_no_longer_than_told():
+    module = nn.Identity()
+    with pytest.raises(KeyError), watch_outputs([module]):
+        raise KeyError
+    assert not module._forward_hooks
