@@ -9,6 +9,7 @@ from pdiff import Evaluation, Metric, PdiffError, Task, call, hookimpl, resolve_
 REQUIRES = ("mmdet", "mmcv", "faster_coco_eval")
 DETECTIONS = ("bboxes", "scores", "labels")
 HEADS = ("roi_head.bbox_head", "bbox_head")  # of two-stage detectors, of one-stage detectors
+PROPOSALS = ("rpn_head",)  # without a proposal, the head of a second stage is not asked
 
 
 @hookimpl
@@ -54,21 +55,32 @@ collect, branches = collection_hooks("mmdet")
 @hookimpl
 def evaluate(task, candidates, split):
     """Measure COCO's AP of each candidate; its signature is which objects it misses and what it sees that is not."""
-    from pdiff_plugins.openmmlab.prediction import predictions
+    from pdiff_plugins.openmmlab.prediction import predictions, watch_outputs
     from pdiff_plugins.openmmlab.task import measured_split
 
     data = measured_split(task, split)
     metrics = [data.metric.another() for _ in candidates]
     errors = [data.errors() for _ in candidates]
-    title = f"evaluate on {split}"
-    for index, truths, found in predictions(task.model, data.split, candidates, title, read_detections):
-        for truth, *detections in zip(truths, *found, strict=True):
-            named = dict(zip(DETECTIONS, detections, strict=True))
-            metrics[index].process({}, [{**truth.metainfo, "pred_instances": named}])
-            errors[index].add(data.images[truth.img_id], *detections)
-    for metric, wrong in zip(metrics, errors, strict=True):
-        figures = metric.compute_metrics(metric.results)
-        yield Evaluation(figures.pop("AP"), wrong.signature(), details=figures)
+    alive = [True for _ in candidates]
+    title, modules = f"evaluate on {split}", dict(task.model.named_modules())
+    with watch_outputs([modules[name] for name in (*task.head, *PROPOSALS) if name in modules]) as finite:
+
+        def read(samples):
+            return read_detections(samples), finite()
+
+        for index, truths, (found, sound) in predictions(task.model, data.split, candidates, title, read):
+            alive[index] &= sound
+            for truth, *detections in zip(truths, *found, strict=True):
+                named = dict(zip(DETECTIONS, detections, strict=True))
+                metrics[index].process({}, [{**truth.metainfo, "pred_instances": named}])
+                errors[index].add(data.images[truth.img_id], *detections)
+    for metric, wrong, lives in zip(metrics, errors, alive, strict=True):
+        figures, scores = metric.measure()
+        average = figures.pop("AP")
+        if lives:
+            yield Evaluation(average, wrong.signature(), scores, figures)
+        else:
+            yield Evaluation(task.metric.worst, wrong.signature(), scores)
 
 
 def read_detections(samples):

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 from mmdet.evaluation.metrics import CocoMetric
+from pdiff_plugins.detection.jackknife import pseudo_values
+from torch import Tensor
 
 SIZES = {"AP_small": 1, "AP_medium": 2, "AP_large": 3}
 MAXIMUM = 100  # detections of a class in an image that AP heeds, where proposal_nums has it; as in pycocotools
@@ -42,21 +44,40 @@ class CandidateMetric(CocoMetric):
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Return AP, AP50, AP75, AP by size, and `AP/<class>`; figures that no ground truth defines are left out."""
+        return self.figures(self.evaluated(results))
+
+    def measure(self) -> tuple[dict[str, float], Tensor | None]:
+        """Return the figures of what was processed, and the pseudo-values of its AP, see `pseudo_values`."""
+        evaluation = self.evaluated(self.results)
+        figures = self.figures(evaluation)
+        return figures, pseudo_values(evaluation, figures["AP"], self.heeded())
+
+    def heeded(self) -> int:
+        """Return the number of detections of a class in an image that AP heeds."""
+        return MAXIMUM if MAXIMUM in self.proposal_nums else max(self.proposal_nums)
+
+    def evaluated(self, results: list) -> COCOeval_faster:
+        """Return COCO's evaluation, which keeps what was matched in each image."""
         detections = np.concatenate([self.rows(prediction) for _, prediction in results])
         if len(detections) == 0:  # as good as one that hits nothing, and with the same figures
             detections = np.array([[self.img_ids[0], 0, 0, 0, 0, 0, self.cat_ids[0]]], np.float64)
         with contextlib.redirect_stdout(io.StringIO()):
             found = self._coco_api.loadRes(detections)
-            evaluation = COCOeval_faster(self._coco_api, found, "bbox", print_function=lambda *_: None)
+            quiet = {"print_function": lambda *_: None}
+            evaluation = COCOeval_faster(self._coco_api, found, "bbox", separate_eval=True, **quiet)
             evaluation.params.catIds = self.cat_ids
             evaluation.params.imgIds = self.img_ids
             evaluation.params.maxDets = list(self.proposal_nums)
             evaluation.params.iouThrs = np.atleast_1d(self.iou_thrs)
             evaluation.evaluate()
             evaluation.accumulate()
+        return evaluation
+
+    def figures(self, evaluation: COCOeval_faster) -> dict[str, float]:
+        """Return the figures of an evaluation."""
         precision = evaluation.eval["precision"]  # (thresholds, recalls, classes, sizes, numbers of detections)
         thresholds, counts = evaluation.params.iouThrs, sorted(self.proposal_nums)
-        parts = {"AP": precision[..., 0, counts.index(MAXIMUM) if MAXIMUM in counts else -1]}
+        parts = {"AP": precision[..., 0, counts.index(self.heeded())]}
         parts |= {f"AP{round(100 * iou)}": precision[np.isclose(thresholds, iou), ..., 0, -1] for iou in (0.5, 0.75)}
         parts |= {name: precision[..., size, -1] for name, size in SIZES.items()}
         categories = enumerate(self._coco_api.loadCats(sorted(self.cat_ids)))

@@ -273,3 +273,113 @@ def test_numbers_of_detections_are_heeded(write):
 def test_average_precision_of_more_than_a_hundred_detections_is_that_of_mmdet(write):
     path, content, found = crowded(write)
     assert rounded(figures(path, content, found)) == figures_of_mmdet(path, content, found)
+
+
+def measured(path: str, content: dict, found: dict, **settings) -> tuple[float, torch.Tensor | None]:
+    """Return AP and its pseudo-values."""
+    values, scores = process(empty_metric(path, content, **settings), found).measure()
+    return values["AP"], scores
+
+
+def precision_on(path: str, content: dict, found: dict, images: Sequence[int]) -> float:
+    """Return AP on some of the images, by their positions."""
+    from pdiff_plugins.detection.jackknife import precision_of
+
+    metric = process(empty_metric(path, content), found)
+    return precision_of(metric.evaluated(metric.results), images, metric.heeded())
+
+
+def renumbered(content: dict, found: dict, images: Sequence[int]) -> tuple[dict, dict]:
+    """Return annotations and detections of some of the images, by their positions, under new ids."""
+    rows, shown, seen = [], [], {}
+    for number, position in enumerate(images):
+        image = content["images"][position]
+        shown.append({**image, "id": 1000 + number})
+        own = [row for row in content["annotations"] if row["image_id"] == image["id"]]
+        rows += [{**row, "id": len(rows) + n, "image_id": 1000 + number} for n, row in enumerate(own, 1)]
+        seen[1000 + number] = found[image["id"]]
+    return {**content, "images": shown, "annotations": rows}, seen
+
+
+@pytest.mark.parametrize("images", [[0, 2, 3, 7], [5], [1, 1, 4, 4, 4, 6]])
+def test_precision_on_some_images_is_that_of_data_with_these_alone(write, images):
+    content = annotations()
+    found = detections(content)
+    cut, seen = renumbered(content, found, images)
+    expected = figures(write(cut, "cut.json"), cut, seen)["AP"]
+    assert precision_on(write(content), content, found, images) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(("images", "groups"), [(8, 8), (20, 20), (50, 20)])
+def test_mean_of_the_pseudo_values_is_the_precision(write, images, groups):
+    content = annotations(images, objects=5)
+    average, scores = measured(write(content), content, detections(content))
+    assert scores.shape == (groups,)
+    assert scores.dtype == torch.float32
+    assert scores.double().mean().item() == pytest.approx(average, abs=1e-6)
+
+
+def test_pseudo_value_is_what_the_precision_owes_to_every_twentieth_image(write):
+    content = annotations(images=50, objects=5)
+    path, found = write(content), detections(content)
+    _, scores = measured(path, content, found)
+    for group in (0, 7):
+        without = precision_on(path, content, found, [n for n in range(50) if n % 20 != group])
+        others = precision_on(path, content, found, [n for n in range(50) if n % 20 != group + 1])
+        difference = (scores[group + 1] - scores[group]).item()
+        assert difference == pytest.approx(19 * (without - others), abs=1e-6)
+
+
+def test_spread_of_the_pseudo_values_is_the_noise_of_a_bootstrap_over_images(write):
+    from pdiff_plugins.detection.jackknife import precision_of
+
+    ratios = []
+    for seed in range(6):
+        content = annotations(images=100, objects=4, seed=seed)
+        metric = process(empty_metric(write(content), content), detections(content, seed))
+        evaluation, rng = metric.evaluated(metric.results), np.random.default_rng(seed)
+        drawn = [precision_of(evaluation, rng.integers(100, size=100).tolist(), 100) for _ in range(200)]
+        _, scores = metric.measure()
+        ratios.append(scores.std().item() / math.sqrt(len(scores)) / np.std(drawn))
+    # Twenty groups tell a standard error to 16 % (one standard deviation), so that only some sets together agree.
+    assert np.sqrt(np.mean(np.square(ratios))) == pytest.approx(1, abs=0.25)
+    assert max(ratios) < 1.6
+    assert min(ratios) > 0.5
+
+
+def test_candidate_that_sees_nothing_owes_nothing_to_any_image(write):
+    content = annotations()
+    average, scores = measured(write(content), content, nothing(content))
+    assert average == 0
+    assert scores.tolist() == [0] * 8
+
+
+def test_class_whose_objects_are_all_in_one_group_is_no_part_of_the_precision_without_it(write):
+    content = annotations()
+    rows = [row for row in content["annotations"] if row["category_id"] != 9 or row["image_id"] == 10]
+    content = {**content, "annotations": rows}
+    path, found = write(content), detections(content)
+    whole = figures(path, content, found)
+    assert "AP/mouse" in whole
+    cut, seen = renumbered(content, found, range(1, 8))
+    without = figures(write(cut, "cut.json"), cut, seen)
+    assert "AP/mouse" not in without
+    assert precision_on(path, content, found, range(1, 8)) == pytest.approx(without["AP"])
+    assert measured(path, content, found)[1].isfinite().all()
+
+
+def test_precision_that_hangs_on_one_image_has_no_pseudo_values(write):
+    content = annotations()
+    alone = {**content, "annotations": [row for row in content["annotations"] if row["image_id"] == 12]}
+    assert measured(write(alone), alone, detections(alone))[1] is None
+    path, content, found = crowded(write)
+    assert measured(path, content, found)[1] is None
+
+
+def test_pseudo_values_heed_as_many_detections_as_the_precision(write):
+    _, content, found = crowded(write)
+    twice, seen = renumbered(content, found, [0, 0])
+    path = write(twice, "twice.json")
+    for numbers in ((1, 10, 100), (100, 300, 1000), (150,)):
+        average, scores = measured(path, twice, seen, proposal_nums=numbers)
+        assert scores.tolist() == pytest.approx([average] * 2)

@@ -116,6 +116,14 @@ def test_candidates_of_a_two_stage_detector_are_evaluated_as_each_alone(two_stag
     assert "left the recorded path" not in caplog.text
 
 
+@pytest.mark.parametrize("selector", ["head", "module(rpn_head.rpn_cls)", "module(rpn_head.rpn_reg)"])
+def test_candidate_of_a_two_stage_detector_is_dead_when_either_stage_gives_no_numbers(two_stages, detector, selector):
+    candidates = detector.candidates(selector, two_stages.task)
+    candidates.vectors[1, 0] = torch.nan
+    metrics = [evaluation.metric for evaluation in detector.evaluate(candidates, task=two_stages.task)]
+    assert [metric == two_stages.task.metric.worst for metric in metrics] == [False, True, False, False]
+
+
 def test_regions_of_a_two_stage_detector_are_pooled_once_per_batch_for_all_box_heads(two_stages, detector, calls):
     pooled = calls(two_stages.task.model.roi_head.bbox_roi_extractor.roi_layers[0])
     proposed = calls(two_stages.task.model.rpn_head.rpn_conv)
