@@ -69,10 +69,10 @@ def evaluate(task, candidates, split):
     data = measured_split(task, split)
     records = [Record(data) for _ in candidates]
     title = f"evaluate on {split}"
-    for index, truths, found in predictions(task.model, data.split, candidates, title, read_labels):
-        records[index].add(truths, found)
+    for index, truths, (found, finite) in predictions(task.model, data.split, candidates, title, read_labels):
+        records[index].add(truths, found, finite)
     for record in records:
-        yield record.evaluation()
+        yield record.evaluation(task.metric)
 
 
 @hookimpl
@@ -84,9 +84,10 @@ def ensemble(task, candidates, split):
 
     data = measured_split(task, split)
     record = Record(data)
-    title, together = f"ensemble on {split}", []
-    for index, truths, found in predictions(task.model, data.split, candidates, title, read_probabilities):
+    title, together, sound = f"ensemble on {split}", [], True
+    for index, truths, (found, finite) in predictions(task.model, data.split, candidates, title, read_probabilities):
         together = found if index == 0 else [a + b for a, b in zip(together, found, strict=True)]
+        sound &= finite  # one dead member is enough: its part of the average is NaN
         if index + 1 == len(candidates):
-            record.add(truths, [labels_of(task.model, total / len(candidates)) for total in together])
-    return record.evaluation()
+            record.add(truths, [labels_of(task.model, total / len(candidates)) for total in together], sound)
+    return record.evaluation(task.metric)

@@ -19,7 +19,7 @@ from PIL import ExifTags, Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from pdiff import Evaluation, PdiffError, check_positive, generator, progress
+from pdiff import Evaluation, Metric, PdiffError, check_positive, generator, progress
 
 T = TypeVar("T")
 
@@ -75,29 +75,42 @@ class Record:
     def __init__(self, data: MeasuredSplit):
         self.metric, self.pixels = data.metric.another(), data.pixels
         self.wrong: list[Tensor] = []
+        self.finite = True
 
-    def add(self, truths: Sequence[Any], found: Sequence[Tensor]) -> None:
-        """Add the labels `(1, H, W)` of some images."""
+    def add(self, truths: Sequence[Any], found: Sequence[Tensor], finite: bool) -> None:
+        """Add the labels `(1, H, W)` of some images, and whether what they were chosen from is finite."""
+        self.finite &= finite
         for truth, labels in zip(truths, found, strict=True):
             expected = {"data": truth.gt_sem_seg.data}
             self.metric.process({}, [{"pred_sem_seg": {"data": labels}, "gt_sem_seg": expected}])
             self.wrong.append(self.pixels.wrong(truth, labels))
 
-    def evaluation(self) -> Evaluation:
-        """Return the metric, and which pixels are wrong."""
+    def evaluation(self, metric: Metric) -> Evaluation:
+        """Return mIoU, or the worst of the task's metric where not all was finite, and which pixels are wrong."""
+        wrong, scores = torch.cat(self.wrong), self.metric.scores()
+        if not self.finite:
+            return Evaluation(metric.worst, wrong, scores)
         figures = self.metric.compute_metrics(self.metric.results)
-        return Evaluation(figures.pop("mIoU"), torch.cat(self.wrong), details=figures)
+        return Evaluation(figures.pop("mIoU"), wrong, scores, figures)
 
 
-def read_labels(samples: Sequence[Any]) -> list[Tensor]:
-    """Return the predicted classes of every pixel of a batch, `(1, H, W)` for each image."""
-    return [sample.pred_sem_seg.data for sample in samples]
+def is_finite(samples: Sequence[Any]) -> bool:
+    """Say whether all logits of a batch are finite: the largest of NaN is class 0, so that labels do not tell."""
+    return all(bool(sample.seg_logits.data.isfinite().all()) for sample in samples)
 
 
-def read_probabilities(samples: Sequence[Any]) -> list[Tensor]:
-    """Return the class probabilities of every pixel of a batch, `(C, H, W)` for each image; C is 1 for two classes."""
+def read_labels(samples: Sequence[Any]) -> tuple[list[Tensor], bool]:
+    """Return the classes of every pixel of a batch, `(1, H, W)` for each image, and whether the logits are finite."""
+    return [sample.pred_sem_seg.data for sample in samples], is_finite(samples)
+
+
+def read_probabilities(samples: Sequence[Any]) -> tuple[list[Tensor], bool]:
+    """Return the class probabilities of every pixel of a batch, and whether the logits are finite.
+
+    The probabilities are `(C, H, W)` for each image; C is 1 for two classes.
+    """
     logits = [sample.seg_logits.data for sample in samples]
-    return [each.sigmoid() if len(each) == 1 else each.softmax(0) for each in logits]
+    return [each.sigmoid() if len(each) == 1 else each.softmax(0) for each in logits], is_finite(samples)
 
 
 def labels_of(model: nn.Module, probabilities: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from pdiff.run.directory import RunDirectory
 from pdiff.runtime.storage import read_json, read_tensors
 from pdiff.stages.pipeline import run_pipeline
 from pdiff.task.plugins import load_plugin
+from pdiff.testing.evaluating import difference
 
 ROOT = Path(__file__).parents[2]
 LIBRARIES = {"detection": "mmdet", "segmentation": "mmseg"}
@@ -225,8 +226,7 @@ class Case:
     def assert_same(ones: Sequence[Evaluation], others: Sequence[Evaluation]) -> None:
         """Assert that evaluations are equal bit for bit."""
         for one, other in zip(ones, others, strict=True):
-            assert (one.metric, one.details, one.scores) == (other.metric, other.details, other.scores)
-            assert torch.equal(one.signature, other.signature)
+            assert difference(one, other) == ""
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Detection and segmentation as a whole: runs that finish or are killed, candidates side by side, exports, rules."""
 
+import math
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import torch
 import yaml
 from mmengine.logging import HistoryBuffer
 
+from pdiff import Candidates
 from pdiff.run.config import resolve
 from pdiff.run.directory import ORDER, RunDirectory
 from pdiff.runtime.storage import read_json, read_tensors
@@ -52,7 +54,8 @@ def test_run_ends_with_every_source_and_the_figures_of_the_library(case):
         assert primary not in row["details"]
         assert 0 <= row["worst"] <= row["mean"] <= 1
         assert 0 <= row["similarity"] <= 1
-        assert row["best_ci"] is None, "neither metric is a mean over images"
+        low, high = row["best_ci"]
+        assert low <= row["best"] <= high, "the noise of the test images is known"
     assert summary["sources"]["noise15"]["similarity"] < 1
 
 
@@ -178,6 +181,52 @@ def test_evaluation_changes_the_selection_only(case):
     case.assert_same(case.evaluate(candidates), first)
     for name, tensor in model.state_dict().items():
         assert name in candidates.layout.names or torch.equal(tensor, before[name])
+
+
+def poisoned(candidates: Candidates, value: float = math.nan) -> Candidates:
+    """Return the same candidates but for the second, which has one value that is no number in one of its tensors."""
+    entry = next(entry for entry in candidates.layout if entry.name.endswith("weight"))
+    vectors = candidates.vectors.clone()
+    vectors[1, entry.slice.start] = value
+    return Candidates(vectors, candidates.layout, candidates.load_params)
+
+
+@pytest.mark.parametrize("selector", ["head", "last_norms(2)"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_candidate_with_a_value_that_is_no_number_is_dead_and_its_neighbours_are_as_they_were(
+    case, selector, value, caplog
+):
+    candidates = case.candidates(selector)
+    expected, found = case.evaluate(candidates), case.evaluate(poisoned(candidates, value))
+    assert [math.isfinite(evaluation.metric) for evaluation in found] == [True, False, True, True]
+    assert (found[1].metric, found[1].details) == (case.task.metric.worst, {})
+    assert found[1].signature.shape == found[0].signature.shape
+    assert found[1].scores.shape == found[0].scores.shape
+    case.assert_same([found[0], *found[2:]], [expected[0], *expected[2:]])
+    assert "left the recorded path" not in caplog.text
+
+
+def test_candidate_is_as_dead_alone_as_beside_others(case):
+    candidates = poisoned(case.candidates())
+    alone = [case.evaluate(candidates.take([index]))[0] for index in range(len(candidates))]
+    case.assert_same(alone, case.evaluate(candidates))
+
+
+def test_evaluation_leaves_no_hook_in_the_network(case):
+    case.evaluate(case.candidates())
+    assert not any(module._forward_hooks for module in case.task.model.modules())
+
+
+def test_scores_are_of_the_same_images_and_their_mean_is_the_metric(case):
+    candidates = case.candidates()
+    for split in ("select", "test", "train"):
+        found = case.evaluate(candidates, split)
+        images = len(case.task.splits["seen" if split == "train" else split].split.dataset)
+        for evaluation in found:
+            assert evaluation.scores.shape == (images,)
+            assert evaluation.scores.dtype == torch.float32
+            assert evaluation.scores.double().mean().item() == pytest.approx(evaluation.metric, abs=1e-6)
+        assert any(evaluation.scores.std() > 0 for evaluation in found)
 
 
 def test_no_candidates_are_no_evaluations(case):

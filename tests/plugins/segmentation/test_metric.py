@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -161,3 +162,73 @@ def test_image_counts_beside_very_many_others(metric):
     results = [(many, many, many, many), *[(wrong * 0, wrong, wrong * 0, wrong)] * 1000]
     figures = metric().compute_metrics(results)
     assert figures["IoU/road"] == pytest.approx(2**24 / (2**24 + 1000), rel=1e-9)
+
+
+def table(pairs) -> np.ndarray:
+    """Return for each image the intersection and the union of each class `(S, 2, C)`."""
+    rows = []
+    for labels, truth in pairs:
+        valid = truth != IGNORED
+        taken, there = ([(map_[valid] == number) for number in range(len(CLASSES))] for map_ in (labels, truth))
+        both = [(a & b).sum() for a, b in zip(taken, there, strict=True)]
+        either = [(a | b).sum() for a, b in zip(taken, there, strict=True)]
+        rows.append([both, either])
+    return np.array(rows, np.float64)
+
+
+def miou(areas: np.ndarray) -> float:
+    """Return mIoU from areas `(S, 2, C)`."""
+    intersection, union = areas.sum(0)
+    return (intersection[union > 0] / union[union > 0]).mean()
+
+
+def scored(metric, pairs) -> tuple[float, Tensor]:
+    """Return mIoU and the scores of an accumulator that has seen pairs of label maps."""
+    return figures_of(metric, pairs)["mIoU"], metric.scores()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mean_of_the_scores_is_the_metric(metric, seed):
+    average, scores = scored(metric(), label_maps(seed, count=30))
+    assert scores.shape == (30,)
+    assert scores.dtype == torch.float32
+    assert scores.double().mean().item() == pytest.approx(average, abs=1e-6)
+
+
+def test_scores_are_the_derivative_in_the_weight_of_each_image(metric):
+    pairs = label_maps(count=6)
+    average, scores = scored(metric(), pairs)
+    areas, step = table(pairs), 1e-6
+    for image, score in enumerate(scores.tolist()):
+        weights = np.ones(6)
+        weights[image] += step
+        slope = (miou(areas * weights[:, None, None]) - miou(areas)) / step
+        assert score == pytest.approx(average + 6 * slope, abs=1e-4)
+
+
+def test_spread_of_the_scores_is_the_noise_of_a_bootstrap_over_images(metric):
+    rng, ratios = np.random.default_rng(0), []
+    for seed in range(5):
+        pairs = label_maps(seed, count=80)
+        pairs = [pair for pair in pairs for _ in range(int(rng.integers(1, 4)))]
+        _, scores = scored(metric(), pairs)
+        areas = table(pairs)
+        drawn = [miou(areas[rng.integers(len(areas), size=len(areas))]) for _ in range(1000)]
+        ratios.append(scores.std().item() / math.sqrt(len(scores)) / np.std(drawn))
+    assert ratios == [pytest.approx(1, abs=0.15)] * 5
+
+
+def test_scores_come_in_the_order_of_the_images_however_they_are_batched(metric):
+    pairs, whole = label_maps(), metric()
+    whole.process({}, [sample(*pair) for pair in pairs])
+    _, scores = scored(metric(), pairs)
+    _, reverse = scored(metric(), pairs[::-1])
+    assert torch.equal(whole.scores(), scores)
+    torch.testing.assert_close(reverse.flip(0), scores)
+
+
+def test_accumulators_do_not_share_scores(metric):
+    used = metric()
+    _, scores = scored(used, label_maps(0))
+    assert torch.equal(scored(used.another(), label_maps(0))[1], scores)
+    assert len(used.another().areas) == 0

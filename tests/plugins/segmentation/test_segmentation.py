@@ -276,8 +276,19 @@ def test_an_ensemble_averages_class_probabilities(segmentor):
             with torch.no_grad():
                 samples = model.eval().test_step(batch)
             total = total + torch.stack([sample.seg_logits.data.softmax(0) for sample in samples])
-        record.add(samples, list(total.argmax(1, keepdim=True)))
-    segmentor.assert_same([together(segmentor, candidates)], [record.evaluation()])
+        record.add(samples, list(total.argmax(1, keepdim=True)), True)
+    expected = record.evaluation(segmentor.task.metric)
+    segmentor.assert_same([together(segmentor, candidates)], [expected])
+
+
+def test_an_ensemble_with_a_dead_member_is_dead(segmentor):
+    candidates = segmentor.candidates()
+    candidates.vectors[1, 0] = torch.nan
+    dead, alive = together(segmentor, candidates), together(segmentor, candidates.take([0, 2, 3]))
+    assert dead.metric == segmentor.task.metric.worst
+    assert alive.metric > 0
+    assert dead.scores.shape == alive.scores.shape
+    assert dead.signature.shape == alive.signature.shape
 
 
 def test_two_classes_in_one_channel_are_told_apart_by_the_threshold_of_the_head(segmentor, monkeypatch):
