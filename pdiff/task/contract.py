@@ -144,6 +144,11 @@ def check_evaluation(plugin: str, where: str, result: Any, metric: Metric) -> No
         raise fault(plugin, f"{where} a signature that is {kind(result.signature)}, expected a tensor.")
     if result.scores is not None and not isinstance(result.scores, Tensor):
         raise fault(plugin, f"{where} scores that are {kind(result.scores)}, expected a tensor or None.")
+    if result.scores is not None and result.scores.ndim != 1:
+        shape = tuple(result.scores.shape)
+        raise fault(plugin, f"{where} scores of shape {shape}, expected (S,), one for each test unit.")
+    if result.scores is not None and math.isfinite(result.metric) and not result.scores.isfinite().all():
+        raise fault(plugin, f"{where} scores that are not finite. Give a dead candidate the metric {metric.worst}.")
     if not is_json(result.details):
         raise fault(plugin, f"{where} the details {result.details!r}, which are no JSON. Use plain numbers.")
 

@@ -109,7 +109,10 @@ class Evaluation:
     Attributes:
         metric: the primary metric, a fraction where it is one.
         signature: what the candidate gets wrong, sample by sample; compared by `Task.similarity`.
-        scores: the metric's terms, one per sample, whose mean is `metric`; None where the metric is no mean.
+        scores: one number per test unit `(S,)`, the same units for every candidate; their mean is `metric`, and their
+            spread gives its test-set noise. Where the metric is a mean, its terms, one per sample; where it is none,
+            first-order pseudo-values (of the delta method, or of a jackknife over groups of samples). Of a dead
+            candidate only the shape counts. None where the noise is not known.
         details: further figures.
     """
 
