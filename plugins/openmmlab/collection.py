@@ -218,6 +218,7 @@ def finetune_settings(
     config: Config,
     steps: int = 300,
     every: int = 1,
+    warmup: int = 0,
     optimizer: dict | None = None,
     mode: str = "eval",
 ) -> dict[str, Any]:
@@ -227,14 +228,17 @@ def finetune_settings(
         model: the network.
         names: the selection.
         config: the library's.
-        steps: optimiser steps.
+        steps: optimiser steps behind the warm-up.
         every: steps between snapshots.
+        warmup: optimiser steps at the beginning of each branch, without snapshots.
         optimizer: `{type: AdamW, lr: 1.0e-4, weight_decay: 5.0e-4}`, any of mmengine's; null takes the config's. Other
             settings of the config's `optim_wrapper`, clipping or mixed precision, stay; those by parameter do not.
         mode: `eval` keeps the running statistics of every normalisation as they are; `train` updates those of the
             selected ones, which then must be selected too.
     """
     check_positive("collect.finetune", steps=steps, every=every)
+    if warmup < 0:
+        raise PdiffError(f"collect.finetune.warmup: got {warmup}, expected an integer from 0 on.")
     if every > steps:
         raise PdiffError(f"collect.finetune.every: got {every}, expected at most {steps}, which steps are done.")
     if mode not in MODES:
@@ -246,7 +250,7 @@ def finetune_settings(
     if optimizer is not None:
         check_section(optimizer, "collect.finetune.optimizer")
     constant_rate(config, optimizer, [nn.Parameter(torch.zeros(1))])
-    return {"steps": steps, "every": every, "optimizer": optimizer, "mode": mode}
+    return {"steps": steps, "every": every, "warmup": warmup, "optimizer": optimizer, "mode": mode}
 
 
 def finetune_selection(
@@ -263,10 +267,13 @@ def finetune_selection(
     state: Mapping[str, Any] | None,
     steps: int,
     every: int,
+    warmup: int,
     optimizer: dict | None,
     mode: str,
 ) -> Iterator[Snapshot]:
     """Fine-tune the selection from the trained network at a constant rate, a snapshot per `every` steps.
+
+    An interruption during the warm-up, of which there is no snapshot, begins the branch anew.
 
     Args:
         task, seed, config, library, draws, folder, device: as for `snapshots`.
@@ -274,9 +281,9 @@ def finetune_selection(
         branch: number of this fine-tuning.
         base: the selection of the trained network.
         state: that of the last snapshot of this branch.
-        steps, every, optimizer, mode: see `finetune_settings`.
+        steps, every, warmup, optimizer, mode: see `finetune_settings`.
     """
-    first = state["step"] if state else 0
+    first, steps = state["step"] if state else 0, warmup + steps
     if first == steps:
         return
     tensors = task.model.state_dict()
@@ -297,7 +304,7 @@ def finetune_selection(
 
     def program(emit: Emit) -> None:
         with progress(f"collect {branch}", steps, first) as advance:
-            last = Snapshots(emit, names, place, keep, first, every, *start)
+            last = Snapshots(emit, names, place, keep, first, every, *start, warmup=warmup)
             hooks = [FreezeAllBut(names, mode), SeedSteps(part, first), ShowProgress(advance), last]
             described = {"optim_wrapper": wrapper_settings(config, optimizer)}
             run(task.model, f"finetune_{branch}", library, config, device, folder, loader, own, hooks, part, described)

@@ -90,6 +90,7 @@ class Snapshots(Hook):
         every: steps between snapshots.
         optimizer: of mmengine's wrapped state, to begin with.
         added: gradients, to begin with.
+        warmup: steps at the beginning that hand nothing over.
     """
 
     priority = "LOWEST"
@@ -104,9 +105,11 @@ class Snapshots(Hook):
         every: int,
         optimizer: Mapping[str, Any] | None,
         added: Mapping[str, Tensor] | None = None,
+        warmup: int = 0,
     ):
         self.emit, self.names, self.place, self.keep = emit, names, place, keep
         self.first, self.every, self.optimizer, self.added = first, every, optimizer, added or {}
+        self.warmup = warmup
 
     def before_train(self, runner) -> None:
         """Give the optimiser its state back."""
@@ -119,7 +122,7 @@ class Snapshots(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Hand the selection over, if it is time."""
         step = self.first + runner.iter + 1
-        if step % self.every:
+        if step <= self.warmup or (step - self.warmup) % self.every:
             self.emit(None)
             return
         tensors = runner.model.state_dict()

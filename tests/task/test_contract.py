@@ -71,7 +71,7 @@ NONSENSE = [
     ("evaluate", each(f"Evaluation(float('nan'), {SIGNATURE})"), "metric nan, expected a number, or -inf for"),
     ("evaluate", each("Evaluation(0.5, [True])"), "a signature that is list, expected a tensor"),
     ("evaluate", each(f"Evaluation(0.5, {SIGNATURE}, 3)"), "scores that are int, expected a tensor or None"),
-    ("evaluate", each(f"Evaluation(0.5, {SIGNATURE}, torch.zeros(2, 2))"), r"scores of shape \(2, 2\), expected \(S,\)"),
+    ("evaluate", each(f"Evaluation(0.5, {SIGNATURE}, torch.ones(1, 2))"), r"scores of shape \(1, 2\), expected \(S,\)"),
     ("evaluate", each(f"Evaluation(0.5, {SIGNATURE}, torch.tensor([torch.nan]))"), "not finite. Give a dead candidate"),
     ("evaluate", each(f"Evaluation(0.5, {SIGNATURE}, None, {{'x': torch}})"), "which are no JSON. Use plain numbers"),
     ("evaluate", each("Evaluation(0.5, torch.zeros(4 + index))"), "signature of 3 shapes, expected one. Measure"),

@@ -160,9 +160,10 @@ def test_unknown_key_of_one_plugin_is_refused_with_the_closest(refused, segmento
 
 
 FINETUNE = {
-    "stepz": (1, ": got unknown key 'stepz'. Did you mean 'steps'? Known: every, mode, optimizer, steps."),
+    "stepz": (1, ": got unknown key 'stepz'. Did you mean 'steps'? Known: every, mode, optimizer, steps, warmup."),
     "steps": (0, ".steps: got 0, expected an integer from 1 on."),
     "every": (7, ".every: got 7, expected"),
+    "warmup": (-1, ".warmup: got -1, expected an integer from 0 on."),
     "mode": ("evil", ".mode: got 'evil'. Did you mean 'eval'? Known: eval, train."),
     "optimizer": ({"type": "AdamX"}, ".optimizer: got {'type': 'AdamX'}, which mmengine cannot build ("),
 }

@@ -307,6 +307,43 @@ def test_every_leaves_out_the_steps_between_and_changes_none(collect):
     assert all(equal(a, b) for a, b in zip(collection.rows(), every_step[1::2], strict=True))
 
 
+def test_warm_up_takes_the_first_snapshots_from_each_branch_and_changes_none(collect):
+    settings = {"optimizer": ADAMW, "every": 2}
+    longer = collect(branches=2, finetune={"steps": 7, **settings, "every": 1})
+    collection = collect(branches=2, finetune={"steps": 4, "warmup": 3, **settings})
+    places = [(s.provenance["branch"], s.provenance["step"]) for s in collection.snapshots]
+    assert places == [(0, 5), (0, 7), (1, 5), (1, 7)]
+    for branch in range(2):
+        expected = longer.rows(branch)[4::2]
+        assert all(equal(a, b) for a, b in zip(collection.rows(branch), expected, strict=True))
+
+
+class Interruption(Exception):
+    """Somebody has had enough."""
+
+
+def test_interruption_in_a_warm_up_begins_the_branch_anew_and_ends_with_the_same_bytes(collect, tiny_task, tmp_path):
+    finetune = {"steps": 2, "warmup": 3, "optimizer": ADAMW}
+    whole, task, steps = collect(branches=2, finetune=finetune), tiny_task(), itertools.count(1)
+
+    def interrupt(*_) -> None:
+        if next(steps) == 5 + 3:
+            raise Interruption
+
+    given = {"task": task, "names": whole.names, "seed": 0, "device": CPU, "state": None, "folder": tmp_path}
+    collection = snapshots(library=MMDET, train=NONE, finetune=finetune, branches=2, **given)
+    handle = task.model.register_forward_pre_hook(interrupt)
+    states = [next(collection).state for _ in range(2)]
+    with pytest.raises(Interruption):
+        next(collection)
+    handle.remove()
+    resumed = collect(branches=2, finetune=finetune, state=states[-1], base=whole.base)
+    assert [s.provenance["step"] for s in resumed.snapshots] == [4, 5]
+    for one, other in zip(resumed.snapshots, whole.snapshots[2:], strict=True):
+        assert one.provenance == other.provenance
+        assert equal(one.state, other.state)
+
+
 def test_branches_start_from_the_same_network_and_differ(collect):
     collection = collect(train={}, branches=3, finetune={"steps": 1, "optimizer": {"type": "AdamW", "lr": 1e-6}})
     first = [collection.rows(branch)[0] for branch in range(3)]
@@ -382,6 +419,8 @@ def test_a_selection_of_buffers_alone_is_refused(raised):
         ({"branches": 0}, "collect.branches: got 0, expected an integer from 1 on."),
         ({"finetune": {"steps": 0}}, "collect.finetune.steps: got 0, expected an integer from 1 on."),
         ({"finetune": {"every": 0}}, "collect.finetune.every: got 0, expected an integer from 1 on."),
+        ({"finetune": {"warmup": -1}}, "collect.finetune.warmup: got -1, expected an integer from 0 on."),
+        ({"finetune": {"warmup": 0.5}}, "collect.finetune.warmup: got 0.5, expected an integer."),
         ({"finetune": {"step": 1}}, "collect.finetune: got unknown key 'step'. Did you mean 'steps'?"),
         ({"train": {"epochs": 1}}, "collect.train: got unknown key 'epochs'."),
         ({"train": {"enabled": "no"}}, "collect.train.enabled: got 'no', expected true or false."),
@@ -542,6 +581,7 @@ KINDS = {
     "statistics": {"selector": f"{NORM}+buffers", "branches": 2, "finetune": {**TWO, "mode": "train"}},
     "frozen": {"selector": f"{NORM}+module(bbox_head.conv_cls)", "change": freeze, "branches": 2},
     "every second": {"finetune": {"steps": 5, "every": 2, "optimizer": ADAMW}, "branches": 2},
+    "warm-up": {"finetune": {"steps": 4, "every": 2, "warmup": 3, "optimizer": ADAMW}, "branches": 2},
     "mixed precision": {
         "options": {"optim_wrapper.type": "Bfloat16OptimWrapper"},
         "change": lambda model: model.to(memory_format=torch.channels_last),
@@ -558,6 +598,7 @@ CASES = {
     "statistics": (0, 2),
     "frozen": (1,),
     "every second": (1,),
+    "warm-up": (0, 1, 2),
     "mixed precision": (1, 4),
     "workers": (1, 4),
     "accumulated": (1, 4),

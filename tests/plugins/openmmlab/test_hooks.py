@@ -272,6 +272,12 @@ def test_steps_that_were_done_before_count(toy, train):
     assert [snapshot.provenance["step"] for snapshot in emit.snapshots] == [4, 6, 8]
 
 
+def test_the_first_snapshot_is_handed_over_behind_the_warm_up(toy, train):
+    emit = Collected()
+    train(toy, Snapshots(emit, ["head.2.bias"], {}, {}, 0, 2, None, warmup=1))
+    assert [item and item.provenance["step"] for item in emit.items] == [None, None, 3, None, 5, None]
+
+
 def test_snapshots_are_copies_of_the_selection(toy, train):
     emit, names = Collected(), names_of(toy, "head")
     train(toy, Snapshots(emit, names, {}, {}, 0, 1, None))
