@@ -42,13 +42,13 @@ TINY = {
         "eval_batch": 900,
     },
     "collect": {
+        "branches": 5,
         "train": {"epochs": 2, "batch_size": 32, "augment": [{"type": "shift"}]},
-        "finetune": {"steps": 10, "batch_size": 32, "augment": [{"type": "noise", "std": 0.1}]},
+        "finetune": {"steps": 2, "batch_size": 32, "augment": [{"type": "noise", "std": 0.1}]},
     },
     "engine": {"denoiser": {"width": 16, "depth": 1}, "denoiser_training": {"steps": 20}},
     "generate": {"num": 5, "path": 2},
     "evaluate": {"num": 4, "sources": {"soup16": {"members": 3}}},
-    "compare": {"resamples": 50},
 }
 
 
@@ -109,17 +109,25 @@ def compared(tmp_path):
     """Return a function that writes a run directory with nothing but a summary, which may be changed before."""
 
     def write(name: str, **changes) -> Path:
-        figures = {"difference": 0.01, "ci": [0.0, 0.02], "superiority": 0.6, "p": 0.04, "p_adjusted": 0.08}
+        figures = {
+            "difference": 0.01, "ci": [0.0, 0.02], "ci_simultaneous": [-0.01, 0.03], "superiority": 0.6, "p": 0.04,
+            "p_adjusted": 0.08, "relation": "no clear difference (better if it were the only one)",
+        }  # fmt: skip
         summary = {
             "plugin": "classification",
             "metric": {"name": "accuracy", "higher_is_better": True, "chance": 0.1},
             "verdict": "average-like: as good as <soup>",
             "verdict_kind": "average-like",
+            "margin": 0.02,
+            "quality": None,
+            "baselines": "no clear difference to soup",
+            "notes": [],
+            "novelty": {"line": "not shown to be new: similarity 0.950"},
             "gates": [{"stage": "fit", "name": "codec", "passed": False, "line": "codec: too small", "figures": {}}],
             "sources": {
-                "trained": {"mean": 0.5, "similarity": 0.99},
-                "generated": {"mean": 0.51, "similarity": 0.95},
-                "soup": {"mean": 0.52, "similarity": None},
+                "trained": {"mean": 0.5, "select": 0.49, "similarity": 0.99},
+                "generated": {"mean": 0.51, "select": 0.5, "similarity": 0.95},
+                "soup": {"mean": 0.52, "select": 0.51, "similarity": None},
             },
             "comparisons": {"trained": figures, "soup": {**figures, "difference": -0.01, "ci": [-0.015, -0.005]}},
             "seconds": {"collect": 30.0, "fit": 10.0, "generate": 1.0, "evaluate": 20.0, "compare": 5.0},

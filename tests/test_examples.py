@@ -29,7 +29,6 @@ QUICK = {
     "generate.num": 5,
     "evaluate.num": 4,
     "evaluate.sources.soup16.members": 3,
-    "compare.resamples": 50,
 }
 
 # transformers looks at an old name of its own when peft wraps a network.

@@ -37,8 +37,8 @@ def lines(path: Path) -> int:
 # Where to kill, by what is about to be done with a file: in the base training, whose second state is written but
 # not yet there, among the snapshots, and in each of the other stages.
 MOMENTS = {
-    "training": ("os.rename", "population/collect.state.safetensors", 2),
-    "collecting": ("open", "population/provenance.jsonl", 7),
+    "training": ("os.rename", "population/branches/0/collect.state.safetensors", 2),
+    "collecting": ("open", "population/branches/3/provenance.jsonl", 2),
     "fitting": ("os.rename", "engine/denoiser.state.safetensors", 1),
     "generating": ("os.rename", "samples/vectors.safetensors", 1),
     "evaluating": ("os.rename", "evaluation/generated.jsonl", 1),
@@ -53,7 +53,7 @@ def test_run_that_is_killed_again_and_again_ends_with_the_same_bytes(
     for name, (event, file, count) in MOMENTS.items():
         again = partial(run.main, [*arguments, "--resume"])
         assert killed(again, event, tmp_path / "run" / file, count), name
-        rows.append(lines(tmp_path / "run" / "population" / "provenance.jsonl"))
+        rows.append(sum(map(lines, (tmp_path / "run" / "population").rglob("provenance.jsonl"))))
     assert rows[0] == 0
     assert 0 < rows[1] < rows[2] == 10
     done = call("run", *arguments, "--resume")

@@ -20,7 +20,7 @@ def plan_of(tiny, tmp_path, **engine):
 def test_a_finished_run_used_at_least_what_is_planned_and_left_as_much_on_disk(finished):
     plan = make_plan(resolve(finished.config()), finished.path)
     assert (plan.parameters, plan.checkpoints, plan.latent, plan.generated) == (384, 10, 32, 5)
-    assert plan.candidates == 10 + 5 + 9 * 4 + 1 + 1
+    assert plan.candidates == 10 + 5 + 8 * 4 + 1 + 1
     assert len(plan.notes) == 1
     records = read_json(finished.path / "stages.json")
     for stage in plan.stages[:3]:

@@ -58,7 +58,7 @@ def test_new_plugin_keeps_the_rules(new):
 
 @pytest.mark.parametrize("steps", [100, pytest.param(1000, marks=pytest.mark.slow)])
 def test_new_plugin_runs_and_with_its_own_settings_passes_every_gate(new, tmp_path, steps):
-    over = {"compare.resamples": 50, "engine.denoiser_training.steps": steps}
+    over = {"engine.denoiser_training.steps": steps}
     config = load_config(str(new / "mine"), None, {}, over)
     run_pipeline(config, RunDirectory(tmp_path / "run"), gates=steps == 1000)
     summary = read_json(tmp_path / "run" / "report" / "summary.json")

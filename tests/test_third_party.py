@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
 QUICK = [
     "collect.finetune=30", "engine.denoiser.width=16", "engine.denoiser_training.steps=20", "generate.num=4",
-    "generate.path=0", "evaluate.num=4", "evaluate.train=[]", "compare.resamples=20",
+    "generate.path=0", "evaluate.num=4", "evaluate.train=[]",
 ]  # fmt: skip
 
 

@@ -13,15 +13,18 @@ WINDOW = 5  # times tau: Sokal's compromise between what is cut off and the nois
 INDEPENDENT = 1.5  # below this tau a series is none: files that came in any order
 
 
-def integrated_time(products: NDArray, branches: NDArray) -> float:
+def integrated_time(products: NDArray, branches: NDArray, cautious: bool = False) -> float:
     """Return tau = 1 + 2 sum_k rho_k in rows, from 1 to the length of the longest branch; 1 of rows that never differ.
 
     rho_k is the mean product of two rows of one branch that lie k apart, over the mean product of a row with itself.
-    The sum ends at the smallest lag M >= 5 tau(M), or at the last lag where there is none.
+    The sum ends at the smallest lag M >= 5 tau(M), or at the last lag where there is none. The deviations of a series
+    add up to nothing, so that the later rho_k of a short one are negative and eat up the first: no interval may follow
+    from that.
 
     Args:
         products: inner products `(N, N)` of the rows' deviations from the average of all rows.
         branches: which branch each row belongs to `(N,)`; the rows of a branch are in their order.
+        cautious: end the sum before the first rho_k that is not positive (Geyer, 1992).
     """
     variance = np.diagonal(products).mean()
     if variance <= 0:
@@ -31,7 +34,10 @@ def integrated_time(products: NDArray, branches: NDArray) -> float:
     longest, tau = max(map(len, rows)), 1.0
     for lag in range(1, longest):
         pairs = sum(max(len(own) - lag, 0) for own in rows)
-        tau += 2 * sum(np.trace(own, lag) for own in series) / pairs / variance
+        rho = sum(np.trace(own, lag) for own in series) / pairs / variance
+        if cautious and rho <= 0:
+            break
+        tau += 2 * rho
         if lag >= WINDOW * tau:
             break
     return float(np.clip(tau, 1, longest))

@@ -1,29 +1,47 @@
 """What follows from the evaluations: each source's figures, the generated against every other source, the verdict."""
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pdiff.analysis.novelty import averaging, copying, nearest_similarity
+from pdiff.analysis.copying import Copying, examine
+from pdiff.analysis.dependence import independent_units, integrated_time
+from pdiff.analysis.novelty import Averaging, Novelty, averaging, largest, novelty
 from pdiff.analysis.references import Place
-from pdiff.analysis.source_results import SourceResults, drop_dead
+from pdiff.analysis.source_results import SourceResults
 from pdiff.analysis.statistics import (
-    Difference,
+    SIGNIFICANCE,
+    Values,
     best_index,
     best_of,
+    best_rows,
     choice,
-    differences,
-    holm,
+    contrast,
     mean_interval,
+    sample_interval,
     superiority,
 )
 from pdiff.analysis.verdict import GENERATED, TRAINED, Findings
+from pdiff.runtime.errors import PdiffError
 from pdiff.task.task import Metric
-from pdiff.weights.vectors import Rows
+from pdiff.weights.provenance import branch_labels, lineage_labels
+from pdiff.weights.vectors import Rows, Vectors
+
+NOISES = ("relative_noise", "absolute_noise")
+CORE = {
+    "the average of all (soup)": ("soup",),
+    "averages of a few (soup_of)": ("soup_of",),
+    "a Gaussian (gaussian)": ("gaussian",),
+    "a Gaussian through the codec (latent_gaussian)": ("latent_gaussian",),
+    "noise on checkpoints (relative_noise)": NOISES,
+}
+FEW = 10  # candidates of a core baseline, but for the one soup
 
 
 @dataclass(frozen=True)
@@ -34,65 +52,150 @@ class Case:
         metric: the task's.
         sources: what was measured, `trained` and `generated` among them.
         similarities: on `test`, of every candidate to every trained one `(M, N)`.
-        to_soup: on `test`, of every candidate to the average of all trained ones `(M,)`; empty without such a source.
-        averages: the source of averages of a few trained ones; None without any.
+        to_soup: on `test`, of every candidate to the average of all fitted ones `(M,)`; empty without such a source.
         places: where its vectors lie among the trained ones; an ensemble lies nowhere.
-        fitted: the trained vectors `(N, P)` that the engine was fitted to.
-        heldout: the others.
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
+        population: all checkpoints `(C, P)`.
+        provenance: of each of them.
+        fitted: the rows of those that the engine was fitted to.
+        heldout: the rows of those that it has not seen.
+        decode: from rows of the population to what the codec makes of them.
+        margin: how far below the trained is as good, in standard deviations of the trained.
+        seed: of what is drawn.
+        averages: the source of averages of a few trained ones; None without any.
+        small: sources of averages that are of too few to count as such.
     """
 
     metric: Metric
-    sources: dict[str, SourceResults]
-    similarities: dict[str, Tensor]
-    to_soup: dict[str, NDArray]
-    places: dict[str, Place]
-    fitted: Rows
-    heldout: Rows
-    resamples: int
+    sources: Mapping[str, SourceResults]
+    similarities: Mapping[str, Tensor]
+    to_soup: Mapping[str, NDArray]
+    places: Mapping[str, Place]
+    population: Tensor
+    provenance: Sequence[Mapping[str, Any]]
+    fitted: Sequence[int]
+    heldout: Sequence[int]
+    decode: Callable[[Tensor | Rows], Vectors]
+    margin: float
     seed: int
     averages: str | None = None
+    small: Sequence[str] = ()
 
     @property
     def budget(self) -> int:
         """How many candidates every source may choose among: as many as the smallest source of several has."""
         return min((len(source.test) for source in self.sources.values() if len(source.test) > 1), default=1)
 
-    def nearest(self, name: str) -> NDArray:
-        """Return each candidate's largest similarity `(M,)` to a trained one; a trained one leaves itself out."""
-        return nearest_similarity(self.similarities[name], name == TRAINED).numpy()
+    @cached_property
+    def branches(self) -> NDArray:
+        """The branch of each checkpoint `(C,)`."""
+        return branch_labels(self.provenance)
+
+    @cached_property
+    def time(self) -> float:
+        """How many successive checkpoints are worth a single independent one, by their metric on `test`."""
+        metrics, rows = self.counted(self.sources[TRAINED]), self.kept(self.sources[TRAINED])
+        if not len(metrics):
+            return 1.0
+        deviations = metrics - metrics.mean()
+        time = integrated_time(np.outer(deviations, deviations), self.branches[rows], cautious=True)
+        return 1 + (time - 1) * len(self.branches) / len(rows)
+
+    @cached_property
+    def units(self) -> NDArray | None:
+        """Which checkpoints may count as one independent draw `(C,)`; None where there are too few such."""
+        if not len(self.kept(self.sources[TRAINED])):
+            return None
+        return independent_units(self.time, self.branches, lineage_labels(self.provenance))
+
+    @cached_property
+    def unit(self) -> str:
+        """A word for what these are."""
+        kinds = {"lineages": lineage_labels(self.provenance), "branches": self.branches}
+        if self.units is None:
+            return "branches"
+        same = (word for word, labels in kinds.items() if len(np.unique(labels)) == len(np.unique(self.units)))
+        single = "checkpoints" if len(np.unique(self.units)) == len(self.units) else "blocks of steps"
+        return next(same, single)
+
+    def kept(self, source: SourceResults) -> NDArray:
+        """Return the parents `(M,)` of a source's candidates that count."""
+        return source.parents[source.finite | (self.metric.chance is not None)]
+
+    def counted(self, source: SourceResults) -> NDArray:
+        """Return the metrics of a source on `test`: what is not finite counts as chance, or not at all without one."""
+        if self.metric.chance is None:
+            return source.test[source.finite]
+        return np.where(source.finite, source.test, self.metric.chance)
+
+    def values(self, name: str) -> Values:
+        """Return a source's metric on `test`, with what its candidates share."""
+        source = self.sources[name]
+        return self.shared(source, self.counted(source), self.columns(source))
+
+    def shared(self, source: SourceResults, values: NDArray, columns: NDArray | None = None) -> Values:
+        """Return values of the candidates that count `(M,)`, with what these share."""
+        own = source.finite | (self.metric.chance is not None)
+        if source.fits is not None:
+            return Values(source.name, values, source.fits[own], columns, "fits")
+        if source.parents is None or len(values) == 1:
+            return Values(source.name, values, None, columns)
+        if self.units is None:
+            return Values(source.name, values, None, columns, self.unit, dependent=source.name == TRAINED)
+        return Values(source.name, values, self.units[source.parents[own]], columns, self.unit)
+
+    def columns(self, source: SourceResults) -> NDArray | None:
+        """Return the mean score of each test unit over the candidates that count `(S,)`; None without scores."""
+        if source.scores is None:
+            return None
+        total = source.scores.numpy()[source.finite].sum(0, dtype=np.float64)
+        if self.metric.chance is None:
+            return total / source.finite.sum()
+        return (total + (~source.finite).sum() * self.metric.chance) / len(source.finite)
+
+    @cached_property
+    def nearest(self) -> dict[str, NDArray]:
+        """Each candidate's largest similarity `(M,)` to a fitted checkpoint; a trained one's to one of another branch.
+
+        With a single branch, those within the integrated time are left out instead. A candidate that none is left for
+        has a NaN.
+        """
+        rows = self.sources[TRAINED].parents
+        columns = np.isin(rows, np.asarray(self.fitted))
+        found = {name: largest(table.numpy(), columns) for name, table in self.similarities.items()}
+        if len(np.unique(self.branches)) > 1:
+            apart = self.branches[rows][:, None] == self.branches[rows]
+        else:
+            apart = np.abs(rows[:, None] - rows) <= self.time
+        return found | {TRAINED: largest(self.similarities[TRAINED].numpy(), columns, apart)}
 
 
 def row(case: Case, name: str) -> dict[str, Any]:
-    """Return one source's figures; of the metric, all on `test`, and means those of the living candidates."""
+    """Return one source's figures; of the metric, all on `test`."""
     source, higher = case.sources[name], case.metric.higher_is_better
-    select, test, alive = source.metrics["select"], source.test, source.test[source.alive]
-    best = best_index(select, higher)
+    select, test = source.metrics["select"], source.test
+    best, counted = best_index(select, higher), case.counted(source)
+    values = case.values(name) if len(counted) else None
+    similarity = case.nearest[name]
     figures = {
-        "best": test[best],
+        "best": test[best_rows(select, higher)].mean(),
         "best_of": best_of(select, test, case.budget, higher),
-        "mean": alive.mean() if len(alive) else None,
-        "std": alive.std(ddof=1) if len(alive) > 1 else 0.0,
+        "select": np.mean(select[np.isfinite(select)]) if np.isfinite(select).any() else None,
+        "mean": values.mean if values else None,
+        "std": counted.std(ddof=1) if len(counted) > 1 else 0.0,
         "median": np.median(test),
         "worst": test.min() if higher else test.max(),
-        "similarity": case.nearest(name).mean(),
+        "similarity": np.nanmean(similarity) if np.isfinite(similarity).any() else None,
         **placed(case.places.get(name)),
     }
-    counts = {"n": len(test), "dead": int((~source.alive).sum()), "best_index": best}
-    intervals = {"best_ci": best_interval(case, source, best), "mean_ci": interval(case, alive)}
+    counts = {"n": len(test), "effective_n": values.effective if values else 0.0, "dead": int(source.dead.sum())}
+    counts |= {"best_index": best}
+    scores = None if source.scores is None else source.scores.double().numpy()[best_rows(select, higher)].mean(0)
+    intervals = {
+        "best_ci": None if scores is None or not np.isfinite(test[best]) else sample_interval(scores),
+        "mean_ci": mean_interval(values) if len(counted) > 1 else None,
+    }
     details = {"details": aggregate(source.details, best)}
     return counts | intervals | {key: finite(value) for key, value in figures.items()} | details
-
-
-def interval(case: Case, values: NDArray) -> tuple[float, float] | None:
-    """Return the 95 % interval of a mean; None of fewer than two values."""
-    return mean_interval(values, case.resamples, case.seed) if len(values) > 1 else None
-
-
-def best_interval(case: Case, source: SourceResults, best: int) -> tuple[float, float] | None:
-    """Return the 95 % interval, over test samples, of the candidate that `select` chose."""
-    return None if source.scores is None else interval(case, source.scores[best].numpy())
 
 
 def placed(place: Place | None) -> dict[str, float | None]:
@@ -114,54 +217,170 @@ def finite(value: float | None) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
 
-def compared(case: Case) -> dict[str, Difference]:
-    """Return the living generated against the living of every other source."""
-    living = {name: drop_dead(source) for name, source in case.sources.items() if source.alive.any()}
-    if GENERATED not in living:
-        return {}
-    others = {name: values for name, values in living.items() if name != GENERATED}
+def find(case: Case) -> Findings:
+    """Return what the verdict follows from."""
+    values = {name: case.values(name) for name, source in case.sources.items() if len(case.counted(source))}
+    generated, higher = case.sources[GENERATED], case.metric.higher_is_better
+    others = [name for name in values if name != GENERATED] if GENERATED in values else []
+    family = max(len(others) - 1, 1)  # the comparison with the trained stands by itself
+    trained = case.counted(case.sources[TRAINED])
+    if GENERATED in values and not len(trained):
+        line = f"trained: got no checkpoint with a finite {case.metric.name} on test, expected one to compare with."
+        raise PdiffError(f"{line} Mend the evaluation, or collect others.")
+    return Findings(
+        metric=case.metric.name,
+        dead=float(generated.dead.mean()),
+        means={name: value.mean for name, value in values.items()},
+        differences={
+            name: contrast(values[GENERATED], values[name], higher, 1 if name == TRAINED else family)
+            for name in others
+        },
+        margin=case.margin * float(trained.std(ddof=1)) if len(trained) > 1 else 0.0,
+        room=None if case.metric.best is None or not len(trained) else abs(case.metric.best - float(trained.mean())),
+        lacking=lacking(case),
+        copying=copying(case),
+        averaging=averaged(case),
+        averages=case.averages,
+        novelty=new(case, values),
+    )
+
+
+def lacking(case: Case) -> list[str]:
+    """Return the core baselines that were left out, or that are too small to count."""
+    enough = [
+        source.type
+        for source in case.sources.values()
+        if (len(source.test) >= FEW or source.type == "soup") and source.name not in case.small
+    ]
+    return [words for words, types in CORE.items() if not set(types) & set(enough)]
+
+
+def copying(case: Case) -> Copying:
+    """Return whether the generated are copies of the fitted."""
+    generated = case.sources[GENERATED]
+    fitted, heldout = (Rows(case.population, list(rows)) for rows in (case.fitted, case.heldout))
+    return examine(
+        generated.vectors,
+        fitted,
+        heldout,
+        lambda: (case.decode(fitted), case.decode(heldout)),
+        (case.branches[list(case.fitted)], case.branches[list(case.heldout)]),
+        generated.fits,
+        case.seed,
+    )
+
+
+def averaged(case: Case) -> Averaging | None:
+    """Return whether the generated behave like averages; None without averages or without a soup."""
+    names = (GENERATED, TRAINED, case.averages)
+    if not case.to_soup or not case.averages or not all(case.sources[name].finite.any() for name in names):
+        return None
+    return averaging(*(living(case, name, case.to_soup[name]) for name in names))
+
+
+def living(case: Case, name: str, numbers: NDArray) -> Values:
+    """Return numbers of the candidates that live and have one `(M,)`, with what these share."""
+    source = case.sources[name]
+    own = ~source.dead & np.isfinite(numbers)
+    units, unit = None, "candidates"
+    if source.fits is not None:
+        units, unit = source.fits[own], "fits"
+    elif source.parents is not None and case.units is not None:
+        units, unit = case.units[source.parents[own]], case.unit
+    dependent = name == TRAINED and case.units is None
+    return Values(name, numbers[own], units, None, unit, dependent)
+
+
+def new(case: Case, values: Mapping[str, Values]) -> Novelty:
+    """Return whether the generated behave unlike the trained, and unlike noise that is as good."""
+    if GENERATED not in values or case.sources[GENERATED].dead.all():
+        return Novelty(0.0, None, None, None, False, "not shown to be new: no generated network lives")
+    trained = living(case, TRAINED, case.nearest[TRAINED])
+    spread = trained if len(np.unique(case.branches)) > 1 and len(trained.metrics) else None
     higher = case.metric.higher_is_better
-    return differences(living[GENERATED], others, higher, case.resamples, case.seed)
+    equal = {}
+    for name, source in case.sources.items():
+        if source.type not in NOISES or name not in values or source.dead.all():
+            continue
+        found = contrast(values[GENERATED], values[name], higher)
+        if found.known and not (found.difference > 0 and found.p < SIGNIFICANCE):
+            equal[name] = living(case, name, case.nearest[name])
+    return novelty(living(case, GENERATED, case.nearest[GENERATED]), spread, equal)
 
 
 def comparisons(case: Case, findings: Findings) -> dict[str, dict[str, Any]]:
     """Return, of the generated against every other source, what other programs read."""
-    generated, higher = case.sources[GENERATED].test, case.metric.higher_is_better
-    return {
-        name: {
-            "difference": found.difference,
-            "ci": [finite(end) for end in found.interval],
-            "superiority": superiority(generated, case.sources[name].test, higher),
-            "p": found.p,
-            "p_adjusted": findings.p_adjusted[name],
+    words = {1: "better", 0: "no clear difference", -1: "worse"}
+    higher, found = case.metric.higher_is_better, {}
+    for name, difference in findings.differences.items():
+        wins = superiority(case.values(GENERATED), case.values(name), higher)
+        relation, alone = findings.relation(name), findings.relation(name, together=False)
+        reason = f" ({words[alone]} if it were the only one)" if relation != alone else ""
+        found[name] = {
+            "difference": difference.difference,
+            "ci": ends(difference.interval),
+            "ci_simultaneous": ends(difference.simultaneous),
+            "superiority": wins.difference,
+            "p": difference.p,
+            "p_adjusted": difference.p_adjusted,
+            "relation": words[relation] + reason,
         }
-        for name, found in findings.differences.items()
-    }
+    return found
 
 
-def find(case: Case) -> Findings:
-    """Return what the verdict follows from."""
-    found = compared(case)
-    adjusted = holm([difference.p for difference in found.values()])
-    generated = case.sources[GENERATED]
-    averaged = None
-    if case.to_soup and case.averages and case.sources[case.averages].alive.any():
-        averaged = averaging(*(case.to_soup[name] for name in (GENERATED, TRAINED, case.averages)))
-    return Findings(
-        metric=case.metric.name,
-        dead=float((~generated.alive).mean()),
-        means={name: float(s.test[s.alive].mean()) for name, s in case.sources.items() if s.alive.any()},
-        differences=found,
-        p_adjusted={name: float(p) for name, p in zip(found, adjusted, strict=True)},
-        copying=copying(generated.vectors, case.fitted, case.heldout if len(case.heldout) else None),
-        averaging=averaged,
-        averages=case.averages,
-    )
+def ends(interval: tuple[float, float] | None) -> list[float] | None:
+    """Return an interval as JSON holds it."""
+    return None if interval is None else list(interval)
 
 
 def chosen_by_training_data(case: Case) -> dict[str, Any] | None:
     """Return how well the metric on training data chooses among the generated; None where it was not measured."""
     source = case.sources[GENERATED]
-    if "train" not in source.metrics or not source.alive.any():
+    if "train" not in source.metrics or not source.finite.any():
         return None
     return asdict(choice(source.metrics["train"], source.test, case.metric.higher_is_better))
+
+
+def notes(case: Case, findings: Findings) -> list[str]:
+    """Return what could not be tested, or weakens what was: a line each."""
+    trained = case.sources[TRAINED]
+    found = []
+    if not len(case.counted(trained)):
+        found.append("no trained checkpoint has a finite metric: nothing is compared with them")
+    elif case.units is None:
+        found.append(
+            f"the trained are too dependent for a test: {len(trained.test)} of them, {case.time:.0f} of which are "
+            "worth one. Raise collect.branches"
+        )
+    drifts = drift(case)
+    if drifts:
+        found.append(drifts)
+    if not findings.copying.power:
+        found.append(findings.copying.line)
+    if case.sources[GENERATED].fits is None:
+        found.append("the generated are of one fit: no interval speaks of another. Raise fit.repeats")
+    if case.sources[GENERATED].scores is None:
+        found.append("the metric has no scores: intervals take the test set as it is")
+    return found
+
+
+def drift(case: Case) -> str | None:
+    """Return that the later half of the branches is better or worse than the earlier one, if that is sure."""
+    source = case.sources[TRAINED]
+    metrics, labels = case.counted(source), case.branches[case.kept(source)]
+    halves = []
+    for label in np.unique(labels):
+        own = metrics[labels == label]
+        if len(own) >= 2:
+            halves.append(own[len(own) // 2 :].mean() - own[: len(own) // 2].mean())
+    if len(halves) < 2:
+        return None
+    values = Values("halves", np.array(halves))
+    found = contrast(values, Values("none", np.zeros(1)), case.metric.higher_is_better)
+    if found.p is None or found.p >= SIGNIFICANCE:
+        return None
+    word = "better" if found.difference > 0 else "worse"
+    return (
+        f"the trained still drift: the later half of a branch is {word} by {abs(found.difference):.4f} "
+        f"(p {found.p:.2g}), so that their mean is one over a transient. Raise collect.finetune.warmup"
+    )

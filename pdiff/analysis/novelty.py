@@ -1,40 +1,14 @@
-"""Are the new parameters new? Similarity of what candidates get wrong, copies of trained ones, and averages of them."""
+"""Are the new parameters new in what they do? Similarity of what candidates get wrong, and averages of trained ones."""
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from pdiff.analysis.references import coordinates_of, nearest_distance
-from pdiff.analysis.statistics import superiority
-from pdiff.weights.gram import centred_gram, centred_products
-from pdiff.weights.vectors import Rows, Vectors
+from pdiff.analysis.statistics import SIGNIFICANCE, Difference, Values, contrast, superiority
 
-COPYING = 0.01  # an accusation needs more than the usual 0.05: trained vectors are no independent draws
-SUBSPACE = 0.99  # of the trained vectors' variance
 TOLD_APART = 0.75  # of the pairs; halfway between always and by chance
-
-
-@dataclass(frozen=True)
-class Copying:
-    """Whether candidates lie closer to the trained vectors than held-out ones do.
-
-    Attributes:
-        statistic: z; negative where the candidates are closer.
-        p: one-sided, of being no closer.
-        copies: p is below `COPYING`.
-        own: the candidates' median distance.
-        reference: that of the held-out ones.
-    """
-
-    statistic: float
-    p: float
-    copies: bool
-    own: float
-    reference: float
 
 
 @dataclass(frozen=True)
@@ -46,80 +20,99 @@ class Averaging:
         generated: probability that it is nearer than a generated one.
     """
 
-    trained: float
-    generated: float
+    trained: Difference
+    generated: Difference
 
     @property
     def average_like(self) -> bool:
-        """Averages can be told from the trained ones, but not from the generated."""
-        return self.generated < TOLD_APART <= self.trained
+        """Averages can be told from the trained ones, but not from the generated, and both are sure."""
+        if not (self.trained.known and self.generated.known):
+            return False
+        told = self.trained.difference >= TOLD_APART and self.trained.interval[0] > 0.5
+        return told and self.generated.interval[1] < TOLD_APART
 
 
-def nearest_similarity(similarity: Tensor, leave_self_out: bool) -> Tensor:
-    """Return each candidate's largest similarity to a trained one, from a table `(M, N)`."""
-    if leave_self_out:
-        similarity = similarity.clone().fill_diagonal_(-torch.inf)
-    return similarity.max(1).values
+@dataclass(frozen=True)
+class Novelty:
+    """Whether the generated behave unlike the trained ones.
 
-
-def closer(own: NDArray, reference: NDArray) -> Copying:
-    """Test whether distances `own` `(M,)` are smaller than distances `reference` `(H,)`.
-
-    z is the statistic of Mann and Whitney without its mean and over its standard deviation, neither corrected for
-    equals: with these, or with a handful of distances, p is too large rather than too small.
+    Attributes:
+        similarity: mean over the generated of the largest similarity to a fitted checkpoint.
+        across_branches: that of trained ones to fitted ones of other branches; None where there are no others.
+        noise: the source of noisy checkpoints of equal quality that are the least similar; None without one.
+        of_noise: their similarity.
+        distinct: the generated are less similar than both, surely.
+        line: what was found, or why nothing was.
     """
-    m, h = len(own), len(reference)
-    farther = superiority(own, reference, higher_is_better=True)
-    z = (farther - 0.5) * math.sqrt(12 * m * h / (m + h + 1))
-    p = math.erfc(-z / math.sqrt(2)) / 2
-    return Copying(z, p, p < COPYING, float(np.median(own)), float(np.median(reference)))
+
+    similarity: float
+    across_branches: float | None
+    noise: str | None
+    of_noise: float | None
+    distinct: bool
+    line: str
 
 
-def copying(generated: Vectors, trained: Tensor | Rows, heldout: Vectors | None = None) -> Copying:
-    """Test for data-copying (Meehan, Chaudhuri and Dasgupta 2020, arXiv 2004.05675).
-
-    Vectors that are closer to the trained ones than held-out vectors of the same origin are copies of them rather than
-    draws from their distribution. Three things differ from the paper:
-
-    - The paper splits the space into cells and averages z over them, to find copying in one place that distance in
-      another hides. That needs tens of held-out vectors per cell; a population holds out ten or so in all. So the
-      whole space is one cell, and copying a small part of the population may go unseen.
-    - Distances are of the coordinates on the principal axes that hold 99 % of the trained vectors' variance. Noise on
-      thousands of coordinates, most of which never move in training, would otherwise hide the copy that it is added to.
-    - What lies near the average of all is near to each of them without being a copy of any. So a second test draws the
-      held-out vectors towards the average until their median distance from it is that of the generated; an accusation
-      needs both, and the weaker one is returned.
-
-    Held-out steps of a fine-tuning have neighbours among the trained ones just before and after. That makes them close
-    and the test slow to accuse.
-
-    Args:
-        generated: `(M, P)`.
-        trained: `(N, P)`, those that the engine was fitted to.
-        heldout: `(H, P)`, of the same population, which the engine has not seen. None: the trained ones stand for
-            them, each leaving itself out.
-    """
-    gram = centred_gram(trained)
-    axes, explained = coordinates_of(gram)
-    axes = axes[:, : int((explained.cumsum(0) < SUBSPACE).sum()) + 1]  # in the trained: inner products are coordinates
-    own, fitted = (centred_products(generated, trained) @ axes).float(), (gram @ axes).float()
-    reference = fitted if heldout is None else (centred_products(heldout, trained) @ axes).float()
-    drawn = min(1.0, (own.norm(dim=1).median() / reference.norm(dim=1).median()).item())
-    distance = nearest_distance(own, fitted, leave_self_out=False).numpy()
-    references = (nearest_distance(scale * reference, fitted, heldout is None) for scale in (1.0, drawn))
-    return max((closer(distance, other.numpy()) for other in references), key=lambda found: found.p)
-
-
-def averaging(generated: NDArray, trained: NDArray, averages: NDArray) -> Averaging:
+def averaging(generated: Values, trained: Values, averages: Values) -> Averaging:
     """Return whether the generated can be told from averages of trained ones by how they behave.
 
     Args:
-        generated: similarity of each candidate to the average of all trained ones, the soup `(M,)`.
-        trained: that of each trained one `(N,)`.
-        averages: that of each average of a few trained ones, soup16 `(A,)`.
+        generated: similarity of each candidate to the average of all trained ones, the soup.
+        trained: that of each trained one.
+        averages: that of each average of a few trained ones, soup16.
     """
-    against = (superiority(averages, others, higher_is_better=True) for others in (trained, generated))
-    return Averaging(*against)
+    return Averaging(superiority(averages, trained, True), superiority(averages, generated, True))
+
+
+def novelty(generated: Values, trained: Values | None, noises: Mapping[str, Values]) -> Novelty:
+    """Return whether the generated are less similar to the fitted than fresh branches are, and than noise is.
+
+    Args:
+        generated: largest similarity of each to a fitted checkpoint.
+        trained: that of each trained one to a fitted one of another branch; None where there are no other branches.
+        noises: that of noisy checkpoints that are as good as the generated, by source.
+    """
+    name = min(noises, key=lambda name: noises[name].mean, default=None)
+    noise = noises[name] if name else None
+    found = {
+        "similarity": generated.mean,
+        "across_branches": trained.mean if trained else None,
+        "noise": name,
+        "of_noise": noise.mean if noise else None,
+    }
+    if trained is None:
+        return Novelty(**found, distinct=False, line="not shown to be new: there is no other branch to hold it against")
+    below = {f"{trained.mean:.3f} of other branches": surely_below(generated, trained)}
+    if noise:
+        below[f"{noise.mean:.3f} of {name}"] = surely_below(generated, noise)
+    failed = [words for words, true in below.items() if not true]
+    if not failed and noise:
+        words = " and ".join(below)
+        return Novelty(**found, distinct=True, line=f"distinct: similarity {generated.mean:.3f}, below {words}")
+    if failed:
+        line = f"not shown to be new: similarity {generated.mean:.3f}, not surely below {' and '.join(failed)}"
+        return Novelty(**found, distinct=False, line=line)
+    line = f"not shown to be new: similarity {generated.mean:.3f}, but no noise of equal quality to hold it against"
+    return Novelty(**found, distinct=False, line=line)
+
+
+def surely_below(first: Values, second: Values) -> bool:
+    """Say whether the mean of the first is smaller, and its interval says so."""
+    found = contrast(first, second, True)
+    return bool(found.known and found.difference < 0 and found.p < SIGNIFICANCE)
+
+
+def largest(similarity: NDArray, columns: NDArray, apart: NDArray | None = None) -> NDArray:
+    """Return each candidate's largest similarity `(M,)` to some of the trained ones.
+
+    Args:
+        similarity: to all N of them `(M, N)`.
+        columns: which of them count `(N,)`, booleans.
+        apart: which pairs do not `(M, N)`, booleans; a candidate without any pair gets NaN.
+    """
+    counted = np.broadcast_to(columns, similarity.shape) & (True if apart is None else ~apart)
+    found = np.where(counted, similarity, -np.inf).max(1)
+    return np.where(counted.any(1), found, np.nan)
 
 
 def pareto_front(metric: NDArray, similarity: NDArray, higher_is_better: bool) -> NDArray:

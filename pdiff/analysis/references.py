@@ -1,5 +1,6 @@
 """Where vectors lie among the trained ones: how far off, how wide, along which axes, with which values."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ from pdiff.weights.vectors import (
 )
 
 COORDINATES = 2000
+FEWEST = 8  # vectors, of which a distribution of values can be told
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ class Place:
     Attributes:
         distances: from each to the nearest trained vector `(M,)`.
         spread: their mean standard deviation per coordinate, over that of the trained; see `relative_width`.
-        marginal: how far their values are distributed from the trained ones'; see `marginal_distance`.
+        marginal: how far their values are distributed from the trained ones', beyond what chance gives samples of these
+            sizes; None of fewer than `FEWEST` vectors. See `marginal_distance` and `by_chance`.
         projected: on the trained vectors' first two principal axes `(M, 2)`.
         shown: values `(M,)` of the coordinates worth drawing, by name.
     """
@@ -114,7 +117,7 @@ def locate(vectors: Vectors, among: Surroundings, leave_self_out: bool = False) 
     return Place(
         distances=nearest(torch.cat(distance), leave_self_out).numpy(),
         spread=relative_width(deviation.result().mean().item(), among.width),
-        marginal=marginal_distance(torch.cat(values), among.values),
+        marginal=marginal_beyond_chance(torch.cat(values), among.values, leave_self_out),
         projected=torch.cat(projected).numpy(),
         shown=dict(zip(among.shown, torch.cat(shown).T.numpy(), strict=True)),
     )
@@ -197,6 +200,19 @@ def changing(trained: Tensor | Rows, seed: int) -> Tensor:
     """
     found = along_columns(lambda block: block.amax(0) > block.amin(0), trained).nonzero().flatten()
     return found[torch.randperm(len(found), generator=generator(seed, "coordinates"))[:COORDINATES]]
+
+
+def marginal_beyond_chance(own: Tensor, reference: Tensor, same: bool) -> float | None:
+    """Return the `marginal_distance` less what chance gives; 0 where both are the same vectors, None of too few."""
+    if len(own) < FEWEST and not same:
+        return None
+    found = marginal_distance(own, reference)
+    return found if found is None or same else found - by_chance(len(own), len(reference))
+
+
+def by_chance(first: int, second: int) -> float:
+    """Return the mean of Kolmogorov and Smirnov's distance between two samples of one distribution, for large sizes."""
+    return math.sqrt(math.pi / 2) * math.log(2) * math.sqrt(1 / first + 1 / second)
 
 
 def marginal_distance(own: Tensor, reference: Tensor) -> float | None:

@@ -1,10 +1,9 @@
 """What the candidates of one source reached."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,26 +17,29 @@ class SourceResults:
     Attributes:
         name: of the source.
         vectors: `(M, P)`; of ensembles `(M, K, P)`.
-        tensors: `<split>.signature` `(M, ...)` and, where the metric is a mean, `<split>.scores` `(M, S)`.
-        metrics: the primary metric `(M,)`, by split; that of a dead candidate is infinitely bad.
+        tensors: `<split>.signature` `(M, ...)` and, where there are any, `<split>.scores` `(M, S)`.
+        metrics: the primary metric `(M,)`, by split; infinitely bad where the network gave nothing finite.
+        dead: which candidates are dead `(M,)`.
         details: further figures of each candidate on `test`.
+        type: of the source.
+        parents: the row of the population that each candidate is or is made of `(M,)`; None where there is not one.
+        fits: which fit drew each candidate `(M,)`; None where no fit, or a single one, did.
     """
 
     name: str
     vectors: Vectors
     tensors: dict[str, Tensor]
     metrics: dict[str, NDArray]
-    details: list[dict[str, float]]
+    dead: NDArray
+    details: list[dict[str, float]] = field(default_factory=list)
+    type: str = ""
+    parents: NDArray | None = None
+    fits: NDArray | None = None
 
     @property
     def test(self) -> NDArray:
         """The metric on `test` `(M,)`."""
         return self.metrics["test"]
-
-    @cached_property
-    def alive(self) -> NDArray:
-        """Which candidates have a metric on `test` `(M,)`."""
-        return np.isfinite(self.test)
 
     @property
     def signature(self) -> Tensor:
@@ -46,7 +48,7 @@ class SourceResults:
 
     @property
     def scores(self) -> Tensor | None:
-        """The scores on `test` `(M, S)`; None where the metric is no mean."""
+        """The scores on `test` `(M, S)`; None where the metric has none."""
         return self.tensors.get("test.scores")
 
     @property
@@ -54,9 +56,7 @@ class SourceResults:
         """Whether a candidate is one vector; an ensemble is several, and lies nowhere."""
         return self.vectors.ndim == 2
 
-
-def drop_dead(source: SourceResults) -> NDArray:
-    """Return the scores `(M, S)` of the living candidates, or their metrics `(M,)` where there are no scores."""
-    if source.scores is None:
-        return source.test[source.alive]
-    return source.scores[torch.from_numpy(source.alive)].numpy()
+    @cached_property
+    def finite(self) -> NDArray:
+        """Which candidates have a metric on `test` `(M,)`."""
+        return np.isfinite(self.test)

@@ -1,17 +1,83 @@
 """Figures of sources from the metrics of their candidates; the best is chosen on `select` and reported on `test`.
 
-Every function takes a metric of either direction. A dead candidate may stand as an infinity in the bad direction:
-whatever is about ranks takes it as it is; means and their intervals are of the living, and the caller leaves it out.
+Every function takes a metric of either direction. Intervals and p-values are analytic: a mean has a variance for each
+thing that was drawn (candidates, by what they have in common; test samples), each with its degrees of freedom, and
+Student's t with those of Satterthwaite (1946) for their sum.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from bisect import bisect_left
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-INTERVAL = (2.5, 97.5)  # percentiles: 95 %
-DRAWS = 1_000_000  # at once: few enough for the processor's cache
+LEVEL = 0.95  # of every interval
+SIGNIFICANCE = 1 - LEVEL
+FEWEST = 2  # units, of whose spread a variance can be computed
+
+
+@dataclass(frozen=True)
+class Component:
+    """What one thing that was drawn adds to the variance of a mean.
+
+    Attributes:
+        what: was drawn: words for a line.
+        variance: of the mean; NaN where too few were drawn to tell.
+        freedom: its degrees of freedom.
+        count: how many were drawn.
+    """
+
+    what: str
+    variance: float
+    freedom: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Values:
+    """A metric of the candidates of one source.
+
+    Attributes:
+        name: of the source.
+        metrics: `(M,)`.
+        units: what each candidate shares with others of its number `(M,)`, a branch, a block of steps or a fit: only
+            different units are independent. None: each is a draw of its own.
+        columns: mean over the candidates of each test unit's score `(S,)`, whose mean is that of the metrics; None
+            where the test set is taken as it is.
+        unit: a word for what the units are.
+        dependent: too dependent for any unit to be independent; there is no variance then.
+    """
+
+    name: str
+    metrics: NDArray
+    units: NDArray | None = None
+    columns: NDArray | None = None
+    unit: str = "candidates"
+    dependent: bool = False
+
+    @property
+    def mean(self) -> float:
+        """Over the candidates."""
+        return average(self.metrics)
+
+    @property
+    def component(self) -> Component:
+        """What the draw of the candidates adds to the variance of their mean; nothing for a single one, a soup."""
+        what = f"{self.unit} of {self.name}"
+        if len(self.metrics) == 1:
+            return Component(what, 0.0, math.inf, 1)
+        if self.dependent:
+            return Component(what, math.nan, 0, 1)
+        return clustered(self.metrics, self.units, what)
+
+    @property
+    def effective(self) -> float:
+        """How many independent candidates have a mean that is as sure as theirs, at most as many as they are."""
+        count, variance = len(self.metrics), self.component.variance
+        if count == 1 or variance == 0:
+            return float(count)
+        return float(np.clip(self.metrics.var(ddof=1) / variance, 1, count)) if variance > 0 else 1.0
 
 
 @dataclass(frozen=True)
@@ -20,13 +86,69 @@ class Difference:
 
     Attributes:
         difference: of the means; positive where the first is better, whatever the metric's direction.
-        interval: 95 %, of the difference.
-        p: two-sided, of no difference; at least `2 / (resamples + 1)`.
+        components: of its variance.
+        family: how many such differences are looked at together.
     """
 
     difference: float
-    interval: tuple[float, float]
-    p: float
+    components: tuple[Component, ...]
+    family: int = 1
+
+    @property
+    def variance(self) -> float:
+        """Of the difference; NaN where it cannot be told."""
+        drawn = any(component.count > 1 for component in self.components)
+        return sum(component.variance for component in self.components) if drawn else math.nan
+
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom of its variance, by Satterthwaite."""
+        parts = [c.variance**2 / c.freedom for c in self.components if c.variance > 0]
+        return self.variance**2 / sum(parts) if parts else math.inf
+
+    @property
+    def known(self) -> bool:
+        """Whether there is an interval at all."""
+        return not math.isnan(self.variance)
+
+    def quantile(self, family: int = 1) -> float:
+        """Return how many standard errors an interval reaches to either side, one of so many at once (Bonferroni)."""
+        from scipy.stats import t
+
+        return float(t.ppf(1 - SIGNIFICANCE / (2 * family), self.freedom))
+
+    def reach(self, family: int = 1) -> tuple[float, float] | None:
+        """Return the 95 % interval; None where the variance cannot be told."""
+        if not self.known:
+            return None
+        half = self.quantile(family) * math.sqrt(self.variance) if self.variance else 0.0
+        return self.difference - half, self.difference + half
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 %, of this difference alone."""
+        return self.reach()
+
+    @property
+    def simultaneous(self) -> tuple[float, float] | None:
+        """95 %, of all differences that are looked at together: it holds zero where `p_adjusted` is 0.05 or more."""
+        return self.reach(self.family)
+
+    @property
+    def p(self) -> float | None:
+        """Two-sided, of no difference; None where it cannot be told."""
+        from scipy.stats import t
+
+        if not self.known:
+            return None
+        if self.variance == 0:
+            return 1.0 if self.difference == 0 else 0.0
+        return float(2 * t.sf(abs(self.difference) / math.sqrt(self.variance), self.freedom))
+
+    @property
+    def p_adjusted(self) -> float | None:
+        """The same, times the number of differences that are looked at together (Bonferroni)."""
+        return None if self.p is None else min(1.0, self.family * self.p)
 
 
 @dataclass(frozen=True)
@@ -37,7 +159,7 @@ class Choice:
         spearman: rank correlation with the metric on `test`; None where one of the two never differs, and below three
             candidates.
         p: two-sided, of no correlation; None with it.
-        regret: how far the chosen one lies behind the best on `test`; 0 at best.
+        regret: how far the chosen one lies behind the best on `test`, whose luck there is part of it; 0 at best.
         n: candidates.
     """
 
@@ -47,17 +169,70 @@ class Choice:
     n: int
 
 
+def average(values: NDArray) -> float:
+    """Return the mean: of values that never differ the very same, so that no rounding passes for a sure difference."""
+    return float(values[0] + (values - values[0]).mean())
+
+
+def clustered(values: NDArray, units: NDArray | None, what: str) -> Component:
+    """Return the variance of the mean of values `(M,)`, of which only those of different units `(M,)` are independent.
+
+    With e_g the sum of the deviations in unit g of G, it is G / (G - 1) sum e_g^2 / M^2: for units of one value each
+    the usual one.
+    """
+    _, labels = (None, np.arange(len(values))) if units is None else np.unique(units, return_inverse=True)
+    sums = np.bincount(labels, values - average(values))
+    count = len(sums)
+    if count < FEWEST:
+        return Component(what, math.nan, 0, count)
+    return Component(what, float(count / (count - 1) * (sums**2).sum() / len(values) ** 2), count - 1, count)
+
+
+def contrast(first: Values, second: Values, higher_is_better: bool, family: int = 1) -> Difference:
+    """Return one source against another.
+
+    Three things were drawn: the candidates of either, and the test samples, the same ones for both, so that what makes
+    a sample hard for every candidate cancels (paired). The part of the variance that belongs to single cells of the
+    table (candidates, samples) is in two of them, so that intervals err on the wide side.
+
+    Args:
+        first, second: the sources.
+        higher_is_better: direction of the metric.
+        family: how many differences are looked at together.
+    """
+    sign, components = 1 if higher_is_better else -1, [first.component, second.component]
+    if first.columns is not None and second.columns is not None:
+        components.append(clustered(first.columns - second.columns, None, "test samples"))
+    return Difference(sign * (first.mean - second.mean), tuple(components), family)
+
+
+def mean_interval(values: Values) -> tuple[float, float] | None:
+    """Return the 95 % interval of a source's mean over new candidates; None where it cannot be told."""
+    component = values.component
+    return Difference(values.mean, (component,)).interval
+
+
+def sample_interval(scores: NDArray) -> tuple[float, float] | None:
+    """Return the 95 % interval, over new test samples, of the mean of scores `(S,)`; None of fewer than two."""
+    return Difference(average(scores), (clustered(scores, None, "test samples"),)).interval
+
+
 def best_index(select: NDArray, higher_is_better: bool) -> int:
     """Return the candidate that is best on `select`; among equals, the first."""
     return int(np.argmax(select) if higher_is_better else np.argmin(select))
+
+
+def best_rows(select: NDArray, higher_is_better: bool) -> NDArray:
+    """Return all candidates that are best on `select`: which of them is called the first must not matter."""
+    return np.flatnonzero(select == select[best_index(select, higher_is_better)])
 
 
 def best_of(select: NDArray, test: NDArray, k: int, higher_is_better: bool) -> float:
     """Return what choosing the best of `k` on `select` gives on `test`, in expectation over which `k` are there.
 
     Exact: `k` of the n candidates are drawn without replacement, and the j-th best of all is the best of them with
-    probability C(n - j, k - 1) / C(n, k). Equals stand in their own order, so that `k = n` gives the candidate of
-    `best_index`. As in every mean here, draws whose best is dead on `test` are left out; NaN where all are.
+    probability C(n - j, k - 1) / C(n, k). Equals on `select` count as their average on `test`. As in every mean here,
+    draws whose best is dead on `test` are left out; NaN where all are.
 
     Args:
         select: the metric that chooses `(n,)`.
@@ -67,6 +242,7 @@ def best_of(select: NDArray, test: NDArray, k: int, higher_is_better: bool) -> f
     """
     n = len(select)
     k = min(k, n)
+    test = tied_means(select, test)
     ranking = np.argsort(-select if higher_is_better else select, kind="stable")[: n - k + 1]
     j = np.arange(1, n - k + 1)
     chance = k / n * np.cumprod(np.concatenate([[1.0], (n - j - k + 1) / (n - j)]))
@@ -76,128 +252,40 @@ def best_of(select: NDArray, test: NDArray, k: int, higher_is_better: bool) -> f
     return float(chance[alive] @ test[ranking][alive] / chance[alive].sum())
 
 
+def tied_means(select: NDArray, test: NDArray) -> NDArray:
+    """Return `test` `(n,)`, each the mean over the living of those that are equal to it on `select`."""
+    _, ties = np.unique(select, return_inverse=True)
+    alive = np.isfinite(test)
+    totals, counts = np.bincount(ties, np.where(alive, test, 0.0)), np.bincount(ties, alive)
+    return np.where(counts[ties] > 0, totals[ties] / np.maximum(counts[ties], 1), test)
+
+
 def ranked(select: NDArray, higher_is_better: bool, count: int) -> NDArray:
     """Return the numbers of at most `count` candidates, evenly spaced from the best on `select` to the worst."""
     ranking = np.argsort(-select if higher_is_better else select, kind="stable")
     return ranking[np.linspace(0, len(ranking) - 1, min(count, len(ranking))).round().astype(int)]
 
 
-def resampled_means(values: NDArray, resamples: int, rng: np.random.Generator) -> NDArray:
-    """Return the means `(resamples, J)` of rows drawn with replacement from `values` `(K, J)`, K at a time."""
-    count, step = len(values), max(1, DRAWS // len(values))
-    means = []
-    for start in range(0, resamples, step):
-        rows = min(step, resamples - start)
-        drawn = rng.integers(count, size=(rows, count)) + count * np.arange(rows)[:, None]
-        weights = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count)
-        means.append(weights.astype(np.float64) @ values / count)
-    return np.concatenate(means)
-
-
-def mean_interval(values: NDArray, resamples: int, seed: int) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval (percentile) of a mean.
-
-    Args:
-        values: `(K,)`: one candidate's scores over samples, or one source's metrics over candidates.
-        resamples: how many.
-        seed: of the draws.
-    """
-    values = np.asarray(values, dtype=np.float64)
-    if np.ptp(values) == 0:
-        return float(values[0]), float(values[0])
-    low, high = np.percentile(resampled_means(values[:, None], resamples, np.random.default_rng(seed)), INTERVAL)
-    return float(low), float(high)
-
-
-def differences(
-    subject: NDArray, others: Mapping[str, NDArray], higher_is_better: bool, resamples: int, seed: int
-) -> dict[str, Difference]:
-    """Return the subject against each other source: difference of means, 95 % interval and two-sided p-value.
-
-    A bootstrap over candidates and over test samples. Candidates of either source are drawn with replacement; test
-    samples are drawn once for both, so that what makes a sample hard for every candidate cancels (paired). The mean of
-    a table (candidates, samples) is resampled as mean + (rows' deviation) + (columns' deviation), from the means of
-    rows and of columns alone: fast, and the part of the variance that belongs to single cells, 1 / (M S) of theirs, is
-    counted twice; drawing rows and columns of the table itself counts it three times (Owen 2007, The pigeonhole
-    bootstrap). So intervals err on the wide side. They are percentiles; the p-value is the level at which the interval
-    meets zero.
-
-    Assumed: candidates are independent draws, and so are samples. Trained candidates are steps of few trainings, and
-    the generated ones come from one fit, so the interval speaks of these sources on new candidates and samples, not of
-    another training or another fit. A source of one candidate, a soup, is taken as it is. Where there are no scores,
-    the test set is taken as it is, too; where then nothing is left to be drawn, the interval is infinite and p is 1.
-
-    Args:
-        subject: scores `(M, S)`, whose means over samples are the metrics, or metrics `(M,)`.
-        others: the same of other sources, on the same samples, by name.
-        higher_is_better: direction of the metric.
-        resamples: how many.
-        seed: of the draws.
-    """
-    rng, sign = np.random.default_rng(seed), 1 if higher_is_better else -1
-    pairs = {name: _columns(subject) - _columns(other) for name, other in others.items() if _scored(subject, other)}
-    by_samples = {}
-    if pairs:
-        drawn = resampled_means(np.stack(list(pairs.values()), axis=1), resamples, rng)
-        by_samples = {name: drawn[:, i] - pair.mean() for i, (name, pair) in enumerate(pairs.items())}
-    own, by_own = _rows(subject), _deviations(_rows(subject), resamples, rng)
-    found = {}
-    for name, other in others.items():
-        metrics = _rows(other)
-        difference = sign * (own.mean() - metrics.mean())
-        if len(own) == len(metrics) == 1 and name not in pairs:
-            found[name] = Difference(float(difference), (-np.inf, np.inf), 1.0)
-            continue
-        drawn = by_own - _deviations(metrics, resamples, rng) + by_samples.get(name, 0.0)
-        found[name] = _judged(float(difference), difference + sign * drawn, 1e-12 * np.abs(own).max())
-    return found
-
-
-def _scored(subject: NDArray, other: NDArray) -> bool:
-    return subject.ndim == other.ndim == 2
-
-
-def _rows(values: NDArray) -> NDArray:
-    return values.mean(1, dtype=np.float64) if values.ndim == 2 else values.astype(np.float64)
-
-
-def _columns(scores: NDArray) -> NDArray:
-    return scores.mean(0, dtype=np.float64)
-
-
-def _deviations(metrics: NDArray, resamples: int, rng: np.random.Generator) -> NDArray:
-    return resampled_means(metrics[:, None], resamples, rng)[:, 0] - metrics.mean()
-
-
-def _judged(difference: float, drawn: NDArray, rounding: float) -> Difference:
-    low, high = np.percentile(drawn, INTERVAL)
-    opposite = min((drawn <= rounding).sum(), (drawn >= -rounding).sum())
-    return Difference(difference, (float(low), float(high)), min(1.0, 2 * float(opposite + 1) / (len(drawn) + 1)))
-
-
-def superiority(first: NDArray, second: NDArray, higher_is_better: bool) -> float:
+def superiority(first: Values, second: Values, higher_is_better: bool) -> Difference:
     """Return the probability that a candidate of the first source is better than one of the second.
 
-    The Mann-Whitney statistic over the number of pairs: equals count half. 1/2 means that neither is better.
-
-    Args:
-        first: metrics `(A,)`.
-        second: metrics `(B,)`.
-        higher_is_better: direction of the metric.
+    The Mann-Whitney statistic over the number of pairs: equals count half, and 1/2 means that neither is better. Its
+    variance is that of the placements, by what candidates share (DeLong et al. 1988; Obuchowski 1997).
     """
-    from scipy.stats import mannwhitneyu
+    sign = 1 if higher_is_better else -1
+    ours = placements(sign * first.metrics, sign * second.metrics)
+    theirs = placements(sign * second.metrics, sign * first.metrics)
+    components = [
+        Values(values.name, placed, values.units, None, values.unit, values.dependent).component
+        for values, placed in ((first, ours), (second, theirs))
+    ]
+    return Difference(float(ours.mean()), tuple(components))
 
-    better, worse = (first, second) if higher_is_better else (second, first)
-    return float(mannwhitneyu(better, worse, method="asymptotic").statistic / (len(first) * len(second)))
 
-
-def holm(p: Sequence[float]) -> NDArray:
-    """Return p-values adjusted for their number `(K,)` (Holm 1979, step-down): below 0.05, at most 5 % err in any."""
-    p = np.asarray(p, dtype=np.float64)
-    order = np.argsort(p)
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
-    return adjusted
+def placements(own: NDArray, others: NDArray) -> NDArray:
+    """Return for each of `own` `(A,)` the share of `others` `(B,)` that are smaller; equals count half."""
+    ordered = np.sort(others)
+    return (np.searchsorted(ordered, own, "left") + np.searchsorted(ordered, own, "right")) / (2 * len(others))
 
 
 def choice(train: NDArray, test: NDArray, higher_is_better: bool) -> Choice:
@@ -216,3 +304,31 @@ def choice(train: NDArray, test: NDArray, higher_is_better: bool) -> Choice:
 
     found = spearmanr(train, test)
     return Choice(float(found.statistic), float(found.pvalue), regret, len(test))
+
+
+def missing(found: Difference, distance: float) -> str:
+    """Return how many more draws would make the interval reach no farther than `distance`: words.
+
+    One kind of draws suffices where the others' variance leaves room for it; the kind that needs the smallest factor is
+    named. Else all are.
+    """
+    numbers = {c: number for c in found.components if (number := enough(found, c, distance))}
+    if not numbers:
+        factor = math.ceil(found.variance * (found.quantile() / distance) ** 2)
+        return f"about {factor} times as many of everything that was drawn would decide"
+    component = min(numbers, key=lambda c: numbers[c] / c.count)
+    return f"about {numbers[component]} {component.what} (now {component.count}) would decide"
+
+
+def enough(found: Difference, component: Component, distance: float) -> int | None:
+    """Return how many draws of one kind would suffice for that; None where a thousand times as many would not."""
+
+    def suffices(count: int) -> bool:
+        variance, freedom = component.variance * component.count / count, component.freedom + count - component.count
+        more = replace(component, variance=variance, freedom=freedom, count=count)
+        then = replace(found, components=tuple(more if c is component else c for c in found.components))
+        return then.interval[1] - then.difference <= distance
+
+    most = 1000 * component.count
+    number = bisect_left(range(most), True, lo=component.count, key=suffices) if component.variance > 0 else most
+    return number if number < most else None

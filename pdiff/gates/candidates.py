@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
+from numpy.typing import NDArray
 
-from pdiff.run.check import Check, goodness
+from pdiff.analysis.dead import dead
+from pdiff.run.check import Check
 from pdiff.run.record import read_gates
 from pdiff.run.results import read_metrics
 from pdiff.task.task import Metric
@@ -13,35 +14,32 @@ from pdiff.task.task import Metric
 if TYPE_CHECKING:
     from pdiff.run.run import Run
 
-DEAD = 0.1  # of the way from chance to the median of the trained: who is not farther has learnt nothing
 MOST_DEAD = 0.1
 TAIL = 0.05
 
 
 def gate_candidates(run: "Run") -> list[Check]:
     """Return the check of the generated candidates."""
-    generated, trained = (read_metrics(run, source)["select"].tolist() for source in ("generated", "trained"))
-    return [check_alive(generated, trained, run.built.metric, read_gates(run.directory))]
+    generated, trained = (read_metrics(run, source) for source in ("generated", "trained"))
+    lost = dead(generated, trained, run.built.metric)
+    return [check_alive(generated["select"], trained["select"], lost, run.built.metric, read_gates(run.directory))]
 
 
 def check_alive(
-    generated: Sequence[float], trained: Sequence[float], metric: Metric, earlier: Sequence[Mapping[str, Any]]
+    generated: NDArray, trained: NDArray, lost: NDArray, metric: Metric, earlier: Sequence[Mapping[str, Any]]
 ) -> Check:
     """Return whether most of the generated candidates work.
 
     Args:
-        generated: their metrics on `select`.
-        trained: those of the trained.
-        metric: the task's; without its chance only a metric that is not finite is dead.
+        generated: their metrics on `select` `(M,)`.
+        trained: those of the trained `(N,)`.
+        lost: which of the generated are dead `(M,)`; see `pdiff.analysis.dead`.
+        metric: the task's.
         earlier: records of the checks of the stages before.
     """
-    good, reference = goodness(generated, metric), goodness(trained, metric)
-    dead = ~torch.isfinite(good)
-    if metric.chance is not None:
-        dead |= good <= DEAD * reference.median().clamp(min=0)
-    share = dead.double().mean().item()
+    share = float(lost.mean())
     tails = [tail(metrics, metric) for metrics in (generated, trained)]
-    figures = {"dead": int(dead.sum()), "share": share, "tail": tails[0], "tail_of_trained": tails[1]}
+    figures = {"dead": int(lost.sum()), "share": share, "tail": tails[0], "tail_of_trained": tails[1]}
     found = (
         f"{figures['dead']} of {len(generated)} generated are dead; one in twenty has {metric.name} {tails[0]:.4f} or "
         f"worse (trained: {tails[1]:.4f})"

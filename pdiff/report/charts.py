@@ -78,9 +78,12 @@ def make_logarithmic(axes: Any, low: float, high: float) -> None:
     axes.xaxis.set_minor_formatter("")
 
 
-def differences(axes: Any, comparisons: Mapping[str, Mapping[str, Any]], styles: Styles, metric: str) -> None:
-    """Draw the difference of generated to every other source with its interval; far ones are numbers at the edge."""
-    low, high = window([np.array([0.0, *(end for figures in comparisons.values() for end in figures["ci"])])])
+def differences(
+    axes: Any, comparisons: Mapping[str, Mapping[str, Any]], styles: Styles, metric: str, margin: float
+) -> None:
+    """Draw the difference of generated to every other source with its intervals; far ones are numbers at the edge."""
+    ends = (end for figures in comparisons.values() for end in figures["ci_simultaneous"] or [figures["difference"]])
+    low, high = window([np.array([0.0, *ends])])
     beside = axes.get_yaxis_transform()
     for row, (name, figures) in enumerate(comparisons.items()):
         colour, value = styles[name][0], figures["difference"]
@@ -89,10 +92,14 @@ def differences(axes: Any, comparisons: Mapping[str, Mapping[str, Any]], styles:
             place, side, text = (0, "left", f"◂ {value:.3g}") if value < low else (1, "right", f"{value:.3g} ▸")
             axes.text(place, row, text, transform=beside, ha=side, va="center", fontsize=8)
             continue
-        axes.plot(figures["ci"], [row, row], color=colour, linewidth=2, solid_capstyle="butt")
-        face = colour if figures["p_adjusted"] < 0.05 else "none"
+        for key, width in (("ci_simultaneous", 1), ("ci", 3)):
+            if figures[key]:
+                axes.plot(figures[key], [row, row], color=colour, linewidth=width, solid_capstyle="butt")
+        known = figures["p_adjusted"] is not None
+        face = colour if known and figures["p_adjusted"] < 0.05 else "none"
         axes.plot(value, row, "o", markersize=6, markerfacecolor=face, markeredgecolor=colour)
     axes.axvline(0, color=INK, linewidth=0.8)
+    axes.axvline(-margin, color=INK, linewidth=0.8, linestyle=":")
     axes.set_xlim(low, high)
     axes.set_yticks(range(len(comparisons)), list(comparisons))
     axes.set_ylim(len(comparisons) - 0.5, -0.5)

@@ -64,10 +64,11 @@ def plans(summary: Mapping[str, Any], evidence: Evidence) -> list[Plan]:
         ),
         Plan(
             "differences", "Generated against each other source",
-            "A point right of the line says that the generated are better on average; its bar is the 95 % interval, it "
-            "is filled where p < 0.05 after correction, and the figure at the right is the probability that a "
-            "generated candidate beats one of the source.",
-            known, charts.differences, (known, styles, metric), rows_height(len(known)),
+            "A point right of the line says that the generated are better on average; thick is its 95 % interval "
+            "alone, thin that of all comparisons at once, which decides and fills the point; dotted is the margin of "
+            "as good, and the figure at the right is the probability that a generated candidate beats one of the "
+            "source.",
+            known, charts.differences, (known, styles, metric, summary["margin"]), rows_height(len(known)),
         ),
         Plan(
             "similarity", f"Novelty: {metric} against similarity",

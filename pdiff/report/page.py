@@ -5,17 +5,21 @@ from pathlib import Path
 from typing import Any
 
 from pdiff.report.drawing import Figure
-from pdiff.report.table import caption, columns, interval, number, percent, rows, short, signed
+from pdiff.report.table import caption, columns, interval, number, percent, remarks, rows, short, signed
 from pdiff.run.directory import flatten
 from pdiff.runtime.errors import PdiffError
 
 TEMPLATES = Path(__file__).parent / "templates"
 TONES = {
+    "dead": "bad",
     "copies": "bad",
-    "distinct but worse": "bad",
+    "worse": "bad",
     "average-like": "middling",
-    "distinct and as good": "good",
-    "better than every baseline": "good",
+    "baselines left out": "middling",
+    "saturated": "middling",
+    "not decided": "middling",
+    "as good": "good",
+    "better": "good",
 }
 
 
@@ -50,6 +54,7 @@ def report_page(folder: Path, name: str, summary: Mapping[str, Any], figures: Se
         "report.html",
         name=name,
         summary=summary,
+        remarks=remarks(summary),
         tone=TONES[summary["verdict_kind"]],
         failed=[gate for gate in summary["gates"] if not gate["passed"]],
         passed=[gate for gate in summary["gates"] if gate["passed"]],

@@ -19,13 +19,14 @@ from pdiff.runtime.storage import write_bytes, write_text
 
 WIDTH = 132  # where no terminal says how wide it is
 TITLES = (
-    "run", "metric", "trained", "generated", "over trained", "95 %", "strongest", "over it", "similarity", "seconds"
+    "run", "metric", "trained", "generated", "over trained", "95 %", "verdict", "strongest", "over it", "similarity",
+    "seconds",
 )  # fmt: skip
-WORDS = (0, 1, 6)  # columns that hold words
+WORDS = (0, 1, 6, 7)  # columns that hold words
 STAGE_COLOURS = (BLUE, ORANGE, GREEN, SKY, PURPLE)
 CAPTION = (
-    "Gains of generated over trained, and over the baseline with the strongest mean, relative to the mean of trained; "
-    "above 0 where generated are better. Similarity: largest to a trained one, mean over generated."
+    "Gains of generated over trained, and over the baseline that is strongest on select, relative to the mean of "
+    "trained; above 0 where generated are better. Similarity: largest to a fitted checkpoint, mean over generated."
 )
 
 
@@ -34,16 +35,22 @@ def gain_text(value: float) -> str:
     return signed(percent(value, 2))
 
 
+def ends_text(ends: tuple[float, float] | None) -> str:
+    """Return the text of a gain's interval; nothing for one that does not exist."""
+    return f"{signed(number(100 * ends[0], 2))} to {gain_text(ends[1])}" if ends else ""
+
+
 def cells(run: Compared) -> list[str]:
     """Return one run's row."""
-    metric, sources, (low, high) = run.summary["metric"], run.summary["sources"], run.gain.ends
+    metric, sources = run.summary["metric"], run.summary["sources"]
     return [
         run.name,
         f"{metric['name']} {'↑' if metric['higher_is_better'] else '↓'}",
         number(sources["trained"]["mean"]),
         number(sources["generated"]["mean"]),
         gain_text(run.gain.value),
-        f"{signed(number(100 * low, 2))} to {gain_text(high)}",
+        ends_text(run.gain.ends),
+        run.summary["verdict_kind"],
         run.hardest.source if run.hardest else "",
         gain_text(run.hardest.value) if run.hardest else "",
         number(sources["generated"]["similarity"]),
@@ -99,7 +106,8 @@ def draw_gains(axes: Any, runs: Sequence[Compared]) -> None:
     for shift, colour, label, gains in pairs:
         known = [(row + shift, gain) for row, gain in enumerate(gains) if gain]
         for place, gain in known:
-            axes.plot([100 * end for end in gain.ends], [place, place], color=colour, linewidth=2)
+            if gain.ends:
+                axes.plot([100 * end for end in gain.ends], [place, place], color=colour, linewidth=2)
         values, places = [100 * gain.value for _, gain in known], [place for place, _ in known]
         axes.plot(values, places, "o", color=colour, label=label)
     axes.axvline(0, color=INK, linewidth=0.8)

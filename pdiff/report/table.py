@@ -54,6 +54,7 @@ def columns(summary: Mapping[str, Any]) -> list[Column]:
     dead = [Column("dead", 75, lambda row: str(row["dead"]))]
     return [
         Column("n", 75, lambda row: str(row["n"])),
+        Column("worth", WIDTH, lambda row: number(row["effective_n"], 0)),
         *(dead if any(row["dead"] for row in summary["sources"].values()) else []),
         Column("best", 0, lambda row: number(row["best"])),
         Column("best, 95 %", 160, lambda row: interval(row["best_ci"])),
@@ -62,7 +63,7 @@ def columns(summary: Mapping[str, Any]) -> list[Column]:
         Column("mean, 95 %", WIDTH, lambda row: interval(row["mean_ci"])),
         Column("std", 160, lambda row: number(row["std"])),
         Column("median", 160, lambda row: number(row["median"])),
-        Column("worst", WIDTH, lambda row: number(row["worst"])),
+        Column("worst", 160, lambda row: number(row["worst"])),
         Column("similarity", 0, lambda row: number(row["similarity"])),
         Column("distance", 100, lambda row: number(row["distance"], 2)),
         Column("spread", 100, lambda row: number(row["spread"], 2)),
@@ -80,11 +81,20 @@ def caption(summary: Mapping[str, Any]) -> str:
     direction = "higher" if metric["higher_is_better"] else "lower"
     facts = [f"; {name}: {fact}" for name, fact in summary.get("task", {}).items() if isinstance(fact, str)]
     return (
-        f"{metric['name']} on the test split, {direction} is better; best: of n, chosen on the select split; "
+        f"{metric['name']} on the test split, {direction} is better; worth: so many independent candidates; "
+        "best: of n, chosen on the select split; "
         f"best of {summary['budget']}: what choosing among so many gives, in expectation; "
-        "similarity: largest to a trained one; distance: to the nearest trained vector; spread: trained = 1"
+        "similarity: largest to a fitted checkpoint, of the trained to one of another branch; "
+        "distance: to the nearest trained vector; spread: trained = 1"
         + "".join(facts)
     )
+
+
+def remarks(summary: Mapping[str, Any]) -> list[str]:
+    """Return what stands below the verdict: the baselines, what is new, and what could not be tested; a line each."""
+    good = f"but for that {summary['quality']}" if summary["quality"] else None
+    lines = [good, summary["baselines"], summary["novelty"]["line"], *(f"note: {note}" for note in summary["notes"])]
+    return [line for line in lines if line]
 
 
 def markdown_table(summary: Mapping[str, Any]) -> str:
@@ -92,7 +102,8 @@ def markdown_table(summary: Mapping[str, Any]) -> str:
     shown = columns(summary)
     titles = ["source", *(column.title for column in shown)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in [titles, ["---"] * len(titles), *rows(summary, shown)])
-    return f"{summary['verdict']}\n\n{table}\n\n{caption(summary)}\n"
+    lines = "\n".join(f"- {line}" for line in remarks(summary))
+    return f"{summary['verdict']}\n\n{lines}\n\n{table}\n\n{caption(summary)}\n"
 
 
 def console(width: int) -> Any:
@@ -116,4 +127,5 @@ def print_table(summary: Mapping[str, Any]) -> None:
     for cells in rows(summary, shown):
         table.add_row(*cells)
     out.print(table)
-    out.print(summary["verdict"], highlight=False)
+    for line in (summary["verdict"], *remarks(summary)):
+        out.print(line, highlight=False, markup=False)

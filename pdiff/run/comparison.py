@@ -9,7 +9,7 @@ from pdiff.run.directory import RunDirectory
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.storage import read_json
 
-KEYS = ("plugin", "metric", "verdict", "verdict_kind", "gates", "sources", "comparisons", "seconds")
+KEYS = ("plugin", "metric", "verdict", "verdict_kind", "margin", "gates", "sources", "comparisons", "seconds")
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,12 @@ class Gain:
     Attributes:
         source: the other one.
         value: above 0 where generated are better, whatever the metric's direction.
-        ends: of the 95 % interval.
+        ends: of the 95 % interval; None where there is none.
     """
 
     source: str
     value: float
-    ends: tuple[float, float]
+    ends: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Compared:
         path: its directory.
         summary: as in its `summary.json`.
         gain: over the trained ones.
-        hardest: over the baseline that is strongest by mean; None without any baseline.
+        hardest: over the baseline that is strongest by its mean on `select`; None without any baseline.
     """
 
     name: str
@@ -87,14 +87,20 @@ def read_run(name: str, path: Path) -> Compared:
         if not mean:
             line = f"{file}: got mean {mean} of {source}, expected one to which a gain can be relative."
             raise PdiffError(f"{line} Leave this run out.")
-    gains = [relative(summary, source) for source in summary["comparisons"]]
-    baselines = [gain for gain in gains if gain.source != "trained"]
-    hardest = min(baselines, key=lambda gain: gain.value, default=None)
-    return Compared(name, path, summary, relative(summary, "trained"), hardest)
+    hardest = strongest(summary)
+    return Compared(name, path, summary, relative(summary, "trained"), hardest and relative(summary, hardest))
+
+
+def strongest(summary: Mapping[str, Any]) -> str | None:
+    """Return the baseline with the best mean on `select`: chosen on `test`, its luck there would count, too."""
+    means = {name: summary["sources"][name]["select"] for name in summary["comparisons"] if name != "trained"}
+    known = {name: value for name, value in means.items() if value is not None}
+    best = max if summary["metric"]["higher_is_better"] else min
+    return best(known, key=known.get, default=None)
 
 
 def relative(summary: Mapping[str, Any], source: str) -> Gain:
     """Return the gain over a source."""
     unit, figures = abs(summary["sources"]["trained"]["mean"]), summary["comparisons"][source]
-    low, high = figures["ci"]
-    return Gain(source, figures["difference"] / unit, (low / unit, high / unit))
+    ends = figures["ci"] and tuple(end / unit for end in figures["ci"])
+    return Gain(source, figures["difference"] / unit, ends)

@@ -69,7 +69,7 @@ def check_own(
     for name in ("trained", "generated"):
         if (evaluate["sources"].get(name) or {}).get("type") != name:
             raise PdiffError(f"evaluate.sources: lacks `{name}: {{type: {name}}}`, which every comparison needs.")
-    check_positive("compare", resamples=compare["resamples"])
+    check_not_negative("compare", margin=compare["margin"])
 
 
 def load_config(

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pdiff.analysis.dead import dead
 from pdiff.analysis.source_results import SourceResults
-from pdiff.run.sources import open_pool, source_names, source_vectors
+from pdiff.run.sources import Pool, open_pool, source_children, source_names
 from pdiff.runtime.storage import read_tensors, read_text
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def read_lines(run: "Run", source: str) -> list[dict[str, Any]]:
 
 
 def read_metrics(run: "Run", source: str) -> dict[str, NDArray]:
-    """Return the primary metric of each candidate `(M,)`, by split; that of a dead one is infinitely bad."""
+    """Return the primary metric of each candidate `(M,)`, by split; infinitely bad where there is none."""
     metrics: dict[str, list[float]] = {}
     for record in read_lines(run, source):
         value = run.built.metric.worst if record["metric"] is None else record["metric"]
@@ -31,14 +32,22 @@ def read_metrics(run: "Run", source: str) -> dict[str, NDArray]:
 
 def read_sources(run: "Run") -> dict[str, SourceResults]:
     """Return the results of every source of the config, in its order."""
-    folder, pool = run.directory.folder("evaluate"), open_pool(run)
-    return {
-        name: SourceResults(
-            name,
-            source_vectors(run, name, pool),
-            read_tensors(folder / f"{name}.safetensors"),
-            read_metrics(run, name),
-            [record["details"] for record in read_lines(run, name) if record["split"] == "test"],
-        )
-        for name in source_names(run)
-    }
+    return {name: read_source(run, name, open_pool(run)) for name in source_names(run)}
+
+
+def read_source(run: "Run", name: str, pool: Pool) -> SourceResults:
+    """Return the results of one source."""
+    vectors, parents = source_children(run, name, pool)
+    kind, metrics = run.config.evaluate.sources[name]["type"], read_metrics(run, name)
+    fits = np.array(run.fits)
+    return SourceResults(
+        name,
+        vectors,
+        read_tensors(run.directory.folder("evaluate") / f"{name}.safetensors"),
+        metrics,
+        dead(metrics, read_metrics(run, "trained"), run.built.metric),
+        [record["details"] for record in read_lines(run, name) if record["split"] == "test"],
+        kind,
+        None if parents is None else parents.numpy(),
+        fits if kind == "generated" and fits.max() > 0 else None,
+    )

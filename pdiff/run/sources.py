@@ -13,6 +13,8 @@ import torch
 from mmengine.registry import Registry
 from torch import Tensor
 
+from pdiff.engine.whitening import Whitening
+from pdiff.run.heldout import split_population
 from pdiff.runtime.errors import PdiffError, check_positive, known
 from pdiff.runtime.registry import build, prepare
 from pdiff.runtime.seeding import generator, normal
@@ -32,18 +34,36 @@ class Pool:
     """What sources draw from.
 
     Attributes:
-        population: the trained vectors `(N, P)`, memory-mapped.
+        population: all trained vectors `(N, P)`, memory-mapped.
+        fitted: the rows of those that the engine was fitted to: what baselines may know, too.
         generated: the vectors that the engine drew `(M, P)`, memory-mapped.
         layout: of a vector.
-        reconstruct: from vectors to what the codec makes of them, a few at a time.
+        encode: from vectors to latents `(M, L)`.
+        decode: from latents to vectors.
         num: how many candidates a source gives whose settings do not say it.
+        evaluated: how many trained vectors are candidates themselves; None for all.
     """
 
     population: Tensor
+    fitted: Tensor
     generated: Tensor
     layout: Layout
-    reconstruct: Callable[[Tensor | Rows], Vectors]
+    encode: Callable[[Tensor | Rows], Tensor]
+    decode: Callable[[Tensor], Tensor]
     num: int
+    evaluated: int | None = None
+
+    @property
+    def known(self) -> Rows:
+        """The trained vectors that the engine was fitted to `(F, P)`."""
+        return Rows(self.population, self.fitted)
+
+    @property
+    def parents(self) -> Tensor:
+        """The rows of the population that others are made of: fitted, and themselves among the candidates."""
+        shown = spaced(len(self.population), self.evaluated)
+        both = shown[torch.isin(shown, self.fitted)]
+        return both if len(both) else self.fitted
 
     def count(self, num: int | None) -> int:
         """Return `num`, or the default number for None; raise a `PdiffError` unless that is positive."""
@@ -51,16 +71,38 @@ class Pool:
         check_positive("evaluate.sources", num=number)
         return number
 
+    def reconstruct(self, vectors: Tensor | Rows) -> Vectors:
+        """Return what the codec makes of vectors, a few at a time."""
+        latents = self.encode(vectors)
+        return Made(vectors.shape, lambda rows, rng: self.decode(latents[rows]), generator(0))
+
+
+@dataclass(frozen=True)
+class Children:
+    """Vectors each of which is, or is made of, one trained vector.
+
+    Attributes:
+        vectors: `(M, P)`.
+        parents: the trained vectors' rows in the population `(M,)`.
+    """
+
+    vectors: Vectors
+    parents: Tensor
+
 
 def open_pool(run: "Run") -> Pool:
     """Return what the sources of a run draw from."""
-
-    def reconstruct(vectors: Tensor | Rows) -> Vectors:
-        latents = run.engine.encode(vectors)
-        return Made(vectors.shape, lambda rows, rng: run.engine.decode(latents[rows]), generator(0))
-
-    population = run.population
-    return Pool(population.tensor(), run.generated, population.layout, reconstruct, run.config.evaluate.num)
+    population, trained = run.population, run.config.evaluate.sources["trained"]
+    return Pool(
+        population.tensor(),
+        split_population(run)[0].rows,
+        run.generated,
+        population.layout,
+        run.engine.encode,
+        run.engine.decode,
+        run.config.evaluate.num,
+        trained.get("num"),
+    )
 
 
 def source_names(run: "Run") -> list[str]:
@@ -83,27 +125,34 @@ def check_sources(run: "Run") -> None:
 
 def source_vectors(run: "Run", name: str, pool: Pool) -> Vectors:
     """Return the vectors of the source that the config calls `name`; the same ones at each call."""
+    return source_children(run, name, pool)[0]
+
+
+def source_children(run: "Run", name: str, pool: Pool) -> tuple[Vectors, Tensor | None]:
+    """Return the vectors of a source, and the row of the population that each of them is made of, if there is one."""
     if name not in source_names(run):
         raise PdiffError(f"source: got {name!r}. {known(name, source_names(run))}")
     settings, rng = run.config.evaluate.sources[name], generator(run.config.seed, "source", name)
-    return build(SOURCES, settings, f"evaluate.sources.{name}", {"rng": rng}, pool=pool)
+    found = build(SOURCES, settings, f"evaluate.sources.{name}", {"rng": rng}, pool=pool)
+    return (found.vectors, found.parents) if isinstance(found, Children) else (found, None)
 
 
-def spaced(vectors: Tensor, num: int) -> Tensor | Rows:
-    """Return `num` rows, evenly spaced from the first to the last; all where there are no more."""
-    if num >= len(vectors):
-        return vectors
-    return Rows(vectors, torch.linspace(0, len(vectors) - 1, num).round().long())
+def spaced(size: int, num: int | None) -> Tensor:
+    """Return `num` rows of so many, evenly spaced from the first to the last; all where there are no more."""
+    if num is None or num >= size:
+        return torch.arange(size)
+    return torch.linspace(0, size - 1, num).round().long()
 
 
 @SOURCES.register_module(name="trained")
-def trained(pool: Pool, rng: torch.Generator, num: int | None = None) -> Vectors:
+def trained(pool: Pool, rng: torch.Generator, num: int | None = None) -> Children:
     """Return the collected vectors; `num` of them, evenly spaced, where it is given.
 
     Args:
         num: how many; default: all.
     """
-    return pool.population if num is None else spaced(pool.population, pool.count(num))
+    rows = spaced(len(pool.population), None if num is None else pool.count(num))
+    return Children(pool.population if len(rows) == len(pool.population) else Rows(pool.population, rows), rows)
 
 
 @SOURCES.register_module(name="generated")
@@ -113,30 +162,31 @@ def from_engine(pool: Pool, rng: torch.Generator) -> Vectors:
 
 
 @SOURCES.register_module(name="codec")
-def codec(pool: Pool, rng: torch.Generator, num: int | None = None) -> Vectors:
-    """Return trained vectors, evenly spaced, encoded and decoded: what the codec alone does to them.
+def codec(pool: Pool, rng: torch.Generator, num: int | None = None) -> Children:
+    """Return fitted vectors, evenly spaced, encoded and decoded: what the codec alone does to them.
 
     Args:
         num: how many; default: evaluate.num.
     """
-    return pool.reconstruct(spaced(pool.population, pool.count(num)))
+    parents = pool.parents[spaced(len(pool.parents), pool.count(num))]
+    return Children(pool.reconstruct(Rows(pool.population, parents)), parents)
 
 
 @SOURCES.register_module(name="soup")
 def soup(pool: Pool, rng: torch.Generator) -> Vectors:
-    """Return the average of all trained vectors."""
-    return mean(pool.population)[None]
+    """Return the average of all fitted vectors."""
+    return mean(pool.known)[None]
 
 
 @SOURCES.register_module(name="soup_of")
 def soup_of(pool: Pool, rng: torch.Generator, members: int = MEMBERS, num: int | None = None) -> Vectors:
-    """Return averages of `members` trained vectors, drawn without repetition.
+    """Return averages of `members` fitted vectors, drawn without repetition.
 
     Args:
-        members: trained vectors of an average.
+        members: fitted vectors of an average.
         num: how many; default: evaluate.num.
     """
-    population, drawn = pool.population, groups(pool, rng, members, pool.count(num))
+    population, drawn = pool.population, groups(pool.fitted, rng, members, pool.count(num))
 
     def make(rows: slice, rng: torch.Generator) -> Tensor:
         return torch.stack([mean(Rows(population, group)) for group in drawn[rows]])
@@ -144,22 +194,21 @@ def soup_of(pool: Pool, rng: torch.Generator, members: int = MEMBERS, num: int |
     return Made([len(drawn), population.shape[1]], make, rng)
 
 
-def groups(pool: Pool, rng: torch.Generator, members: int, num: int) -> Tensor:
-    """Return the numbers `(num, members)` of groups of trained vectors, drawn without repetition inside a group."""
-    count = len(pool.population)
-    if not 1 <= members <= count:
-        raise PdiffError(f"evaluate.sources: got members {members}, expected 1 to {count}, all trained.")
-    return torch.stack([torch.randperm(count, generator=rng)[:members] for _ in range(num)])
+def groups(rows: Tensor, rng: torch.Generator, members: int, num: int) -> Tensor:
+    """Return groups `(num, members)` of some rows, drawn without repetition inside a group."""
+    if not 1 <= members <= len(rows):
+        raise PdiffError(f"evaluate.sources: got members {members}, expected 1 to {len(rows)}, all fitted.")
+    return torch.stack([rows[torch.randperm(len(rows), generator=rng)[:members]] for _ in range(num)])
 
 
 @SOURCES.register_module(name="interpolation")
 def interpolation(pool: Pool, rng: torch.Generator, num: int | None = None) -> Vectors:
-    """Return points between two trained vectors, uniformly drawn on the line that joins them.
+    """Return points between two fitted vectors, uniformly drawn on the line that joins them.
 
     Args:
         num: how many; default: evaluate.num.
     """
-    population, pairs = pool.population, groups(pool, rng, 2, pool.count(num))
+    population, pairs = pool.population, groups(pool.parents, rng, 2, pool.count(num))
     weights = torch.rand(len(pairs), 1, generator=rng)
 
     def make(rows: slice, rng: torch.Generator) -> Tensor:
@@ -171,12 +220,12 @@ def interpolation(pool: Pool, rng: torch.Generator, num: int | None = None) -> V
 
 @SOURCES.register_module(name="gaussian")
 def gaussian(pool: Pool, rng: torch.Generator, num: int | None = None) -> Vectors:
-    """Return draws from an independent Gaussian per coordinate, with the population's moments.
+    """Return draws from an independent Gaussian per coordinate, with the moments of the fitted vectors.
 
     Args:
         num: how many; default: evaluate.num.
     """
-    average, deviation = mean(pool.population), along_columns(lambda block: block.std(0), pool.population)
+    average, deviation = mean(pool.known), along_columns(lambda block: block.std(0), pool.known)
 
     def make(rows: slice, rng: torch.Generator) -> Tensor:
         return average + deviation * normal(torch.Size([rows.stop - rows.start, len(average)]), rng)
@@ -186,17 +235,17 @@ def gaussian(pool: Pool, rng: torch.Generator, num: int | None = None) -> Vector
 
 @SOURCES.register_module(name="gaussian_subspace")
 def gaussian_subspace(pool: Pool, rng: torch.Generator, axes: int = 32, num: int | None = None) -> Vectors:
-    """Return draws from a Gaussian in the population's first principal axes, with its covariance there.
+    """Return draws from a Gaussian in the first principal axes of the fitted vectors, with their covariance there.
 
-    With X the centred population and U the leading eigenvectors of X X^T, `(N, axes)`, a draw is the mean plus
-    X^T U g / sqrt(N - 1) for white g: its covariance is that of the population on these axes.
+    With X the centred fitted vectors and U the leading eigenvectors of X X^T, `(F, axes)`, a draw is the mean plus
+    X^T U g / sqrt(F - 1) for white g: its covariance is that of the fitted vectors on these axes.
 
     Args:
-        axes: how many; no more than there are trained vectors.
+        axes: how many; no more than there are fitted vectors.
         num: how many; default: evaluate.num.
     """
     check_positive("evaluate.sources", axes=axes)
-    population = pool.population
+    population = pool.known
     average = mean(population)
     leading = torch.linalg.eigh(centred_gram(population)).eigenvectors[:, -axes:]
     white = normal(torch.Size([pool.count(num), leading.shape[1]]), rng).double()
@@ -211,9 +260,51 @@ def gaussian_subspace(pool: Pool, rng: torch.Generator, axes: int = 32, num: int
     return Made([len(white), len(average)], make, rng)
 
 
+@SOURCES.register_module(name="swag")
+def swag(pool: Pool, rng: torch.Generator, rank: int = 20, num: int | None = None) -> Vectors:
+    """Return draws from a Gaussian of low rank plus diagonal (SWAG, Maddox et al. 2019, arXiv 1902.02476).
+
+    A draw is the mean plus s g / sqrt(2) plus D h / sqrt(2 (K - 1)) for white g and h: s is the standard deviation of
+    each coordinate, and the columns of D are K deviations from the mean. The paper takes the last K steps of one
+    training and a running mean; here they are K fitted vectors, evenly spaced over all branches, and the mean of all.
+
+    Args:
+        rank: K; no more than there are fitted vectors.
+        num: how many; default: evaluate.num.
+    """
+    check_positive("evaluate.sources", rank=rank)
+    average, deviation = mean(pool.known), along_columns(lambda block: block.std(0, correction=0), pool.known)
+    columns = pool.known[spaced(len(pool.fitted), rank)] - average
+
+    def make(rows: slice, rng: torch.Generator) -> Tensor:
+        count = rows.stop - rows.start
+        wide = deviation * normal(torch.Size([count, len(average)]), rng) / 2**0.5
+        low = normal(torch.Size([count, len(columns)]), rng) @ columns / (2 * max(len(columns) - 1, 1)) ** 0.5
+        return average + wide + low
+
+    return Made([pool.count(num), len(average)], make, rng)
+
+
+@SOURCES.register_module(name="latent_gaussian")
+def latent_gaussian(pool: Pool, rng: torch.Generator, num: int | None = None) -> Vectors:
+    """Return decoded draws from a Gaussian with the moments of the fitted vectors' latents.
+
+    What a diffusion that learnt nothing but mean and covariance draws through the same codec: the baseline that the
+    generated have to beat if the diffusion is to be worth its name.
+
+    Args:
+        num: how many; default: evaluate.num.
+    """
+    latents = torch.as_tensor(pool.encode(pool.known))
+    whitening = Whitening(latents.shape[1])
+    whitening.fit(latents)
+    drawn = whitening.inverse(normal(torch.Size([pool.count(num), latents.shape[1]]), rng))
+    return Made([len(drawn), pool.layout.size], lambda rows, rng: pool.decode(drawn[rows]), rng)
+
+
 @SOURCES.register_module(name="relative_noise")
-def relative_noise(pool: Pool, rng: torch.Generator, scale: float, num: int | None = None) -> Vectors:
-    """Return trained vectors, drawn at random, with noise of `scale` times each tensor's standard deviation.
+def relative_noise(pool: Pool, rng: torch.Generator, scale: float, num: int | None = None) -> Children:
+    """Return fitted vectors, drawn at random, with noise of `scale` times each tensor's standard deviation.
 
     Args:
         scale: of the noise, in standard deviations of each tensor's values.
@@ -229,8 +320,8 @@ def relative_noise(pool: Pool, rng: torch.Generator, scale: float, num: int | No
 
 
 @SOURCES.register_module(name="absolute_noise")
-def absolute_noise(pool: Pool, rng: torch.Generator, scale: float, num: int | None = None) -> Vectors:
-    """Return trained vectors, drawn at random, with noise of standard deviation `scale` on every coordinate.
+def absolute_noise(pool: Pool, rng: torch.Generator, scale: float, num: int | None = None) -> Children:
+    """Return fitted vectors, drawn at random, with noise of standard deviation `scale` on every coordinate.
 
     Args:
         scale: of the noise.
@@ -241,26 +332,26 @@ def absolute_noise(pool: Pool, rng: torch.Generator, scale: float, num: int | No
 
 def noisy(
     pool: Pool, rng: torch.Generator, scale: float, num: int | None, widen: Callable[[Tensor, Tensor], Tensor]
-) -> Made:
-    """Return trained vectors, drawn at random, plus what `widen` makes of white noise of standard deviation `scale`."""
+) -> Children:
+    """Return fitted vectors, drawn at random, plus what `widen` makes of white noise of standard deviation `scale`."""
     population = pool.population
-    chosen = torch.randint(len(population), (pool.count(num),), generator=rng)
+    chosen = pool.parents[torch.randint(len(pool.parents), (pool.count(num),), generator=rng)]
 
     def make(rows: slice, rng: torch.Generator) -> Tensor:
         vectors = population[chosen[rows]]
         return vectors + widen(vectors, scale * normal(vectors.shape, rng))
 
-    return Made([len(chosen), population.shape[1]], make, rng)
+    return Children(Made([len(chosen), population.shape[1]], make, rng), chosen)
 
 
 @SOURCES.register_module(name="ensemble")
 def ensemble(pool: Pool, rng: torch.Generator, members: int = 16, num: int = 1) -> Vectors:
-    """Return groups of trained vectors `(num, members, P)`, whose predictions are averaged by the task.
+    """Return groups of fitted vectors `(num, members, P)`, whose predictions are averaged by the task.
 
     Args:
-        members: trained vectors of a group; no more than there are.
+        members: fitted vectors of a group; no more than there are.
         num: how many groups.
     """
     population = pool.population
-    drawn = groups(pool, rng, min(members, len(population)), pool.count(num))
+    drawn = groups(pool.fitted, rng, min(members, len(pool.fitted)), pool.count(num))
     return Made([*drawn.shape, population.shape[1]], lambda rows, rng: population[drawn[rows]], rng)

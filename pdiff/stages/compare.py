@@ -9,32 +9,37 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pdiff.analysis.judgement import Case, chosen_by_training_data, comparisons, find, row
+from pdiff.analysis.judgement import Case, chosen_by_training_data, comparisons, find, notes, row
 from pdiff.analysis.kept import kept_by_tensor
 from pdiff.analysis.novelty import pareto_front
 from pdiff.analysis.references import locate, principal_axes, project, survey
 from pdiff.analysis.source_results import SourceResults
 from pdiff.analysis.statistics import ranked
-from pdiff.analysis.verdict import GENERATED, TRAINED, judge
+from pdiff.analysis.verdict import GENERATED, TRAINED, judge, others, quality
 from pdiff.engine.parameter_diffusion import ParameterDiffusion
 from pdiff.report.evidence import Evidence
 from pdiff.report.figures import draw_figures
 from pdiff.report.page import report_page
 from pdiff.report.table import markdown_table
-from pdiff.run.heldout import split_population
+from pdiff.run.heldout import heldout_record
 from pdiff.run.record import read_gates
 from pdiff.run.results import read_sources
-from pdiff.run.sources import MEMBERS, source_names
+from pdiff.run.sources import MEMBERS, open_pool
 from pdiff.run.stage import STAGES
 from pdiff.runtime.storage import read_json, read_tensors, read_text, write_json, write_text
 from pdiff.task.contract import check_pictures
-from pdiff.weights.vectors import mean
+from pdiff.weights.vectors import Rows, mean
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
 
 PICKS = 8  # candidates of each source that a plugin may draw
 DENSITIES = (TRAINED, GENERATED, "gaussian")
+FEWEST_MEMBERS = 8  # of an average of a few, to be taken for one
+SEEN = (
+    "the checkpoints are files: if they were trained on the images of the split select, their best is chosen on data "
+    "that they have seen; test is not touched by that"
+)
 
 
 def compare(run: "Run") -> None:
@@ -54,31 +59,39 @@ def compare(run: "Run") -> None:
 
 def open_case(run: "Run") -> Case:
     """Return what the sources are judged by."""
-    sources = read_sources(run)
-    fitted, heldout = split_population(run)
+    sources, pool = read_sources(run), open_pool(run)
     trained = sources[TRAINED].signature
     similarities = {name: run.task.similarity(s.signature, trained).float() for name, s in sources.items()}
     to_soup = {}
-    soups = of_type(run, "soup")
-    if soups and sources[soups[0]].alive.any():
+    soups = [name for name, source in sources.items() if source.type == "soup" and source.finite.any()]
+    if soups:
         soup = sources[soups[0]].signature
         to_soup = {name: run.task.similarity(s.signature, soup)[:, 0].float().numpy() for name, s in sources.items()}
     seed = run.seed("compare")
     among = survey(run.population.tensor(), run.population.layout, seed)
     placed = {name: source.vectors for name, source in sources.items() if source.has_place}
-    places = {name: locate(vectors, among, leave_self_out=name == TRAINED) for name, vectors in placed.items()}
-    averages = max(of_type(run, "soup_of"), key=lambda name: members(run, name), default=None)
-    settings = {"resamples": run.config.compare.resamples, "seed": seed, "averages": averages}
-    return Case(run.task.metric, sources, similarities, to_soup, places, fitted, heldout, **settings)
-
-
-def of_type(run: "Run", kind: str) -> list[str]:
-    """Return the sources of a type, whatever the config calls them."""
-    return [name for name in source_names(run) if run.config.evaluate.sources[name]["type"] == kind]
+    averages = [name for name, source in sources.items() if source.type == "soup_of"]
+    few = [name for name in averages if members(run, name) < FEWEST_MEMBERS]
+    return Case(
+        metric=run.task.metric,
+        sources=sources,
+        similarities=similarities,
+        to_soup=to_soup,
+        places={name: locate(vectors, among, leave_self_out=name == TRAINED) for name, vectors in placed.items()},
+        population=run.population.tensor(),
+        provenance=run.population.provenance,
+        fitted=pool.fitted.tolist(),
+        heldout=heldout_record(run)["rows"],
+        decode=pool.reconstruct,
+        margin=run.config.compare.margin,
+        seed=seed,
+        averages=max(averages, key=lambda name: members(run, name), default=None),
+        small=few,
+    )
 
 
 def members(run: "Run", name: str) -> int:
-    """Return how many trained ones each average of a source is made of."""
+    """Return how many fitted ones each average of a source is made of."""
     return run.config.evaluate.sources[name].get("members", MEMBERS)
 
 
@@ -99,21 +112,30 @@ def draw_pictures(run: "Run", sources: Mapping[str, SourceResults]) -> list[dict
 
 def summary(run: "Run", case: Case, pictures: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     """Return what other programs read, but for the costs of the stages."""
-    findings = find(case)
-    verdict, gates, records = judge(findings), read_gates(run.directory), run.directory.records()
+    findings, held = find(case), heldout_record(run)
+    verdict, good, gates = judge(findings), quality(findings), read_gates(run.directory)
+    records = run.directory.records()
+    weaker = [] if held["by"] == "branches" else [held["line"]]
+    files = [SEEN] if run.config.checkpoints.files else []
     return {
         "plugin": run.name,
         "metric": asdict(case.metric),
         "task": dict(run.task.facts),
         "verdict": verdict.line,
         "verdict_kind": verdict.kind,
+        "margin": findings.margin,
+        "quality": good.line if good and good.kind != verdict.kind else None,
+        "baselines": others(findings),
+        "notes": [*weaker, *files, *notes(case, findings)],
         "gates": gates,
         "gates_ignored": not all(gate["passed"] for gate in gates),
         "budget": case.budget,
+        "dependence": {"time": case.time, "units": None if case.units is None else len(set(case.units))},
         "sources": {name: row(case, name) for name in case.sources},
         "comparisons": comparisons(case, findings),
         "choice": chosen_by_training_data(case),
-        "copying": asdict(findings.copying),
+        "copying": findings.copying.to_json(),
+        "novelty": asdict(findings.novelty),
         "pictures": pictures,
         "resumed": [stage for stage in STAGES if records.get(stage, {}).get("resumed")],  # cost: of the last attempt
         "environment": read_json(run.directory.path / "environment.json"),
@@ -124,7 +146,7 @@ def summary(run: "Run", case: Case, pictures: Sequence[Mapping[str, str]]) -> di
 def evidence(run: "Run", case: Case) -> Evidence:
     """Return the arrays behind the figures."""
     sources, places = case.sources, case.places
-    similarities = {name: case.nearest(name) for name in sources}
+    similarities = case.nearest
     path = read_path(run)
     return Evidence(
         tests={name: source.test for name, source in sources.items()},
@@ -164,10 +186,10 @@ def coordinates(case: Case) -> dict[str, dict[str, NDArray]]:
 
 def codec_errors(case: Case, engine: ParameterDiffusion) -> dict[str, float]:
     """Return the share of the held-out checkpoints' variation that the codec loses, by tensor; empty without any."""
-    if not len(case.heldout):
+    if not case.heldout:
         return {}
-    decoded = engine.decode(engine.encode(case.heldout))
-    shares = kept_by_tensor(case.heldout[:], decoded, mean(case.fitted), engine.layout)
+    heldout, fitted = (Rows(case.population, rows) for rows in (case.heldout, case.fitted))
+    shares = kept_by_tensor(heldout[:], engine.decode(engine.encode(heldout)), mean(fitted), engine.layout)
     return {name: 1 - share for name, share in shares.items()}
 
 

@@ -40,7 +40,7 @@ def build_task(seed, device, network: dict, data: dict, eval_batch: int = 250) -
     with isolated_seed(derive_seed(seed, "network", 0)):
         model = build_network(network, splits["train"]).to(device)
     check_size(model, splits["train"])
-    metric = Metric("accuracy", chance=1 / splits["train"].classes)
+    metric = Metric("accuracy", chance=1 / splits["train"].classes, best=1.0)
     return Task(model=model, splits=splits, metric=metric, head=head_names(model))
 
 

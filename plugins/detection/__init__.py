@@ -43,7 +43,7 @@ def detection_task(
     from pdiff_plugins.openmmlab.task import build_task
 
     measured = partial(measure, threshold=score_threshold)
-    metric = Metric("AP", chance=0.0)
+    metric = Metric("AP", chance=0.0, best=1.0)
     task = build_task(MMDET, seed, device, model, data, lambda _: metric, HEADS, measured, shared_errors, seen)
     check_classes(task)
     return task

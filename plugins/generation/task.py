@@ -49,8 +49,8 @@ def build_task(
             own.
         loss_images: at most so many real images of a split enter the denoising loss.
         signature_images: at most so many images of a candidate enter its signature.
-        groups: of images, for the jackknife that takes the bias from the FID and tells its noise; 0 leaves the FID as
-            it is, for many features. Then neither its noise nor what noise reaches as images (chance) is known.
+        groups: of images, for the jackknife that takes the bias from the FID and tells its noise; 0, for many features,
+            leaves the FID as it is, and its noise and chance unknown.
         eval_batch: images per batch.
     """
     check_positive("task", loss_images=loss_images, signature_images=signature_images, eval_batch=eval_batch)
@@ -78,7 +78,7 @@ def build_task(
     return Task(
         model=model,
         splits={"train": splits["train"], "seen": seen, **measured},
-        metric=Metric("FID", higher_is_better=False, chance=fid_of_noise(measured["test"]) if groups else None),
+        metric=Metric("FID", False, chance=fid_of_noise(measured["test"]) if groups else None, best=0.0),
         head=("conv_out",),
         similarity=similarity,
         export=partial(export_pipeline, model.noise_schedule),

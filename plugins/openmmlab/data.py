@@ -80,7 +80,7 @@ def build_splits(
     Args:
         library: whose config it is.
         config: with the loaders `train_dataloader`, `test_dataloader` and, where `select` needs it, `val_dataloader`.
-        seed: of the choice of images.
+        seed: of the choice of images, and of scenes that name none.
         train: `{images: null}`, the number of images to take at random; null for all.
         select: `{source: val, images: null}`; `source` is the loader that the images come from, `train` or `val`.
             Those from `train` go through the pipeline of `test`.
@@ -99,7 +99,7 @@ def build_splits(
     if scenes is not None and root is not None:
         raise PdiffError(f"task.data: got root and scenes, expected one. For the data in {root}, give scenes=null.")
     if scenes is not None:
-        root = call(compose_scenes, scenes, "task.data.scenes")
+        root = call(compose_scenes, {"seed": seed, **scenes}, "task.data.scenes")
     if root is not None:
         use_root(config, Path(root))
     chooser = select_loader(config, select.get("source", "val"))

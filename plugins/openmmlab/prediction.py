@@ -1,5 +1,6 @@
 """What many candidates predict on a split: batches outside, candidates inside, the frozen prefix once per batch."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -46,9 +47,10 @@ def predictions(
 
 @contextmanager
 def watch_outputs(modules: Sequence[nn.Module]) -> Iterator[Callable[[], bool]]:
-    """Hand over a function that says whether all that some modules gave since it was last asked is finite.
+    """Hand over a function that says whether all that some modules gave since it was last asked is a number.
 
-    The predictions do not tell: a score of NaN is below every threshold, and so no detection.
+    The predictions do not tell: a score of NaN is below every threshold, and so no detection. Minus infinity is how
+    heads mask what does not count (Grounding DINO's), and no fault.
 
     Args:
         modules: the modules; a list of them, which is never called, stands for what is in it.
@@ -56,7 +58,7 @@ def watch_outputs(modules: Sequence[nn.Module]) -> Iterator[Callable[[], bool]]:
     seen: list[Tensor] = []
 
     def look(module: nn.Module, inputs: Any, outputs: Any) -> None:
-        seen.extend(leaf.isfinite().all() for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor))
+        seen.extend((leaf < math.inf).all() for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor))
 
     def finite() -> bool:
         answer = not seen or bool(torch.stack(seen).all())

@@ -275,7 +275,7 @@ def compose_scenes(
         test: number of test scenes.
         size: side of a scene in pixels, from 32 on.
         digits: fewest and most digits of a scene; those that find no place are left out.
-        seed: of all randomness.
+        seed: of all randomness; a run gives its own where the config names none.
         cache: folder of the scenes' folder; default: `$XDG_CACHE_HOME/pdiff`, else `~/.cache/pdiff`.
 
     Raises:

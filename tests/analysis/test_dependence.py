@@ -13,16 +13,29 @@ def autoregressive(phi, steps, series=1, seed=0):
     return np.stack(x, 1)
 
 
-def time_of(values, branches=None):
+def time_of(values, branches=None, cautious=False):
     values = values.reshape(len(values), -1)
     centred = values - values.mean(0)
-    return integrated_time(centred @ centred.T, np.zeros(len(values)) if branches is None else branches)
+    return integrated_time(centred @ centred.T, np.zeros(len(values)) if branches is None else branches, cautious)
 
 
+@pytest.mark.parametrize("cautious", [True, False])
 @pytest.mark.parametrize("phi", [0.0, 0.5, 0.8, 0.9])
-def test_the_time_of_an_autoregressive_series_is_the_known_one(phi):
-    found = np.mean([time_of(autoregressive(phi, 2000, seed=seed)[0]) for seed in range(5)])
+def test_the_time_of_an_autoregressive_series_is_the_known_one(phi, cautious):
+    found = np.mean([time_of(autoregressive(phi, 2000, seed=seed)[0], cautious=cautious) for seed in range(5)])
     assert found == pytest.approx((1 + phi) / (1 - phi), rel=0.2)
+
+
+@pytest.mark.parametrize(("phi", "steps", "share"), [(0.99, 30, 0.05), (0.9, 30, 0.05), (0.95, 100, 0.05)])
+def test_a_series_too_short_for_its_time_does_not_pass_for_independent(phi, steps, share):
+    found = np.array([time_of(autoregressive(phi, steps, seed=seed)[0], cautious=True) for seed in range(100)])
+    assert np.mean(found < 1.5) <= share
+    assert np.median(found) > steps / 10
+
+
+def test_independent_rows_rarely_look_dependent():
+    found = np.array([time_of(autoregressive(0.0, 100, seed=seed)[0], cautious=True) for seed in range(100)])
+    assert np.mean(found < 1.5) > 0.85
 
 
 @pytest.mark.parametrize("phi", [0.0, 0.8])

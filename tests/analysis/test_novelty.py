@@ -1,11 +1,11 @@
-"""Similarity, copying and averaging by their mathematics."""
+"""Similarity, averaging and novelty by their mathematics."""
 
 import numpy as np
 import pytest
 import torch
 
-from pdiff.analysis.novelty import averaging, closer, copying, nearest_similarity, pareto_front
-from pdiff.analysis.references import nearest_distance
+from pdiff.analysis.novelty import averaging, largest, novelty, pareto_front, surely_below
+from pdiff.analysis.statistics import Values
 from pdiff.task.similarity import error_iou
 
 
@@ -46,112 +46,95 @@ def test_candidates_that_are_never_wrong_are_alike_and_unlike_any_other():
     assert error_iou(never, once).item() == 0
 
 
-def test_nearest_similarity_leaves_the_candidate_itself_out_only_when_asked():
-    table = torch.tensor([[1.0, 0.2], [0.2, 1.0]])
-    assert torch.equal(nearest_similarity(table, leave_self_out=False), torch.ones(2))
-    assert torch.equal(nearest_similarity(table, leave_self_out=True), torch.full((2,), 0.2))
-    assert torch.equal(table.diagonal(), torch.ones(2)), "the table itself is left alone"
+def test_largest_similarity_is_over_the_columns_that_count():
+    table = np.array([[1.0, 0.2, 0.5], [0.2, 1.0, 0.7]])
+    assert largest(table, np.array([True, True, True])).tolist() == [1.0, 1.0]
+    assert largest(table, np.array([False, True, True])).tolist() == [0.5, 1.0]
 
 
-def copying_rate(rng, make, size=10, repetitions=30):
-    """Return how often vectors that `make(trained, fresh)` returns are taken for copies."""
-    found = []
-    for _ in range(repetitions):
-        trained, heldout, fresh = (torch.randn(count, size, generator=rng) for count in (90, 10, 60))
-        found.append(copying(make(trained, fresh), trained, heldout).copies)
-    return np.mean(found)
+def test_largest_similarity_leaves_out_pairs_that_are_not_apart_and_is_nan_where_none_is_left():
+    table, everyone = np.array([[1.0, 0.2], [0.2, 1.0]]), np.array([True, True])
+    assert largest(table, everyone, np.eye(2, dtype=bool)).tolist() == [0.2, 0.2]
+    found = largest(table, everyone, np.array([[True, True], [False, True]]))
+    assert np.isnan(found[0])
+    assert found[1] == 0.2
 
 
-def test_noise_around_trained_vectors_is_copying_and_fresh_draws_are_not(rng):
-    trained, heldout, fresh = (torch.randn(count, 10, generator=rng) for count in (200, 20, 100))
-    copies = trained[:100] + 0.01 * torch.randn(100, 10, generator=rng)
-    found = copying(copies, trained, heldout)
-    assert found.copies
-    assert found.statistic < -5
-    assert found.own < 0.1 * found.reference
-    assert not copying(fresh, trained, heldout).copies
-    assert copying(3 * fresh, trained, heldout).statistic > 5, "far off is no copy"
-    assert copying(copies, trained).copies, "the trained stand for what was not held out"
-    assert not copying(fresh, trained).copies
+def named(name, metrics, **settings) -> Values:
+    """Return values of a source."""
+    return Values(name, np.asarray(metrics, dtype=float), **settings)
 
 
-@pytest.mark.parametrize("size", [2, 10, 300])
-@pytest.mark.parametrize("factor", [1.0, 0.8, 0.3])
-def test_neither_fresh_draws_nor_what_is_pulled_to_the_average_are_copies(rng, size, factor):
-    assert copying_rate(rng, lambda trained, fresh: factor * fresh, size) <= 0.07
-
-
-@pytest.mark.parametrize("size", [10, 300])
-def test_averages_are_no_copies(rng, size):
-    assert copying_rate(rng, lambda trained, fresh: trained.reshape(-1, 15, size).mean(1), size) <= 0.07
-
-
-@pytest.mark.parametrize("size", [2, 10, 300])
-@pytest.mark.parametrize("factor", [1.0, 0.99])
-def test_trained_vectors_and_what_is_hardly_moved_from_them_are_copies(rng, size, factor):
-    assert copying_rate(rng, lambda trained, fresh: factor * trained[:60], size) >= 0.9
-
-
-def test_unseen_steps_of_a_trajectory_are_no_copies_wherever_they_lie(rng):
-    path = torch.randn(300, 40, generator=rng).cumsum(0)
-    seen, heldout, unseen = path[0::2], path[5::30], path[1:160:2]
-    assert not copying(unseen, seen, heldout).copies
-    assert copying(seen[:80], seen, heldout).copies
-    assert copying(seen[:80] / 2 + seen[1:81] / 2, seen, heldout).copies, "halfway to the next step is nearer than it"
-
-
-def test_noise_on_many_coordinates_that_never_move_does_not_hide_a_copy(rng):
-    trained, heldout, fresh = (
-        torch.cat([torch.randn(n, 6, generator=rng), torch.zeros(n, 1000)], 1) for n in (100, 10, 60)
-    )
-    noise = 0.1 * torch.randn(60, 1006, generator=rng)
-    far, near = (nearest_distance(vectors, trained, False) for vectors in (trained[:60] + noise, heldout))
-    assert far.min() > near.max()
-    assert copying(trained[:60] + noise, trained, heldout).copies
-    assert not copying(fresh + noise, trained, heldout).copies
-
-
-def test_vectors_that_never_differ_accuse_nobody():
-    vectors = torch.ones(12, 5)
-    assert not copying(vectors, vectors).copies
-    assert not copying(vectors[:3], vectors[3:], vectors[:2]).copies
-
-
-def test_the_statistic_counts_the_pairs_in_which_the_candidate_is_farther():
-    own, reference = np.array([0.1, 0.4, 0.6]), np.array([0.2, 0.5, 0.7, 0.8])
-    u, mean, deviation = 3, 6, np.sqrt(3 * 4 * 8 / 12)  # 0.4 > 0.2; 0.6 > 0.2, 0.5
-    found = closer(own, reference)
-    assert found.statistic == pytest.approx((u - mean) / deviation)
-    assert (found.own, found.reference) == (0.4, 0.6)
-
-
-def test_p_is_that_of_scipys_normal_approximation():
-    from scipy.stats import mannwhitneyu
-
-    rng = np.random.default_rng(0)
-    own, reference = rng.random(40), rng.random(30) + 0.2
-    theirs = mannwhitneyu(own, reference, alternative="less", method="asymptotic", use_continuity=False)
-    assert closer(own, reference).p == pytest.approx(theirs.pvalue)
-
-
-def test_a_single_held_out_vector_never_suffices_to_accuse():
-    assert not closer(np.zeros(1000), np.ones(1)).copies
-
-
-def test_distances_that_never_differ_accuse_nobody():
-    assert closer(np.zeros(30), np.zeros(40)).statistic == 0
+def averaged(generated, trained, averages):
+    """Return what is found of similarities to the soup."""
+    return averaging(named("generated", generated), named("trained", trained), named("soup16", averages))
 
 
 def test_averages_are_told_from_the_trained_and_candidates_from_either():
     rng = np.random.default_rng(0)
     trained, averages = rng.normal(0.88, 0.03, 300), rng.normal(0.97, 0.01, 100)
-    assert averaging(averages, trained, averages).average_like
-    assert averaging(np.ones(5), trained, averages).average_like
-    found = averaging(trained, trained, averages)
+    assert averaged(averages[::2], trained, averages).average_like
+    assert averaged(np.ones(5), trained, averages).average_like
+    found = averaged(trained, trained, averages)
     assert not found.average_like
-    assert found.trained == found.generated > 0.9
-    assert not averaging(trained, trained, trained[:100]).average_like, "averages are like the trained themselves"
-    assert not averaging(np.ones(9), np.ones(9), np.ones(9)).average_like
+    assert found.trained.difference == found.generated.difference > 0.9
+    assert not averaged(trained, trained, trained[:100]).average_like, "averages are like the trained themselves"
+    assert not averaged(np.ones(9), np.ones(9), np.ones(9)).average_like
+
+
+def test_too_few_to_be_sure_are_not_average_like():
+    rng = np.random.default_rng(0)
+    trained, averages = rng.normal(0.88, 0.03, 300), rng.normal(0.97, 0.01, 100)
+    units = np.repeat(np.arange(2), 25)
+    shared = Values("generated", np.repeat([0.96, 0.98], 25), units)
+    assert not averaging(shared, named("trained", trained), named("soup16", averages)).average_like
+    dependent = named("trained", trained, dependent=True)
+    assert not averaging(named("generated", averages[::2]), dependent, named("soup16", averages)).average_like
+
+
+@pytest.fixture
+def like():
+    """Return a function that makes similarities of a mean."""
+    around = np.linspace(-0.02, 0.02, 41)
+    return lambda name, mean: named(name, mean + around)
+
+
+def test_new_is_who_is_less_similar_than_other_branches_and_than_noise_of_equal_quality(like):
+    found = novelty(like("generated", 0.8), like("trained", 0.9), {"a": like("a", 0.95), "b": like("b", 0.85)})
+    assert found.distinct
+    assert (found.noise, found.similarity) == ("b", pytest.approx(0.8, abs=0.01))
+    assert found.line.startswith("distinct: similarity 0.80")
+    assert "of other branches and 0.8" in found.line
+
+
+@pytest.mark.parametrize(
+    ("trained", "noise", "words"),
+    [
+        (0.7, 0.9, "of other branches"),
+        (0.9, 0.7, "of noise"),
+        (0.8, 0.9, "of other branches"),
+        (0.7, 0.7, "of other branches and 0.7"),
+    ],
+)
+def test_who_is_not_surely_below_either_is_not_shown_to_be_new(like, trained, noise, words):
+    found = novelty(like("generated", 0.8), like("trained", trained), {"noise": like("noise", noise)})
+    assert not found.distinct
+    assert found.line.startswith("not shown to be new: similarity 0.80")
+    assert words in found.line.split("not surely below")[1]
+
+
+def test_without_other_branches_or_noise_nothing_is_shown_to_be_new(like):
+    alone = novelty(like("generated", 0.1), None, {"noise": like("noise", 0.9)})
+    assert (alone.distinct, alone.across_branches) == (False, None)
+    assert alone.line == "not shown to be new: there is no other branch to hold it against"
+    quiet = novelty(like("generated", 0.1), like("trained", 0.9), {})
+    assert (quiet.distinct, quiet.noise, quiet.of_noise) == (False, None, None)
+    assert quiet.line.endswith("but no noise of equal quality to hold it against")
+
+
+def test_what_cannot_be_told_is_not_below(like):
+    assert surely_below(like("a", 0.5), like("b", 0.9))
+    assert not surely_below(like("a", 0.5), named("b", np.linspace(0.8, 0.9, 9), dependent=True))
 
 
 @pytest.mark.parametrize("higher_is_better", [True, False])

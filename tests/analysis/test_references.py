@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from pdiff.analysis.novelty import copying
 from pdiff.analysis.references import (
     COORDINATES,
+    by_chance,
     changing,
     density_coordinates,
     locate,
@@ -20,7 +20,7 @@ from pdiff.analysis.references import (
     survey,
 )
 from pdiff.weights.layout import Layout
-from pdiff.weights.vectors import Made, Rows, deviations
+from pdiff.weights.vectors import Made, deviations
 
 
 @pytest.fixture
@@ -63,12 +63,10 @@ def test_made_vectors_lie_where_they_do_in_memory_and_are_made_once(rng, monkeyp
         return vectors[rows]
 
     whole = asdict(locate(vectors, survey(trained, layout, 0)))
-    copies = copying(vectors, trained).statistic
     monkeypatch.setattr("pdiff.weights.vectors.VALUES", 240)
     parts = Made(vectors.shape, make, torch.Generator())
     torch.testing.assert_close(asdict(locate(parts, survey(trained, layout, 0))), whole, rtol=1e-4, atol=1e-5)
     assert made == [slice(0, 4), slice(4, 8), slice(8, 9)]
-    assert copying(parts, Rows(trained, range(12))).statistic == pytest.approx(copies, rel=1e-4)
 
 
 def test_place_is_made_of_the_distances_the_width_and_the_values(rng):
@@ -78,7 +76,7 @@ def test_place_is_made_of_the_distances_the_width_and_the_values(rng):
     found = locate(vectors, among)
     assert np.array_equal(found.distances, nearest_distance(vectors, trained, leave_self_out=False))
     assert found.spread == pytest.approx(spread(vectors, trained))
-    assert found.marginal == marginal(vectors, trained)
+    assert found.marginal == marginal(vectors, trained) - by_chance(9, 12)
     assert np.array_equal(found.projected, project(vectors, principal_axes(trained)))
     assert {name: values.tolist() for name, values in found.shown.items()} == {
         name: vectors[:, place].tolist() for name, place in density_coordinates(deviations(trained), layout).items()
@@ -168,3 +166,9 @@ def test_vectors_on_a_point_or_a_line_lack_further_axes(rng, count):
     assert found.explained.tolist() == pytest.approx([count - 1, 0])
     assert torch.equal(project(line, found)[:, 1], torch.zeros(count))
     assert project(line[:, :1], principal_axes(line[:, :1])).shape == (count, 2)
+
+
+def test_what_chance_gives_is_the_mean_distance_of_two_samples_of_one_distribution(rng):
+    pairs = [(torch.randn(60, 50, generator=rng), torch.randn(90, 50, generator=rng)) for _ in range(4)]
+    found = [marginal_distance(*pair) for pair in pairs]
+    assert sum(found) / 4 == pytest.approx(by_chance(60, 90), rel=0.1)

@@ -1,217 +1,225 @@
-"""Each verdict on a population that is made for it: vectors, and behaviour that follows from them."""
+"""Each verdict from findings that are made for it, and none from what does not belong to it."""
 
-import dataclasses
 import itertools
+import math
+from dataclasses import replace
 
 import pytest
-import torch
 
-from pdiff.analysis.novelty import Averaging, Copying, averaging, copying
-from pdiff.analysis.statistics import Difference, differences, holm
-from pdiff.analysis.verdict import AS_GOOD, AVERAGE_LIKE, BETTER, COPIES, KINDS, WORSE, Findings, judge
-from pdiff.task.similarity import error_iou
+from pdiff.analysis.copying import Control, Copying, untested
+from pdiff.analysis.novelty import Averaging, Novelty
+from pdiff.analysis.statistics import Component, Difference
+from pdiff.analysis.verdict import (
+    AS_GOOD,
+    AVERAGE_LIKE,
+    BETTER,
+    COPIES,
+    DEAD,
+    KINDS,
+    LEFT_OUT,
+    NOT_DECIDED,
+    SATURATED,
+    WORSE,
+    Findings,
+    judge,
+    others,
+)
 
-P, SAMPLES, BEHAVIOUR = 60, 400, 12  # behaviour follows from the first 12 of 60 parameters
-
-
-class World:
-    """Networks whose behaviour follows from their vector, and trained ones of them."""
-
-    def __init__(self, seed=0):
-        self.rng = torch.Generator().manual_seed(seed)
-        self.hardness = self.draw(SAMPLES) - 1
-        self.inputs = 0.3 * self.draw(SAMPLES, BEHAVIOUR)
-        self.trained, self.heldout = self.fresh(100), self.fresh(12)
-        self.soup16 = self.averages(16, 50)
-
-    def draw(self, *shape):
-        """Return draws from a normal distribution."""
-        return torch.randn(*shape, generator=self.rng)
-
-    def fresh(self, count):
-        """Return vectors of the distribution that the trained ones are from: wide in what makes behaviour."""
-        return torch.cat([self.draw(count, BEHAVIOUR), 0.01 * self.draw(count, P - BEHAVIOUR)], 1)
-
-    def averages(self, members, count):
-        """Return averages of some of the trained vectors."""
-        draws = [torch.randperm(len(self.trained), generator=self.rng)[:members] for _ in range(count)]
-        return torch.stack([self.trained[draw].mean(0) for draw in draws])
-
-    def copies(self):
-        """Return the trained vectors with a little noise."""
-        return self.trained + 0.001 * self.draw(*self.trained.shape)
-
-    def wrong(self, vectors, quality):
-        """Return signatures `(M, SAMPLES)`."""
-        return vectors[:, :BEHAVIOUR] @ self.inputs.T + quality < self.hardness
-
-    def findings(self, generated, quality=0.0, higher_is_better=True, heldout=True, dead=0.0):
-        """Return what the verdict follows from, by the functions that a run uses."""
-        vectors = {
-            "trained": self.trained,
-            "generated": generated,
-            "soup": self.trained.mean(0, keepdim=True),
-            "soup16": self.soup16,
-        }
-        wrong = {name: self.wrong(v, quality if name == "generated" else 0.0) for name, v in vectors.items()}
-        to_soup = {name: error_iou(signature, wrong["soup"])[:, 0].numpy() for name, signature in wrong.items()}
-        scores = {name: (~signature if higher_is_better else signature).numpy() for name, signature in wrong.items()}
-        subject = scores.pop("generated")
-        found = differences(subject, scores, higher_is_better, 1000, 0)
-        return Findings(
-            metric="accuracy" if higher_is_better else "error",
-            dead=dead,
-            means={name: float(s.mean()) for name, s in {"generated": subject, **scores}.items()},
-            differences=found,
-            p_adjusted=dict(zip(found, holm([one.p for one in found.values()]).tolist(), strict=True)),
-            copying=copying(generated, self.trained, self.heldout if heldout else None),
-            averaging=averaging(to_soup["generated"], to_soup["trained"], to_soup["soup16"]),
-            averages="soup16",
-        )
+RIGHT = dict.fromkeys(("codec", "noise", "fresh"), Control(0.5, True))
+CLOSE = Copying(-9.0, 1e-9, 1e-9, 0.1, 0.9, 0.5, 1.0, RIGHT, "the generated lie close")
+FAR = replace(CLOSE, p=0.5, own=0.9, line="the generated lie far")
+SAME = Novelty(0.9, 0.9, None, None, False, "not shown to be new")
 
 
-@pytest.fixture
-def world():
-    """Return networks and trained ones of them."""
-    return World()
+def gain(value: float, error: float = 0.01, family: int = 1) -> Difference:
+    """Return a difference of means with a standard error, of candidates and of a thousand test samples."""
+    parts = (Component("branches of trained", error**2, 19, 20), Component("test samples", 1e-10, 999, 1000))
+    return Difference(value, parts, family)
 
 
-both_directions = pytest.mark.parametrize("higher_is_better", [True, False])
+UNKNOWN = Difference(0.1, (Component("branches of trained", math.nan, 0, 1),))
+LIKE_AVERAGES = Averaging(gain(0.95), gain(0.5))
 
 
-@both_directions
-def test_trained_vectors_with_little_noise_are_copies(world, higher_is_better):
-    found = judge(world.findings(world.copies(), higher_is_better=higher_is_better))
-    assert found.kind == COPIES
-    assert "from the nearest trained vector" in found.line
+def findings(trained: Difference | float = 0.0, others: dict | None = None, **given) -> Findings:
+    """Return findings of a metric whose margin is 0.05, of generated ones that are no copies and not averages."""
+    main = trained if isinstance(trained, Difference) else gain(trained)
+    compared = {"trained": main, **(others or {})}
+    values = {
+        "metric": "accuracy",
+        "dead": 0.0,
+        "means": {"generated": 0.8, **{name: 0.8 - found.difference for name, found in compared.items()}},
+        "differences": compared,
+        "margin": 0.05,
+        "room": 0.2,
+        "lacking": [],
+        "copying": FAR,
+        "averaging": None,
+        "averages": None,
+        "novelty": SAME,
+    }
+    return Findings(**(values | given))
 
 
-def test_copies_that_are_better_than_everything_are_copies_still(world):
-    assert judge(world.findings(world.copies(), quality=0.5)).kind == COPIES
+def averages(value: float) -> dict:
+    """Return settings of generated ones that behave like averages, with a gain over these."""
+    return {"others": {"soup16": gain(value)}, "averaging": LIKE_AVERAGES, "averages": "soup16"}
 
 
-def test_noise_on_parameters_that_never_move_does_not_hide_copies(world):
-    generated = world.trained.clone()
-    generated[:, BEHAVIOUR:] += world.draw(100, P - BEHAVIOUR)
-    assert judge(world.findings(generated)).kind == COPIES
+CASES = {
+    DEAD: findings(dead=0.1),
+    COPIES: findings(copying=CLOSE),
+    AVERAGE_LIKE: findings(**averages(0.0)),
+    WORSE: findings(-0.1),
+    BETTER: findings(0.1, {"soup": gain(0.1)}),
+    LEFT_OUT: findings(0.1, {"soup": gain(0.1)}, lacking=["a Gaussian (gaussian)"]),
+    SATURATED: findings(room=0.001),
+    AS_GOOD: findings(),
+    NOT_DECIDED: findings(gain(0.0, 0.1)),
+}
 
 
-def test_copies_are_found_where_nothing_was_held_out(world):
-    assert judge(world.findings(world.trained[:40], heldout=False)).kind == COPIES
+def test_every_kind_has_a_case():
+    assert tuple(CASES) == KINDS
 
 
-@both_directions
-def test_averages_are_average_like(world, higher_is_better):
-    generated = world.averages(12, 80)
-    found = judge(world.findings(generated, higher_is_better=higher_is_better))
-    assert found.kind == AVERAGE_LIKE
-    assert "of soup16 (gain" in found.line
+@pytest.mark.parametrize("kind", KINDS)
+def test_verdict_is_of_the_kind_and_one_line(kind):
+    found = judge(CASES[kind])
+    assert found.kind == kind
+    assert found.line.startswith(f"{kind}: ")
+    assert "\n" not in found.line
 
 
-def test_a_generator_that_always_gives_the_average_is_average_like(world):
-    generated = world.trained.mean(0) + 0.01 * world.draw(50, P)
-    assert judge(world.findings(generated)).kind == AVERAGE_LIKE
-
-
-def test_what_behaves_like_averages_but_better_is_not_average_like(world):
-    generated = world.trained.mean(0) + 0.01 * world.draw(50, P)
-    assert judge(world.findings(generated, quality=0.1)).kind == BETTER
-
-
-@both_directions
-def test_fresh_draws_of_lower_quality_are_distinct_but_worse(world, higher_is_better):
-    found = judge(world.findings(world.fresh(80), quality=-0.5, higher_is_better=higher_is_better))
-    assert found.kind == WORSE
-    assert "of trained (gain -0." in found.line
-
-
-@both_directions
-def test_fresh_draws_of_the_same_distribution_are_distinct_and_as_good(world, higher_is_better):
-    found = judge(world.findings(world.fresh(80), higher_is_better=higher_is_better))
-    assert found.kind == AS_GOOD
-    assert "no clear difference to trained" in found.line
-
-
-@both_directions
-def test_fresh_draws_of_higher_quality_are_better_than_every_baseline(world, higher_is_better):
-    found = judge(world.findings(world.fresh(80), quality=0.8, higher_is_better=higher_is_better))
-    assert found.kind == BETTER
-    assert "gain +0." in found.line
-
-
-@pytest.mark.parametrize("factor", [0.9, 0.7, 0.5])
-def test_draws_that_are_pulled_to_the_average_are_no_copies(world, factor):
-    assert judge(world.findings(factor * world.fresh(80))).kind != COPIES
-
-
-@pytest.mark.parametrize("seed", range(1, 7))
-def test_the_verdict_does_not_hang_on_the_seed(seed):
-    world = World(seed)
-    averages = world.averages(16, 60)
-    kinds = [
-        judge(world.findings(generated, quality)).kind
-        for generated, quality in (
-            (world.copies(), 0.0),
-            (averages, 0.0),
-            (world.fresh(80), -0.5),
-            (world.fresh(80), 0.0),
-            (world.fresh(80), 0.8),
-        )
-    ]
-    assert kinds == [COPIES, AVERAGE_LIKE, WORSE, AS_GOOD, BETTER]
-
-
-def test_a_tenth_of_dead_candidates_is_worse_whatever_the_living_reach(world):
-    findings = world.findings(world.fresh(80), quality=0.8)
-    assert judge(dataclasses.replace(findings, dead=0.09)).kind == BETTER
-    found = judge(dataclasses.replace(findings, dead=0.1))
-    assert (found.kind, found.line) == (WORSE, "distinct but worse: 10% of the generated are dead")
-
-
-def test_a_source_without_any_living_candidate_is_judged():
-    found = judge(Findings("accuracy", 1.0, {"trained": 0.9}, {}, {}, Copying(9.0, 1.0, False, 9.0, 1.0), None))
-    assert found.line == "distinct but worse: 100% of the generated are dead"
-
-
-def test_the_line_says_how_the_generated_stand_to_every_other_source():
-    gains = {"trained": 0.001, "soup": -0.02, "noise": 0.03}
-    findings = Findings(
-        metric="accuracy",
-        dead=0.0,
-        means={"generated": 0.9, **{name: 0.9 - gain for name, gain in gains.items()}},
-        differences={name: Difference(gain, (gain - 0.01, gain + 0.01), 0.0) for name, gain in gains.items()},
-        p_adjusted={"trained": 0.9, "soup": 0.01, "noise": 0.01},
-        copying=Copying(0.0, 0.5, False, 1.0, 1.0),
-        averaging=None,
-    )
-    assert judge(findings).line == (
-        "distinct and as good: mean accuracy 0.9000 against 0.8990 of trained (gain +0.0010, 95 % interval -0.0090 to "
-        "+0.0110); better than noise; no clear difference to trained; worse than soup"
-    )
-
-
-def test_whatever_is_found_exactly_one_verdict_follows():
-    close, far = Copying(-9.0, 1e-9, True, 0.1, 1.0), Copying(2.0, 0.9, False, 1.0, 0.9)
-    averagings = (None, Averaging(0.9, 0.5), Averaging(0.9, 0.9), Averaging(0.5, 0.5))
-    relations = ((0.1, 0.001), (-0.1, 0.001), (0.1, 0.5))
-    seen = set()
-    for dead, copied, averages, trained, soup16 in itertools.product(
-        (0.0, 0.5), (close, far), averagings, relations, relations
+def test_whatever_is_found_one_verdict_follows():
+    mains = (*map(gain, (0.1, -0.1, 0.0)), gain(0.0, 0.1), UNKNOWN)
+    baselines = ({}, {"soup16": gain(0.1)}, {"soup16": gain(0.0)}, {"soup16": UNKNOWN})
+    kinds = set()
+    for dead, copied, main, baseline, lacking, room in itertools.product(
+        (0.0, 0.5), (CLOSE, FAR, untested("one branch")), mains, baselines, ([], ["soup"]), (None, 0.001, 0.2)
     ):
-        pairs = {"trained": trained, "soup16": soup16}
-        found = judge(
-            Findings(
-                "error",
-                dead,
-                dict.fromkeys(["generated", *pairs], 0.5),
-                {name: Difference(gain, (gain - 1, gain + 1), p) for name, (gain, p) in pairs.items()},
-                {name: p for name, (_, p) in pairs.items()},
-                copied,
-                averages,
-                "soup16",
-            )
-        )
-        assert found.line.startswith(f"{found.kind}: ")
-        assert "\n" not in found.line
-        seen.add(found.kind)
-    assert seen == set(KINDS)
+        averaging = LIKE_AVERAGES if baseline else None
+        given = {"dead": dead, "copying": copied, "lacking": lacking, "room": room}
+        for each in {averaging, None}:
+            name = "soup16" if each else None
+            kinds.add(judge(findings(main, baseline, averaging=each, averages=name, **given)).kind)
+    assert kinds == set(KINDS)
+
+
+def test_rules_are_tried_in_their_order():
+    everything = findings(
+        0.1, {"soup16": gain(0.0)}, dead=0.5, copying=CLOSE, averaging=LIKE_AVERAGES, averages="soup16"
+    )
+    assert judge(everything).kind == DEAD
+    assert judge(replace(everything, dead=0.09)).kind == COPIES
+    assert judge(replace(everything, dead=0.09, copying=FAR)).kind == AVERAGE_LIKE
+
+
+def test_where_all_are_dead_there_is_a_verdict_still():
+    nobody = findings(dead=1.0, means={"trained": 0.8}, differences={}, copying=untested("all are dead"))
+    assert judge(nobody).line == "dead: 100% of the generated are dead"
+    assert others(nobody) == ""
+
+
+def test_copies_are_copies_whatever_they_reach():
+    assert [judge(findings(value, copying=CLOSE)).kind for value in (-0.2, 0.0, 0.2)] == [COPIES] * 3
+
+
+@pytest.mark.parametrize(
+    "acquitted",
+    [
+        replace(CLOSE, controls={**RIGHT, "codec": Control(0.5, False)}),
+        replace(CLOSE, controls={}),
+        replace(CLOSE, own=0.6),
+        replace(CLOSE, p=0.02),
+    ],
+    ids=["a control is wrong", "no control", "above halfway", "not sure"],
+)
+def test_no_copies_without_power_closeness_and_certainty(acquitted):
+    assert judge(findings(copying=acquitted)).kind == AS_GOOD
+
+
+def test_averages_that_are_better_are_not_average_like():
+    assert judge(findings(0.1, **averages(0.1))).kind == BETTER
+    assert judge(findings(0.1, **averages(0.005))).kind == AVERAGE_LIKE
+
+
+@pytest.mark.parametrize(
+    "unlike",
+    [
+        Averaging(gain(0.95), gain(0.8)),
+        Averaging(gain(0.7), gain(0.5)),
+        Averaging(gain(0.95), gain(0.7, 0.1)),
+        Averaging(gain(0.8, 0.3), gain(0.5)),
+        Averaging(gain(0.95), UNKNOWN),
+    ],
+    ids=["told apart", "averages cannot be told", "generated not sure", "trained not sure", "no interval"],
+)
+def test_nothing_is_average_like_that_may_be_told_from_averages(unlike):
+    assert judge(findings(**{**averages(0.0), "averaging": unlike})).kind == AS_GOOD
+
+
+def test_surely_worse_but_within_the_margin_is_as_good():
+    slightly = gain(-0.01, 0.001)
+    assert slightly.p < 0.05
+    assert judge(findings(slightly)).kind == AS_GOOD
+    assert judge(findings(slightly, margin=0.011)).kind == WORSE
+
+
+def test_no_margin_leaves_what_is_surely_not_worse_as_good():
+    alike = Difference(0.0, (Component("branches of trained", 0.0, 19, 20),))
+    assert judge(findings(alike, margin=0.0)).kind == AS_GOOD
+    assert judge(findings(gain(0.0, 0.01), margin=0.0)).kind == NOT_DECIDED
+
+
+def test_better_means_than_every_baseline():
+    assert judge(findings(0.1, {"soup": gain(0.005)})).kind == AS_GOOD
+    line = judge(findings(0.1, {"soup": gain(0.06), "noise": gain(0.2)})).line
+    assert "the closest: accuracy 0.8000 against 0.7400 of soup" in line
+    unknown = findings(0.1, {"soup": Difference(0.1, (Component("c", 0.0, math.inf, 1),))})
+    assert judge(unknown).kind == AS_GOOD, "single candidates without scores"
+
+
+def test_left_out_baselines_are_named():
+    assert "but without a Gaussian (gaussian); accuracy" in judge(CASES[LEFT_OUT]).line
+
+
+def test_more_sources_do_not_change_the_comparison_with_the_trained():
+    few = findings(-0.08, {"soup": gain(-0.1)})
+    many = findings(-0.08, {f"noise{k}": gain(-0.1 + k / 100, family=40) for k in range(40)})
+    assert few.main == many.main
+    assert few.relation("trained") == many.relation("trained") == -1
+    assert judge(few).kind == judge(many).kind == WORSE
+    assert judge(few).line == judge(many).line
+
+
+def test_being_better_than_all_needs_no_correction_for_their_number():
+    assert judge(findings(0.1, {f"noise{k}": gain(0.025, family=40) for k in range(40)})).kind == BETTER
+
+
+@pytest.mark.parametrize(("room", "kind"), [(None, AS_GOOD), (0.2, AS_GOOD), (0.01, SATURATED)])
+def test_saturated_is_where_the_trained_leave_less_than_the_test_can_tell(room, kind):
+    assert judge(findings(room=room)).kind == kind
+
+
+def test_saturation_does_not_hide_the_worse():
+    assert judge(findings(-0.1, room=0.001)).kind == WORSE
+
+
+def test_undecided_names_what_would_decide():
+    line = judge(findings(gain(0.0, 0.1))).line
+    assert "margin -0.0500; about " in line
+    assert "branches of trained (now 20) would decide" in line
+
+
+def test_undecided_without_an_interval_says_what_lacks():
+    line = judge(findings(UNKNOWN)).line
+    assert line.startswith("not decided: ")
+    assert "without an interval" in line
+    assert line.endswith("raise collect.branches")
+
+
+def test_baselines_are_named_by_how_the_generated_stand_to_them():
+    found = findings(0.1, {"soup": gain(-0.1), "noise": gain(0.1), "codec": gain(0.0), "many": gain(0.025, family=40)})
+    assert others(found) == "better than noise; no clear difference to codec, many; worse than soup"
+    assert (found.relation("many"), found.relation("many", together=False)) == (0, 1)

@@ -1,13 +1,16 @@
 """A plugin that can be spoilt: a small network on handwritten digits, of which all parameters are regenerated.
 
-`collect.networks` mixes independently initialised networks; `collect.nan_at` lets the training diverge at a step, which
-are counted over the branches.
+A branch walks around the trained network in a few directions, the same for all branches. `collect.networks` mixes
+independently initialised networks; `collect.nan_at` lets the walk diverge at a step.
 """
 
 import torch
 from sklearn.datasets import load_digits
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from pdiff import Evaluation, Metric, Snapshot, Task, hookimpl
+
+AXES = 16
 
 
 def network(seed):
@@ -24,32 +27,30 @@ def build(cfg):
     return Task(network(cfg.seed), splits, Metric("accuracy", chance=0.1))
 
 
-def train(model, x, y, steps):
-    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
-    for step in range(steps):
-        batch = torch.randint(len(x), (64,))
-        loss = torch.nn.functional.cross_entropy(model(x[batch]), y[batch])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        yield step, loss.item()
-
-
 @hookimpl
 def collect(task, names, cfg):
     x, y = task.splits["train"]
-    steps = cfg.collect.get("steps", 25)
+    branches, steps = cfg.collect.get("branches", 5), cfg.collect.get("steps", 20)
     for number in range(cfg.collect.get("networks", 1)):
-        trained = network(cfg.seed + number)
-        list(train(trained, x, y, 150))
-        for branch in range(cfg.collect.get("branches", 4)):
-            task.model.load_state_dict(trained.state_dict())
-            for place, loss in train(task.model, x, y, steps):
-                step = branch * steps + place
-                if step == cfg.collect.get("nan_at"):
-                    task.model[2].bias.data[3] = float("nan")
+        task.model.load_state_dict(network(cfg.seed + number).state_dict())
+        optimizer = torch.optim.Adam(task.model.parameters(), lr=5e-3)
+        for _ in range(150):
+            batch = torch.randint(len(x), (64,))
+            loss = torch.nn.functional.cross_entropy(task.model(x[batch]), y[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        trained = parameters_to_vector(task.model.parameters()).detach()
+        axes = torch.randn(len(trained), AXES) / len(trained) ** 0.5
+        for branch in range(branches):
+            place = torch.randn(AXES)
+            for step in range(branch * steps, (branch + 1) * steps):
+                place = 0.6 * place + 0.8 * torch.randn(AXES)
+                vector_to_parameters(trained + axes @ place, task.model.parameters())
                 params = {name: tensor.detach().clone() for name, tensor in task.model.named_parameters()}
-                yield Snapshot(params, {"network": number, "branch": branch, "step": step, "loss": loss})
+                if step == cfg.collect.get("nan_at"):
+                    params["2.bias"][3] = float("nan")
+                yield Snapshot(params, {"network": number, "branch": branch, "step": step})
 
 
 @hookimpl

@@ -17,8 +17,9 @@ CONFIG = {
     "select": "all",
     "engine": {"denoiser": {"width": 64, "depth": 1}, "denoiser_training": {"steps": 400}},
     "generate": {"num": 20},
-    "evaluate": {"sources": {"soup16": {"num": 2}, "gaussian": {"num": 2}, "noise05": None, "noise15": None}},
-    "compare": {"resamples": 50},
+    "evaluate": {
+        "sources": {"soup16": {"num": 2}, "gaussian": {"num": 2}, **dict.fromkeys(("swag", "noise05", "noise15"))}
+    },
 }
 ONE_STEP = {"engine": {"denoiser_training": {"steps": 1}}}
 NARROW = merge(ONE_STEP, {"engine": {"autoencoder": {"latent": 1}}})
@@ -65,7 +66,7 @@ def test_a_diverged_training_is_caught_at_the_collection_and_nothing_before_it_i
 
 def test_a_mix_of_two_networks_is_caught_at_the_collection(tmp_path):
     with pytest.raises(PdiffError, match=r"gate collect/basin: got several basins .* independently trained networks"):
-        run_pipeline(config(collect={"networks": 2}), RunDirectory(tmp_path / "run"))
+        run_pipeline(config(collect={"networks": 2, "steps": 6}), RunDirectory(tmp_path / "run"))
 
 
 def test_a_latent_of_one_is_caught_at_the_codec(copied):
@@ -104,7 +105,7 @@ def test_what_a_gate_found_is_under_the_checksum_of_its_stage(copied):
 
 def test_a_population_of_fewer_than_ten_measures_no_codec(tmp_path):
     directory = RunDirectory(tmp_path / "run")
-    run_pipeline(config(collect={"steps": 9, "branches": 1}, **ONE_STEP), directory, ORDER[:2], gates=False)
+    run_pipeline(config(collect={"branches": 3, "steps": 3}, **ONE_STEP), directory, ORDER[:2], gates=False)
     lines = {record["name"]: record["line"] for record in read_gates(directory)}
     assert lines["decoded"] == (
         "not measured: none of 9 checkpoints is held out: that takes at least 10. Collect more, in several branches "

@@ -67,7 +67,6 @@ DETECTOR = {
     "engine": {"denoiser": {"width": 16, "depth": 1}, "denoiser_training": {"steps": 20}},
     "generate": {"num": 4, "path": 1},
     "evaluate": {"num": 2, "sources": {"soup16": {"members": 3}}},
-    "compare": {"resamples": 50},
 }
 # Smaller than the network's input, so that the batches have padding, whose labels are ignored.
 SEGMENTOR_TRAIN = [
@@ -132,7 +131,6 @@ SEGMENTOR = {
     "engine": {"denoiser": {"width": 16, "depth": 1}, "denoiser_training": {"steps": 20}},
     "generate": {"num": 3, "path": 1},
     "evaluate": {"num": 2, "sources": {"soup16": {"members": 3}}},
-    "compare": {"resamples": 50},
 }
 TINY = {"detection": DETECTOR, "segmentation": SEGMENTOR}
 SHORT = {"task.model.options.train_cfg.max_iters": 1, "collect.finetune.steps": 1}

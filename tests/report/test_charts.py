@@ -67,11 +67,39 @@ def test_labels_of_a_logarithmic_axis_do_not_touch(axes, span, fewest):
 
 
 def test_difference_far_from_all_others_is_a_number_at_the_edge(axes):
-    figures = {"ci": [0.0, 0.0], "superiority": 0.5, "p_adjusted": 1.0}
+    figures = {"ci": [0.0, 0.0], "ci_simultaneous": [0.0, 0.0], "superiority": 0.5, "p_adjusted": 1.0}
     near = {name: {**figures, "difference": value} for name, value in zip("abcdef", (0, 1, 2, 1, 0, 1), strict=True)}
     comparisons = {**near, "far": {**figures, "difference": -50.0}}
-    charts.differences(axes, comparisons, charts.source_styles(comparisons), "accuracy")
+    charts.differences(axes, comparisons, charts.source_styles(comparisons), "accuracy", 0.5)
     assert axes.texts[-1].get_text() == "◂ -50"
+
+
+def test_difference_without_an_interval_is_an_empty_point(axes):
+    known = {
+        "difference": 0.3,
+        "ci": [0.1, 0.5],
+        "ci_simultaneous": [0.05, 0.55],
+        "superiority": 0.9,
+        "p_adjusted": 0.01,
+    }
+    unknown = {**dict.fromkeys(("ci", "ci_simultaneous", "p_adjusted")), "difference": 0.2, "superiority": 0.5}
+    comparisons = {"soup": known, "trained": unknown}
+    charts.differences(axes, comparisons, charts.source_styles(comparisons), "accuracy", 0.05)
+    points = [line for line in axes.lines if line.get_marker() == "o"]
+    assert [point.get_markerfacecolor() for point in points] == [points[0].get_markeredgecolor(), "none"]
+    bars = [
+        list(line.get_xdata()) for line in axes.lines if len(line.get_xdata()) == 2 and list(line.get_ydata()) == [0, 0]
+    ]
+    assert bars[:2] == [[0.05, 0.55], [0.1, 0.5]]
+    assert not [line for line in axes.lines if list(line.get_ydata()) == [1, 1]]
+
+
+def test_the_margin_is_a_dotted_line_left_of_zero(axes):
+    comparisons = {
+        "trained": {"difference": 0.0, "ci": [-1, 1], "ci_simultaneous": [-1, 1], "superiority": 0.5, "p_adjusted": 1.0}
+    }
+    charts.differences(axes, comparisons, charts.source_styles(comparisons), "accuracy", 0.25)
+    assert [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"] == [-0.25]
 
 
 @pytest.mark.parametrize(("higher", "heights"), [(True, [1, 3, 3]), (False, [3, 1, 1])])

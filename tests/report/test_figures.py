@@ -61,6 +61,6 @@ def test_source_whose_candidates_are_all_dead_is_drawn(tmp_path, made):
     summary, evidence = made()
     dead = np.full(200, -np.inf)
     evidence = replace(evidence, tests={**evidence.tests, "generated": dead}, path=np.full((11, 6), -np.inf))
-    nothing = dict.fromkeys(("difference", "ci", "superiority", "p", "p_adjusted"))
+    nothing = dict.fromkeys(("difference", "ci", "ci_simultaneous", "superiority", "p", "p_adjusted"))
     comparisons = {**summary["comparisons"], "soup": nothing}
     assert len(draw_figures(tmp_path, {**summary, "comparisons": comparisons}, evidence)) == len(NAMES)

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from pdiff.analysis.verdict import KINDS
 from pdiff.report.page import TONES, report_page
 from pdiff.runtime.errors import PdiffError
 
@@ -67,7 +68,17 @@ def test_page_is_valid_and_complete(page_of, given):
     images = [attributes for tag, attributes in parsed.tags if tag == "img"]
     assert len(images) == 10
     assert all(image["alt"] in parsed.words for image in images)
-    order = ["average-like:", "checks passed", "The sources side by side", "Figures", "Further numbers", "Command"]
+    order = [
+        "average-like:",
+        "better than gaussian",
+        "not shown to be new",
+        "note: the generated",
+        "checks passed",
+        "The sources side by side",
+        "Figures",
+        "Further numbers",
+        "Command",
+    ]
     places = [parsed.words.index(words) for words in order]
     assert places == sorted(places)
 
@@ -113,15 +124,29 @@ def test_ignored_gates_are_told(page_of, failed, words):
 
 def test_figures_that_do_not_exist_are_empty(made, tmp_path):
     summary, _ = made()
-    summary["comparisons"]["soup"] = dict.fromkeys(("difference", "ci", "superiority", "p", "p_adjusted"))
-    summary |= {"choice": None, "copying": None, "task": {}}
+    unknown = ("ci", "ci_simultaneous", "p", "p_adjusted")
+    summary["comparisons"]["soup"] |= dict.fromkeys(unknown) | {"relation": "no clear difference"}
+    summary |= {"choice": None, "copying": {"line": "copying is not tested: one branch", "controls": {}}, "task": {}}
     words = parse(report_page(tmp_path, "demo", summary, [], "")).words
     assert "None" not in words
-    assert "Copying test" not in words
+    assert "copying is not tested: one branch." in words
+    assert "controls" not in words
+
+
+def test_the_copying_test_stands_with_its_controls(page_of):
+    words = parse(page_of()).words
+    assert "the generated lie 0.81 times as far; controls: codec as expected" in words
+    assert "fresh not as expected" in words
+
+
+def test_every_comparison_says_what_the_generated_are(page_of):
+    words = parse(page_of()).words
+    assert "no clear difference (better if it were the only one)" in words
 
 
 def test_every_kind_of_verdict_has_its_tone(made, tmp_path):
     summary, _ = made()
+    assert set(TONES) == set(KINDS)
     for kind in TONES:
         assert kind in report_page(tmp_path, "demo", {**summary, "verdict_kind": kind}, [], "")
 

@@ -13,14 +13,22 @@ def runs(compared):
 
 def test_row_says_metric_gains_similarity_and_cost(runs):
     assert cells(runs[0]) == [
-        "one", "accuracy ↑", "0.5000", "0.5100", "+2.00 %", "+0.00 to +4.00 %", "soup", "-2.00 %", "0.9500", "66"
+        "one", "accuracy ↑", "0.5000", "0.5100", "+2.00 %", "+0.00 to +4.00 %", "average-like", "soup", "-2.00 %",
+        "0.9500", "66",
     ]  # fmt: skip
     assert cells(runs[1])[1] == "FID ↓"
 
 
 def test_run_without_baselines_has_empty_cells(compared):
     (run,) = read_runs([compared("one", comparisons={"trained": {"difference": 0.1, "ci": [0.0, 0.2]}})])
-    assert cells(run)[6:8] == ["", ""]
+    assert cells(run)[7:9] == ["", ""]
+
+
+def test_gain_without_an_interval_has_an_empty_cell_and_is_drawn(compared, tmp_path):
+    figures = {"difference": 0.1, "ci": None}
+    runs = read_runs([compared("one", comparisons={"trained": figures, "soup": figures})])
+    assert cells(runs[0])[4:6] == ["+20.00 %", ""]
+    assert write_comparison(runs, tmp_path / "page.html").is_file()
 
 
 def test_printed_table_has_every_run_and_verdict(capsys, runs):

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from pdiff.report.table import WIDTH, columns, markdown_table, print_table, rows, signed
+from pdiff.report.table import WIDTH, columns, markdown_table, print_table, remarks, rows, signed
 
 
 def cell(summary, source, title):
@@ -35,8 +35,21 @@ def test_markdown_has_verdict_sources_and_direction(made):
     summary, _ = made(higher=False)
     text = markdown_table(summary)
     assert text.startswith(summary["verdict"])
-    assert "| soup | 1 | 0 | 5.1200 | 5.1000 to 5.1400 |" in text
+    assert "| soup | 1 | 1 | 0 | 5.1200 | 5.1000 to 5.1400 |" in text
     assert "FID on the test split, lower is better" in text
+
+
+def test_markdown_has_what_was_found_and_what_could_not_be_tested_below_the_verdict(made):
+    summary, _ = made()
+    lines = [line for line in markdown_table(summary).splitlines() if line.startswith("- ")]
+    assert lines == [f"- {summary['baselines']}", f"- {summary['novelty']['line']}", f"- note: {summary['notes'][0]}"]
+    assert remarks({**summary, "baselines": "", "notes": []}) == [summary["novelty"]["line"]]
+
+
+def test_candidates_are_told_with_what_they_are_worth(made):
+    summary, _ = made()
+    assert cell(summary, "trained", "worth") == "12"
+    assert cell(summary, "soup", "worth") == "1"
 
 
 @pytest.fixture
@@ -69,7 +82,8 @@ def test_printed_table_fits_and_has_every_source_and_number_whole(printed, made,
     assert all(f" {row['mean']:.4f} " in shown for row in summary["sources"].values())
     assert " similarity " in shown
     assert "…" not in shown
-    assert " ".join(summary["verdict"].split()) in " ".join(shown.split())
+    words = " ".join(shown.split())
+    assert all(" ".join(line.split()) in words for line in (summary["verdict"], *remarks(summary)))
 
 
 def test_wide_terminal_shows_every_column(printed, made):

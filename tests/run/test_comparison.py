@@ -4,7 +4,7 @@ from pdiff.run.comparison import read_runs
 from pdiff.runtime.errors import PdiffError
 
 FIGURES = {"difference": 0.01, "ci": [0.0, 0.02]}
-ROW = {"mean": 1.0, "similarity": 0.9}
+ROW = {"mean": 1.0, "select": 1.0, "similarity": 0.9}
 
 
 def test_gain_is_relative_to_the_mean_of_trained(compared):
@@ -16,15 +16,26 @@ def test_gain_is_relative_to_the_mean_of_trained(compared):
 
 def test_gain_of_a_negative_metric_keeps_its_sign(compared):
     sources = {"trained": {"mean": -0.5, "similarity": 0.9}, "generated": {"mean": -0.49, "similarity": 0.9}}
-    (run,) = read_runs([compared("one", sources=sources)])
+    (run,) = read_runs([compared("one", sources=sources, comparisons={"trained": FIGURES})])
     assert run.gain.value == pytest.approx(0.02)
 
 
-def test_hardest_baseline_is_the_one_that_generated_beat_least(compared):
-    comparisons = {"trained": {**FIGURES, "difference": -1.0}, "soup": FIGURES, "noise": {**FIGURES, "difference": 0.3}}
-    sources = dict.fromkeys(("trained", "generated", "soup", "noise"), ROW)
-    (run,) = read_runs([compared("one", comparisons=comparisons, sources=sources)])
-    assert run.hardest.source == "soup"
+@pytest.mark.parametrize(("higher", "expected"), [(True, "soup"), (False, "noise")])
+def test_hardest_baseline_is_the_strongest_on_select_whatever_it_reaches_on_test(compared, higher, expected):
+    names = ("trained", "generated", "soup", "noise", "dead")
+    sources = {name: {**ROW, "select": value} for name, value in zip(names, (0.1, 0.2, 0.9, 0.8, None), strict=True)}
+    differences = {"trained": -1.0, "soup": 0.4, "noise": -0.3, "dead": -2.0}
+    comparisons = {name: {**FIGURES, "difference": value} for name, value in differences.items()}
+    metric = {"name": "quality", "higher_is_better": higher, "chance": None}
+    (run,) = read_runs([compared("one", comparisons=comparisons, sources=sources, metric=metric)])
+    assert run.hardest.source == expected
+    assert run.hardest.value == pytest.approx(differences[expected])
+
+
+def test_gain_without_an_interval_has_none(compared):
+    (run,) = read_runs([compared("one", comparisons={"trained": {"difference": 0.01, "ci": None}})])
+    assert run.gain.value == pytest.approx(0.02)
+    assert run.gain.ends is None
 
 
 def test_run_without_baselines_has_no_hardest(compared):

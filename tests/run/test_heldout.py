@@ -75,7 +75,7 @@ def test_the_time_of_several_branches_is_not_computed():
 
 
 def test_a_run_is_split_by_its_branches(tiny, tmp_path):
-    tiny["collect"]["branches"] = 3
+    tiny["collect"] |= {"branches": 3, "finetune": {**tiny["collect"]["finetune"], "steps": 10}}
     directory = RunDirectory(tmp_path / "run")
     run_pipeline(resolve(tiny), directory, ORDER[:2], gates=False)
     run = Run(resolve(tiny), directory)
@@ -85,6 +85,7 @@ def test_a_run_is_split_by_its_branches(tiny, tmp_path):
 
 
 def test_the_gap_of_a_run_is_neither_fitted_nor_held_out(tiny, tmp_path):
+    tiny["collect"]["branches"] = 1
     tiny["collect"]["finetune"] |= {"steps": 40, "augment": [], "lr": 0.5}
     directory = RunDirectory(tmp_path / "run")
     run_pipeline(resolve(tiny), directory, ORDER[:2], gates=False)

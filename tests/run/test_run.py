@@ -53,8 +53,8 @@ def evaluate(candidates):
     for candidate in candidates:
         yield Evaluation(float(candidate["weight"].abs().sum() == 0), candidate["weight"].flatten() > 0)
 """
-SOURCES = ("codec", "soup", "soup16", "ensemble", "interpolation", "gaussian", "gaussian32", "noise05", "noise15")
-SOURCES += ("noise_abs01", "noise_abs03")
+SOURCES = ("codec", "soup", "soup16", "ensemble", "interpolation", "gaussian", "swag", "latent_gaussian", "noise05")
+SOURCES += ("noise15",)
 
 
 @pytest.fixture
@@ -68,7 +68,6 @@ def config(request, tmp_path):
         "generate.num": 3,
         "evaluate.sources": {**dict.fromkeys(SOURCES), "zeros": {"type": f"zeros of {name}", "num": 2}},
         "evaluate.train": [],
-        "compare.resamples": 10,
     }
     return load_config(str(tmp_path / "mine.py"), None, {}, options)
 

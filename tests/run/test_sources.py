@@ -9,6 +9,8 @@ from pdiff.run.config import resolve
 from pdiff.run.directory import RunDirectory
 from pdiff.run.run import Run
 from pdiff.run.sources import (
+    SOURCES,
+    Children,
     Pool,
     absolute_noise,
     codec,
@@ -16,11 +18,14 @@ from pdiff.run.sources import (
     gaussian,
     gaussian_subspace,
     interpolation,
+    latent_gaussian,
     relative_noise,
     soup,
     soup_of,
+    source_children,
     source_names,
     source_vectors,
+    swag,
     trained,
 )
 from pdiff.runtime.errors import PdiffError
@@ -48,12 +53,16 @@ def population(rng):
 
 def draw(source, population, rng, **settings) -> torch.Tensor:
     """Return the vectors of a source."""
-    return source(pool_of(population), rng, **settings)[:]
+    found = source(pool_of(population), rng, **settings)
+    return (found.vectors if isinstance(found, Children) else found)[:]
 
 
-def pool_of(population, generated=GENERATED) -> Pool:
-    """Return what a source draws from; its codec doubles a vector."""
-    return Pool(population, generated, LAYOUT, lambda vectors: 2 * vectors[:], num=7)
+def pool_of(population, generated=GENERATED, fitted=None, evaluated=None) -> Pool:
+    """Return what a source draws from, with all or some rows fitted; its codec doubles a vector."""
+    rows = torch.arange(len(population)) if fitted is None else torch.tensor(fitted)
+    return Pool(
+        population, rows, generated, LAYOUT, lambda vectors: vectors[:], lambda latents: 2 * latents, 7, evaluated
+    )
 
 
 @pytest.fixture
@@ -81,9 +90,9 @@ def test_trained_and_generated_are_the_vectors_themselves(run, population):
         ("soup16", 3),
         ("interpolation", 7),
         ("gaussian", 7),
-        ("gaussian32", 7),
+        ("swag", 7),
+        ("latent_gaussian", 7),
         ("noise05", 7),
-        ("noise_abs01", 7),
     ],
 )
 def test_a_baseline_gives_the_same_finite_vectors_at_each_call(run, population, name, count):
@@ -182,6 +191,8 @@ def test_no_source_changes_the_population(population, rng):
         (interpolation, {}),
         (gaussian, {}),
         (gaussian_subspace, {}),
+        (swag, {}),
+        (latent_gaussian, {}),
         (relative_noise, {"scale": 1.0}),
         (absolute_noise, {"scale": 1.0}),
     ):
@@ -200,7 +211,7 @@ def test_no_candidate_is_refused(population, rng):
         draw(gaussian, population, rng, num=0)
 
 
-@pytest.mark.parametrize("name", ["soup16", "interpolation", "gaussian", "gaussian32", "noise05"])
+@pytest.mark.parametrize("name", ["soup16", "interpolation", "gaussian", "swag", "latent_gaussian", "noise05"])
 def test_a_source_made_a_few_vectors_at_a_time_is_the_same_at_each_pass(run, population, monkeypatch, name):
     monkeypatch.setattr("pdiff.weights.vectors.VALUES", 2 * LAYOUT.size)
     vectors = source_vectors(run, name, pool_of(population))
@@ -227,6 +238,86 @@ def test_gaussian_in_the_subspace_has_the_covariance_of_the_population_and_leave
     centred = population - population.mean(0)
     inside = torch.linalg.lstsq(centred.T, (vectors[:5] - population.mean(0)).T).solution
     torch.testing.assert_close(centred.T @ inside, (vectors[:5] - population.mean(0)).T, rtol=1e-3, atol=1e-2)
+
+
+def test_swag_has_half_the_variance_of_each_coordinate_and_half_the_covariance_of_its_vectors(population, rng):
+    places = [0, 1, NARROW.start]
+    vectors = draw(swag, population, rng, rank=8, num=40000)[:, places]
+    own = population[:, places]
+    expected = own.var(0, correction=0).diag() / 2 + torch.cov(own.T) / 2
+    scale = expected.diag().sqrt().outer(expected.diag().sqrt())
+    assert ((torch.cov(vectors.T) - expected) / scale).abs().max() < 0.05
+    assert ((vectors.mean(0) - own.mean(0)) / expected.diag().sqrt()).abs().max() < 5 / 40000**0.5
+
+
+def test_latent_gaussian_has_the_moments_of_what_the_codec_makes_of_the_fitted(population, rng):
+    places = [0, 1, NARROW.start]
+    vectors = draw(latent_gaussian, population, rng, num=40000)[:, places]
+    decoded = 2 * population[:, places]
+    expected = torch.cov(decoded.T)
+    scale = expected.diag().sqrt().outer(expected.diag().sqrt())
+    assert ((torch.cov(vectors.T) - expected) / scale).abs().max() < 0.05
+    assert ((vectors.mean(0) - decoded.mean(0)) / expected.diag().sqrt()).abs().max() < 5 / 40000**0.5
+
+
+BASELINES = {
+    "codec": (codec, {}),
+    "soup": (soup, {}),
+    "soup_of": (soup_of, {"members": 3}),
+    "interpolation": (interpolation, {}),
+    "gaussian": (gaussian, {}),
+    "gaussian_subspace": (gaussian_subspace, {"axes": 4}),
+    "swag": (swag, {}),
+    "latent_gaussian": (latent_gaussian, {}),
+    "relative_noise": (relative_noise, {"scale": 0.1}),
+    "absolute_noise": (absolute_noise, {"scale": 0.1}),
+    "ensemble": (ensemble, {"members": 3}),
+}
+
+
+def test_every_source_but_trained_and_generated_is_a_baseline():
+    assert set(BASELINES) >= {type_ for type_ in SOURCES.module_dict if " of " not in type_} - {"trained", "generated"}
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_baselines_know_nothing_but_the_fitted(population, name):
+    source, settings = BASELINES[name]
+
+    def drawn(vectors):
+        pool = pool_of(vectors, fitted=[0, 1, 2, 5, 6, 7])
+        found = source(pool, torch.Generator().manual_seed(1), **settings)
+        return (found.vectors if isinstance(found, Children) else found)[:]
+
+    other = population.clone()
+    other[[3, 4]] += 1000
+    assert torch.equal(drawn(population), drawn(other))
+    other[[0, 1, 2, 5, 6, 7]] += 1000
+    assert not torch.equal(drawn(population), drawn(other))
+
+
+def test_parents_are_fitted_and_candidates_themselves(population):
+    pool = pool_of(population, fitted=[0, 1, 2, 5, 6, 7], evaluated=3)
+    assert pool.parents.tolist() == [0, 7], "of the rows 0, 4 and 7"
+    assert pool_of(population, fitted=[0, 1, 2]).parents.tolist() == [0, 1, 2]
+    assert pool_of(population, fitted=[1, 2], evaluated=2).parents.tolist() == [1, 2], "where none is both"
+
+
+@pytest.mark.parametrize("name", ["codec", "relative_noise", "absolute_noise"])
+def test_children_tell_their_parents(population, name):
+    source, settings = BASELINES[name]
+    quiet = {**settings, **({"scale": 0.0} if settings else {})}
+    found = source(pool_of(population, fitted=[0, 2, 5, 7]), torch.Generator().manual_seed(0), **quiet)
+    assert set(found.parents.tolist()) <= {0, 2, 5, 7}
+    made = found.vectors[:] / (2 if name == "codec" else 1)
+    assert torch.equal(made, population[found.parents])
+
+
+def test_sources_say_which_rows_they_are_made_of_where_there_are_any(run, population):
+    pool = pool_of(population)
+    assert source_children(run, "trained", pool)[1].tolist() == list(range(8))
+    assert source_children(run, "noise05", pool)[1].shape == (7,)
+    for name in ("generated", "soup", "gaussian", "swag", "latent_gaussian"):
+        assert source_children(run, name, pool)[1] is None
 
 
 def test_gaussian_on_one_axis_is_a_line(population, rng):

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from pdiff import Picture, hookimpl
+from pdiff.analysis.verdict import KINDS
 from pdiff.run.config import resolve
 from pdiff.run.directory import ORDER
 from pdiff.run.results import read_metrics, read_sources
 from pdiff.run.run import Run
 from pdiff.runtime.storage import read_json
-from pdiff.stages.compare import draw_pictures, evidence, front, members, of_type, open_case
+from pdiff.stages.compare import draw_pictures, evidence, front, members, open_case
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,33 @@ def test_summary_has_a_row_for_every_source_and_compares_each_with_the_generated
     assert summary["budget"] == 4
     assert {gate["stage"] for gate in summary["gates"]} == {"collect", "fit", "generate", "evaluate"}
     assert summary["choice"]["n"] == 5
-    assert set(summary["copying"]) >= {"statistic", "p", "copies"}
+    assert summary["verdict_kind"] in KINDS
+    assert summary["margin"] > 0
+
+
+def test_summary_says_what_the_candidates_of_every_source_are_worth(finished):
+    summary = read_json(finished.path / "report" / "summary.json")
+    assert summary["dependence"]["units"] == 5, "the branches"
+    for row in summary["sources"].values():
+        assert 1 <= row["effective_n"] <= row["n"]
+    assert summary["sources"]["soup"]["effective_n"] == 1
+
+
+def test_summary_has_the_controls_of_the_copying_test(finished):
+    copying = read_json(finished.path / "report" / "summary.json")["copying"]
+    assert list(copying["controls"]) == ["codec", "noise", "fresh"]
+    for control in copying["controls"].values():
+        assert 0 <= control["p"] <= 1
+        assert isinstance(control["as_expected"], bool)
+    assert copying["power"] == all(control["as_expected"] for control in copying["controls"].values())
+    assert 0 <= copying["p"] <= 1
+    assert copying["line"]
+
+
+def test_summary_notes_what_could_not_be_tested(finished):
+    notes = read_json(finished.path / "report" / "summary.json")["notes"]
+    assert "the generated are of one fit: no interval speaks of another. Raise fit.repeats" in notes
+    assert all("\n" not in note for note in notes)
 
 
 def test_trained_distances_leave_each_vector_itself_out(case):
@@ -50,8 +77,7 @@ def test_trained_distances_leave_each_vector_itself_out(case):
 
 
 def test_front_is_of_baselines_alone_and_never_empty(case):
-    similarities = {name: case.nearest(name) for name in case.sources}
-    masks = front(case, similarities)
+    masks = front(case, case.nearest)
     assert set(masks) == set(case.sources) - {"trained", "generated"}
     assert all(len(mask) == len(case.sources[name].test) for name, mask in masks.items())
     assert np.concatenate(list(masks.values())).any()
@@ -68,14 +94,18 @@ def test_evidence_has_every_figure(run, case):
     assert {len(values["generated"]) for values in found.coordinates.values()} == {5}
 
 
-def test_averages_are_found_by_their_type_whatever_they_are_called(finished):
+def test_averages_are_found_by_their_type_whatever_they_are_called(finished, monkeypatch):
     config = finished.config()
-    sources = {"soup16": None, "mixed": {"type": "soup_of", "members": 3}, "few": {"type": "soup_of", "members": 2}}
-    config["evaluate"]["sources"] |= {name: settings and {**settings, "num": 4} for name, settings in sources.items()}
+    sources = config["evaluate"]["sources"]
+    sources |= {"mixed": {**sources["soup16"], "members": 9}, "few": {**sources["soup16"], "members": 2}}
     run = Run(resolve(config), finished)
-    assert of_type(run, "soup_of") == ["mixed", "few"]
-    assert max(of_type(run, "soup_of"), key=lambda name: members(run, name)) == "mixed"
-    assert of_type(run, "soup") == ["soup"]
+    read = read_sources(Run(resolve(finished.config()), finished))
+    own = dict.fromkeys(("mixed", "few"), read["soup16"])
+    monkeypatch.setattr("pdiff.stages.compare.read_sources", lambda run: read | own)
+    case = open_case(run)
+    assert case.averages == "mixed"
+    assert case.small == ["soup16", "few"]
+    assert [members(run, name) for name in ("soup16", "mixed", "few")] == [3, 9, 2]
 
 
 def test_the_metric_of_a_dead_candidate_is_infinitely_bad(run, tmp_path, monkeypatch):

@@ -36,15 +36,17 @@ def test_run_leaves_the_files_that_the_design_names(finished):
 
 def test_summary_has_what_other_programs_read(finished):
     summary = json.loads((finished.path / "report" / "summary.json").read_text())
-    assert {"plugin", "metric", "verdict", "sources", "seconds", "peak_memory_bytes", "environment", "command"} <= set(
-        summary
-    )
-    assert summary["metric"] == {"name": "accuracy", "higher_is_better": True, "chance": 0.1}
+    assert set(summary) == {
+        "plugin", "metric", "task", "verdict", "verdict_kind", "margin", "quality", "baselines", "notes", "gates",
+        "gates_ignored", "budget", "dependence", "sources", "comparisons", "choice", "copying", "novelty",
+        "pictures", "resumed", "environment", "command", "seconds", "peak_memory_bytes",
+    }  # fmt: skip
+    assert summary["metric"] == {"name": "accuracy", "higher_is_better": True, "chance": 0.1, "best": 1.0}
     assert (summary["task"], summary["pictures"]) == ({}, [])
     assert set(summary["seconds"]) == set(summary["peak_memory_bytes"]) == set(ORDER)
     assert {name: row["n"] for name, row in summary["sources"].items()} == {
         "trained": 10, "generated": 5, "codec": 4, "soup": 1, "soup16": 4, "ensemble": 1, "interpolation": 4,
-        "gaussian": 4, "gaussian32": 4, "noise05": 4, "noise15": 4, "noise_abs01": 4, "noise_abs03": 4,
+        "gaussian": 4, "swag": 4, "latent_gaussian": 4, "noise05": 4, "noise15": 4,
     }  # fmt: skip
     for row in summary["sources"].values():
         assert 0 <= row["worst"] <= row["mean"] <= row["best_ci"][1] + 0.2
@@ -245,7 +247,7 @@ def test_corrupt_config_of_a_run_is_named(copied, tiny):
 
 
 def test_population_of_one_checkpoint_is_refused_and_kept(tiny, tmp_path):
-    tiny["collect"]["finetune"]["steps"] = 1
+    tiny["collect"] |= {"branches": 1, "finetune": {**tiny["collect"]["finetune"], "steps": 1}}
     with pytest.raises(PdiffError, match="population: got 1 vector, expected at least 2"):
         run_pipeline(resolve(tiny), RunDirectory(tmp_path / "one"), gates=False)
     assert (tmp_path / "one" / "population" / "vectors.f32").stat().st_size > 0
@@ -273,7 +275,7 @@ def test_checkpoints_of_the_user_replace_collection(finished, tiny, tmp_path, re
     tiny["checkpoints"] = {"files": str(tmp_path / "files"), "prefix": "module."}
     run_pipeline(resolve(tiny), RunDirectory(tmp_path / "imported"), ORDER[:4], gates=False)
     imported, collected = results(tmp_path / "imported"), results(finished.path)
-    for name in ("population/vectors.f32", "evaluation/trained.jsonl", "samples/vectors.safetensors"):
+    for name in ("population/vectors.f32", "evaluation/trained.jsonl"):
         assert imported[name] == collected[name]
     assert b'"file": "epoch_0.safetensors"' in imported["population/provenance.jsonl"].splitlines()[0]
 

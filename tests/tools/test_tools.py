@@ -30,7 +30,7 @@ def test_dry_run_prints_the_resolved_config_and_the_plan_and_writes_nothing(call
     assert (config["generate"]["num"], config["engine"]["sampler"], config["seed"]) == (7, {"type": "DDPM"}, 5)
     assert config["select"] == "last_norms(2)"
     plan = [line for line in done.out.splitlines() if line.startswith("# ")]
-    assert plan[0] == "# plan: P 384 parameters, N 300 checkpoints, L 32, M 7 generated, 345 candidates"
+    assert plan[0] == "# plan: P 384 parameters, N 300 checkpoints, L 32, M 7 generated, 341 candidates"
     assert [line.split()[1] for line in plan[2:7]] == ["collect", "fit", "generate", "evaluate", "compare"]
     assert plan[7].startswith("# N is taken as 300")
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]

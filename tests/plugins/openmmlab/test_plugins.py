@@ -26,8 +26,7 @@ COUNTS = {
     "detection": {"trained": 6, "generated": 4},
     "segmentation": {"trained": 5, "generated": 3, "ensemble": 1},
 }
-TWO_OF_EACH = ("codec", "soup16", "interpolation", "gaussian", "gaussian32", "noise05", "noise15")
-TWO_OF_EACH += ("noise_abs01", "noise_abs03")
+TWO_OF_EACH = ("codec", "soup16", "interpolation", "gaussian", "swag", "latent_gaussian", "noise05", "noise15")
 LOSSES = {
     "detection": {"loss", "loss_cls", "loss_bbox", "loss_centerness"},
     "segmentation": {"loss", "decode.loss_ce", "decode.acc_seg"},

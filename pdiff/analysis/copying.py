@@ -1,0 +1,262 @@
+"""Are the generated copies of what the engine was fitted to? A test, and controls that say whether it can tell here.
+
+After Meehan, Chaudhuri and Dasgupta (2020, arXiv 2004.05675): a model copies when what it draws lies closer to its
+training data than new data do. Two things differ from the paper, since steps of one fine-tuning are near to each other
+and since averages are near to everything:
+
+- New data are other branches, never other steps of a branch that was fitted. What is compared is not a distance but a
+  ratio of two: that to the nearest vector of any branch over that to the nearest vector of the second nearest branch. A
+  copy has a ratio near 0; a fresh branch, and an average of many, lies about as far from the one as from the other.
+- The paper's cells are left out: a population has a handful of branches. Copying that few of the generated do shows in
+  `share`.
+
+Distances are of coordinates on the principal axes that hold 99 % of the fitted vectors' variance: noise on thousands of
+coordinates, most of which never move in training, would otherwise hide the copy that it is added to.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pdiff.analysis.references import coordinates_of, distances
+from pdiff.analysis.statistics import Difference, Values, contrast
+from pdiff.runtime.seeding import generator, normal
+from pdiff.weights.gram import centred_gram, centred_products
+from pdiff.weights.vectors import Rows, Vectors
+
+COPYING = 0.01  # one-sided; an accusation needs more than the usual 0.05
+SUBSPACE = 0.99  # of the fitted vectors' variance
+FEWEST_FITTED = 3  # branches: each of them has two others to lie between
+CLOSEST = 1e-3  # the smallest ratio: closer than that is a copy, however close
+NOISE = 0.5  # of the distance at which fresh branches lie: noise that leaves a copy a copy
+
+
+@dataclass(frozen=True)
+class Control:
+    """What the test says of vectors of which it is known whether they are copies.
+
+    Attributes:
+        p: one-sided, of being no closer to single branches than fresh branches are.
+        as_expected: the test says what is known.
+    """
+
+    p: float
+    as_expected: bool
+
+
+@dataclass(frozen=True)
+class Copying:
+    """What came of the test.
+
+    Attributes:
+        statistic: t; negative where the generated are closer to single branches than fresh branches are.
+        p: one-sided, of being no closer; None where nothing could be tested.
+        p_raw: the same, with distances to the fitted vectors themselves instead of what the codec makes of them.
+        own, reference: the geometric mean ratio of the generated, and of fresh branches.
+        halfway: the ratio halfway from fresh branches to the control with noise: what is above it is closer to single
+            branches than fresh ones are, perhaps surely, but no copy. Averages are.
+        share: of the generated with a smaller ratio than all but one in a hundred fresh vectors.
+        controls: by name: `codec`, fitted vectors encoded and decoded, and `noise`, these with a little noise, are
+            copies; `fresh`, the held-out branches against the fitted ones, are none.
+        line: what the test found, or why it found nothing.
+    """
+
+    statistic: float | None
+    p: float | None
+    p_raw: float | None
+    own: float | None
+    reference: float | None
+    halfway: float | None
+    share: float | None
+    controls: dict[str, Control]
+    line: str
+
+    @property
+    def power(self) -> bool:
+        """Whether the test can tell copies from fresh branches here: all controls came out as they must."""
+        return bool(self.controls) and all(control.as_expected for control in self.controls.values())
+
+    @property
+    def copies(self) -> bool:
+        """Whether the generated are copies; never without power."""
+        return self.power and self.p < COPYING and self.own < self.halfway
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what other programs read."""
+        return {**asdict(self), "power": self.power, "copies": self.copies}
+
+
+@dataclass(frozen=True)
+class Space:
+    """Where closeness is judged: the fitted vectors' coordinates on their principal axes.
+
+    Attributes:
+        fitted: `(F, K)`.
+        branches: of each of them `(F,)`.
+    """
+
+    fitted: Tensor
+    branches: NDArray
+
+    def ratios(self, points: Tensor, own: NDArray | None = None) -> NDArray:
+        """Return the logarithm of each point's ratio `(M,)`, at least that of `CLOSEST`.
+
+        Of several branches the nearest two lie closer together than of one fewer. So that all points have as many,
+        those that belong to none of the fitted branches get the mean over leaving out each branch in turn.
+
+        Args:
+            points: `(M, K)`.
+            own: fitted branch of each point, which is left out `(M,)`; None for points of none.
+        """
+        first, second, third = np.sort(self.nearest(points, own), 1)[:, :3].T
+        if own is not None:
+            return logarithm(first, second)
+        others = len(np.unique(self.branches)) - 2
+        pairs = logarithm(second, third) + logarithm(first, third) + others * logarithm(first, second)
+        return pairs / (others + 2)
+
+    def nearest(self, points: Tensor, own: NDArray | None = None) -> NDArray:
+        """Return each point's distance to the nearest vector of each fitted branch `(M, B)`; infinite to its own."""
+        table, names = distances(points, self.fitted).double().numpy(), np.unique(self.branches)
+        nearest = np.stack([table[:, self.branches == name].min(1) for name in names], 1)
+        return nearest if own is None else np.where(own[:, None] == names, np.inf, nearest)
+
+
+def logarithm(near: NDArray, far: NDArray) -> NDArray:
+    """Return the logarithm of the ratio of distances `(M,)`; 0 where both are none."""
+    ratio = np.divide(near, far, out=np.ones_like(near), where=far > 0)
+    return np.log(np.maximum(ratio, CLOSEST))
+
+
+def untested(line: str) -> Copying:
+    """Return that nothing was tested, and why."""
+    return Copying(*[None] * 7, controls={}, line=f"copying is not tested: {line}")
+
+
+def examine(
+    generated: Vectors,
+    fitted: Tensor | Rows,
+    heldout: Tensor | Rows,
+    decode: Callable[[], tuple[Vectors, Vectors]],
+    branches: tuple[NDArray, NDArray],
+    fits: NDArray | None,
+    seed: int,
+) -> Copying:
+    """Test whether the generated are copies of the fitted.
+
+    Each branch, fitted or held out, is held against the fitted branches other than itself; these are the fresh ones.
+
+    Args:
+        generated: `(M, P)`.
+        fitted: those that the engine was fitted to `(F, P)`.
+        heldout: whole branches that it has not seen `(H, P)`.
+        decode: returns what the codec makes of either, `(F, P)` and `(H, P)`.
+        branches: of either, `(F,)` and `(H,)`.
+        fits: which fit drew each of the generated `(M,)`; None for one.
+        seed: of the noise of a control.
+    """
+    seen, unseen = len(np.unique(branches[0])), len(set(branches[1]) - set(branches[0]))
+    if seen < FEWEST_FITTED or not unseen:
+        return untested(
+            f"{seen} branches are fitted and {unseen} held out, expected at least {FEWEST_FITTED} and one. "
+            f"Raise {'collect.branches' if seen < FEWEST_FITTED else 'fit.heldout'}"
+        )
+    gram = centred_gram(fitted)
+    axes, explained = coordinates_of(gram)
+    axes = axes[:, : int((explained.cumsum(0) < SUBSPACE).sum()) + 1]  # in the fitted: inner products are coordinates
+    raw = ((gram @ axes).float(), (centred_products(heldout, fitted) @ axes).float())
+    through = tuple((centred_products(vectors, fitted) @ axes).float() for vectors in decode())
+    own = (centred_products(generated, fitted) @ axes).float()
+    found, fresh, space = tested(own, through, branches, fits)
+    raw_found = tested(own, raw, branches, fits)[0]
+    ratios = space.ratios(own)
+    rng = generator(seed, "copying", "noise")
+    reach = float(np.median(space.nearest(*held(through, branches)).min(1)))
+    step = normal(through[0].shape, rng)
+    noisy = through[0] + NOISE * reach * step / step.norm(dim=1, keepdim=True).clamp(min=1e-30)
+    noise = space.ratios(noisy)
+    halfway = float(np.exp((noise.mean() + fresh.metrics.mean()) / 2))
+    controls = {
+        "codec": copied(space.ratios(through[0]), branches[0], fresh, halfway),
+        "noise": copied(noise, branches[0], fresh, halfway),
+        "fresh": not_copied(fresh, np.unique(branches[1]), halfway),
+    }
+    p, ratio = one_sided(found), (float(np.exp(ratios.mean())), float(np.exp(fresh.metrics.mean())))
+    failed = [name for name, control in controls.items() if not control.as_expected]
+    line = (
+        f"the generated lie {ratio[0]:.2f} times as far from the nearest branch as from the second, "
+        f"fresh branches {ratio[1]:.2f} times (p {p:.2g}), copies less than {halfway:.2f}"
+    )
+    if failed:
+        line = f"the copying test has no power here, its controls ({', '.join(failed)}) came out wrong; {line}"
+    return Copying(
+        statistic=statistic(found),
+        p=p,
+        p_raw=one_sided(raw_found),
+        own=ratio[0],
+        reference=ratio[1],
+        halfway=halfway,
+        share=float((ratios < np.quantile(fresh.metrics, 0.01)).mean()),
+        controls=controls,
+        line=line,
+    )
+
+
+def held(points: tuple[Tensor, Tensor], branches: tuple[NDArray, NDArray]) -> tuple[Tensor, NDArray]:
+    """Return all points and their branches, the fitted first."""
+    return torch.cat(points), np.concatenate(branches)
+
+
+def tested(
+    own: Tensor, known: tuple[Tensor, Tensor], branches: tuple[NDArray, NDArray], fits: NDArray | None
+) -> tuple[Difference, Values, Space]:
+    """Return the generated against fresh branches, the fresh ones' ratios, and the space of both."""
+    space = Space(known[0], branches[0])
+    ratios = np.concatenate([space.ratios(known[0], branches[0]), space.ratios(known[1])])
+    fresh = Values("fresh", ratios, np.concatenate(branches), None, "branches")
+    return contrast(Values("generated", space.ratios(own), fits), fresh, True), fresh, space
+
+
+def copied(ratios: NDArray, labels: NDArray, fresh: Values, halfway: float) -> Control:
+    """Return whether the test finds the copies that these are."""
+    p = one_sided(contrast(Values("control", ratios, labels), fresh, True))
+    return Control(p, bool(p < COPYING and np.exp(ratios.mean()) < halfway))
+
+
+def not_copied(fresh: Values, heldout: NDArray, halfway: float) -> Control:
+    """Return whether the test acquits the held-out branches, held against the fitted ones.
+
+    A branch is one draw, and both kinds are taken to scatter alike, as one may be a single branch.
+    """
+    names = np.unique(fresh.units)
+    means = np.array([fresh.metrics[fresh.units == name].mean() for name in names])
+    unseen = np.isin(names, heldout)
+    freedom = len(names) - 2
+    scatter = sum(((own - own.mean()) ** 2).sum() for own in (means[unseen], means[~unseen])) / freedom
+    variance = scatter * (1 / unseen.sum() + 1 / (~unseen).sum())
+    p = lower_tail(means[unseen].mean() - means[~unseen].mean(), variance, freedom)
+    return Control(p, bool(p >= COPYING or np.exp(means[unseen].mean()) >= halfway))
+
+
+def statistic(found: Difference) -> float:
+    """Return t."""
+    return found.difference / np.sqrt(found.variance) if found.variance > 0 else float(np.sign(found.difference)) * 1e9
+
+
+def one_sided(found: Difference) -> float:
+    """Return the p-value of being no smaller."""
+    return lower_tail(found.difference, found.variance, found.freedom)
+
+
+def lower_tail(difference: float, variance: float, freedom: float) -> float:
+    """Return the chance of a difference as small as this one, or smaller, where there is none."""
+    from scipy.stats import t
+
+    if variance == 0:
+        return 0.0 if difference < 0 else 1.0
+    return float(t.cdf(difference / np.sqrt(variance), freedom))
