@@ -239,8 +239,14 @@ def test_normalisation_layers_are_collected_as_published(path):
     config = load(path)
     finetune = config.collect.finetune
     assert config.select == "last_norms(2)"
-    assert (finetune.steps, finetune.batch_size, finetune.lr, finetune.weight_decay) == (300, 128, 0.03, 5e-4)
+    assert config.collect.branches * finetune.steps == 300
+    assert (finetune.batch_size, finetune.lr, finetune.weight_decay) == (128, 0.03, 5e-4)
     assert (finetune.mode, finetune.get("every", 1), config.collect.get("seeds", 1)) == ("eval", 1, 1)
+
+
+@pytest.mark.parametrize("path", EVERY, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_every_config_has_branches_enough_to_hold_some_out_and_to_test_for_copies(path):
+    assert load(path).collect.branches >= 5
 
 
 @pytest.mark.parametrize("path", [p for p in CLASSIFICATION if "mini" in p.stem], ids=lambda path: path.stem)
@@ -249,7 +255,7 @@ def test_whole_networks_are_collected_as_published(path):
     train, finetune = config.collect.train, config.collect.finetune
     assert (config.select, config.task.data.size) == ("all", 64)
     assert (train.epochs, train.batch_size, train.lr, train.weight_decay) == (50, 128, 5e-3, 5e-4)
-    assert (finetune.steps, finetune.lr) == (300, 1e-3)
+    assert (config.collect.branches * finetune.steps, finetune.lr) == (300, 1e-3)
     assert [step.type for step in train.augment] == ["resized_crop", "flip"]
 
 
@@ -286,4 +292,4 @@ def test_networks_of_the_paper_preset_have_the_published_sizes():
 def test_paper_config_generates_200_samples_with_the_paper_preset():
     config = load(ROOT / "configs" / "classification" / "resnet18_digits_norms_paper.yaml")
     assert config.engine == {"preset": "paper", **read_yaml(FOLDER / "paper.yaml")}
-    assert config.generate.num == 200
+    assert (config.generate.num, config.fit.repeats) == (200, 1)
