@@ -8,27 +8,37 @@ import numpy as np
 from pdiff.runtime.errors import command
 from pdiff.runtime.storage import read_json
 
-SHOWN = ("trained", "generated", "soup", "soup16", "gaussian", "noise05", "noise15")
+SHOWN = ("trained", "generated", "soup", "soup16", "gaussian", "latent_gaussian", "noise05")
 
 
 @command()
 def main() -> int:
-    """Print the mean of every source, the best generated with its interval, and the seconds."""
+    """Print, as Markdown, the mean of every source, the gain over the trained with its interval, and the verdict."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path, nargs="+", help="run directories")
     summaries = [read_json(run / "report" / "summary.json") for run in parser.parse_args().runs]
-    print(f"{'seed':<8}" + "".join(f"{name:>11}" for name in SHOWN) + f"{'best generated (95 %)':>26}{'seconds':>9}")
+    titles = ["seed", *SHOWN, "gain over trained (95 %)", "margin", "verdict", "but for that", "seconds"]
+    print(f"| {' | '.join(titles)} |", "|" + "---|" * len(titles), sep="\n")
     for summary in summaries:
-        sources = summary["sources"]
-        best = sources["generated"]["best"], *(sources["generated"]["best_ci"] or (float("nan"),) * 2)
-        print(
-            f"{summary['environment']['seed']:<8}"
-            + "".join(f"{sources[name]['mean']:>11.4f}" for name in SHOWN)
-            + f"{'{:.3f} ({:.3f} to {:.3f})'.format(*best):>26}{sum(summary['seconds'].values()):>9.0f}"
-        )
-    means = {name: np.mean([s["sources"][name]["mean"] for s in summaries]) for name in SHOWN}
-    print(f"{'mean':<8}" + "".join(f"{means[name]:>11.4f}" for name in SHOWN))
+        print(f"| {' | '.join(cells(summary))} |")
+    means = (f"{np.mean([s['sources'][name]['mean'] for s in summaries]):.4f}" for name in SHOWN)
+    print(f"| mean | {' | '.join(means)} |{' |' * (len(titles) - len(SHOWN) - 1)}")
     return 0
+
+
+def cells(summary: dict) -> list[str]:
+    """Return a run's row."""
+    gain = summary["comparisons"]["trained"]
+    interval = "({:+.4f} to {:+.4f})".format(*gain["ci"]) if gain["ci"] else ""
+    return [
+        str(summary["environment"]["seed"]),
+        *(f"{summary['sources'][name]['mean']:.4f}" for name in SHOWN),
+        f"{gain['difference']:+.4f} {interval}",
+        f"{summary['margin']:.4f}",
+        summary["verdict_kind"],
+        (summary["quality"] or "").split(":")[0],
+        f"{sum(summary['seconds'].values()):.0f}",
+    ]
 
 
 if __name__ == "__main__":
