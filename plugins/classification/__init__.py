@@ -41,7 +41,9 @@ def build_task(seed, device, network: dict, data: dict, eval_batch: int = 250) -
         model = build_network(network, splits["train"]).to(device)
     check_size(model, splits["train"])
     metric = Metric("accuracy", chance=1 / splits["train"].classes, best=1.0)
-    return Task(model=model, splits=splits, metric=metric, head=head_names(model))
+    given = network.get("pretrained") or network.get("checkpoint")
+    facts = {"select": "images that the weights which the network came with may have seen"} if given else {}
+    return Task(model=model, splits=splits, metric=metric, head=head_names(model), facts=facts)
 
 
 def check_size(model, split) -> None:

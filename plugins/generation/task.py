@@ -72,6 +72,8 @@ def build_task(
     measured = {name: bench(name, splits[name], images=images[name], **given) for name in MEASURED}
     seen = bench("train", splits["train"].first(len(splits["select"])), images=images["select"], **given)
     facts = {"feature_network": judge.facts(), "features": judge.description()}
+    if network["type"] == "pretrained" or network.get("checkpoint"):
+        facts["select"] = "images that the weights which the network came with may have seen"
     if groups:
         facts["FID"] = f"extrapolated to infinitely many images by the jackknife over {groups} groups"
     facts |= {"images": f"{images['select']} on select, {images['test']} on test", "sampler": draw.description}

@@ -48,7 +48,9 @@ def build_task(
     network.to(device).dataset_meta = dict(splits["train"].dataset.metainfo)
     check_prediction(network, splits["test"])
     head = [name for name in heads if name in dict(network.named_modules())][:1]
-    return Task(network, {"train": splits["train"], **measured}, primary, head, similarity, export_checkpoint)
+    seen_before = model.get("checkpoint") and (data.get("select") or {}).get("source") == "train"
+    facts = {"select": "training images, which the checkpoint has seen"} if seen_before else {}
+    return Task(network, {"train": splits["train"], **measured}, primary, head, similarity, export_checkpoint, facts)
 
 
 def measured_split(task: Task, split: str) -> Any:

@@ -56,7 +56,7 @@ def two_stages(tmp_path_factory, cases):
 
 def test_metric_and_details_are_the_average_precisions_of_coco(detector):
     summary = detector.summary()
-    assert summary["metric"] == {"name": "AP", "higher_is_better": True, "chance": 0.0}
+    assert summary["metric"] == {"name": "AP", "higher_is_better": True, "chance": 0.0, "best": 1.0}
     for row in summary["sources"].values():
         assert {"AP50", "AP75", "AP_small", "AP/7"} <= set(row["details"])
         assert row["mean"] <= row["details"]["AP50"]["mean"] <= 1
