@@ -162,16 +162,21 @@ def examine(
     """
     seen, unseen = len(np.unique(branches[0])), len(set(branches[1]) - set(branches[0]))
     if seen < FEWEST_FITTED or not unseen:
+        few = "collect more, in more branches (collect.branches)"  # which may be why none was held out, too
         return untested(
-            f"{seen} branches are fitted and {unseen} held out, expected at least {FEWEST_FITTED} and one. "
-            f"Raise {'collect.branches' if seen < FEWEST_FITTED else 'fit.heldout'}"
+            f"{seen} branches are fitted and {unseen} held out, expected at least {FEWEST_FITTED} and one: "
+            f"{few if seen <= FEWEST_FITTED else f'raise fit.heldout, or {few}'}"
         )
+    if len(generated) == 1:
+        return untested("a single vector was generated: nothing tells how much others differ. Raise generate.num")
     gram = centred_gram(fitted)
     axes, explained = coordinates_of(gram)
     axes = axes[:, : int((explained.cumsum(0) < SUBSPACE).sum()) + 1]  # in the fitted: inner products are coordinates
     raw = ((gram @ axes).float(), (centred_products(heldout, fitted) @ axes).float())
     through = tuple((centred_products(vectors, fitted) @ axes).float() for vectors in decode())
     own = (centred_products(generated, fitted) @ axes).float()
+    if not own.isfinite().all():
+        return untested("generated vectors are not finite, or too large to tell their distances")
     found, fresh, space = tested(own, through, branches, fits)
     raw_found = tested(own, raw, branches, fits)[0]
     ratios = space.ratios(own)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 WINDOW = 5  # times tau: Sokal's compromise between what is cut off and the noise of what is summed
+FEWEST_UNITS = 4  # from whose spread a variance follows
 INDEPENDENT = 1.5  # below this tau a series is none: files that came in any order
 
 
@@ -43,7 +44,9 @@ def integrated_time(products: NDArray, branches: NDArray, cautious: bool = False
     return float(np.clip(tau, 1, longest))
 
 
-def independent_units(tau: float, branches: NDArray, lineages: NDArray, fewest: int = 4) -> NDArray[np.int_] | None:
+def independent_units(
+    tau: float, branches: NDArray, lineages: NDArray, fewest: int = FEWEST_UNITS
+) -> NDArray[np.int_] | None:
     """Return which rows may count as one independent draw `(N,)`; None where there would be fewer than `fewest`.
 
     The lineages, else the branches, else successive blocks of at least 2 tau rows inside each branch. Each row of a

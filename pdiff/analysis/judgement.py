@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pdiff.analysis.copying import Copying, examine
-from pdiff.analysis.dependence import independent_units, integrated_time
+from pdiff.analysis.dependence import FEWEST_UNITS, independent_units, integrated_time
 from pdiff.analysis.novelty import Averaging, Novelty, averaging, largest, novelty
 from pdiff.analysis.references import Place
 from pdiff.analysis.source_results import SourceResults
@@ -103,9 +103,9 @@ class Case:
     @cached_property
     def units(self) -> NDArray | None:
         """Which checkpoints may count as one independent draw `(C,)`; None where there are too few such."""
-        if not len(self.kept(self.sources[TRAINED])):
-            return None
-        return independent_units(self.time, self.branches, lineage_labels(self.provenance))
+        rows = self.kept(self.sources[TRAINED])
+        found = independent_units(self.time, self.branches, lineage_labels(self.provenance)) if len(rows) else None
+        return None if found is None or len(np.unique(found[rows])) < FEWEST_UNITS else found
 
     @cached_property
     def unit(self) -> str:
@@ -135,9 +135,11 @@ class Case:
     def shared(self, source: SourceResults, values: NDArray, columns: NDArray | None = None) -> Values:
         """Return values of the candidates that count `(M,)`, with what these share."""
         own = source.finite | (self.metric.chance is not None)
+        if len(values) == 1:
+            return Values(source.name, values, None, columns, dependent=source.name in (TRAINED, GENERATED))
         if source.fits is not None:
             return Values(source.name, values, source.fits[own], columns, "fits")
-        if source.parents is None or len(values) == 1:
+        if source.parents is None:
             return Values(source.name, values, None, columns)
         if self.units is None:
             return Values(source.name, values, None, columns, self.unit, dependent=source.name == TRAINED)
@@ -187,15 +189,16 @@ def row(case: Case, name: str) -> dict[str, Any]:
         "similarity": np.nanmean(similarity) if np.isfinite(similarity).any() else None,
         **placed(case.places.get(name)),
     }
+    figures = {key: finite(value) for key, value in figures.items()}
     counts = {"n": len(test), "effective_n": values.effective if values else 0.0, "dead": int(source.dead.sum())}
     counts |= {"best_index": best}
     scores = None if source.scores is None else source.scores.double().numpy()[best_rows(select, higher)].mean(0)
     intervals = {
-        "best_ci": None if scores is None or not np.isfinite(test[best]) else sample_interval(scores),
+        "best_ci": None if scores is None or figures["best"] is None else sample_interval(scores),
         "mean_ci": mean_interval(values) if len(counted) > 1 else None,
     }
     details = {"details": aggregate(source.details, best)}
-    return counts | intervals | {key: finite(value) for key, value in figures.items()} | details
+    return counts | intervals | figures | details
 
 
 def placed(place: Place | None) -> dict[str, float | None]:
@@ -273,9 +276,10 @@ def copying(case: Case) -> Copying:
 def averaged(case: Case) -> Averaging | None:
     """Return whether the generated behave like averages; None without averages or without a soup."""
     names = (GENERATED, TRAINED, case.averages)
-    if not case.to_soup or not case.averages or not all(case.sources[name].finite.any() for name in names):
+    if not case.to_soup or not case.averages:
         return None
-    return averaging(*(living(case, name, case.to_soup[name]) for name in names))
+    values = [living(case, name, case.to_soup[name]) for name in names]
+    return averaging(*values) if all(len(each.metrics) for each in values) else None
 
 
 def living(case: Case, name: str, numbers: NDArray) -> Values:
@@ -287,14 +291,19 @@ def living(case: Case, name: str, numbers: NDArray) -> Values:
         units, unit = source.fits[own], "fits"
     elif source.parents is not None and case.units is not None:
         units, unit = case.units[source.parents[own]], case.unit
-    dependent = name == TRAINED and case.units is None
+    single = own.sum() == 1 and name in (TRAINED, GENERATED)
+    dependent = single or (name == TRAINED and case.units is None)
     return Values(name, numbers[own], units, None, unit, dependent)
 
 
 def new(case: Case, values: Mapping[str, Values]) -> Novelty:
     """Return whether the generated behave unlike the trained, and unlike noise that is as good."""
     if GENERATED not in values or case.sources[GENERATED].dead.all():
-        return Novelty(0.0, None, None, None, False, "not shown to be new: no generated network lives")
+        return Novelty(None, None, None, None, False, "not shown to be new: no generated network lives")
+    generated = living(case, GENERATED, case.nearest[GENERATED])
+    if not len(generated.metrics):
+        line = "not shown to be new: none of the evaluated trained is one that was fitted"
+        return Novelty(None, None, None, None, False, line)
     trained = living(case, TRAINED, case.nearest[TRAINED])
     spread = trained if len(np.unique(case.branches)) > 1 and len(trained.metrics) else None
     higher = case.metric.higher_is_better
@@ -305,7 +314,7 @@ def new(case: Case, values: Mapping[str, Values]) -> Novelty:
         found = contrast(values[GENERATED], values[name], higher)
         if found.known and not (found.difference > 0 and found.p < SIGNIFICANCE):
             equal[name] = living(case, name, case.nearest[name])
-    return novelty(living(case, GENERATED, case.nearest[GENERATED]), spread, equal)
+    return novelty(generated, spread, equal)
 
 
 def comparisons(case: Case, findings: Findings) -> dict[str, dict[str, Any]]:
@@ -349,15 +358,17 @@ def notes(case: Case, findings: Findings) -> list[str]:
         found.append("no trained checkpoint has a finite metric: nothing is compared with them")
     elif case.units is None:
         found.append(
-            f"the trained are too dependent for a test: {len(trained.test)} of them, {case.time:.0f} of which are "
-            "worth one. Raise collect.branches"
+            f"the trained are too few, or too dependent, for a test: {len(trained.test)} checkpoints in "
+            f"{len(np.unique(case.branches))} branches, one independent in {case.time:.0f}. Raise collect.branches"
         )
     drifts = drift(case)
     if drifts:
         found.append(drifts)
     if not findings.copying.power:
         found.append(findings.copying.line)
-    if case.sources[GENERATED].fits is None:
+    if len(case.counted(case.sources[GENERATED])) == 1:
+        found.append("a single one was generated: nothing tells how much others would differ. Raise generate.num")
+    elif case.sources[GENERATED].fits is None:
         found.append("the generated are of one fit: no interval speaks of another. Raise fit.repeats")
     if case.sources[GENERATED].scores is None:
         found.append("the metric has no scores: intervals take the test set as it is")

@@ -37,7 +37,7 @@ class Novelty:
     """Whether the generated behave unlike the trained ones.
 
     Attributes:
-        similarity: mean over the generated of the largest similarity to a fitted checkpoint.
+        similarity: mean over the generated of the largest similarity to a fitted checkpoint; None where none lives.
         across_branches: that of trained ones to fitted ones of other branches; None where there are no others.
         noise: the source of noisy checkpoints of equal quality that are the least similar; None without one.
         of_noise: their similarity.
@@ -45,7 +45,7 @@ class Novelty:
         line: what was found, or why nothing was.
     """
 
-    similarity: float
+    similarity: float | None
     across_branches: float | None
     noise: str | None
     of_noise: float | None

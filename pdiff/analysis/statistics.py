@@ -46,7 +46,8 @@ class Values:
         columns: mean over the candidates of each test unit's score `(S,)`, whose mean is that of the metrics; None
             where the test set is taken as it is.
         unit: a word for what the units are.
-        dependent: too dependent for any unit to be independent; there is no variance then.
+        dependent: too dependent for any unit to be independent, or a single draw of many that could be; there is no
+            variance then.
     """
 
     name: str
@@ -65,10 +66,10 @@ class Values:
     def component(self) -> Component:
         """What the draw of the candidates adds to the variance of their mean; nothing for a single one, a soup."""
         what = f"{self.unit} of {self.name}"
-        if len(self.metrics) == 1:
-            return Component(what, 0.0, math.inf, 1)
         if self.dependent:
             return Component(what, math.nan, 0, 1)
+        if len(self.metrics) == 1:
+            return Component(what, 0.0, math.inf, 1)
         return clustered(self.metrics, self.units, what)
 
     @property
@@ -110,6 +111,11 @@ class Difference:
     def known(self) -> bool:
         """Whether there is an interval at all."""
         return not math.isnan(self.variance)
+
+    @property
+    def untold(self) -> list[str]:
+        """What was drawn too rarely to tell its part of the variance, in words."""
+        return [component.what for component in self.components if math.isnan(component.variance)]
 
     def quantile(self, family: int = 1) -> float:
         """Return how many standard errors an interval reaches to either side, one of so many at once (Bonferroni)."""
@@ -159,13 +165,14 @@ class Choice:
         spearman: rank correlation with the metric on `test`; None where one of the two never differs, and below three
             candidates.
         p: two-sided, of no correlation; None with it.
-        regret: how far the chosen one lies behind the best on `test`, whose luck there is part of it; 0 at best.
+        regret: how far the chosen one lies behind the best on `test`, whose luck there is part of it; 0 at best, None
+            where the chosen one has no finite metric there.
         n: candidates.
     """
 
     spearman: float | None
     p: float | None
-    regret: float
+    regret: float | None
     n: int
 
 
@@ -297,7 +304,8 @@ def choice(train: NDArray, test: NDArray, higher_is_better: bool) -> Choice:
         higher_is_better: direction of both.
     """
     best = test.max() if higher_is_better else test.min()
-    regret = float(abs(best - test[best_index(train, higher_is_better)]))
+    regret = abs(float(best - test[best_index(train, higher_is_better)]))
+    regret = regret if math.isfinite(regret) else None
     if len(test) < 3 or (train == train[0]).all() or (test == test[0]).all():
         return Choice(None, None, regret, len(test))
     from scipy.stats import spearmanr

@@ -182,12 +182,19 @@ def why_as_good(findings: Findings) -> str | None:
     return f"{findings.against(TRAINED)}, above the margin of {-findings.margin:+.4f}"
 
 
+def what_to_raise(found: Difference) -> str:
+    """Return which settings would give more of what was too few for a test, where settings would."""
+    settings = {TRAINED: "collect.branches", GENERATED: "generate.num or fit.repeats"}
+    raised = [key for name, key in settings.items() if any(what.endswith(f" of {name}") for what in found.untold)]
+    return f": raise {' and '.join(raised)}" if raised else ""
+
+
 def why_not_decided(findings: Findings) -> str:
     """Return what would decide."""
     found = findings.main
     words = f"{findings.against(TRAINED)}, margin {-findings.margin:+.4f}"
     if not found.known:
-        return f"{words}; the trained are too dependent, or too few, for a test: raise collect.branches"
+        return f"{words}; too few independent {' and '.join(found.untold)} for a test{what_to_raise(found)}"
     distance = max(found.difference + findings.margin, -found.difference)
     if distance <= 0 or not found.variance:
         return words

@@ -14,7 +14,7 @@ from torch import Tensor
 from pdiff.engine.objectives import Denoising
 from pdiff.engine.parameter_diffusion import ParameterDiffusion
 from pdiff.engine.whitening import Whitening
-from pdiff.run.check import Check, Figure
+from pdiff.run.check import Check, Figure, not_measured
 from pdiff.run.heldout import heldout_record, split_population
 from pdiff.runtime.seeding import generator, normal
 from pdiff.runtime.storage import read_tensors
@@ -30,6 +30,7 @@ LEAST_SHARE = 0.01  # of the largest variance; whitened latents have it on all a
 LARGEST_OFFSET = 0.5  # standard deviations of the population
 NORMS = (0.5, 1.5)  # of the samples, over the population's; the defaults lie at 0.8 to 1.0, a blow-up far above
 MOST_OUTSIDE = 0.1
+EQUAL = "the fitted checkpoints do not differ"
 
 
 def linear_loss(variances: Tensor, alpha_bar: Tensor, prediction: str, squares: Tensor | None = None) -> Tensor:
@@ -63,8 +64,8 @@ def gate_denoiser(run: "Run") -> list[Check]:
         )
         other = None if heldout is None else denoising_losses(engine, heldout, seed, fitted)
         checks.append(check_denoiser(denoising_losses(engine, fitted, seed), other, record))
-    if len(checks) == 1:
-        return checks
+    if len(checks) == 1 or not all(check.figures for check in checks):
+        return checks[:1]
     worst = max(range(len(checks)), key=lambda number: checks[number].figures["ratio"])
     line = f"{checks[worst].line.rstrip('.')}. This is the worst of {len(checks)} fits, number {worst}."
     return [replace(checks[worst], line=line, figures={**checks[worst].figures, "fit": worst})]
@@ -113,6 +114,8 @@ def check_denoiser(fitted: tuple[float, float], heldout: tuple[float, float] | N
         heldout: the same two on latents that neither has seen; None without any.
         record: a sentence about what is held out, or why nothing is.
     """
+    if not fitted[1]:
+        return not_measured("denoiser", EQUAL)
     (loss, linear), ratio = fitted, ratio_of(*fitted)
     figures = {"loss": loss, "linear_loss": linear, "ratio": ratio}
     found = f"a denoising loss of {loss:.3f}, {ratio:.2f} times that of the best linear denoiser ({linear:.3f})"
@@ -162,6 +165,8 @@ def check_latents(sampled: Tensor, latents: Tensor) -> Check:
     whitening = Whitening(latents.shape[1])
     whitening.fit(latents)
     alive = whitening.std > 0
+    if not alive.any():
+        return not_measured("latents", EQUAL)
     own, new = whitening(latents)[:, alive], whitening(sampled)[:, alive]
     figures = {
         "offset": new.mean(0).square().mean().sqrt().item(),

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pdiff.engine.whitening import Whitening
 from pdiff.run.heldout import split_population
-from pdiff.runtime.errors import PdiffError, check_positive, known
+from pdiff.runtime.errors import PdiffError, check_not_negative, check_positive, known
 from pdiff.runtime.registry import build, prepare
 from pdiff.runtime.seeding import generator, normal
 from pdiff.weights.gram import centred_blocks, centred_gram
@@ -134,7 +134,22 @@ def source_children(run: "Run", name: str, pool: Pool) -> tuple[Vectors, Tensor 
         raise PdiffError(f"source: got {name!r}. {known(name, source_names(run))}")
     settings, rng = run.config.evaluate.sources[name], generator(run.config.seed, "source", name)
     found = build(SOURCES, settings, f"evaluate.sources.{name}", {"rng": rng}, pool=pool)
-    return (found.vectors, found.parents) if isinstance(found, Children) else (found, None)
+    vectors, parents = (found.vectors, found.parents) if isinstance(found, Children) else (found, None)
+    check_vectors(name, vectors, pool.layout.size)
+    return vectors, parents
+
+
+def check_vectors(name: str, vectors: Vectors, size: int) -> None:
+    """Raise a `PdiffError` where what a source returned is no vectors of this size."""
+    where = f"evaluate.sources.{name}"
+    expected = f"a float32 tensor (M, {size}), or (M, K, {size}) of ensembles, M from 1 on"
+    if not isinstance(vectors, Vectors):
+        raise PdiffError(f"{where}: got {type(vectors).__name__}, expected {expected}. Mend the source.")
+    shape = tuple(vectors.shape)
+    if isinstance(vectors, Tensor) and vectors.dtype != torch.float32:
+        raise PdiffError(f"{where}: got vectors of {vectors.dtype}, expected {expected}. Mend the source.")
+    if len(shape) not in (2, 3) or shape[-1] != size or 0 in shape:
+        raise PdiffError(f"{where}: got vectors of shape {shape}, expected {expected}. Mend the source.")
 
 
 def spaced(size: int, num: int | None) -> Tensor:
@@ -186,7 +201,7 @@ def soup_of(pool: Pool, rng: torch.Generator, members: int = MEMBERS, num: int |
         members: fitted vectors of an average.
         num: how many; default: evaluate.num.
     """
-    population, drawn = pool.population, groups(pool.fitted, rng, members, pool.count(num))
+    population, drawn = pool.population, groups(pool.fitted, rng, members, pool.count(num), "soup_of")
 
     def make(rows: slice, rng: torch.Generator) -> Tensor:
         return torch.stack([mean(Rows(population, group)) for group in drawn[rows]])
@@ -194,10 +209,13 @@ def soup_of(pool: Pool, rng: torch.Generator, members: int = MEMBERS, num: int |
     return Made([len(drawn), population.shape[1]], make, rng)
 
 
-def groups(rows: Tensor, rng: torch.Generator, members: int, num: int) -> Tensor:
-    """Return groups `(num, members)` of some rows, drawn without repetition inside a group."""
+def groups(rows: Tensor, rng: torch.Generator, members: int, num: int, kind: str) -> Tensor:
+    """Return groups `(num, members)` of some rows, drawn without repetition inside a group, for a type of source."""
     if not 1 <= members <= len(rows):
-        raise PdiffError(f"evaluate.sources: got members {members}, expected 1 to {len(rows)}, all fitted.")
+        raise PdiffError(
+            f"evaluate.sources: got {members} members of a {kind}, expected 1 to {len(rows)}, the fitted checkpoints "
+            "that it may know. Set members, set the source to null, or collect more."
+        )
     return torch.stack([rows[torch.randperm(len(rows), generator=rng)[:members]] for _ in range(num)])
 
 
@@ -208,7 +226,7 @@ def interpolation(pool: Pool, rng: torch.Generator, num: int | None = None) -> V
     Args:
         num: how many; default: evaluate.num.
     """
-    population, pairs = pool.population, groups(pool.parents, rng, 2, pool.count(num))
+    population, pairs = pool.population, groups(pool.parents, rng, 2, pool.count(num), "interpolation")
     weights = torch.rand(len(pairs), 1, generator=rng)
 
     def make(rows: slice, rng: torch.Generator) -> Tensor:
@@ -334,6 +352,7 @@ def noisy(
     pool: Pool, rng: torch.Generator, scale: float, num: int | None, widen: Callable[[Tensor, Tensor], Tensor]
 ) -> Children:
     """Return fitted vectors, drawn at random, plus what `widen` makes of white noise of standard deviation `scale`."""
+    check_not_negative("evaluate.sources", scale=scale)
     population = pool.population
     chosen = pool.parents[torch.randint(len(pool.parents), (pool.count(num),), generator=rng)]
 
@@ -353,5 +372,5 @@ def ensemble(pool: Pool, rng: torch.Generator, members: int = 16, num: int = 1) 
         num: how many groups.
     """
     population = pool.population
-    drawn = groups(pool.fitted, rng, min(members, len(pool.fitted)), pool.count(num))
+    drawn = groups(pool.fitted, rng, min(members, len(pool.fitted)), pool.count(num), "ensemble")
     return Made([*drawn.shape, population.shape[1]], lambda rows, rng: population[drawn[rows]], rng)

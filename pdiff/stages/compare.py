@@ -85,9 +85,18 @@ def open_case(run: "Run") -> Case:
         decode=pool.reconstruct,
         margin=run.config.compare.margin,
         seed=seed,
-        averages=max(averages, key=lambda name: members(run, name), default=None),
+        averages=averages_of_a_few({name: members(run, name) for name in averages}),
         small=few,
     )
+
+
+def averages_of_a_few(members: Mapping[str, int]) -> str | None:
+    """Return the averages that the generated are held against: of as few as count, else of as many as there are.
+
+    Averages of nearly all lie nearer to the soup than any others: held against them, averages of sixteen pass for new.
+    """
+    enough = {name: number for name, number in members.items() if number >= FEWEST_MEMBERS}
+    return min(enough, key=enough.get) if enough else max(members, key=members.get, default=None)
 
 
 def members(run: "Run", name: str) -> int:

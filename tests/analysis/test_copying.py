@@ -124,17 +124,25 @@ def test_held_out_branches_that_are_copies_themselves_leave_no_power():
 
 
 @pytest.mark.parametrize(
-    ("fitted", "heldout", "key"), [(1, 0, "collect.branches"), (2, 1, "collect.branches"), (5, 0, "fit.heldout")]
+    ("fitted", "heldout", "key"), [(1, 0, ""), (2, 1, ""), (3, 0, ""), (5, 0, "raise fit.heldout, or ")]
 )
 def test_too_few_branches_are_told_in_one_line_without_a_number(fitted, heldout, key):
     world = World(fitted, heldout)
     found = world.examine(world.fitted)
     assert found.line == (
-        f"copying is not tested: {fitted} branches are fitted and {heldout} held out, expected at least 3 and one. "
-        f"Raise {key}"
+        f"copying is not tested: {fitted} branches are fitted and {heldout} held out, expected at least 3 and one: "
+        f"{key}collect more, in more branches (collect.branches)"
     )
     assert {getattr(found, name) for name in ("statistic", "p", "p_raw", "own", "reference", "share")} == {None}
     assert (found.controls, found.power, found.copies) == ({}, False, False)
+
+
+def test_a_single_vector_and_one_that_is_not_finite_are_not_tested(world):
+    assert world.examine(world.fitted[:1]).line.startswith("copying is not tested: a single vector was generated")
+    lost = world.fitted.clone()
+    lost[0, 0] = torch.nan
+    assert world.examine(lost).line.startswith("copying is not tested: generated vectors are not finite")
+    assert world.examine(lost).p is None
 
 
 def test_a_held_out_block_of_the_one_branch_is_no_new_branch():

@@ -239,7 +239,62 @@ def test_trained_that_are_too_dependent_have_no_interval_and_say_so():
     assert row(case, "trained")["mean_ci"] is None
     assert row(case, "trained")["effective_n"] == 1
     assert "raise collect.branches" in judge(find(case)).line
-    assert notes(case, find(case))[0].startswith("the trained are too dependent for a test: 30 of them, ")
+    line = "the trained are too few, or too dependent, for a test: 30 checkpoints in 1 branches, one independent in "
+    assert notes(case, find(case))[0].startswith(line)
+
+
+def test_few_of_many_checkpoints_are_no_test_of_those_that_were_not_measured():
+    population = torch.randn(60, 6)
+    trained = source("trained", around(0.8, 3), parents=np.array([0, 30, 59]))
+    provenance = [{"network": 0, "branch": 0}] * 60
+    given = {"population": population, "provenance": provenance, "fitted": list(range(60))}
+    assert case_of(trained, source("generated", around(0.8, 20)), **given).units is None
+
+
+@pytest.mark.parametrize("alone", ["trained", "generated"])
+def test_a_single_one_says_nothing_of_others(alone):
+    counts = {"trained": 40, "generated": 20} | {alone: 1}
+    scores = {name: np.random.default_rng(0).random((count, 50)) for name, count in counts.items()}
+    trained, generated = (scores[name].mean(1) for name in ("trained", "generated"))
+    soup = source("soup", [0.1], scores=np.linspace(0, 0.2, 50)[None])
+    case = case_of(
+        trained_of(trained, scores=scores["trained"]),
+        source("generated", generated, scores=scores["generated"]),
+        soup,
+        branches=min(4, counts["trained"]),
+    )
+    findings = find(case)
+    assert not findings.main.known
+    assert judge(findings).kind == "not decided"
+    if alone == "generated":
+        assert not findings.differences["soup"].known, "the one may be lucky"
+        assert any(line.startswith("a single one was generated: ") for line in notes(case, findings))
+        assert "too few independent candidates of generated for a test: raise generate.num" in judge(findings).line
+
+
+def test_dead_averages_are_no_averages_to_be_like():
+    metrics = {"select": np.full(12, 0.1), "test": np.full(12, 0.1)}
+    averages = replace(source("soup16", metrics["test"]), dead=np.ones(12, dtype=bool))
+    trained, generated = trained_of(around(0.8, 40)), source("generated", around(0.8, 20))
+    to_soup = {each.name: np.linspace(0.5, 0.9, len(each.test)) for each in (averages, trained, generated)}
+    case = case_of(trained, generated, averages, branches=4, to_soup=to_soup, averages="soup16")
+    assert find(case).averaging is None
+
+
+def test_nothing_is_new_where_no_fitted_one_was_evaluated():
+    trained = source("trained", around(0.8, 2), parents=np.array([0, 39]))
+    provenance = [{"network": 0, "branch": number // 10} for number in range(40)]
+    given = {"population": torch.randn(40, 6), "provenance": provenance, "fitted": list(range(10, 30))}
+    found = find(case_of(trained, source("generated", around(0.8, 20)), **given)).novelty
+    assert (found.similarity, found.distinct) == (None, False)
+    assert found.line.endswith("none of the evaluated trained is one that was fitted")
+
+
+def test_the_best_has_no_interval_where_one_of_its_equals_is_dead():
+    scores = np.array([[1.0, 0.0], [math.nan, math.nan], [1.0, 1.0]])
+    generated = source("generated", [0.5, -math.inf, 1.0], select=[0.9, 0.9, 0.1], scores=scores)
+    found = row(case_of(TRAINED, generated), "generated")
+    assert (found["best"], found["best_ci"]) == (None, None)
 
 
 def test_what_is_made_of_one_checkpoint_shares_the_unit_of_its_parent():
@@ -273,6 +328,11 @@ def test_choice_by_training_data_is_reported_where_it_was_measured():
     found = chosen_by_training_data(case_of(TRAINED, measured))
     assert found["spearman"] == pytest.approx(-1)
     assert found["regret"] == pytest.approx(0.2)
+
+
+def test_a_choice_that_is_dead_has_no_regret():
+    measured = source("generated", [0.5, -math.inf, 0.7], train=[0.8, 0.9, 0.7])
+    assert chosen_by_training_data(case_of(TRAINED, measured))["regret"] is None
 
 
 def test_a_trained_one_leaves_its_branch_out_of_its_similarity():

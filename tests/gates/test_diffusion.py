@@ -157,3 +157,9 @@ def test_samples_that_do_not_match_fail(change):
     assert "expected 0.5 to 1.5 times its norm, at most 0.5 off, at most 10% outside. The diffusion does not" in (
         check.line
     )
+
+
+def test_latents_that_do_not_differ_are_not_measured():
+    equal = torch.zeros(400, 4)
+    for check in (check_latents(latents(seed=1), equal), checked(0.6, 0.0)):
+        assert (check.passed, check.line) == (True, "not measured: the fitted checkpoints do not differ")

@@ -133,6 +133,14 @@ def test_figures_that_do_not_exist_are_empty(made, tmp_path):
     assert "controls" not in words
 
 
+def test_a_choice_that_cannot_be_ranked_is_told_in_words(made, tmp_path):
+    summary, _ = made()
+    summary["choice"] = {"spearman": None, "p": None, "regret": None, "n": 2}
+    words = parse(report_page(tmp_path, "demo", summary, [], "")).words
+    assert "2 generated candidates: they are too few, or too equal, to rank; the choice is one without" in words
+    assert "Spearman" not in words
+
+
 def test_the_copying_test_stands_with_its_controls(page_of):
     words = parse(page_of()).words
     assert "the generated lie 0.81 times as far; controls: codec as expected" in words

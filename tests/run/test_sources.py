@@ -13,6 +13,7 @@ from pdiff.run.sources import (
     Children,
     Pool,
     absolute_noise,
+    check_vectors,
     codec,
     ensemble,
     gaussian,
@@ -120,6 +121,27 @@ def test_a_source_that_cannot_be_built_is_refused(run, population, name, line):
         source_vectors(run, name, pool_of(population))
 
 
+@pytest.mark.parametrize(
+    ("vectors", "got"),
+    [
+        ([1, 2], "list"),
+        (torch.zeros(LAYOUT.size), r"vectors of shape \(401,\)"),
+        (torch.zeros(3, 5), r"vectors of shape \(3, 5\)"),
+        (torch.zeros(0, LAYOUT.size), r"vectors of shape \(0, 401\)"),
+        (torch.zeros(3, LAYOUT.size).double(), r"vectors of torch\.float64"),
+    ],
+)
+def test_a_source_that_returns_no_vectors_of_the_layout_is_refused(vectors, got):
+    with pytest.raises(PdiffError, match=rf"^evaluate\.sources\.mine: got {got}, expected a float32 tensor \(M, 401\)"):
+        check_vectors("mine", vectors, LAYOUT.size)
+
+
+@pytest.mark.parametrize("scale", [-0.1, float("nan")])
+def test_noise_of_no_scale_that_could_be_is_refused(population, rng, scale):
+    with pytest.raises(PdiffError, match=r"^evaluate\.sources\.scale: got .*, expected a finite number from 0 on"):
+        draw(relative_noise, population, rng, scale=scale)
+
+
 def test_soup_is_the_average_of_all(population, rng):
     torch.testing.assert_close(draw(soup, population, rng)[0], population.sum(0) / 8)
 
@@ -140,13 +162,13 @@ def test_soup_of_one_is_a_trained_vector_and_of_all_the_soup(population, rng):
 
 
 def test_more_members_than_vectors_are_refused(population, rng):
-    with pytest.raises(PdiffError, match=r"^evaluate\.sources: got members 9, expected .*8"):
+    with pytest.raises(PdiffError, match=r"^evaluate\.sources: got 9 members of a soup_of, expected 1 to 8"):
         draw(soup_of, population, rng, members=9)
 
 
 @pytest.mark.parametrize("members", [0, -1])
 def test_a_soup_of_nothing_is_refused(population, rng, members):
-    with pytest.raises(PdiffError, match=rf"^evaluate\.sources: got members {members}, expected"):
+    with pytest.raises(PdiffError, match=rf"^evaluate\.sources: got {members} members of a soup_of, expected"):
         draw(soup_of, population, rng, members=members)
 
 

@@ -13,7 +13,7 @@ from pdiff.run.directory import ORDER
 from pdiff.run.results import read_metrics, read_sources
 from pdiff.run.run import Run
 from pdiff.runtime.storage import read_json
-from pdiff.stages.compare import draw_pictures, evidence, front, members, open_case
+from pdiff.stages.compare import averages_of_a_few, draw_pictures, evidence, front, members, open_case
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +141,16 @@ def test_a_plugin_that_draws_gets_candidates_that_have_a_place(finished):
     assert draw_pictures(run, sources) == []
     run.plugin.register(Drawing(), "drawing")
     assert draw_pictures(run, sources) == [{"file": "dots.png", "title": "Dots", "caption": "generated 5, trained 8"}]
+
+
+@pytest.mark.parametrize(
+    ("members", "name"),
+    [
+        ({"soup16": 16, "soup200": 200}, "soup16"),
+        ({"soup2": 2, "soup16": 16}, "soup16"),
+        ({"soup2": 2, "soup4": 4}, "soup4"),
+        ({}, None),
+    ],
+)
+def test_a_soup_of_nearly_all_does_not_take_the_place_of_averages_of_a_few(members, name):
+    assert averages_of_a_few(members) == name
