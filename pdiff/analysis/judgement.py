@@ -142,7 +142,7 @@ class Case:
         if source.parents is None:
             return Values(source.name, values, None, columns)
         if self.units is None:
-            return Values(source.name, values, None, columns, self.unit, dependent=source.name == TRAINED)
+            return Values(source.name, values, None, columns, self.unit, dependent=True)
         return Values(source.name, values, self.units[source.parents[own]], columns, self.unit)
 
     def columns(self, source: SourceResults) -> NDArray | None:
@@ -292,7 +292,7 @@ def living(case: Case, name: str, numbers: NDArray) -> Values:
     elif source.parents is not None and case.units is not None:
         units, unit = case.units[source.parents[own]], case.unit
     single = own.sum() == 1 and name in (TRAINED, GENERATED)
-    dependent = single or (name == TRAINED and case.units is None)
+    dependent = single or (source.parents is not None and case.units is None)
     return Values(name, numbers[own], units, None, unit, dependent)
 
 
@@ -361,6 +361,8 @@ def notes(case: Case, findings: Findings) -> list[str]:
             f"the trained are too few, or too dependent, for a test: {len(trained.test)} checkpoints in "
             f"{len(np.unique(case.branches))} branches, one independent in {case.time:.0f}. Raise collect.branches"
         )
+    if len(case.counted(trained)) > 1 and np.ptp(case.counted(trained)) == 0:
+        found.append(f"all trained have the same {case.metric.name}: it tells nobody apart, and the margin is 0")
     drifts = drift(case)
     if drifts:
         found.append(drifts)

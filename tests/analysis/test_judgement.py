@@ -272,6 +272,11 @@ def test_a_single_one_says_nothing_of_others(alone):
         assert "too few independent candidates of generated for a test: raise generate.num" in judge(findings).line
 
 
+def test_a_metric_that_never_differs_is_told():
+    case = case_of(trained_of([0.5] * 40), source("generated", [0.5] * 20), branches=4)
+    assert "all trained have the same quality: it tells nobody apart, and the margin is 0" in notes(case, find(case))
+
+
 def test_dead_averages_are_no_averages_to_be_like():
     metrics = {"select": np.full(12, 0.1), "test": np.full(12, 0.1)}
     averages = replace(source("soup16", metrics["test"]), dead=np.ones(12, dtype=bool))
@@ -305,6 +310,13 @@ def test_what_is_made_of_one_checkpoint_shares_the_unit_of_its_parent():
     assert case.values("noise05").component.count == 4
     assert case.values("noise05").component.what == "branches of noise05"
     assert case.values("generated").units is None
+
+
+def test_what_is_made_of_dependent_checkpoints_is_as_dependent():
+    noise = source("noise05", around(0.8, 40), parents=np.arange(40) % 30, type="relative_noise")
+    case = case_of(trained_of(walk(30, rho=0.99)), source("generated", around(0.8, 20)), noise, branches=1)
+    assert case.units is None
+    assert not find(case).differences["noise05"].known
 
 
 def test_the_generated_share_their_fit():
