@@ -197,6 +197,10 @@ def examine(
         f"the generated lie {ratio[0]:.2f} times as far from the nearest branch as from the second, "
         f"fresh branches {ratio[1]:.2f} times (p {p:.2g}), copies less than {halfway:.2f}"
     )
+    if p >= COPYING:
+        line = f"no copies: {line}"
+    elif ratio[0] >= halfway:
+        line = f"no copies, but surely closer to single branches than fresh ones: {line}"
     if failed:
         line = f"the copying test has no power here, its controls ({', '.join(failed)}) came out wrong; {line}"
     return Copying(

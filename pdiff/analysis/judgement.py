@@ -82,8 +82,9 @@ class Case:
 
     @property
     def budget(self) -> int:
-        """How many candidates every source may choose among: as many as the smallest source of several has."""
-        return min((len(source.test) for source in self.sources.values() if len(source.test) > 1), default=1)
+        """How many candidates every source may choose among: as many as the smallest source of several vectors has."""
+        several = [len(source.test) for source in self.sources.values() if source.has_place and len(source.test) > 1]
+        return min(several, default=1)
 
     @cached_property
     def branches(self) -> NDArray:

@@ -91,9 +91,11 @@ def caption(summary: Mapping[str, Any]) -> str:
 
 
 def remarks(summary: Mapping[str, Any]) -> list[str]:
-    """Return what stands below the verdict: the baselines, what is new, and what could not be tested; a line each."""
+    """Return what stands below the verdict: baselines, copying, what is new, what could not be tested; a line each."""
     good = f"but for that {summary['quality']}" if summary["quality"] else None
-    lines = [good, summary["baselines"], summary["novelty"]["line"], *(f"note: {note}" for note in summary["notes"])]
+    copying = summary["copying"]["line"] if summary["copying"]["power"] and not summary["copying"]["copies"] else None
+    found = [good, summary["baselines"], copying, summary["novelty"]["line"]]
+    lines = [*found, *(f"note: {note}" for note in summary["notes"])]
     return [line for line in lines if line]
 
 

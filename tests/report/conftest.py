@@ -131,7 +131,8 @@ def make_summary(higher: bool = True, failed: bool = False, ignored: bool = Fals
         "notes": ["the generated are of one fit: no interval speaks of another. Raise fit.repeats"],
         "novelty": {"line": "not shown to be new: similarity 0.973, not surely below 0.970 of <other> branches"},
         "copying": {
-            "statistic": 4.2, "p": 0.99998, "copies": False, "line": "the generated lie 0.81 times as far",
+            "statistic": 4.2, "p": 0.99998, "copies": False, "power": False,
+            "line": "the generated lie 0.81 times as far",
             "controls": {
                 "codec": {"p": 1e-9, "as_expected": True}, "noise": {"p": 1e-4, "as_expected": True},
                 "fresh": {"p": 0.002, "as_expected": False},

@@ -126,7 +126,8 @@ def test_figures_that_do_not_exist_are_empty(made, tmp_path):
     summary, _ = made()
     unknown = ("ci", "ci_simultaneous", "p", "p_adjusted")
     summary["comparisons"]["soup"] |= dict.fromkeys(unknown) | {"relation": "no clear difference"}
-    summary |= {"choice": None, "copying": {"line": "copying is not tested: one branch", "controls": {}}, "task": {}}
+    untested = {"line": "copying is not tested: one branch", "controls": {}, "power": False, "copies": False}
+    summary |= {"choice": None, "copying": untested, "task": {}}
     words = parse(report_page(tmp_path, "demo", summary, [], "")).words
     assert "None" not in words
     assert "copying is not tested: one branch." in words

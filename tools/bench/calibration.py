@@ -47,7 +47,7 @@ SHIFTS = {"better": 1, "worse": -1, "far-better": 2, "far-worse": -2}  # standar
 TRUTHS = ("copies", "decoded", "averages", "fresh", "equal", *SHIFTS)
 UNKNOWN = (-np.inf, np.inf)  # the interval of what the comparison says it cannot tell
 TYPES = {"soup16": "soup_of", "noise05": "relative_noise", "noise15": "relative_noise"}
-HEAD = "| truth | gain, margins | verdicts | gain above 0 | below 0 | holds the gain | the trained | on its samples |"
+HEAD = "| truth | gain, margins | verdicts | gain above 0 | below 0 | holds the gain | holds the trained's mean |"
 
 
 @dataclass(frozen=True)
@@ -302,7 +302,7 @@ def row(truth: str, means: dict[str, float], trained: NDArray, found: Sequence[J
     gain = means["generated"] - means["trained"]
     low, high = np.array([one.gain for one in found]).T
     first, last = np.array([one.trained for one in found]).T
-    held = [(low <= gain) & (gain <= high), *((first <= true) & (true <= last) for true in (means["trained"], trained))]
+    held = [(low <= gain) & (gain <= high), (first <= trained) & (trained <= last)]
     kinds = Counter(one.kind for one in found).most_common()
     verdicts = ", ".join(f"{kind} {count / len(found):.1%}" for kind, count in kinds)
     cells = [
