@@ -372,8 +372,8 @@ def notes(case: Case, findings: Findings) -> list[str]:
         found.append(findings.copying.line)
     if findings.averaging is None or case.averages in case.small:
         found.append(
-            "whether the generated are averages is not tested: that takes a living soup, and living averages of eight or "
-            "more (soup_of). Add what lacks to evaluate.sources"
+            "whether the generated are averages is not tested: that takes a living soup, and living averages of eight "
+            "or more (soup_of). Add what lacks to evaluate.sources"
         )
     if len(case.counted(case.sources[GENERATED])) == 1:
         found.append("a single one was generated: nothing tells how much others would differ. Raise generate.num")

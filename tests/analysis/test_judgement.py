@@ -492,4 +492,5 @@ def test_the_generated_that_are_the_fitted_are_copies():
 def test_a_run_without_averages_says_that_likeness_to_them_is_not_tested(given):
     few = source("soup2", around(0.8, 20))
     case = case_of(trained_of(around(0.8, 40)), source("generated", around(0.8, 20)), few, branches=4, **given)
-    assert any(line.startswith("whether the generated are averages is not tested: ") for line in notes(case, find(case)))
+    line = "whether the generated are averages is not tested: "
+    assert any(note.startswith(line) for note in notes(case, find(case)))
