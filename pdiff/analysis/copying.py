@@ -32,6 +32,7 @@ from pdiff.weights.vectors import Rows, Vectors
 COPYING = 0.01  # one-sided; an accusation needs more than the usual 0.05
 SUBSPACE = 0.99  # of the fitted vectors' variance
 FEWEST_FITTED = 3  # branches: each of them has two others to lie between
+LARGEST = 1e18  # distance whose square float32 can hold: what has none is left out, and hides no copies
 CLOSEST = 1e-3  # the smallest ratio: closer than that is a copy, however close
 NOISE = 0.5  # of the distance at which fresh branches lie: noise that leaves a copy a copy
 
@@ -175,8 +176,10 @@ def examine(
     raw = ((gram @ axes).float(), (centred_products(heldout, fitted) @ axes).float())
     through = tuple((centred_products(vectors, fitted) @ axes).float() for vectors in decode())
     own = (centred_products(generated, fitted) @ axes).float()
-    if not own.isfinite().all():
-        return untested("generated vectors are not finite, or too large to tell their distances")
+    told = own.norm(dim=1) < LARGEST  # a NaN is not
+    if told.sum() < 2:
+        return untested("fewer than two of the generated are finite, and small enough to have a distance")
+    own, fits = own[told], None if fits is None else fits[told.numpy()]
     found, fresh, space = tested(own, through, branches, fits)
     raw_found = tested(own, raw, branches, fits)[0]
     ratios = space.ratios(own)

@@ -358,9 +358,11 @@ def notes(case: Case, findings: Findings) -> list[str]:
     if not len(case.counted(trained)):
         found.append("no trained checkpoint has a finite metric: nothing is compared with them")
     elif case.units is None:
+        rows = case.kept(trained)
         found.append(
-            f"the trained are too few, or too dependent, for a test: {len(trained.test)} checkpoints in "
-            f"{len(np.unique(case.branches))} branches, one independent in {case.time:.0f}. Raise collect.branches"
+            f"the trained are too few, or too dependent, for a test: {len(rows)} checkpoints in "
+            f"{len(np.unique(case.branches[rows]))} branches, one independent in {case.time:.0f}. Raise "
+            + ("collect.branches" if len(trained.test) == len(case.provenance) else "evaluate.sources.trained.num")
         )
     if len(case.counted(trained)) > 1 and np.ptp(case.counted(trained)) == 0:
         found.append(f"all trained have the same {case.metric.name}: it tells nobody apart, and the margin is 0")
@@ -369,6 +371,11 @@ def notes(case: Case, findings: Findings) -> list[str]:
         found.append(drifts)
     if not findings.copying.power:
         found.append(findings.copying.line)
+    if findings.averaging is None or case.averages in case.small:
+        found.append(
+            "whether the generated are averages is not tested: that takes a living soup, and living averages of eight "
+            "or more (soup_of). Add what lacks to evaluate.sources"
+        )
     if len(case.counted(case.sources[GENERATED])) == 1:
         found.append("a single one was generated: nothing tells how much others would differ. Raise generate.num")
     elif case.sources[GENERATED].fits is None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from pdiff.analysis.dead import dead
-from pdiff.run.check import Check
+from pdiff.run.check import Check, in_words
 from pdiff.run.record import read_gates
 from pdiff.run.results import read_metrics
 from pdiff.task.task import Metric
@@ -41,8 +41,8 @@ def check_alive(
     tails = [tail(metrics, metric) for metrics in (generated, trained)]
     figures = {"dead": int(lost.sum()), "share": share, "tail": tails[0], "tail_of_trained": tails[1]}
     found = (
-        f"{figures['dead']} of {len(generated)} generated are dead; one in twenty has {metric.name} {tails[0]:.4f} or "
-        f"worse (trained: {tails[1]:.4f})"
+        f"{figures['dead']} of {len(generated)} generated are dead; one in twenty has {metric.name} "
+        f"{in_words(tails[0])} or worse (trained: {in_words(tails[1])})"
     )
     if share < MOST_DEAD:
         return Check("alive", True, found, figures)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pdiff.analysis.kept import kept, kept_by_tensor
 from pdiff.engine.parameter_diffusion import ParameterDiffusion
-from pdiff.run.check import Check, goodness, not_measured, share_lost, whole
+from pdiff.run.check import Check, goodness, in_words, not_measured, share_lost, whole
 from pdiff.run.heldout import heldout_record, spaced, split_population
 from pdiff.run.measuring import evaluate_split
 from pdiff.task.task import Evaluation, Task
@@ -125,7 +125,8 @@ def check_decoded(
         "similarity_of_average": task.similarity(one, own).mean().item(),
     }
     name = task.metric.name
-    found = f"held-out checkpoints with {name} {figures['original']:.4f} have {figures['decoded']:.4f} after the codec"
+    reached, left = (in_words(figures[key]) for key in ("original", "decoded"))
+    found = f"held-out checkpoints with {name} {reached} have {left} after the codec"
     if lost <= LARGEST_LOSS:
         return Check("decoded", True, found, figures)
     line = (

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pdiff.run.check import Check, goodness, not_measured, share_lost, whole
+from pdiff.run.check import Check, goodness, in_words, not_measured, share_lost, whole
 from pdiff.run.measuring import evaluate_split
 from pdiff.task.task import Evaluation, Metric
 from pdiff.weights.gram import centred_gram
@@ -109,7 +109,7 @@ def gate_basin(run: "Run", gram: Tensor) -> Check:
 
 def standard_error(result: Evaluation) -> float:
     """Return the standard error of a metric over its samples; 0 where it is no mean over samples."""
-    if result.scores is None:
+    if result.scores is None or len(result.scores) < 2:
         return 0.0
     return (result.scores.double().std() / math.sqrt(len(result.scores))).item()
 
@@ -129,11 +129,12 @@ def check_basin(metrics: Sequence[float], metric: Metric, ends: tuple[str, str],
     figures = {"barrier": barrier, **{f"metric_{place}": value for place, value in enumerate(metrics)}}
     if metric.chance is not None and mean <= 2 * error:
         line = (
-            f"got {metric.name} {metrics[0]:.4f} and {metrics[-1]:.4f} in the two farthest, expected clearly "
-            f"better than chance ({metric.chance:.4f}). The training failed: train longer, or at a lower rate."
+            f"got {metric.name} {in_words(metrics[0])} and {in_words(metrics[-1])} in the two farthest, expected "
+            f"clearly better than chance ({metric.chance:.4f}). The training failed: train longer, or at a lower rate."
         )
         return Check("basin", False, line, figures)
-    found = f"between the two farthest checkpoints {metric.name} loses {barrier:.0%} of {whole(metric)}"
+    share = f"{barrier:.0%}" if math.isfinite(barrier) else "all"
+    found = f"between the two farthest checkpoints {metric.name} loses {share} of {whole(metric)}"
     if barrier <= HIGHEST_BARRIER:
         return Check("basin", True, f"one basin: {found}", figures)
     line = (

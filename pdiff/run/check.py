@@ -47,6 +47,11 @@ def goodness(metrics: Sequence[float], metric: Metric) -> Tensor:
     return sign * (torch.tensor(list(metrics), dtype=torch.float64) - (metric.chance or 0.0))
 
 
+def in_words(value: float) -> str:
+    """Return a metric's text."""
+    return f"{value:.4f}" if math.isfinite(value) else "nothing finite"
+
+
 def share_lost(before: float, after: float) -> float:
     """Return how much of a goodness is lost, as a share of it; 0 where nothing is."""
     if after >= before:

@@ -137,12 +137,19 @@ def test_too_few_branches_are_told_in_one_line_without_a_number(fitted, heldout,
     assert (found.controls, found.power, found.copies) == ({}, False, False)
 
 
-def test_a_single_vector_and_one_that_is_not_finite_are_not_tested(world):
+def test_a_single_vector_is_not_tested(world):
     assert world.examine(world.fitted[:1]).line.startswith("copying is not tested: a single vector was generated")
-    lost = world.fitted.clone()
-    lost[0, 0] = torch.nan
-    assert world.examine(lost).line.startswith("copying is not tested: generated vectors are not finite")
-    assert world.examine(lost).p is None
+
+
+@pytest.mark.parametrize("lost", [torch.nan, torch.inf, 1e30])
+def test_a_vector_without_a_distance_hides_no_copies(world, lost):
+    copies = world.fitted.clone()
+    copies[0] = lost
+    assert world.examine(copies).copies
+    copies[1:] = lost
+    found = world.examine(copies)
+    assert found.line.startswith("copying is not tested: fewer than two of the generated are finite")
+    assert found.p is None
 
 
 def test_a_held_out_block_of_the_one_branch_is_no_new_branch():

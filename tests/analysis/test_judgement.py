@@ -248,7 +248,9 @@ def test_few_of_many_checkpoints_are_no_test_of_those_that_were_not_measured():
     trained = source("trained", around(0.8, 3), parents=np.array([0, 30, 59]))
     provenance = [{"network": 0, "branch": 0}] * 60
     given = {"population": population, "provenance": provenance, "fitted": list(range(60))}
-    assert case_of(trained, source("generated", around(0.8, 20)), **given).units is None
+    case = case_of(trained, source("generated", around(0.8, 20)), **given)
+    assert case.units is None
+    assert notes(case, find(case))[0].endswith("Raise evaluate.sources.trained.num")
 
 
 @pytest.mark.parametrize("alone", ["trained", "generated"])
@@ -484,3 +486,11 @@ def test_the_generated_that_are_the_fitted_are_copies():
     assert found.copies
     fresh = replace(generated, vectors=torch.randn(30, 30, generator=rng))
     assert not find(replace(case, sources={"trained": trained, "generated": fresh})).copying.copies
+
+
+@pytest.mark.parametrize("given", [{}, {"averages": "soup2", "small": ["soup2"]}])
+def test_a_run_without_averages_says_that_likeness_to_them_is_not_tested(given):
+    few = source("soup2", around(0.8, 20))
+    case = case_of(trained_of(around(0.8, 40)), source("generated", around(0.8, 20)), few, branches=4, **given)
+    line = "whether the generated are averages is not tested: "
+    assert any(note.startswith(line) for note in notes(case, find(case)))

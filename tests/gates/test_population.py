@@ -137,6 +137,7 @@ def test_the_standard_error_is_that_of_the_scores():
     scores = torch.arange(100) < 20
     assert standard_error(Evaluation(0.2, scores, scores)) == pytest.approx(0.04, rel=0.01)
     assert standard_error(Evaluation(0.2, scores)) == 0
+    assert standard_error(Evaluation(0.2, scores, scores[:1])) == 0, "of a single sample it is not known"
 
 
 def test_trainings_that_overlap_pass():

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from pdiff.run.check import Check, goodness, not_measured, share_lost, whole
+from pdiff.run.check import Check, goodness, in_words, not_measured, share_lost, whole
 from pdiff.task.task import Metric
 
 
@@ -33,3 +33,7 @@ def test_figures_that_json_cannot_hold_become_null():
 
 def test_what_is_not_measured_holds_up_nobody():
     assert not_measured("runs", "why.") == Check("runs", True, "not measured: why.")
+
+
+def test_a_metric_that_is_not_finite_is_told_in_words():
+    assert [in_words(value) for value in (0.5, -math.inf, math.nan)] == ["0.5000", "nothing finite", "nothing finite"]
