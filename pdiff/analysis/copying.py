@@ -195,10 +195,12 @@ def examine(
         "fresh": not_copied(fresh, np.unique(branches[1]), halfway),
     }
     p, ratio = one_sided(found), (float(np.exp(ratios.mean())), float(np.exp(fresh.metrics.mean())))
+    share = float((ratios < np.quantile(fresh.metrics, 0.01)).mean())
     failed = [name for name, control in controls.items() if not control.as_expected]
     line = (
         f"the generated lie {ratio[0]:.2f} times as far from the nearest branch as from the second, "
-        f"fresh branches {ratio[1]:.2f} times (p {p:.2g}), copies less than {halfway:.2f}"
+        f"fresh branches {ratio[1]:.2f} times (p {p:.2g}), copies less than {halfway:.2f}; {share:.0%} of "
+        "them are closer than 99 of 100 fresh ones"
     )
     if p >= COPYING:
         line = f"no copies: {line}"
@@ -213,7 +215,7 @@ def examine(
         own=ratio[0],
         reference=ratio[1],
         halfway=halfway,
-        share=float((ratios < np.quantile(fresh.metrics, 0.01)).mean()),
+        share=share,
         controls=controls,
         line=line,
     )

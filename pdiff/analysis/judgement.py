@@ -41,7 +41,7 @@ CORE = {
     "a Gaussian through the codec (latent_gaussian)": ("latent_gaussian",),
     "noise on checkpoints (relative_noise)": NOISES,
 }
-FEW = 10  # candidates of a core baseline, but for the one soup
+FEW = 10  # candidates of a core baseline, but for the one soup, and of what is told from averages
 
 
 @dataclass(frozen=True)
@@ -275,12 +275,12 @@ def copying(case: Case) -> Copying:
 
 
 def averaged(case: Case) -> Averaging | None:
-    """Return whether the generated behave like averages; None without averages or without a soup."""
+    """Return whether the generated behave like averages; None without a soup, or with fewer than `FEW` of a source."""
     names = (GENERATED, TRAINED, case.averages)
     if not case.to_soup or not case.averages:
         return None
     values = [living(case, name, case.to_soup[name]) for name in names]
-    return averaging(*values) if all(len(each.metrics) for each in values) else None
+    return averaging(*values) if all(len(each.metrics) >= FEW for each in values) else None
 
 
 def living(case: Case, name: str, numbers: NDArray) -> Values:
@@ -373,8 +373,8 @@ def notes(case: Case, findings: Findings) -> list[str]:
         found.append(findings.copying.line)
     if findings.averaging is None or case.averages in case.small:
         found.append(
-            "whether the generated are averages is not tested: that takes a living soup, and living averages of eight "
-            "or more (soup_of). Add what lacks to evaluate.sources"
+            f"whether the generated are averages is not tested: that takes a living soup, and at least {FEW} living "
+            "averages of eight or more (soup_of). Add what lacks to evaluate.sources"
         )
     if len(case.counted(case.sources[GENERATED])) == 1:
         found.append("a single one was generated: nothing tells how much others would differ. Raise generate.num")
