@@ -179,7 +179,12 @@ def why_as_good(findings: Findings) -> str | None:
     """Return why the generated are as good as the trained, if so."""
     if not within(findings):
         return None
-    return f"{findings.against(TRAINED)}, above the margin of {-findings.margin:+.4f}"
+    words = f"{findings.against(TRAINED)}, above the margin of {-findings.margin:+.4f}"
+    relation = findings.relation(TRAINED, together=False)
+    if relation > 0:
+        unbeaten = [other for other in findings.differences if findings.relation(other, together=False) <= 0]
+        return f"{words}: better than the trained, but not surely than {', '.join(unbeaten)}"
+    return f"{words}: worse, but by less than the margin" if relation < 0 else words
 
 
 def what_to_raise(found: Difference) -> str:

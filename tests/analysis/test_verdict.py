@@ -23,6 +23,7 @@ from pdiff.analysis.verdict import (
     Findings,
     judge,
     others,
+    quality,
 )
 
 RIGHT = dict.fromkeys(("codec", "noise", "fresh"), Control(0.5, True))
@@ -223,3 +224,18 @@ def test_baselines_are_named_by_how_the_generated_stand_to_them():
     found = findings(0.1, {"soup": gain(-0.1), "noise": gain(0.1), "codec": gain(0.0), "many": gain(0.025, family=40)})
     assert others(found) == "better than noise; no clear difference to codec, many; worse than soup"
     assert (found.relation("many"), found.relation("many", together=False)) == (0, 1)
+
+
+def test_as_good_says_why_an_interval_that_leaves_out_0_is_not_more():
+    better = judge(findings(0.1, {"soup": gain(0.0), "noise": gain(0.2)}))
+    assert better.kind == AS_GOOD
+    assert better.line.endswith(": better than the trained, but not surely than soup")
+    worse = judge(findings(gain(-0.02, 0.005)))
+    assert worse.kind == AS_GOOD
+    assert worse.line.endswith(": worse, but by less than the margin")
+
+
+def test_copies_and_averages_are_told_how_good_they_are_too():
+    for kind in (COPIES, AVERAGE_LIKE):
+        assert quality(CASES[kind]).kind == AS_GOOD
+    assert quality(CASES[DEAD]) is None
