@@ -118,7 +118,7 @@ def novelty(axes: Any, evidence: Evidence, styles: Styles, label: str, higher_is
         corner = {"xycoords": "axes fraction", "ha": "right", "va": "bottom", "fontsize": 7}
         axes.annotate(f"{beyond} beyond the edge", (1, 0), **corner)
     axes.set_ylim((low, high) if higher_is_better else (high, low))
-    axes.set_xlabel("largest similarity to a trained one (1: wrong on the same samples)")
+    axes.set_xlabel("largest similarity to a fitted checkpoint (1: wrong on the same samples)")
     axes.set_ylabel(label)
 
 

@@ -17,7 +17,7 @@ class Evidence:
     Attributes:
         tests: the metric on `test` `(M,)`.
         trains: the metric on the training data `(M,)`, of the sources for which it was measured.
-        similarities: the largest similarity to a trained one `(M,)`; a trained one leaves itself out.
+        similarities: the largest similarity to a fitted checkpoint `(M,)`; of a trained one, to one of another branch.
         front: True `(M,)` for the baselines' candidates that no other baseline's beats in metric and in novelty.
         distances: the Euclidean distance to the nearest trained vector `(M,)`; a trained one leaves itself out.
         coordinates: values `(M,)` of the coordinates worth drawing, by the coordinate's name and by source.

@@ -124,7 +124,7 @@ def draw_similarities(axes: Any, runs: Sequence[Compared]) -> None:
                 axes.plot(figures["similarity"], row, "o", color=colour, markersize=size, zorder=size)
     for name, (colour, size) in marks.items():
         axes.plot([], [], "o", color=colour, markersize=size, label=name)
-    finish(axes, runs, "largest similarity to a trained one")
+    finish(axes, runs, "largest similarity to a fitted checkpoint")
 
 
 def draw_costs(axes: Any, runs: Sequence[Compared]) -> None:
