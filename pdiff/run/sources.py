@@ -198,10 +198,11 @@ def soup_of(pool: Pool, rng: torch.Generator, members: int = MEMBERS, num: int |
     """Return averages of `members` fitted vectors, drawn without repetition.
 
     Args:
-        members: fitted vectors of an average.
+        members: fitted vectors of an average; no more than there are.
         num: how many; default: evaluate.num.
     """
-    population, drawn = pool.population, groups(pool.fitted, rng, members, pool.count(num), "soup_of")
+    population, count = pool.population, pool.count(num)
+    drawn = groups(pool.fitted, rng, min(members, len(pool.fitted)), count, "soup_of")
 
     def make(rows: slice, rng: torch.Generator) -> Tensor:
         return torch.stack([mean(Rows(population, group)) for group in drawn[rows]])
