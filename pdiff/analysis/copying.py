@@ -180,11 +180,10 @@ def examine(
     if told.sum() < 2:
         return untested("fewer than two of the generated are finite, and small enough to have a distance")
     own, fits = own[told], None if fits is None else fits[told.numpy()]
-    found, fresh, space = tested(own, through, branches, fits)
+    found, ratios, fresh, space = tested(own, through, branches, fits)
     raw_found = tested(own, raw, branches, fits)[0]
-    ratios = space.ratios(own)
     rng = generator(seed, "copying", "noise")
-    reach = float(np.median(space.nearest(*held(through, branches)).min(1)))
+    reach = float(np.median(space.nearest(torch.cat(through), np.concatenate(branches)).min(1)))
     step = normal(through[0].shape, rng)
     noisy = through[0] + NOISE * reach * step / step.norm(dim=1, keepdim=True).clamp(min=1e-30)
     noise = space.ratios(noisy)
@@ -221,19 +220,14 @@ def examine(
     )
 
 
-def held(points: tuple[Tensor, Tensor], branches: tuple[NDArray, NDArray]) -> tuple[Tensor, NDArray]:
-    """Return all points and their branches, the fitted first."""
-    return torch.cat(points), np.concatenate(branches)
-
-
 def tested(
     own: Tensor, known: tuple[Tensor, Tensor], branches: tuple[NDArray, NDArray], fits: NDArray | None
-) -> tuple[Difference, Values, Space]:
-    """Return the generated against fresh branches, the fresh ones' ratios, and the space of both."""
+) -> tuple[Difference, NDArray, Values, Space]:
+    """Return the generated against fresh branches, the ratios of either, and the space of both."""
     space = Space(known[0], branches[0])
-    ratios = np.concatenate([space.ratios(known[0], branches[0]), space.ratios(known[1])])
-    fresh = Values("fresh", ratios, np.concatenate(branches), None, "branches")
-    return contrast(Values("generated", space.ratios(own), fits), fresh, True), fresh, space
+    known_ratios = np.concatenate([space.ratios(known[0], branches[0]), space.ratios(known[1])])
+    fresh, ratios = Values("fresh", known_ratios, np.concatenate(branches), None, "branches"), space.ratios(own)
+    return contrast(Values("generated", ratios, fits), fresh, True), ratios, fresh, space
 
 
 def copied(ratios: NDArray, labels: NDArray, fresh: Values, halfway: float) -> Control:

@@ -118,9 +118,13 @@ class Case:
         single = "checkpoints" if len(np.unique(self.units)) == len(self.units) else "blocks of steps"
         return next(same, single)
 
+    def counts(self, source: SourceResults) -> NDArray:
+        """Return which candidates count `(M,)`: what is not finite counts as chance, where that is known."""
+        return source.finite | (self.metric.chance is not None)
+
     def kept(self, source: SourceResults) -> NDArray:
         """Return the parents `(M,)` of a source's candidates that count."""
-        return source.parents[source.finite | (self.metric.chance is not None)]
+        return source.parents[self.counts(source)]
 
     def counted(self, source: SourceResults) -> NDArray:
         """Return the metrics of a source on `test`: what is not finite counts as chance, or not at all without one."""
@@ -131,11 +135,12 @@ class Case:
     def values(self, name: str) -> Values:
         """Return a source's metric on `test`, with what its candidates share."""
         source = self.sources[name]
-        return self.shared(source, self.counted(source), self.columns(source))
+        return self.shared(source, self.counts(source), self.counted(source), self.columns(source))
 
-    def shared(self, source: SourceResults, values: NDArray, columns: NDArray | None = None) -> Values:
-        """Return values of the candidates that count `(M,)`, with what these share."""
-        own = source.finite | (self.metric.chance is not None)
+    def shared(
+        self, source: SourceResults, own: NDArray, values: NDArray, columns: NDArray | None = None
+    ) -> Values:
+        """Return values `(m,)` of some of a source's candidates, of those in `own` `(M,)`, with what these share."""
         if len(values) == 1:
             return Values(source.name, values, None, columns, dependent=source.name in (TRAINED, GENERATED))
         if source.fits is not None:
@@ -287,14 +292,7 @@ def living(case: Case, name: str, numbers: NDArray) -> Values:
     """Return numbers of the candidates that live and have one `(M,)`, with what these share."""
     source = case.sources[name]
     own = ~source.dead & np.isfinite(numbers)
-    units, unit = None, "candidates"
-    if source.fits is not None:
-        units, unit = source.fits[own], "fits"
-    elif source.parents is not None and case.units is not None:
-        units, unit = case.units[source.parents[own]], case.unit
-    single = own.sum() == 1 and name in (TRAINED, GENERATED)
-    dependent = single or (source.parents is not None and case.units is None)
-    return Values(name, numbers[own], units, None, unit, dependent)
+    return case.shared(source, own, numbers[own])
 
 
 def new(case: Case, values: Mapping[str, Values]) -> Novelty:

@@ -1,6 +1,7 @@
 """What an evaluation left on disk, source by source."""
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,11 +33,12 @@ def read_metrics(run: "Run", source: str) -> dict[str, NDArray]:
 
 def read_sources(run: "Run") -> dict[str, SourceResults]:
     """Return the results of every source of the config, in its order."""
-    return {name: read_source(run, name, open_pool(run)) for name in source_names(run)}
+    pool, trained = open_pool(run), read_metrics(run, "trained")
+    return {name: read_source(run, name, pool, trained) for name in source_names(run)}
 
 
-def read_source(run: "Run", name: str, pool: Pool) -> SourceResults:
-    """Return the results of one source."""
+def read_source(run: "Run", name: str, pool: Pool, trained: Mapping[str, NDArray]) -> SourceResults:
+    """Return the results of one source; the metrics of the trained say who is dead."""
     vectors, parents = source_children(run, name, pool)
     kind, metrics = run.config.evaluate.sources[name]["type"], read_metrics(run, name)
     fits = np.array(run.fits)
@@ -45,7 +47,7 @@ def read_source(run: "Run", name: str, pool: Pool) -> SourceResults:
         vectors,
         read_tensors(run.directory.folder("evaluate") / f"{name}.safetensors"),
         metrics,
-        dead(metrics, read_metrics(run, "trained"), run.built.metric),
+        dead(metrics, trained, run.built.metric),
         [record["details"] for record in read_lines(run, name) if record["split"] == "test"],
         kind,
         None if parents is None else parents.numpy(),
