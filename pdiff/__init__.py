@@ -36,6 +36,7 @@ MODULES = {
         "load_state_dict",
         "save_checkpoint",
     ],
+    "pdiff.weights.conditions": ["Conditions"],
     "pdiff.weights.layout": ["Layout"],
     "pdiff.weights.select": ["is_norm", "parameter_names", "select", "state_names", "training_modules"],
 }

@@ -38,7 +38,8 @@ def gate_codec(run: "Run") -> list[Check]:
         return [check_reconstruction(seen, None, average, layout, remedy, line), not_measured("decoded", line)]
     originals, decoded = through_codec(run.engine, heldout)
     number = len(originals)
-    results = evaluate_split(run, "the codec's gate", torch.cat([originals, decoded, average[None]]), "select")
+    candidates = run.candidates(torch.cat([originals, decoded, average[None]]))
+    results = evaluate_split(run, "the codec's gate", candidates, "select")
     return [
         check_reconstruction(seen, (originals, decoded), average, layout, remedy, line),
         check_decoded(results[:number], results[number:-1], results[-1], run.task, remedy),

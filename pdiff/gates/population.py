@@ -102,7 +102,7 @@ def gate_basin(run: "Run", gram: Tensor) -> Check:
     rows = farthest_pair(gram)
     ends = torch.from_numpy(np.array(run.population.vectors[list(rows)]))
     line = torch.stack([torch.lerp(ends[0], ends[1], weight) for weight in (0.0, *INTERIOR, 1.0)])
-    results = evaluate_split(run, "the line between two checkpoints", line, "select")
+    results = evaluate_split(run, "the line between two checkpoints", run.candidates(line), "select")
     names = tuple(origin(run.population.provenance[row], row) for row in rows)
     return check_basin([result.metric for result in results], run.task.metric, names, standard_error(results[0]))
 

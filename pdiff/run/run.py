@@ -18,8 +18,10 @@ from pdiff.runtime.storage import read_json, read_tensors
 from pdiff.task.contract import check_names, check_task
 from pdiff.task.plugins import load_plugin, plugin_name
 from pdiff.task.task import Candidates, Task
+from pdiff.weights.conditions import Conditions
 from pdiff.weights.layout import Layout
 from pdiff.weights.population import Population
+from pdiff.weights.vectors import Vectors
 
 
 class Run:
@@ -137,9 +139,9 @@ class Run:
         """Say whether the plugin, or the core for it, implements a hook."""
         return bool(getattr(self.hook, name).get_hookimpls())
 
-    def candidates(self, vectors) -> Candidates:
-        """Return vectors `(M, P)` as candidates for the plugin's `evaluate`."""
-        return Candidates(vectors, self.population.layout, self.hook.load_params)
+    def candidates(self, vectors: Vectors, conditions: Conditions | None = None) -> Candidates:
+        """Return vectors `(M, P)`, for M conditions where there are any, as candidates for the plugin's `evaluate`."""
+        return Candidates(vectors, self.population.layout, self.hook.load_params, conditions)
 
     def seed(self, *names: object) -> int:
         """Return the seed of a part of the run."""

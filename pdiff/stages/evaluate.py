@@ -16,8 +16,7 @@ from pdiff.run.sources import check_sources, open_pool, source_names, source_vec
 from pdiff.runtime import processes
 from pdiff.runtime.storage import read_json, read_tensors, write_json, write_tensors, write_text
 from pdiff.task.contract import SPLITS, check_evaluations
-from pdiff.task.task import Evaluation
-from pdiff.weights.vectors import Vectors
+from pdiff.task.task import Candidates, Evaluation
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
@@ -31,9 +30,9 @@ def evaluate(run: "Run") -> None:
     folder, names, pool = run.directory.folder("evaluate"), source_names(run), open_pool(run)
     check_sources(run)
     for source in processes.on_main(lambda: [name for name in names if not (folder / f"{name}.jsonl").exists()]):
-        vectors = source_vectors(run, source, pool)
+        candidates = run.candidates(source_vectors(run, source, pool))
         splits = (*SPLITS, "train") if source in run.config.evaluate.train else SPLITS
-        results = {split: evaluate_together(run, source, vectors, split) for split in splits}
+        results = {split: evaluate_together(run, source, candidates, split) for split in splits}
         processes.on_main(partial(write_results, folder, source, results))
     if run.config.generate.path and processes.on_main(lambda: not (folder / "path.json").exists()):
         evaluate_path(run)
@@ -52,24 +51,24 @@ def evaluate_path(run: "Run") -> None:
     folder = run.directory.folder("generate")
     vectors = read_tensors(folder / "path.safetensors")["vectors"]
     steps = read_json(folder / "samples.json")["path_steps"]
-    results = evaluate_together(run, "path", vectors.flatten(0, 1), "test")
+    results = evaluate_together(run, "path", run.candidates(vectors.flatten(0, 1)), "test")
     metrics = torch.tensor([result.metric for result in results], dtype=torch.float64).unflatten(0, vectors.shape[:2])
     rows = [[value if math.isfinite(value) else None for value in row] for row in metrics.tolist()]
     path = run.directory.folder("evaluate") / "path.json"
     processes.on_main(lambda: write_json(path, {"steps": steps, "metrics": rows}))
 
 
-def evaluate_together(run: "Run", source: str, vectors: Vectors, split: str) -> list[Evaluation]:
+def evaluate_together(run: "Run", source: str, candidates: Candidates, split: str) -> list[Evaluation]:
     """Return, in each process, the evaluation of every candidate, of which it has done its share.
 
     Args:
-        run, source, vectors, split: as for `evaluate_split`.
+        run, source, candidates, split: as for `evaluate_split`.
     """
-    results = evaluate_split(run, source, vectors, split, processes.own(len(vectors)))
+    results = evaluate_split(run, source, candidates, split, processes.own(len(candidates)))
     if processes.size() == 1:
         return results
     results = [result for part in processes.gather([detached(result) for result in results]) for result in part]
-    check_evaluations(run.name, hook_of(vectors), results, len(vectors), run.task.metric, source)
+    check_evaluations(run.name, hook_of(candidates.vectors), results, len(candidates), run.task.metric, source)
     return results
 
 

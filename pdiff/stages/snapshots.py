@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.storage import finite_or_null, read_tensors, write_tensors
-from pdiff.task.contract import check_iterable, check_snapshot
+from pdiff.task.contract import check_iterable, check_same_names, check_snapshot
 from pdiff.task.task import Snapshot
 from pdiff.weights.population import Population
 
@@ -156,9 +156,12 @@ def append(run: "Run", population: Population, snapshot: Snapshot, branch: int |
     if len(population) == 0 and branch in (None, 0):
         write_tensors(run.directory.base, run.built.model.state_dict())
     origin = f"plugin {run.name}: collect, snapshot {len(population)}"
+    first = population.provenance[0].get("condition") if len(population) else snapshot.condition
+    check_same_names(run.name, len(population), snapshot.condition, first)
     vector = population.layout.flatten(snapshot.params, origin)
     provenance = {key: finite_or_null(value) for key, value in snapshot.provenance.items()}
-    population.append(vector, {**run.origin, **provenance})
+    condition = {} if snapshot.condition is None else {"condition": dict(snapshot.condition)}
+    population.append(vector, {**run.origin, **provenance, **condition})
     return bool(torch.isfinite(vector).all())
 
 

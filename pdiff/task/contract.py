@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pdiff.runtime.errors import PdiffError
 from pdiff.task.task import Evaluation, Metric, Picture, Snapshot, Task
+from pdiff.weights.conditions import check_condition
 from pdiff.weights.layout import Layout
 
 SPLITS = ("select", "test")  # a split `train` is needed only where the config measures on it
@@ -78,6 +79,24 @@ def check_snapshot(plugin: str, snapshot: Any, layout: Layout) -> None:
         raise fault(plugin, line)
     if snapshot.params:
         check_params(plugin, snapshot.params, layout)
+
+
+def check_same_names(plugin: str, row: int, condition: Any, first: Mapping[str, float] | None) -> None:
+    """Raise a `PdiffError` unless a snapshot has a condition of the first one's names, or neither has one.
+
+    Args:
+        plugin: its name.
+        row: the snapshot's number.
+        condition: its own.
+        first: that of the first snapshot; its own where it is the first.
+    """
+    if condition is None and first is None:
+        return
+    names = first if isinstance(first, Mapping) else ()
+    if condition is not None and first is None:
+        line = f"collect yielded a condition with snapshot {row} and none with the first. Give each one, or none."
+        raise fault(plugin, line)
+    check_condition(condition, tuple(names), f"plugin {plugin}: collect, condition of snapshot {row}")
 
 
 def check_tensors(plugin: str, field: str, tensors: Any) -> None:
@@ -149,6 +168,8 @@ def check_evaluation(plugin: str, where: str, result: Any, metric: Metric) -> No
         raise fault(plugin, f"{where} scores of shape {shape}, expected (S,), one for each test unit.")
     if result.scores is not None and math.isfinite(result.metric) and not result.scores.isfinite().all():
         raise fault(plugin, f"{where} scores that are not finite. Give a dead candidate the metric {metric.worst}.")
+    if result.condition is not None and not is_json(result.condition):
+        raise fault(plugin, f"{where} the measured condition {result.condition!r}, expected finite numbers by name.")
     if not is_json(result.details):
         raise fault(plugin, f"{where} the details {result.details!r}, which are no JSON. Use plain numbers.")
 

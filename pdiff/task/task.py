@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from pdiff.task.similarity import error_iou
 from pdiff.weights.checkpoints import export_state_dict
+from pdiff.weights.conditions import Conditions
 from pdiff.weights.layout import Layout
-from pdiff.weights.vectors import Rows
+from pdiff.weights.vectors import Vectors, pieces
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,13 @@ class Snapshot:
             training, say) so that it can go on from `state`.
         provenance: JSON values that say where it comes from: seed, branch, step, training metric.
         state: tensors from which `collect` can go on after this snapshot; optional.
+        condition: what the parameters are for: finite numbers by name, the same names in every snapshot; optional.
     """
 
     params: Mapping[str, Tensor]
     provenance: Mapping[str, Any] = field(default_factory=dict)
     state: Mapping[str, Tensor] | None = None
+    condition: Mapping[str, float] | None = None
 
     @classmethod
     def of(
@@ -98,10 +101,11 @@ class Snapshot:
         names: Sequence[str],
         provenance: Mapping[str, Any] | None = None,
         state: Mapping[str, Tensor] | None = None,
+        condition: Mapping[str, float] | None = None,
     ) -> "Snapshot":
         """Return a copy of the tensors that a network holds under `names`, as a snapshot."""
         tensors = model.state_dict()
-        return cls({name: tensors[name].detach().clone() for name in names}, provenance or {}, state)
+        return cls({name: tensors[name].detach().clone() for name in names}, provenance or {}, state, condition)
 
 
 @dataclass(frozen=True)
@@ -116,27 +120,39 @@ class Evaluation:
             first-order pseudo-values (of the delta method, or of a jackknife over groups of samples). Of a dead
             candidate only the shape counts. None where the noise is not known.
         details: further figures.
+        condition: what the network does, in the terms of its condition, where that can be measured: numbers by some or
+            all of the condition's names. Does it obey? None where it is not measured.
     """
 
     metric: float
     signature: Tensor
     scores: Tensor | None = None
     details: Mapping[str, float] = field(default_factory=dict)
+    condition: Mapping[str, float] | None = None
 
 
 class Candidates(Sequence):
     """M vectors to be evaluated, and the way to put one into the network.
 
     Args:
-        vectors: `(M, P)`, a tensor or `Rows` of one; it may be memory-mapped, and is read one by one.
+        vectors: `(M, P)`, a tensor or something else of `Vectors`; what is in storage is read one by one. Of M
+            ensembles of K members `(M, K, P)`.
         layout: what the vectors stand for.
         load_params: the hook that puts one selection into the network.
+        conditions: what each candidate is for, M of them; None in a run without conditions.
     """
 
-    def __init__(self, vectors: Tensor | Rows, layout: Layout, load_params: Callable[[nn.Module, dict], None]):
+    def __init__(
+        self,
+        vectors: Vectors,
+        layout: Layout,
+        load_params: Callable[[nn.Module, dict], None],
+        conditions: Conditions | None = None,
+    ):
         self.vectors = vectors
         self.layout = layout
         self.load_params = load_params
+        self.conditions = conditions
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -149,7 +165,24 @@ class Candidates(Sequence):
 
     def take(self, rows: slice | Sequence[int]) -> "Candidates":
         """Return some of the candidates, `(m, P)` of the `(M, P)`, in the order of `rows`."""
-        return Candidates(self.vectors[rows], self.layout, self.load_params)
+        return self.with_vectors(self.vectors[rows], rows)
+
+    def with_vectors(self, vectors: Vectors, rows: slice | Sequence[int]) -> "Candidates":
+        """Return what stands for some of the candidates, with vectors that are theirs."""
+        conditions = None if self.conditions is None else self.conditions.take(rows)
+        return Candidates(vectors, self.layout, self.load_params, conditions)
+
+    def pieces(self, rows: slice | None = None) -> Iterator["Candidates"]:
+        """Yield all candidates or some successive ones, as many at a time as `pdiff.weights.vectors.pieces` does."""
+        start = rows.start if rows else 0
+        for vectors in pieces(self.vectors, rows):
+            yield self.with_vectors(vectors, slice(start, start + len(vectors)))
+            start += len(vectors)
+
+    def members(self) -> Iterator["Candidates"]:
+        """Yield the members of each ensemble, of M ensembles `(M, K, P)`."""
+        for index, vectors in enumerate(self.vectors):
+            yield self.with_vectors(vectors, [index] * len(vectors))
 
     def load(self, model: nn.Module, index: int) -> None:
         """Put candidate `index` into the network."""

@@ -92,7 +92,7 @@ class Specimen:
 
     def evaluate(self, vectors: Tensor, split: str = "select") -> list[Evaluation]:
         """Return what vectors `(M, P)`, or one ensemble of them `(1, M, P)`, reach on a split."""
-        return evaluate_split(self.trained, "the check", vectors, split)
+        return evaluate_split(self.trained, "the check", self.trained.candidates(vectors), split)
 
 
 def advance(snapshots: Iterator[Population], count: int) -> None:

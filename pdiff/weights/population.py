@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.storage import explain_write_errors, read_json, read_text, write_json
+from pdiff.weights.conditions import Conditions
 from pdiff.weights.layout import Layout
 from pdiff.weights.vectors import Vectors, parts, unwritten
 
@@ -79,6 +80,19 @@ class Population:
         if self._mapped is None or len(self._mapped) != len(self):
             self._mapped = unwritten(self.vectors)
         return self._mapped
+
+    @property
+    def conditions(self) -> Conditions | None:
+        """The condition of each row, as its provenance has it; None where no row has one.
+
+        Raises:
+            PdiffError: some rows have one and others none, or other names.
+        """
+        found = [record.get("condition") for record in self.provenance]
+        if not any(found):
+            return None
+        first = next(condition for condition in found if condition)
+        return Conditions.of([first, *found], f"{self.folder}: condition").take(slice(1, None))
 
     def append(self, vector: Tensor, provenance: Mapping[str, Any]) -> None:
         """Add one vector `(P,)` and its provenance; on return both are on disk.

@@ -273,7 +273,7 @@ def test_evaluation_of_any_share_is_checked_as_that_of_one_process(halves, proce
         group.join("pytorch")
         run = Run(config, RunDirectory(tmp_path / "run"))
         collect(run)
-        evaluate_together(run, "trained", run.population.tensor(), "test")
+        evaluate_together(run, "trained", run.candidates(run.population.tensor()), "test")
 
     started = processes(work)
     assert started.codes() == [1, 1]

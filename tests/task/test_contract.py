@@ -93,8 +93,8 @@ def work(plugin: str, folder) -> None:
     run = Run(resolve({"plugin": plugin}), RunDirectory(folder))
     collect(run)
     vectors = run.population.tensor()
-    evaluate_split(run, "trained", vectors, "test")
-    evaluate_split(run, "ensemble", vectors[None], "test")
+    evaluate_split(run, "trained", run.candidates(vectors), "test")
+    evaluate_split(run, "ensemble", run.candidates(vectors[None]), "test")
 
 
 def test_a_sound_plugin_is_accepted(tmp_path):

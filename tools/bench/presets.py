@@ -66,7 +66,8 @@ def measured(run: Run, grid: list[tuple], samples: int) -> Iterator[list[float]]
 def mean(run: Run, name: str, vectors) -> float:
     """Return the mean metric of vectors `(M, P)` on `select`, with the sign by which higher is better."""
     sign = 1 if run.task.metric.higher_is_better else -1
-    return sign * float(np.mean([result.metric for result in evaluate_split(run, name, vectors, "select")]))
+    results = evaluate_split(run, name, run.candidates(vectors), "select")
+    return sign * float(np.mean([result.metric for result in results]))
 
 
 @command()

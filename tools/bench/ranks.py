@@ -46,13 +46,13 @@ def measure(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     directory = RunDirectory(arguments.run)
     run = Run(resolve({**directory.config(), "device": "cpu"}), directory)
-    vectors = run.generated[: arguments.candidates]
-    evaluate_together(run, "warm-up", vectors[: 2 * processes.size()], arguments.split)
+    candidates = run.candidates(run.generated[: arguments.candidates])
+    evaluate_together(run, "warm-up", candidates.take(slice(2 * processes.size())), arguments.split)
     runs = []
     for _ in range(arguments.repeats):
         processes.gather(None)
         wall, own = time.perf_counter(), time.process_time()
-        results = evaluate_together(run, "generated", vectors, arguments.split)
+        results = evaluate_together(run, "generated", candidates, arguments.split)
         runs.append((time.perf_counter() - wall, max(processes.gather(time.process_time() - own))))
     digest = hashlib.sha256()
     for result in results:

@@ -1,0 +1,77 @@
+"""What checkpoints, or wanted networks, are conditioned on: C finite numbers of each, with a name for each number."""
+
+import math
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pdiff.runtime.errors import PdiffError, known
+
+
+class Conditions(Sequence):
+    """M conditions of the same names; each is a mapping from name to number.
+
+    Args:
+        names: of the numbers, C of them.
+        values: `(M, C)`, float32.
+
+    Example:
+        >>> conditions = Conditions.of([{"sine": 0.0, "cosine": 1.0}, {"sine": 1.0, "cosine": 0.0}])
+        >>> conditions[1]["sine"], conditions.values.shape
+        (1.0, torch.Size([2, 2]))
+    """
+
+    def __init__(self, names: Sequence[str], values: Tensor):
+        self.names, self.values = tuple(names), values
+
+    @classmethod
+    def of(cls, conditions: Sequence[Mapping[str, float]], where: str = "conditions") -> "Conditions":
+        """Return conditions as a table, columns in the order of the first one's names.
+
+        Args:
+            conditions: at least one.
+            where: words for them in error lines.
+
+        Raises:
+            PdiffError: one has other names than the first, or a value that is no finite number.
+        """
+        names = tuple(conditions[0])
+        for number, condition in enumerate(conditions):
+            check_condition(condition, names, f"{where}, number {number}")
+        return cls(names, torch.tensor([[condition[name] for name in names] for condition in conditions]).float())
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, index: int) -> dict[str, float]:
+        return dict(zip(self.names, self.values[index].tolist(), strict=True))
+
+    def take(self, rows: slice | Sequence[int] | Tensor) -> "Conditions":
+        """Return some of them, `(m, C)` of the `(M, C)`, in the order of `rows`."""
+        return Conditions(self.names, self.values[rows])
+
+
+def check_condition(condition: Any, names: Sequence[str], where: str) -> None:
+    """Raise a `PdiffError` unless a condition has these names, and a finite number for each.
+
+    Args:
+        condition: a mapping from name to number.
+        names: what it must have, no more and no less.
+        where: words for whose condition it is.
+    """
+    if not isinstance(condition, Mapping) or not condition:
+        got = type(condition).__name__ if condition is not None else "no condition"
+        words = f"expected numbers by name ({', '.join(names)})" if names else "expected numbers by name"
+        raise PdiffError(f"{where}: got {got}, {words}. Give each one, or none of them.")
+    for name in condition:
+        if name not in names:
+            raise PdiffError(f"{where}: got the name {name!r}. {known(name, names)}")
+    for name in names:
+        if name not in condition:
+            raise PdiffError(f"{where}: lacks {name!r}, expected {', '.join(names)}. Give a number for each.")
+        value = condition[name]
+        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+            raise PdiffError(f"{where}: got {value!r} for {name!r}, expected a finite number. Mend it.")
