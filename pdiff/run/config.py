@@ -16,7 +16,13 @@ from pdiff.task.plugins import default_config, plugin_name
 PACKAGE = Path(__file__).parent
 FOREIGN_SECTIONS = ("task", "collect", "engine")  # read by the plugin, and by the engine
 # Where the default, null, does not say it.
-TYPES = {"checkpoints.files": str | None, "checkpoints.base": str | None, "generate.sampler": dict | None}
+TYPES = {
+    "checkpoints.files": str | None,
+    "checkpoints.base": str | None,
+    "checkpoints.conditions": str | None,
+    "fit.symmetry": dict | None,
+    "generate.sampler": dict | None,
+}
 NEEDED = {"sources": ("trained", "generated"), "conditional": ("oracle", "generated")}  # by every comparison
 
 
@@ -39,6 +45,7 @@ def resolve(values: Mapping[str, Any]) -> Config:
         for name, value in complete[section].items():
             where = f"{section}.{name}"
             check_type(value, TYPES.get(where, type(settings[name])), where)
+    check_checkpoints(complete["checkpoints"])
     complete["engine"] = engine_config(complete["engine"])
     for table in ("sources", "conditional"):
         where = f"evaluate.{table}"
@@ -52,6 +59,15 @@ def resolve(values: Mapping[str, Any]) -> Config:
         complete["fit"][key] = None if value is None else named(value, f"fit.{key}")
     check_own(**{section: complete[section] for section in ("fit", "generate", "evaluate", "compare")})
     return Config(complete)
+
+
+def check_checkpoints(checkpoints: Mapping[str, Any]) -> None:
+    """Raise a `PdiffError` for conditions of files where no files are given."""
+    if checkpoints["conditions"] is not None and checkpoints["files"] is None:
+        raise PdiffError(
+            f"checkpoints.conditions: got {checkpoints['conditions']!r} without checkpoints.files, whose conditions it "
+            "gives. Give both; a plugin that collects gives its own."
+        )
 
 
 def check_own(
