@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pdiff.report.cells import interval, number, percent, short, signed
+from pdiff.report.conditional_table import seconds
 from pdiff.report.drawing import Figure
-from pdiff.report.table import caption, columns, interval, number, percent, remarks, rows, short, signed
+from pdiff.report.table import kind, rows
 from pdiff.run.directory import flatten
 from pdiff.runtime.errors import PdiffError
 
@@ -21,6 +23,12 @@ TONES = {
     "as good": "good",
     "better": "good",
 }
+TONES_OVER_CONDITIONS = {
+    "dead": "bad",
+    "ignores the condition": "bad",
+    "near the oracle": "good",
+    "better than the oracle": "good",
+}  # every other is middling
 
 
 def render(template: str, **values: Any) -> str:
@@ -31,9 +39,23 @@ def render(template: str, **values: Any) -> str:
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters |= {
-        "number": number, "short": short, "percent": percent, "signed": signed, "interval": interval
+        "number": number, "short": short, "percent": percent, "signed": signed, "interval": interval,
+        "seconds": seconds,
     }  # fmt: skip
     return environment.get_template(template).render(**values)
+
+
+def over_candidates(summary: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the template of a run without conditions, and what it alone needs."""
+    details = list(dict.fromkeys(key for row in summary["sources"].values() for key in row["details"]))
+    return "report.html", {"tone": TONES[summary["verdict_kind"]], "details": details}
+
+
+def over_conditions(summary: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the template of a run over conditions, and what it alone needs."""
+    tone = TONES_OVER_CONDITIONS.get(summary["verdict_kind"], "middling")
+    distances = sorted({found["distance"] for row in summary["sources"].values() for found in row["near"]})
+    return "conditional.html", {"tone": tone, "distances": distances}
 
 
 def report_page(folder: Path, name: str, summary: Mapping[str, Any], figures: Sequence[Figure], config: str) -> str:
@@ -49,23 +71,26 @@ def report_page(folder: Path, name: str, summary: Mapping[str, Any], figures: Se
     Raises:
         PdiffError: a picture is missing or is no PNG.
     """
-    shown = columns(summary)
+    parts = kind(summary)
+    shown = parts.columns(summary)
+    template, more = over_conditions(summary) if summary.get("conditional") else over_candidates(summary)
     return render(
-        "report.html",
+        template,
         name=name,
         summary=summary,
-        remarks=remarks(summary),
-        tone=TONES[summary["verdict_kind"]],
+        remarks=parts.remarks(summary),
         failed=[gate for gate in summary["gates"] if not gate["passed"]],
         passed=[gate for gate in summary["gates"] if gate["passed"]],
-        caption=caption(summary),
-        titles=[column.title for column in shown],
+        caption=parts.caption(summary),
+        columns=shown,
         rows=rows(summary, shown),
-        details=list(dict.fromkeys(key for row in summary["sources"].values() for key in row["details"])),
+        labels=parts.labels(summary),
+        subject=parts.subject(summary),
         figures=[*figures, *(picture(folder, **given) for given in summary["pictures"])],
         facts=flatten(summary["task"]),
         environment=flatten(summary["environment"]),
         config=config,
+        **more,
     )
 
 

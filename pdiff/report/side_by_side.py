@@ -9,9 +9,10 @@ from urllib.parse import quote
 
 import numpy as np
 
+from pdiff.report.cells import number, percent, signed
 from pdiff.report.drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION, Figure, draw
 from pdiff.report.page import TONES, render
-from pdiff.report.table import console, number, percent, signed
+from pdiff.report.table import console
 from pdiff.run.comparison import Compared
 from pdiff.run.directory import RunDirectory
 from pdiff.run.stage import STAGES

@@ -7,7 +7,7 @@ from pdiff.run.config import resolve
 from pdiff.run.directory import RunDirectory
 from pdiff.run.results import read_metrics
 from pdiff.run.run import Run
-from pdiff.run.sources import open_pool, source_vectors
+from pdiff.run.sources import open_pool, open_source
 from pdiff.runtime.errors import PdiffError
 
 
@@ -31,7 +31,7 @@ def export(path: Path, source: str, pick: str, output: Path) -> int:
     run = Run(config, directory)
     for stage in ("collect", "generate"):
         directory.require(stage)
-    vectors = source_vectors(run, source, open_pool(run))
+    vectors = open_source(run, source, open_pool(run)).vectors
     if vectors.ndim > 2:
         raise PdiffError(f"--source: got {source!r}, which are several networks each. Export one of another source.")
     index = pick_index(run, source, pick, len(vectors))

@@ -2,7 +2,9 @@ import re
 
 import pytest
 
-from pdiff.report.table import WIDTH, columns, markdown_table, print_table, remarks, rows, signed
+from pdiff.report.candidate_table import columns, remarks
+from pdiff.report.cells import WIDTH
+from pdiff.report.table import markdown_table, print_table, rows
 
 
 def cell(summary, source, title):
@@ -90,8 +92,3 @@ def test_wide_terminal_shows_every_column(printed, made):
     summary, _ = made()
     head = printed(summary, 170).splitlines()[1]
     assert all(f" {column.title} " in head for column in columns(summary))
-
-
-@pytest.mark.parametrize(("text", "expected"), [("0.1", "+0.1"), ("-0.1", "-0.1"), ("", "")])
-def test_sign_is_shown(text, expected):
-    assert signed(text) == expected

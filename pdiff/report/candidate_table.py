@@ -1,0 +1,61 @@
+"""What the table of a run without conditions shows: a row per source, how good and how new its candidates are."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pdiff.report.cells import WIDTH, Column, interval, number
+
+
+def subject(summary: Mapping[str, Any]) -> str:
+    """Return the source that the table is about."""
+    return "generated"
+
+
+def labels(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Return what each source is called in its row, in the order of the rows."""
+    return {name: name for name in summary["sources"]}
+
+
+def columns(summary: Mapping[str, Any]) -> list[Column]:
+    """Return the columns behind the source's name; that of the dead only where a candidate is dead."""
+    dead = [Column("dead", 75, lambda row: str(row["dead"]))]
+    return [
+        Column("n", 75, lambda row: str(row["n"])),
+        Column("worth", WIDTH, lambda row: number(row["effective_n"], 0)),
+        *(dead if any(row["dead"] for row in summary["sources"].values()) else []),
+        Column("best", 0, lambda row: number(row["best"])),
+        Column("best, 95 %", 160, lambda row: interval(row["best_ci"])),
+        Column(f"best of {summary['budget']}", 75, lambda row: number(row["best_of"])),
+        Column("mean", 0, lambda row: number(row["mean"])),
+        Column("mean, 95 %", WIDTH, lambda row: interval(row["mean_ci"])),
+        Column("std", 160, lambda row: number(row["std"])),
+        Column("median", 160, lambda row: number(row["median"])),
+        Column("worst", 160, lambda row: number(row["worst"])),
+        Column("similarity", 0, lambda row: number(row["similarity"])),
+        Column("distance", 100, lambda row: number(row["distance"], 2)),
+        Column("spread", 100, lambda row: number(row["spread"], 2)),
+    ]
+
+
+def caption(summary: Mapping[str, Any]) -> str:
+    """Return what the columns mean, and the task's facts that are texts."""
+    metric = summary["metric"]
+    direction = "higher" if metric["higher_is_better"] else "lower"
+    facts = [f"; {name}: {fact}" for name, fact in summary.get("task", {}).items() if isinstance(fact, str)]
+    return (
+        f"{metric['name']} on the test split, {direction} is better; worth: so many independent candidates; "
+        "best: of n, chosen on the select split; "
+        f"best of {summary['budget']}: what choosing among so many gives, in expectation; "
+        "similarity: largest to a fitted checkpoint, of the trained to one of another branch; "
+        "distance: to the nearest trained vector; spread: trained = 1"
+        + "".join(facts)
+    )
+
+
+def remarks(summary: Mapping[str, Any]) -> list[str]:
+    """Return what stands below the verdict: baselines, copying, what is new, what could not be tested; a line each."""
+    good = f"but for that {summary['quality']}" if summary["quality"] else None
+    copying = summary["copying"]["line"] if summary["copying"]["power"] and not summary["copying"]["copies"] else None
+    found = [good, summary["baselines"], copying, summary["novelty"]["line"]]
+    lines = [*found, *(f"note: {note}" for note in summary["notes"])]
+    return [line for line in lines if line]
