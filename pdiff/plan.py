@@ -23,6 +23,7 @@ from pdiff.run.sources import check_sources, source_names
 from pdiff.run.stage import STAGES
 from pdiff.runtime.cost import free_memory, resident_memory
 from pdiff.runtime.errors import PdiffError
+from pdiff.weights.checkpoint_conditions import read_conditions
 from pdiff.weights.checkpoints import find_checkpoints
 from pdiff.weights.population import Population
 from pdiff.weights.vectors import VALUES
@@ -112,7 +113,10 @@ def count_checkpoints(config: Config, directory: RunDirectory) -> tuple[int, lis
     if "collect" in directory.records():
         return len(Population.open(directory.folder("collect"))), []
     if config.checkpoints.files:
-        return len(find_checkpoints(config.checkpoints.files)), []
+        files = find_checkpoints(config.checkpoints.files)
+        if config.checkpoints.conditions is not None:
+            read_conditions(config.checkpoints.conditions, files)  # a mistake in them is better told before the run
+        return len(files), []
     return ASSUMED, [f"N is taken as {ASSUMED}: only the collection itself knows how many snapshots it yields."]
 
 

@@ -61,6 +61,15 @@ def test_files_of_the_user_are_counted(tiny, tmp_path):
     assert make_plan(config, tmp_path / "run").checkpoints == 3
 
 
+def test_a_mistake_in_the_conditions_of_files_is_told_before_the_run(tiny, tmp_path):
+    (tmp_path / "angle3.pth").touch()
+    config = resolve({**tiny, "checkpoints": {"files": str(tmp_path), "conditions": r"angle(?P<angle>\d)"}})
+    assert make_plan(config, tmp_path / "run").checkpoints == 1
+    config.checkpoints.conditions = r"angel(?P<angle>\d)"
+    with pytest.raises(PdiffError, match=r"^checkpoints\.conditions: .* does not match 'angle3\.pth'"):
+        make_plan(config, tmp_path / "run")
+
+
 def test_lines_hold_the_counts_and_a_row_for_each_stage(tiny, tmp_path):
     lines = list(plan_lines(plan_of(tiny, tmp_path)))
     assert lines[0].startswith("plan: P 384 parameters, N 300 checkpoints, L 32, M 5 generated, ")

@@ -37,7 +37,7 @@ GROUPS = {  # heading: place in a config, what reads it, and which of its argume
     "Parts of the engine": [
         ("engine.scaling", "pdiff:SCALINGS", "size"),
         ("engine.autoencoder", "pdiff:AUTOENCODERS", "size layout"),
-        ("engine.denoiser", "pdiff:DENOISERS", "size"),
+        ("engine.denoiser", "pdiff:DENOISERS", "size condition"),
         ("engine.sampler, generate.sampler", "pdiff:SAMPLERS", "schedule"),
     ],
     "Sources": [("evaluate.sources.*", "pdiff:SOURCES", "pool rng")],

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pdiff.weights.conditions import Conditions
 from pdiff.weights.vectors import Vectors
 
 
@@ -24,6 +25,10 @@ class SourceResults:
         type: of the source.
         parents: the row of the population that each candidate is or is made of `(M,)`; None where there is not one.
         fits: which fit drew each candidate `(M,)`; None where no fit, or a single one, did.
+        wanted: which wanted condition each candidate is for `(M,)`; None without conditions.
+        measured: the condition of each candidate as it was measured on `test`; None where it was not.
+        conditions: of each candidate `(M, C)`; None without conditions.
+        seconds: that it took to open the source: a regression is fitted then, vectors are made later.
     """
 
     name: str
@@ -35,6 +40,10 @@ class SourceResults:
     type: str = ""
     parents: NDArray | None = None
     fits: NDArray | None = None
+    wanted: NDArray | None = None
+    measured: list[dict[str, float] | None] = field(default_factory=list)
+    conditions: Conditions | None = None
+    seconds: float = 0.0
 
     @property
     def test(self) -> NDArray:

@@ -1,4 +1,4 @@
-"""Write one candidate of a run as a full state dict, the frozen network around it."""
+"""Write one candidate of a run, or a network for a condition, as a full state dict, the frozen network around it."""
 
 import argparse
 from collections.abc import Sequence
@@ -11,8 +11,11 @@ def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     """Return the arguments."""
     parser = argparse.ArgumentParser(prog, description=__doc__)
     parser.add_argument("run", type=Path, help="run directory")
-    parser.add_argument("--source", default="generated", help="trained, generated (default), soup, ...")
-    parser.add_argument("--pick", default="best", help="best (chosen on the select split; default) or a number")
+    parser.add_argument("--source", help="trained, generated, soup, ...; with --condition also best, which is default")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--pick", default="best", help="best (chosen on the select split; default) or a number")
+    words = "what the network is for, a number for each name of the condition, or class=0,3 for class0=1 class3=1 ..."
+    which.add_argument("--condition", nargs="+", metavar="KEY=VALUE", help=words)
     parser.add_argument("-o", "--output", type=Path, required=True, help="model.safetensors, or as the task writes it")
     return parser.parse_args(argv)
 
@@ -21,7 +24,12 @@ def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     """Export."""
     arguments = parse(argv, prog)
-    from pdiff.run.export import export
+    from pdiff.run.export import export, export_for
 
-    index = export(arguments.run, arguments.source, arguments.pick, arguments.output)
-    print(f"{arguments.output}: candidate {index} of {arguments.source}")
+    if arguments.condition:
+        source = export_for(arguments.run, arguments.source or "best", arguments.condition, arguments.output)
+        print(f"{arguments.output}: {source} for {' '.join(arguments.condition)}")
+        return
+    source = arguments.source or "generated"
+    index = export(arguments.run, source, arguments.pick, arguments.output)
+    print(f"{arguments.output}: candidate {index} of {source}")

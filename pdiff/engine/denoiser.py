@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pdiff.engine.conditioning import ConditionEmbedding
 from pdiff.engine.registries import DENOISERS
 
 KERNEL = 7
@@ -38,28 +39,43 @@ class TimeEmbedding(nn.Module):
 
 
 class Denoiser(nn.Module, ABC):
-    """Predicts what the noise schedule asks for: noise, velocity or sample."""
+    """Predicts what the noise schedule asks for: noise, velocity or sample.
+
+    One for conditions takes their length C as the argument `condition`, which is 0 for a population without.
+    """
 
     @abstractmethod
-    def forward(self, z: Tensor, t: Tensor) -> Tensor:
-        """Return the prediction `(B, L)` for noisy latents `z` `(B, L)` at timesteps `t` `(B,)`."""
+    def forward(self, z: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
+        """Return the prediction `(B, L)`.
+
+        Args:
+            z: noisy latents `(B, L)`.
+            t: their timesteps `(B,)`.
+            c: scaled conditions `(B, C)`, NaN in the rows of those that are not given; None where none is. Without
+                conditions it is never passed, and a denoiser for such populations alone need not take it.
+        """
 
 
 @DENOISERS.register_module(name="conv")
 class ConvDenoiser(Denoiser):
     """The paper's 1-D CNN over the latent as a sequence of one channel (arXiv 2402.13144, appendix).
 
-    Each convolution gets its input plus the time embedding, one value per position; the output of each convolution
-    of the first half is added to the input of its mirror in the second half. 2.5 M weights by default.
+    Each convolution gets its input plus the embedding of time and condition, one value per position; the output of
+    each convolution of the first half is added to the input of its mirror in the second half. 2.5 M weights by default.
 
     Args:
         size: L.
         channels: channels after each convolution but the last, which has one.
         frequencies: length of the sinusoidal part of the time embedding.
+        condition: C.
     """
 
     def __init__(
-        self, size: int, channels: Sequence[int] = (64, 128, 256, 512, 256, 128, 64), frequencies: int = 256
+        self,
+        size: int,
+        channels: Sequence[int] = (64, 128, 256, 512, 256, 128, 64),
+        frequencies: int = 256,
+        condition: int = 0,
     ):
         super().__init__()
         self.time = TimeEmbedding(size, frequencies)
@@ -67,10 +83,13 @@ class ConvDenoiser(Denoiser):
         convolutions = [nn.Conv1d(i, o, KERNEL, padding=KERNEL // 2) for i, o in pairs]
         hidden = [nn.Sequential(c, nn.BatchNorm1d(c.out_channels), nn.ELU()) for c in convolutions[:-1]]
         self.blocks = nn.ModuleList([*hidden, convolutions[-1]])
+        self.condition = ConditionEmbedding(condition, size) if condition else None
 
-    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+    def forward(self, z: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
         """Return the prediction `(B, L)`."""
         time = self.time(t)[:, None]
+        if self.condition:
+            time = time + self.condition(c, z)[:, None]
         x, half, skips = z[:, None], len(self.blocks) // 2, []
         for number, block in enumerate(self.blocks):
             if number > half:
@@ -100,24 +119,28 @@ class ResidualBlock(nn.Module):
 
 @DENOISERS.register_module(name="mlp")
 class MLPDenoiser(Denoiser):
-    """A residual MLP on the latent, conditioned on the timestep.
+    """A residual MLP on the latent, told the timestep and the condition, if there is one.
 
     Args:
         size: L.
         width: hidden units.
         depth: residual blocks.
+        condition: C.
     """
 
-    def __init__(self, size: int, width: int = 256, depth: int = 3):
+    def __init__(self, size: int, width: int = 256, depth: int = 3, condition: int = 0):
         super().__init__()
         self.time = TimeEmbedding(width)
         self.first = nn.Linear(size, width)
         self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(depth))
         self.last = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, size))
+        self.condition = ConditionEmbedding(condition, width) if condition else None
 
-    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+    def forward(self, z: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
         """Return the prediction `(B, L)`."""
         time, x = self.time(t), self.first(z)
+        if self.condition:
+            time = time + self.condition(c, z)
         for block in self.blocks:
             x = block(x, time)
         return self.last(x)

@@ -1,4 +1,4 @@
-"""What a user hands to the engine: vectors of several kinds, looked at and brought to where they are needed."""
+"""What a user hands to the engine: vectors and conditions of several kinds, looked at and brought where they belong."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.errors import PdiffError, check_not_negative
 from pdiff.weights.layout import Layout
 from pdiff.weights.vectors import Rows, Vectors, row_slices, unwritten
 
@@ -60,3 +60,54 @@ def check_vectors(vectors: Tensor | Rows, layout: Layout) -> None:
     for number, vector in enumerate(vectors[row] for row in range(len(vectors))):
         if not torch.isfinite(vector).all():
             raise PdiffError(f"population: vector {number} holds NaN or infinity. Remove this checkpoint.")
+
+
+def check_conditions(where: str, conditions: Any, count: int, size: int | None = None) -> Tensor:
+    """Return conditions `(count, C)` as float32.
+
+    Args:
+        where: words for whose they are, in error lines.
+        conditions: a torch tensor or a numpy array.
+        count: of the vectors that they belong to.
+        size: C of the engine, 0 where it takes none; None for any.
+
+    Raises:
+        PdiffError: they are of another type or shape, not finite, or of an engine that takes none.
+    """
+    if size == 0:
+        raise PdiffError(f"{where}: got some, but the engine was fitted without. Leave them out, or fit with them.")
+    expected = f"({count}, {size or 'C'})"
+    if not isinstance(conditions, Tensor | np.ndarray):
+        got = type(conditions).__name__
+        raise PdiffError(f"{where}: got {got}, expected {expected} as a torch tensor or a numpy array.")
+    given = unwritten(conditions) if isinstance(conditions, np.ndarray) else conditions.detach()
+    if given.ndim != 2 or len(given) != count or not given.shape[1] or size not in (None, given.shape[1]):
+        raise PdiffError(f"{where}: got shape {tuple(given.shape)}, expected {expected}, a row for each vector.")
+    given = given.to(torch.float32)
+    for row in given.isfinite().all(1).logical_not().nonzero()[:1]:
+        raise PdiffError(f"{where}: got NaN or infinity in row {row.item()}, expected finite numbers. Mend it.")
+    return given
+
+
+def check_wanted(where: str, conditions: Any, count: int, size: int, guidance: float, dropout: float) -> Tensor | None:
+    """Return the conditions `(count, C)` that vectors are to be drawn for; None where they are to be drawn for none.
+
+    Args:
+        where: words for what draws, in error lines.
+        conditions: as they were given; None for none.
+        count: of the vectors.
+        size: C of the engine; 0 where it takes none.
+        guidance: the weight of the condition.
+        dropout: the share of conditions that was dropped in the training.
+
+    Raises:
+        PdiffError: they are not what the engine was fitted to, or it did not learn what is asked for.
+    """
+    check_not_negative(where, guidance=guidance)
+    if conditions is None and guidance != 1:
+        raise PdiffError(f"{where}.guidance: got {guidance} without conditions, expected 1. Give conditions.")
+    if size and not dropout and (conditions is None or guidance != 1):
+        got = "conditions: got none" if conditions is None else f"guidance: got {guidance}, expected 1"
+        line = "engine.condition_dropout is 0, so that nothing was learnt without conditions. Raise it and fit again."
+        raise PdiffError(f"{where}.{got}: {line}")
+    return None if conditions is None else check_conditions(f"{where}.conditions", conditions, count, size)

@@ -11,6 +11,7 @@ from mmengine.dist import get_rank, get_world_size
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from pdiff.engine.conditioning import dropped
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.processes import share
 from pdiff.runtime.seeding import generator, normal
@@ -69,26 +70,32 @@ class Denoising(BaseModel):
     Args:
         denoiser: what is trained.
         schedule: a diffusers `DDPMScheduler`.
-        seed: of timesteps and noise.
+        seed: of timesteps, noise and which conditions are dropped.
+        condition: C, columns of a row behind its latent.
+        dropout: the share of conditions that is dropped.
     """
 
-    def __init__(self, denoiser: "Denoiser", schedule: Any, seed: int):
+    def __init__(self, denoiser: "Denoiser", schedule: Any, seed: int, condition: int = 0, dropout: float = 0.0):
         super().__init__()
         self.denoiser = denoiser
         self.schedule = schedule
         self.seed = seed
+        self.condition, self.dropout = condition, dropout
 
     def forward(self, rows: Tensor, step: int, mode: str = "loss") -> dict[str, Tensor]:
-        """Return the loss on white latents `rows` `(B, L)`."""
+        """Return the loss on rows `(B, L + C)`: white latents, and scaled conditions behind them."""
+        rows, c = rows.tensor_split([rows.shape[1] - self.condition], 1)
         rng, own = generator(self.seed, "denoising", step, device=rows.device), own_rows(len(rows))
         t = torch.randint(self.schedule.config.num_train_timesteps, rows.shape[:1], generator=rng, device=rows.device)
         eps = normal(rows.shape, rng)
         z_t = self.schedule.add_noise(rows, eps, t)
-        return {"loss": self.loss(z_t[own], t[own], self.target(rows, eps, t)[own]) * weight(own, len(rows))}
+        given = (dropped(c, self.dropout, rng)[own],) if self.condition else ()  # drawn last: the rest is as without
+        target = self.target(rows, eps, t)[own]
+        return {"loss": self.loss(z_t[own], t[own], target, *given) * weight(own, len(rows))}
 
-    def loss(self, z_t: Tensor, t: Tensor, target: Tensor) -> Tensor:
-        """Return how far the prediction for `z_t` `(B, L)` at `t` `(B,)` is from `target` `(B, L)`."""
-        return nn.functional.mse_loss(self.denoiser(z_t, t), target)
+    def loss(self, z_t: Tensor, t: Tensor, target: Tensor, *c: Tensor) -> Tensor:
+        """Return how far the prediction for `z_t` `(B, L)` at `t` `(B,)`, and any `c` `(B, C)`, is from `target`."""
+        return nn.functional.mse_loss(self.denoiser(z_t, t, *c), target)
 
     def target(self, z: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """Return what the denoiser is to predict."""

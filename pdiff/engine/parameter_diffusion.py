@@ -12,19 +12,21 @@ import torch
 from torch import Tensor, nn
 
 from pdiff.engine.autoencoder import Autoencoder
+from pdiff.engine.conditioning import Conditioning
 from pdiff.engine.denoiser import Denoiser
-from pdiff.engine.intake import as_it_came, check_vectors, check_width, on_device
+from pdiff.engine.drawing import denoise
+from pdiff.engine.intake import as_it_came, check_conditions, check_vectors, check_wanted, check_width, on_device
 from pdiff.engine.objectives import Denoising, Reconstruction
 from pdiff.engine.registries import AUTOENCODERS, DENOISERS, SCALINGS
 from pdiff.engine.scaling import Scaled, Scaling
-from pdiff.engine.schedule import build_sampler, clean_estimate, noise_schedule
+from pdiff.engine.schedule import build_sampler, noise_schedule
 from pdiff.engine.settings import check_training, engine_config
 from pdiff.engine.whitening import Whitening
 from pdiff.runtime import processes
 from pdiff.runtime.errors import PdiffError, check_positive
 from pdiff.runtime.progress import logger
 from pdiff.runtime.registry import build, call
-from pdiff.runtime.seeding import derive_seed, generator, isolated_seed, normal, resolve_device
+from pdiff.runtime.seeding import derive_seed, generator, isolated_seed, resolve_device
 from pdiff.runtime.storage import read_json, read_tensors, write_json, write_tensors
 from pdiff.weights.layout import Layout
 from pdiff.weights.vectors import Rows, Vectors, deviations, parts, relative_width, row_slices, unwritten
@@ -52,6 +54,7 @@ class ParameterDiffusion:
     Attributes:
         config: the complete section.
         layout: the tensors inside a vector; None before the fit.
+        condition: C, how many numbers a vector is conditioned on; 0 for none.
         history: the loss of every step, by what was trained: `autoencoder`, `denoiser`.
         width: mean standard deviation per coordinate of the vectors that it was fitted to.
 
@@ -71,6 +74,7 @@ class ParameterDiffusion:
     autoencoder: Autoencoder
     whitening: Whitening
     denoiser: Denoiser
+    conditioning: Conditioning  # only where there are conditions
 
     def __init__(self, config: Mapping[str, Any] | None = None, *, seed: int = 0, device: str = "cpu"):
         self.config = engine_config(config or {})
@@ -80,10 +84,15 @@ class ParameterDiffusion:
         build_sampler(self.config["sampler"], self.schedule)  # a mistake in it is better told before the fit
         self.history: dict[str, list[float]] = {}
         self.layout: Layout | None = None
+        self.condition = 0
         self.width: float | None = None
 
     def fit(
-        self, vectors: Tensor | np.ndarray | Rows, layout: Layout | None = None, folder: Path | None = None
+        self,
+        vectors: Tensor | np.ndarray | Rows,
+        layout: Layout | None = None,
+        folder: Path | None = None,
+        conditions: Tensor | np.ndarray | None = None,
     ) -> "ParameterDiffusion":
         """Fit codec and diffusion to a population.
 
@@ -92,14 +101,17 @@ class ParameterDiffusion:
             layout: the tensors inside a vector; default: one tensor.
             folder: where the state of the trainings is kept while they last; a fit that was interrupted goes on
                 from there and ends with the same bytes.
+            conditions: `(N, C)`, what each vector was made for, in any units; default: none.
 
         Raises:
-            PdiffError: fewer than two vectors, a NaN, or another length than the layout's.
+            PdiffError: fewer than two vectors, a NaN, another length than the layout's, or conditions of another shape.
         """
         vectors = on_device(vectors, self.device)
         layout = layout or Layout.of({"vector": torch.empty(vectors.shape[-1:])})
         check_vectors(vectors, layout)
-        self.prepare(layout)
+        if conditions is not None:
+            conditions = check_conditions("fit.conditions", conditions, len(vectors))
+        self.prepare(layout, condition=0 if conditions is None else conditions.shape[1])
         if self.autoencoder.latent >= len(vectors):
             logger.warning(
                 "engine: a latent of %d for %d vectors, which lie in at most %d dimensions: the rest of it carries "
@@ -107,33 +119,39 @@ class ParameterDiffusion:
             )  # fmt: skip
         with isolated_seed(derive_seed(self.seed, "fit")):
             self.fit_codec(vectors, folder)
-            self.fit_diffusion(self.encode(vectors).to(self.device), folder)
+            self.fit_diffusion(self.encode(vectors).to(self.device), folder, conditions)
         return self
 
-    def prepare(self, layout: Layout, device: torch.device | None = None) -> None:
+    def prepare(self, layout: Layout, device: torch.device | None = None, condition: int = 0) -> None:
         """Make the parts for a fit to vectors of `layout`.
 
         Args:
             layout: the tensors inside a vector.
             device: of the parts; default: the engine's. The device `meta` has no memory: to check settings and count.
+            condition: C, how many numbers a vector is conditioned on; 0 for none.
 
         Raises:
             PdiffError: a setting cannot be; what would be used last is looked at too.
         """
         for name in ("autoencoder_training", "denoiser_training"):
             check_training(f"engine.{name}", self.device, self.config[name])
-        self.build(layout, device)
+        self.build(layout, device, condition)
         self.check_autoencoder_training()
 
-    def build(self, layout: Layout, device: torch.device | None = None) -> None:
+    def build(self, layout: Layout, device: torch.device | None = None, condition: int = 0) -> None:
         """Make the parts, not yet fitted, for vectors of `layout`; see `prepare`."""
-        self.layout, device = layout, device or self.device
+        self.layout, self.condition, device = layout, condition, device or self.device
         with isolated_seed(derive_seed(self.seed, "weights")), torch.device("meta" if device.type == "meta" else "cpu"):
             self.scaling = build(SCALINGS, self.config["scaling"], "engine.scaling", size=layout.size)
             offered = {"size": layout.size, "layout": layout}
             self.autoencoder = build(AUTOENCODERS, self.config["autoencoder"], "engine.autoencoder", offered)
             self.whitening = Whitening(self.autoencoder.latent, self.config["whiten"])
-            self.denoiser = build(DENOISERS, self.config["denoiser"], "engine.denoiser", size=self.autoencoder.latent)
+            # Where there are conditions, the denoiser must take them; where there are none, it need not.
+            must, may = ({"condition": condition}, {}) if condition else ({}, {"condition": 0})
+            must |= {"size": self.autoencoder.latent}
+            self.denoiser = build(DENOISERS, self.config["denoiser"], "engine.denoiser", may, **must)
+            if condition:
+                self.conditioning = Conditioning(condition)
         for part in self.modules().values():
             part.to(device).eval()
 
@@ -141,7 +159,8 @@ class ParameterDiffusion:
         """Return the modules by name; raise a `PdiffError` before the fit."""
         if self.layout is None:
             raise PdiffError(NOT_FITTED)
-        return {name: getattr(self, name) for name in PARTS}
+        names = (*PARTS, "conditioning") if self.condition else PARTS
+        return {name: getattr(self, name) for name in names}
 
     def fit_codec(self, vectors: Tensor | Rows, folder: Path | None) -> None:
         """Fit scaling and autoencoder to `(N, P)`, and keep how widely these are spread."""
@@ -176,18 +195,28 @@ class ParameterDiffusion:
                 "Set autoencoder_training.steps, vector_noise and latent_noise to 0; it has autoencoder.noise."
             )
 
-    def fit_diffusion(self, latents: Tensor, folder: Path | None) -> None:
-        """Fit whitening and denoiser to latents `(N, L)`."""
+    def fit_diffusion(
+        self, latents: Tensor, folder: Path | None, conditions: Tensor | np.ndarray | None = None
+    ) -> None:
+        """Fit whitening and denoiser to latents `(N, L)`, and to the conditions `(N, C)` that these were made for."""
         self.whitening.fit(latents)
         processes.copy_from_main(self.whitening)
-        objective = Denoising(self.denoiser, self.schedule, self.seed)
-        self._train("denoiser", objective, self.whitening(latents), folder)
+        rows = self.whitening(latents)
+        if self.condition or conditions is not None:
+            given = check_conditions("fit.conditions", conditions, len(rows), self.condition).to(rows.device)
+            self.conditioning.fit(given)
+            processes.copy_from_main(self.conditioning)
+            rows = torch.cat([rows, self.conditioning(given)], 1)
+        dropout = self.config["condition_dropout"]
+        objective = Denoising(self.denoiser, self.schedule, self.seed, self.condition, dropout)
+        self._train("denoiser", objective, rows, folder)
 
     def _train(self, name: str, objective: nn.Module, rows: Tensor | Scaled, folder: Path | None) -> None:
         from pdiff.engine.training import train
 
         settings = self.config[f"{name}_training"]
-        identity = json.dumps({key: value for key, value in self.config.items() if key != "sampler"})
+        apart = ("sampler",) if self.condition else ("sampler", "condition_dropout")
+        identity = json.dumps({key: value for key, value in self.config.items() if key not in apart})
         seed = derive_seed(self.seed, name)
         self.history[name] = train(objective, rows, name, folder, seed, identity, **settings)
         getattr(self, name).eval()
@@ -235,7 +264,13 @@ class ParameterDiffusion:
             yield self.scaling.inverse(rows).cpu()
 
     def sample(
-        self, n: int, seed: int = 0, batch_size: int = 1000, sampler: Mapping[str, Any] | None = None
+        self,
+        n: int,
+        seed: int = 0,
+        batch_size: int = 1000,
+        sampler: Mapping[str, Any] | None = None,
+        conditions: Tensor | np.ndarray | None = None,
+        guidance: float = 1.0,
     ) -> Tensor:
         """Draw new vectors `(n, P)`, on the CPU, and tell in the log how wide they are spread.
 
@@ -244,14 +279,21 @@ class ParameterDiffusion:
             seed: of the noise; the same seed on the same machine gives the same bytes.
             batch_size: how many are drawn and decoded at once.
             sampler: `type`, `steps`, ... of another sampler than the config's.
+            conditions: `(n, C)`, what each is to be made for, in the units of the fit; default: for none in
+                particular.
+            guidance: how much more than without the condition it is to count: 1 as it was learnt, 0 not at all.
 
         Raises:
-            PdiffError: the result is not finite; the line says which part to look at.
+            PdiffError: the conditions do not fit the engine, or the result is not finite; the line says which part
+                to look at.
         """
-        vectors = self.decode(self.sample_latents(n, seed, batch_size, sampler), batch_size)
+        latents = self.sample_latents(n, seed, batch_size, sampler, conditions, guidance)
+        vectors = self.decode(latents, batch_size)
         if n >= ENOUGH:
             spread = self.spread(vectors)
-            level = logging.INFO if WIDTHS[0] <= spread <= WIDTHS[1] else logging.WARNING
+            # What is drawn for a few conditions is right to be narrower than all that was fitted.
+            as_wide = conditions is not None or WIDTHS[0] <= spread <= WIDTHS[1]
+            level = logging.INFO if as_wide else logging.WARNING
             logger.log(level, "sample: %d vectors with %.2f times the spread of the fitted ones", n, spread)
         return vectors
 
@@ -268,18 +310,29 @@ class ParameterDiffusion:
 
     @torch.no_grad()
     def sample_latents(
-        self, n: int, seed: int = 0, batch_size: int = 1000, sampler: Mapping[str, Any] | None = None
+        self,
+        n: int,
+        seed: int = 0,
+        batch_size: int = 1000,
+        sampler: Mapping[str, Any] | None = None,
+        conditions: Tensor | np.ndarray | None = None,
+        guidance: float = 1.0,
     ) -> Tensor:
-        """Draw new latents `(n, L)`, on the CPU: white noise, denoised step by step, un-whitened.
+        """Draw new latents `(n, L)`, on the CPU: white noise, denoised step by step, un-whitened; see `sample`.
 
         Raises:
-            PdiffError: the result is not finite; the line says which part to look at.
+            PdiffError: the conditions do not fit the engine, or the result is not finite; the line says which part
+                to look at.
         """
         self.check_fitted()
         check_positive("sample", n=n, batch_size=batch_size)
-        rng, cfg = generator(seed, "sample", device=self.device), sampler or self.config["sampler"]
-        sizes = [min(batch_size, n - start) for start in range(0, n, batch_size)]
-        latents = torch.cat([self.whitening.inverse(last(self._denoise(size, rng, cfg))[0]).cpu() for size in sizes])
+        wanted = self._wanted("sample", n, conditions, guidance)
+        rng, cfg, latents = generator(seed, "sample", device=self.device), sampler or self.config["sampler"], []
+        for place in (slice(start, min(start + batch_size, n)) for start in range(0, n, batch_size)):
+            c = None if wanted is None else wanted[place]
+            white, _ = last(self._denoise(place.stop - place.start, rng, cfg, c, guidance))
+            latents.append(self.whitening.inverse(white).cpu())
+        latents = torch.cat(latents)
         if not torch.isfinite(latents).all():
             raise PdiffError(
                 "sample: got vectors with NaN or infinity, so the diffusion did not converge. "
@@ -289,7 +342,13 @@ class ParameterDiffusion:
 
     @torch.no_grad()
     def sample_path(
-        self, n: int, points: int, seed: int = 0, sampler: Mapping[str, Any] | None = None
+        self,
+        n: int,
+        points: int,
+        seed: int = 0,
+        sampler: Mapping[str, Any] | None = None,
+        conditions: Tensor | np.ndarray | None = None,
+        guidance: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
         """Draw new latents and return what the denoiser took them for on the way.
 
@@ -298,6 +357,8 @@ class ParameterDiffusion:
             points: evenly spaced steps of the sampler, its first and its last among them.
             seed: of the noise.
             sampler: of another sampler than the config's.
+            conditions: `(n, C)`; see `sample`.
+            guidance: see `sample`.
 
         Returns:
             `(points, n, L)`, on the CPU: at each point the estimate of the clean latents; and how many steps were done
@@ -305,23 +366,22 @@ class ParameterDiffusion:
         """
         self.check_fitted()
         check_positive("sample_path", n=n, points=points)
-        rng = generator(seed, "sample", device=self.device)
-        estimates = [estimate for _, estimate in self._denoise(n, rng, sampler or self.config["sampler"])]
+        c = self._wanted("sample_path", n, conditions, guidance)
+        rng, cfg = generator(seed, "sample", device=self.device), sampler or self.config["sampler"]
+        estimates = [estimate for _, estimate in self._denoise(n, rng, cfg, c, guidance)]
         steps = torch.linspace(1, len(estimates), points).round().long()
         return torch.stack([self.whitening.inverse(estimates[step - 1]).cpu() for step in steps]), steps
 
-    def _denoise(self, size: int, rng: torch.Generator, cfg: Mapping[str, Any]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield, after each step of the sampler, the white latents `(size, L)` and the estimate of the clean ones.
+    def _wanted(self, where: str, n: int, conditions: Any, guidance: float) -> Tensor | None:
+        """Return the scaled conditions `(n, C)` to draw for; None for none."""
+        dropout = self.config["condition_dropout"]
+        wanted = check_wanted(where, conditions, n, self.condition, guidance, dropout)
+        return None if wanted is None else self.conditioning(wanted.to(self.device))
 
-        The timesteps stay on the CPU, and nothing comes back to it: no step waits for a GPU.
-        """
-        sampler = build_sampler(cfg, self.schedule)
-        z = normal(torch.Size([size, self.autoencoder.latent]), rng) * sampler.init_noise_sigma
-        for t in sampler.timesteps:
-            prediction = self.denoiser(sampler.scale_model_input(z, t), torch.full((size,), int(t), device=self.device))
-            estimate = clean_estimate(self.schedule, z, prediction, t)
-            z = sampler.step(prediction, t, z, generator=rng).prev_sample
-            yield z, estimate
+    def _denoise(self, size: int, rng: torch.Generator, cfg: Mapping[str, Any], c: Tensor | None, guidance: float):
+        """Yield white latents `(size, L)` and what they were taken for, step by step; see `denoise`."""
+        shape = torch.Size([size, self.autoencoder.latent])
+        return denoise(self.denoiser, self.schedule, build_sampler(cfg, self.schedule), shape, rng, c, guidance)
 
     def save(self, folder: Path) -> None:
         """Write the fitted engine to `folder` as safetensors and JSON."""
@@ -331,6 +391,7 @@ class ParameterDiffusion:
             write_tensors(folder / f"{name}.safetensors", part.state_dict())
         write_json(folder / "history.json", self.history)
         description = {"format": FORMAT, "seed": self.seed, "config": self.config, "width": self.width}
+        description |= {"condition": self.condition} if self.condition else {}
         write_json(folder / "engine.json", json.loads(json.dumps({**description, "layout": self.layout.to_json()})))
 
     @classmethod
@@ -343,7 +404,7 @@ class ParameterDiffusion:
         folder = Path(folder)
         description = read_description(folder)
         engine = cls(description["config"], seed=description["seed"], device=device)
-        engine.build(Layout.from_json(description["layout"]))
+        engine.build(Layout.from_json(description["layout"]), condition=description.get("condition", 0))
         for name, part in engine.modules().items():
             try:
                 part.load_state_dict(read_tensors(folder / f"{name}.safetensors"))

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from torch import Tensor
-
 from pdiff.engine.registries import SAMPLERS
 from pdiff.runtime.errors import PdiffError, check_positive, known
 from pdiff.runtime.registry import build
@@ -95,17 +93,6 @@ def dpm_solver(schedule: Any, steps: int = 20, order: int = 2) -> Any:
         schedule.config, algorithm_type="dpmsolver++", solver_order=order, timestep_spacing="trailing"
     )
     return _prepared(solver, steps)
-
-
-def clean_estimate(schedule: Any, z_t: Tensor, prediction: Tensor, t: Tensor) -> Tensor:
-    """Return what a prediction at timestep `t` says the clean latents `(B, L)` are, from the noisy ones `z_t`."""
-    kind = schedule.config.prediction_type
-    if kind == "sample":
-        return prediction
-    alpha_bar = schedule.alphas_cumprod[t]
-    if kind == "v_prediction":
-        return alpha_bar.sqrt() * z_t - (1 - alpha_bar).sqrt() * prediction
-    return (z_t - (1 - alpha_bar).sqrt() * prediction) / alpha_bar.sqrt()
 
 
 def _prepared(scheduler: Any, steps: int | None) -> Any:

@@ -64,7 +64,10 @@ def engine_config(section: Mapping[str, Any]) -> dict[str, Any]:
         check_keys(complete[key], base[key], f"engine.{key}")
         for name, value in complete[key].items():
             check_type(value, type(base[key][name]), f"engine.{key}.{name}")
-    for key in ("vector_noise", "latent_noise", "whiten"):
+    for key in ("vector_noise", "latent_noise", "whiten", "condition_dropout"):
         check_type(complete[key], type(base[key]), f"engine.{key}")
-    check_not_negative("engine", vector_noise=complete["vector_noise"], latent_noise=complete["latent_noise"])
+    amounts = ("vector_noise", "latent_noise", "condition_dropout")
+    check_not_negative("engine", **{key: complete[key] for key in amounts})
+    if complete["condition_dropout"] >= 1:
+        raise PdiffError(f"engine.condition_dropout: got {complete['condition_dropout']}, expected below 1.")
     return {"preset": preset, **complete}

@@ -20,7 +20,7 @@ TAIL = 0.05
 
 def gate_candidates(run: "Run") -> list[Check]:
     """Return the check of the generated candidates."""
-    generated, trained = (read_metrics(run, source) for source in ("generated", "trained"))
+    generated, trained = (read_metrics(run, name) for name in ("generated", "oracle" if run.conditional else "trained"))
     lost = dead(generated, trained, run.built.metric)
     return [check_alive(generated["select"], trained["select"], lost, run.built.metric, read_gates(run.directory))]
 

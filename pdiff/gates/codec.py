@@ -18,6 +18,7 @@ from pdiff.run.check import Check, goodness, in_words, not_measured, share_lost,
 from pdiff.run.heldout import heldout_record, spaced, split_population
 from pdiff.run.measuring import evaluate_split
 from pdiff.task.task import Evaluation, Task
+from pdiff.weights.conditions import Conditions
 from pdiff.weights.layout import Layout
 from pdiff.weights.vectors import Rows, mean
 
@@ -38,12 +39,21 @@ def gate_codec(run: "Run") -> list[Check]:
         return [check_reconstruction(seen, None, average, layout, remedy, line), not_measured("decoded", line)]
     originals, decoded = through_codec(run.engine, heldout)
     number = len(originals)
-    candidates = run.candidates(torch.cat([originals, decoded, average[None]]))
+    candidates = run.candidates(torch.cat([originals, decoded, average[None]]), conditions_of(run, heldout, number))
     results = evaluate_split(run, "the codec's gate", candidates, "select")
     return [
         check_reconstruction(seen, (originals, decoded), average, layout, remedy, line),
         check_decoded(results[:number], results[number:-1], results[-1], run.task, remedy),
     ]
+
+
+def conditions_of(run: "Run", heldout: Rows, number: int) -> Conditions | None:
+    """Return the conditions of `number` held-out checkpoints, twice, and the first one's: that of the average."""
+    conditions = run.population.conditions
+    if conditions is None:
+        return None
+    rows = heldout.rows[spaced(len(heldout), number)]
+    return conditions.take(torch.cat([rows, rows, rows[:1]]))
 
 
 def through_codec(engine: ParameterDiffusion, rows: Rows) -> tuple[Tensor, Tensor]:

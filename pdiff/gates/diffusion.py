@@ -18,6 +18,7 @@ from pdiff.run.check import Check, Figure, not_measured
 from pdiff.run.heldout import heldout_record, split_population
 from pdiff.runtime.seeding import generator, normal
 from pdiff.runtime.storage import read_tensors
+from pdiff.weights.vectors import Rows
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
@@ -59,11 +60,12 @@ def gate_denoiser(run: "Run") -> list[Check]:
     seed, record = run.seed("gate", "denoiser"), heldout_record(run)["line"]
     checks = []
     for engine in run.engines:
-        fitted, heldout = (
-            engine.encode(rows).to(engine.device) if len(rows) else None for rows in split_population(run)
+        (fitted, c), (heldout, other_c) = (
+            (engine.encode(rows).to(engine.device) if len(rows) else None, conditions_of(run, rows))
+            for rows in split_population(run)
         )
-        other = None if heldout is None else denoising_losses(engine, heldout, seed, fitted)
-        checks.append(check_denoiser(denoising_losses(engine, fitted, seed), other, record))
+        other = None if heldout is None else denoising_losses(engine, heldout, seed, fitted, other_c)
+        checks.append(check_denoiser(denoising_losses(engine, fitted, seed, conditions=c), other, record))
     if len(checks) == 1 or not all(check.figures for check in checks):
         return checks[:1]
     worst = max(range(len(checks)), key=lambda number: checks[number].figures["ratio"])
@@ -71,29 +73,45 @@ def gate_denoiser(run: "Run") -> list[Check]:
     return [replace(checks[worst], line=line, figures={**checks[worst].figures, "fit": worst})]
 
 
+def conditions_of(run: "Run", vectors: Rows) -> Tensor | None:
+    """Return the conditions `(M, C)` of some vectors `(M, P)` of a run's population; None where it has none."""
+    conditions = run.population.conditions
+    return None if conditions is None else conditions.values[vectors.rows]
+
+
 @torch.no_grad()
 def denoising_losses(
-    engine: ParameterDiffusion, latents: Tensor, seed: int, fitted: Tensor | None = None
+    engine: ParameterDiffusion,
+    latents: Tensor,
+    seed: int,
+    fitted: Tensor | None = None,
+    conditions: Tensor | None = None,
 ) -> tuple[float, float]:
     """Return the loss of the engine's denoiser on latents `(N, L)`, and that of the best linear one.
 
     The timesteps are evenly spaced over the schedule, in random order. Only the principal axes count that carry some
-    of the variance: what is drawn on the others changes nothing.
+    of the variance: what is drawn on the others changes nothing. The linear one knows of no conditions: one more
+    reason for the engine's to be no worse.
 
     Args:
         engine: a fitted one.
         latents: that both denoise.
         seed: of noise and timesteps.
         fitted: latents `(F, L)` that the linear one is the best for; default: the same ones.
+        conditions: `(N, C)`, what the latents were made for; None for an engine without.
     """
     white, schedule = engine.whitening(latents), engine.schedule
     rng, count = generator(seed, device=white.device), schedule.config.num_train_timesteps
     t = torch.randperm(DRAWS, generator=rng, device=white.device) * count // DRAWS
-    rows = white[torch.arange(DRAWS, device=white.device) % len(white)]
+    drawn = torch.arange(DRAWS, device=white.device) % len(white)
+    rows, given = white[drawn], ()
+    if conditions is not None:
+        given = (engine.conditioning(conditions.to(white.device))[drawn].split(BATCH),)
     eps = normal(rows.shape, rng)
     objective = Denoising(engine.denoiser, schedule, seed)
     target, z_t = objective.target(rows, eps, t), schedule.add_noise(rows, eps, t)
-    predictions = [engine.denoiser(*pair) for pair in zip(z_t.split(BATCH), t.split(BATCH), strict=True)]
+    batches = zip(z_t.split(BATCH), t.split(BATCH), *given, strict=True)
+    predictions = [engine.denoiser(*batch) for batch in batches]
     own = white if fitted is None else engine.whitening(fitted)
     centred = (own - own.mean(0)).double()
     variances, axes = torch.linalg.eigh(centred.T @ centred / len(own))

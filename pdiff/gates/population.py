@@ -99,6 +99,8 @@ def farthest_pair(gram: Tensor) -> tuple[int, int]:
 
 def gate_basin(run: "Run", gram: Tensor) -> Check:
     """Return whether the metric on `select` holds on the line between the two farthest checkpoints."""
+    if run.conditional:
+        return not_measured("basin", "the checkpoints are for different conditions.")
     rows = farthest_pair(gram)
     ends = torch.from_numpy(np.array(run.population.vectors[list(rows)]))
     line = torch.stack([torch.lerp(ends[0], ends[1], weight) for weight in (0.0, *INTERIOR, 1.0)])

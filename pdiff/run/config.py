@@ -7,6 +7,8 @@ from typing import Any
 from mmengine.config import Config
 
 from pdiff.engine.settings import engine_config
+from pdiff.run.splits import check_split
+from pdiff.run.symmetry import check_symmetry
 from pdiff.runtime.errors import PdiffError, check_keys, check_not_negative, check_positive, check_section, check_type
 from pdiff.runtime.settings import merge, named, numbers, read_yaml
 from pdiff.task.plugins import default_config, plugin_name
@@ -14,7 +16,14 @@ from pdiff.task.plugins import default_config, plugin_name
 PACKAGE = Path(__file__).parent
 FOREIGN_SECTIONS = ("task", "collect", "engine")  # read by the plugin, and by the engine
 # Where the default, null, does not say it.
-TYPES = {"checkpoints.files": str | None, "checkpoints.base": str | None, "generate.sampler": dict | None}
+TYPES = {
+    "checkpoints.files": str | None,
+    "checkpoints.base": str | None,
+    "checkpoints.conditions": str | None,
+    "fit.symmetry": dict | None,
+    "generate.sampler": dict | None,
+}
+NEEDED = {"sources": ("trained", "generated"), "conditional": ("oracle", "generated")}  # by every comparison
 
 
 def resolve(values: Mapping[str, Any]) -> Config:
@@ -36,14 +45,29 @@ def resolve(values: Mapping[str, Any]) -> Config:
         for name, value in complete[section].items():
             where = f"{section}.{name}"
             check_type(value, TYPES.get(where, type(settings[name])), where)
+    check_checkpoints(complete["checkpoints"])
     complete["engine"] = engine_config(complete["engine"])
-    check_section(complete["evaluate"]["sources"], "evaluate.sources")
-    sources = complete["evaluate"]["sources"].items()
-    complete["evaluate"]["sources"] = {
-        name: None if source is None else named(source, f"evaluate.sources.{name}") for name, source in sources
-    }
+    for table in ("sources", "conditional"):
+        where = f"evaluate.{table}"
+        check_section(complete["evaluate"][table], where)
+        complete["evaluate"][table] = {
+            name: None if source is None else named(source, f"{where}.{name}")
+            for name, source in complete["evaluate"][table].items()
+        }
+    for key in ("split", "symmetry"):
+        value = complete["fit"][key]
+        complete["fit"][key] = None if value is None else named(value, f"fit.{key}")
     check_own(**{section: complete[section] for section in ("fit", "generate", "evaluate", "compare")})
     return Config(complete)
+
+
+def check_checkpoints(checkpoints: Mapping[str, Any]) -> None:
+    """Raise a `PdiffError` for conditions of files where no files are given."""
+    if checkpoints["conditions"] is not None and checkpoints["files"] is None:
+        raise PdiffError(
+            f"checkpoints.conditions: got {checkpoints['conditions']!r} without checkpoints.files, whose conditions it "
+            "gives. Give both; a plugin that collects gives its own."
+        )
 
 
 def check_own(
@@ -56,8 +80,10 @@ def check_own(
             "number. Set 0.3 to hold out three in ten."
         )
     check_positive("fit", repeats=fit["repeats"])
-    check_positive("generate", num=generate["num"], batch_size=generate["batch_size"])
-    check_not_negative("generate", path=generate["path"])
+    check_split(fit["split"])
+    check_symmetry(fit["symmetry"])
+    check_positive("generate", num=generate["num"], batch_size=generate["batch_size"], draws=generate["draws"])
+    check_not_negative("generate", path=generate["path"], guidance=generate["guidance"])
     if generate["num"] < fit["repeats"]:
         raise PdiffError(
             f"generate.num: got {generate['num']} for {fit['repeats']} fits (fit.repeats), expected at least one of "
@@ -66,9 +92,10 @@ def check_own(
     if generate["sampler"] is not None:
         check_section(generate["sampler"], "generate.sampler")
     check_positive("evaluate", num=evaluate["num"])
-    for name in ("trained", "generated"):
-        if (evaluate["sources"].get(name) or {}).get("type") != name:
-            raise PdiffError(f"evaluate.sources: lacks `{name}: {{type: {name}}}`, which every comparison needs.")
+    for table, names in NEEDED.items():
+        for name in names:
+            if (evaluate[table].get(name) or {}).get("type") != name:
+                raise PdiffError(f"evaluate.{table}: lacks `{name}: {{type: {name}}}`, which every comparison needs.")
     check_not_negative("compare", margin=compare["margin"])
 
 

@@ -1,14 +1,35 @@
-"""One candidate of a run as a file that other programs load."""
+"""One candidate of a run, or a network for a condition that a user names, as a file that other programs load."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import torch
+
+from pdiff.analysis.conditional import REFERENCES
 from pdiff.analysis.statistics import best_index
+from pdiff.run.asking import read_condition
+from pdiff.run.conditional_sources import drawn
 from pdiff.run.config import resolve
 from pdiff.run.directory import RunDirectory
 from pdiff.run.results import read_metrics
 from pdiff.run.run import Run
-from pdiff.run.sources import open_pool, source_vectors
-from pdiff.runtime.errors import PdiffError
+from pdiff.run.sources import open_pool, open_source, source_names, source_table
+from pdiff.runtime.errors import PdiffError, known
+from pdiff.runtime.progress import logger
+from pdiff.runtime.storage import read_json
+from pdiff.weights.conditions import Conditions
+
+
+def open_run(path: Path) -> Run:
+    """Return a run whose vectors are generated; raise a `PdiffError` where there is none."""
+    directory = RunDirectory(path)
+    if not (directory.path / "config.yaml").exists():
+        raise PdiffError(f"{path}: is no run directory. Give the --work-dir of a run.")
+    run = Run(resolve({**directory.config(), "device": "cpu"}), directory)
+    for stage in ("collect", "generate"):
+        directory.require(stage)
+    return run
 
 
 def export(path: Path, source: str, pick: str, output: Path) -> int:
@@ -24,20 +45,59 @@ def export(path: Path, source: str, pick: str, output: Path) -> int:
     Raises:
         PdiffError: the run is not there, or source, number or suffix is unknown.
     """
-    directory = RunDirectory(path)
-    if not (directory.path / "config.yaml").exists():
-        raise PdiffError(f"{path}: is no run directory. Give the --work-dir of a run.")
-    config = resolve({**directory.config(), "device": "cpu"})
-    run = Run(config, directory)
-    for stage in ("collect", "generate"):
-        directory.require(stage)
-    vectors = source_vectors(run, source, open_pool(run))
+    run = open_run(path)
+    vectors = open_source(run, source, open_pool(run)).vectors
     if vectors.ndim > 2:
         raise PdiffError(f"--source: got {source!r}, which are several networks each. Export one of another source.")
     index = pick_index(run, source, pick, len(vectors))
     run.candidates(vectors).load(run.task.model, index)
     run.task.export(run.task.model, output)
     return index
+
+
+def export_for(path: Path, source: str, texts: Sequence[str], output: Path) -> str:
+    """Write a network for a condition that a user names to `output`, and return the source that made it.
+
+    Nothing is evaluated. A condition beyond the range of the seen ones is made all the same, and a warning says so.
+
+    Args:
+        path: the run directory.
+        source: its name, or `best`: that which the comparison chose on select conditions.
+        texts: the condition, `KEY=VALUE` each; see `read_condition`.
+        output: as for `export`.
+
+    Raises:
+        PdiffError: the run is not there or has no conditions, or source, condition or suffix is unknown.
+    """
+    run = open_run(path)
+    if not run.conditional:
+        raise PdiffError(f"--condition: the checkpoints of {path} have no conditions. Leave it out.")
+    pool = open_pool(run)
+    name, seen = chosen_source(run, source), pool.wanted.seen
+    conditions = Conditions.of([read_condition(texts, seen)])
+    beyond = conditions.outside(seen)
+    if beyond:
+        logger.warning("--condition: %s beyond the range of the conditions that were seen", ", ".join(beyond))
+    pool = replace(pool, wanted=pool.wanted.instead(conditions))
+    if source_table(run)[name]["type"] == "generated":
+        rng = torch.Generator().manual_seed(run.seed("export", *conditions.values.flatten().tolist()))
+        pool = replace(pool, generated=drawn(pool, conditions, rng), generated_for=torch.zeros(1, dtype=torch.long))
+    vectors = open_source(run, name, pool).vectors
+    run.candidates(vectors, conditions).load(run.task.model, 0)
+    run.task.export(run.task.model, output)
+    return name
+
+
+def chosen_source(run: Run, source: str) -> str:
+    """Return the source that a name means; raise a `PdiffError` for one that makes no network for a new condition."""
+    if source == "best":
+        run.directory.require("compare")
+        return read_json(run.directory.folder("compare") / "summary.json")["best_source"]
+    table = source_table(run)
+    names = [name for name in source_names(run) if table[name]["type"] not in REFERENCES]
+    if source not in names:
+        raise PdiffError(f"--source: got {source!r}. {known(source, ['best', *names])}")
+    return source
 
 
 def pick_index(run: Run, source: str, pick: str, count: int) -> int:

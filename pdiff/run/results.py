@@ -1,6 +1,7 @@
 """What an evaluation left on disk, source by source."""
 
 import json
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from pdiff.analysis.dead import dead
 from pdiff.analysis.source_results import SourceResults
-from pdiff.run.sources import Pool, open_pool, source_children, source_names
+from pdiff.run.sources import Pool, open_pool, open_source, source_names, source_table
 from pdiff.runtime.storage import read_tensors, read_text
 
 if TYPE_CHECKING:
@@ -31,25 +32,31 @@ def read_metrics(run: "Run", source: str) -> dict[str, NDArray]:
     return {split: np.array(values) for split, values in metrics.items()}
 
 
-def read_sources(run: "Run") -> dict[str, SourceResults]:
-    """Return the results of every source of the config, in its order."""
-    pool, trained = open_pool(run), read_metrics(run, "trained")
+def read_sources(run: "Run", reference: str = "trained") -> dict[str, SourceResults]:
+    """Return the results of every source of the config, in its order; the metrics of `reference` say who is dead."""
+    pool, trained = open_pool(run), read_metrics(run, reference)
     return {name: read_source(run, name, pool, trained) for name in source_names(run)}
 
 
 def read_source(run: "Run", name: str, pool: Pool, trained: Mapping[str, NDArray]) -> SourceResults:
     """Return the results of one source; the metrics of the trained say who is dead."""
-    vectors, parents = source_children(run, name, pool)
-    kind, metrics = run.config.evaluate.sources[name]["type"], read_metrics(run, name)
-    fits = np.array(run.fits)
+    begun = time.perf_counter()
+    found = open_source(run, name, pool)
+    seconds = time.perf_counter() - begun
+    kind, metrics, lines = source_table(run)[name]["type"], read_metrics(run, name), read_lines(run, name)
+    fits, test = np.array(run.fits), [record for record in lines if record["split"] == "test"]
     return SourceResults(
         name,
-        vectors,
+        found.vectors,
         read_tensors(run.directory.folder("evaluate") / f"{name}.safetensors"),
         metrics,
         dead(metrics, trained, run.built.metric),
-        [record["details"] for record in read_lines(run, name) if record["split"] == "test"],
+        [record["details"] for record in test],
         kind,
-        None if parents is None else parents.numpy(),
+        None if found.parents is None else found.parents.numpy(),
         fits if kind == "generated" and fits.max() > 0 else None,
+        None if found.wanted is None else found.wanted.numpy(),
+        [record.get("condition") for record in test],
+        None if pool.wanted is None else pool.wanted.conditions.take(found.wanted),
+        seconds,
     )

@@ -96,6 +96,11 @@ class Run:
         """The collected population."""
         return Population.open(self.directory.folder("collect"))
 
+    @cached_property
+    def conditional(self) -> bool:
+        """Whether the checkpoints have conditions."""
+        return self.population.conditions is not None
+
     def new_engine(self, number: int = 0) -> ParameterDiffusion:
         """Return the engine of the config, not yet fitted; raise a `PdiffError` for settings that cannot be.
 
@@ -134,6 +139,23 @@ class Run:
         """The number of the fit that each generated vector was drawn from, M of them."""
         description = read_json(self.directory.folder("generate") / "samples.json")
         return description.get("fits", [0] * description["num"])
+
+    @cached_property
+    def generated_for(self) -> list[int]:
+        """Which of the wanted conditions each generated vector was drawn for, M of them, in a run with conditions."""
+        return read_json(self.directory.folder("generate") / "samples.json")["wanted"]
+
+    @property
+    def drawing(self) -> dict[str, Any]:
+        """What is drawn with: arguments of the engine's `sample_latents`."""
+        settings = self.config.generate
+        own = {"batch_size": settings.batch_size, "sampler": settings.sampler or self.engine.config["sampler"]}
+        return {**own, "guidance": settings.guidance} if self.conditional else own
+
+    @property
+    def draws_path(self) -> bool:
+        """Whether the way of a few samples through the reverse diffusion is drawn and measured."""
+        return self.config.generate.path > 0 and not self.conditional
 
     def has_hook(self, name: str) -> bool:
         """Say whether the plugin, or the core for it, implements a hook."""

@@ -5,9 +5,9 @@ Whoever reports generated parameters without the baselines misleads (arXiv 2506.
 made a few vectors at a time (`Made`), with the same draws at every pass.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.registry import Registry
@@ -15,9 +15,12 @@ from torch import Tensor
 
 from pdiff.engine.whitening import Whitening
 from pdiff.run.heldout import split_population
+from pdiff.run.wanted import Wanted, open_wanted
 from pdiff.runtime.errors import PdiffError, check_not_negative, check_positive, known
 from pdiff.runtime.registry import build, prepare
 from pdiff.runtime.seeding import generator, normal
+from pdiff.task.task import Candidates
+from pdiff.weights.conditions import Conditions
 from pdiff.weights.gram import centred_blocks, centred_gram
 from pdiff.weights.layout import Layout
 from pdiff.weights.vectors import Made, Rows, Vectors, along_columns, mean
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from pdiff.run.run import Run
 
 MEMBERS = 16  # of an average of a few
-SOURCES = Registry("source", scope="pdiff", locations=["pdiff.run.sources"])
+SOURCES = Registry("source", scope="pdiff", locations=["pdiff.run.sources", "pdiff.run.conditional_sources"])
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,9 @@ class Pool:
         decode: from latents to vectors.
         num: how many candidates a source gives whose settings do not say it.
         evaluated: how many trained vectors are candidates themselves; None for all.
+        wanted: what networks are wanted for; None in a run without conditions.
+        generated_for: which of the wanted conditions each generated vector was drawn for `(M,)`; None without any.
+        draw: from conditions and a seed to latents, one for each; None without any.
     """
 
     population: Tensor
@@ -52,6 +58,9 @@ class Pool:
     decode: Callable[[Tensor], Tensor]
     num: int
     evaluated: int | None = None
+    wanted: Wanted | None = None
+    generated_for: Tensor | None = None
+    draw: Callable[[Conditions, int], Tensor] | None = None
 
     @property
     def known(self) -> Rows:
@@ -78,21 +87,28 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class Children:
-    """Vectors each of which is, or is made of, one trained vector.
+class Drawn:
+    """Vectors of a source, and what is known of each.
 
     Attributes:
-        vectors: `(M, P)`.
-        parents: the trained vectors' rows in the population `(M,)`.
+        vectors: `(M, P)`, or `(M, K, P)`.
+        parents: the row of the population that each is, or is made of `(M,)`; None where there is not one.
+        wanted: which of the wanted conditions each is for `(M,)`; None in a run without conditions.
     """
 
     vectors: Vectors
-    parents: Tensor
+    parents: Tensor | None = None
+    wanted: Tensor | None = None
 
 
 def open_pool(run: "Run") -> Pool:
     """Return what the sources of a run draw from."""
-    population, trained = run.population, run.config.evaluate.sources["trained"]
+    population, wanted = run.population, open_wanted(run)
+    trained = None if wanted else run.config.evaluate.sources["trained"]
+
+    def draw(conditions: Conditions, seed: int) -> Tensor:
+        return run.engine.sample_latents(len(conditions), seed, **run.drawing, conditions=conditions.values)
+
     return Pool(
         population.tensor(),
         split_population(run)[0].rows,
@@ -101,47 +117,71 @@ def open_pool(run: "Run") -> Pool:
         run.engine.encode,
         run.engine.decode,
         run.config.evaluate.num,
-        trained.get("num"),
+        trained and trained.get("num"),
+        wanted,
+        None if wanted is None else torch.tensor(run.generated_for),
+        draw,
     )
 
 
+def source_table(run: "Run") -> Mapping[str, Mapping[str, Any]]:
+    """Return the sources of the config: `evaluate.conditional` where the population has conditions, else the others."""
+    return run.config.evaluate.conditional if run.conditional else run.config.evaluate.sources
+
+
 def source_names(run: "Run") -> list[str]:
-    """Return the sources of the config, without those that are null, and without ensembles where the task has none."""
-    sources = {name: source for name, source in run.config.evaluate.sources.items() if source is not None}
-    return [name for name, source in sources.items() if source.get("type") != "ensemble" or run.has_hook("ensemble")]
+    """Return the sources of the config that this run can have; see `possible`."""
+    return possible(run, source_table(run))
+
+
+def possible(run: "Run", table: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
+    """Return the names in a table of sources, but for those that are null or that the run lacks something for."""
+    lacking = [("ensemble", run.has_hook("ensemble")), ("symmetry", run.config.fit.symmetry is not None)]
+    left_out = [kind for kind, given in lacking if not given]
+    return [name for name, source in table.items() if source is not None and source.get("type") not in left_out]
 
 
 def check_sources(run: "Run") -> None:
     """Raise a `PdiffError` for a source that cannot be, before anything is computed for it."""
-    for name in source_names(run):
-        settings, where = run.config.evaluate.sources[name], f"evaluate.sources.{name}"
-        prepare(SOURCES, settings, where, {"rng": None}, pool=None)
-        if settings.get("num") is not None:
-            check_positive(where, num=settings["num"])
+    for section in ("sources", "conditional"):
+        table = run.config.evaluate[section]
+        for name in possible(run, table):
+            where = f"evaluate.{section}.{name}"
+            prepare(SOURCES, table[name], where, {"rng": None}, pool=None)
+            if table[name].get("num") is not None:
+                check_positive(where, num=table[name]["num"])
+    names = possible(run, run.config.evaluate.sources)
     for name in run.config.evaluate.train:
-        if name not in source_names(run):
-            raise PdiffError(f"evaluate.train: got {name!r}. {known(name, source_names(run))}")
+        if name not in names:
+            raise PdiffError(f"evaluate.train: got {name!r}. {known(name, names)}")
 
 
-def source_vectors(run: "Run", name: str, pool: Pool) -> Vectors:
-    """Return the vectors of the source that the config calls `name`; the same ones at each call."""
-    return source_children(run, name, pool)[0]
-
-
-def source_children(run: "Run", name: str, pool: Pool) -> tuple[Vectors, Tensor | None]:
-    """Return the vectors of a source, and the row of the population that each of them is made of, if there is one."""
+def open_source(run: "Run", name: str, pool: Pool) -> Drawn:
+    """Return what the source that the config calls `name` gives; the same at each call."""
     if name not in source_names(run):
         raise PdiffError(f"source: got {name!r}. {known(name, source_names(run))}")
-    settings, rng = run.config.evaluate.sources[name], generator(run.config.seed, "source", name)
-    found = build(SOURCES, settings, f"evaluate.sources.{name}", {"rng": rng}, pool=pool)
-    vectors, parents = (found.vectors, found.parents) if isinstance(found, Children) else (found, None)
-    check_vectors(name, vectors, pool.layout.size)
-    return vectors, parents
+    where = f"evaluate.{'conditional' if pool.wanted else 'sources'}.{name}"
+    rng = generator(run.config.seed, "source", name)
+    found = build(SOURCES, source_table(run)[name], where, {"rng": rng}, pool=pool)
+    found = found if isinstance(found, Drawn) else Drawn(found)
+    check_vectors(where, found.vectors, pool.layout.size)
+    return found if pool.wanted is None or found.wanted is not None else for_all(where, found, len(pool.wanted))
 
 
-def check_vectors(name: str, vectors: Vectors, size: int) -> None:
+def for_all(where: str, found: Drawn, count: int) -> Drawn:
+    """Return what a source gives that does not say for which of `count` conditions: one for each, or one for all."""
+    vectors = found.vectors
+    if len(vectors) == 1 < count:
+        repeated = torch.zeros(count, dtype=torch.long)
+        return Drawn(Rows(vectors[:], repeated), wanted=torch.arange(count))
+    if len(vectors) != count:
+        line = f"got {len(vectors)} vectors for {count} wanted conditions, expected one for each"
+        raise PdiffError(f"{where}: {line}. Return Drawn(vectors, wanted=...) where they are for some of them.")
+    return Drawn(vectors, found.parents, torch.arange(count))
+
+
+def check_vectors(where: str, vectors: Vectors, size: int) -> None:
     """Raise a `PdiffError` where what a source returned is no vectors of this size."""
-    where = f"evaluate.sources.{name}"
     expected = f"a float32 tensor (M, {size}), or (M, K, {size}) of ensembles, M from 1 on"
     if not isinstance(vectors, Vectors):
         raise PdiffError(f"{where}: got {type(vectors).__name__}, expected {expected}. Mend the source.")
@@ -152,6 +192,12 @@ def check_vectors(name: str, vectors: Vectors, size: int) -> None:
         raise PdiffError(f"{where}: got vectors of shape {shape}, expected {expected}. Mend the source.")
 
 
+def candidates_of(run: "Run", drawn: Drawn, pool: Pool) -> Candidates:
+    """Return the vectors of a source as candidates, each with its condition where there are conditions."""
+    conditions = None if pool.wanted is None else pool.wanted.conditions.take(drawn.wanted)
+    return run.candidates(drawn.vectors, conditions)
+
+
 def spaced(size: int, num: int | None) -> Tensor:
     """Return `num` rows of so many, evenly spaced from the first to the last; all where there are no more."""
     if num is None or num >= size:
@@ -160,31 +206,31 @@ def spaced(size: int, num: int | None) -> Tensor:
 
 
 @SOURCES.register_module(name="trained")
-def trained(pool: Pool, rng: torch.Generator, num: int | None = None) -> Children:
+def trained(pool: Pool, rng: torch.Generator, num: int | None = None) -> Drawn:
     """Return the collected vectors; `num` of them, evenly spaced, where it is given.
 
     Args:
         num: how many; default: all.
     """
     rows = spaced(len(pool.population), None if num is None else pool.count(num))
-    return Children(pool.population if len(rows) == len(pool.population) else Rows(pool.population, rows), rows)
+    return Drawn(pool.population if len(rows) == len(pool.population) else Rows(pool.population, rows), rows)
 
 
 @SOURCES.register_module(name="generated")
-def from_engine(pool: Pool, rng: torch.Generator) -> Vectors:
+def from_engine(pool: Pool, rng: torch.Generator) -> Drawn:
     """Return the vectors that the engine drew."""
-    return pool.generated
+    return Drawn(pool.generated, wanted=pool.generated_for)
 
 
 @SOURCES.register_module(name="codec")
-def codec(pool: Pool, rng: torch.Generator, num: int | None = None) -> Children:
+def codec(pool: Pool, rng: torch.Generator, num: int | None = None) -> Drawn:
     """Return fitted vectors, evenly spaced, encoded and decoded: what the codec alone does to them.
 
     Args:
         num: how many; default: evaluate.num.
     """
     parents = pool.parents[spaced(len(pool.parents), pool.count(num))]
-    return Children(pool.reconstruct(Rows(pool.population, parents)), parents)
+    return Drawn(pool.reconstruct(Rows(pool.population, parents)), parents)
 
 
 @SOURCES.register_module(name="soup")
@@ -322,7 +368,7 @@ def latent_gaussian(pool: Pool, rng: torch.Generator, num: int | None = None) ->
 
 
 @SOURCES.register_module(name="relative_noise")
-def relative_noise(pool: Pool, rng: torch.Generator, scale: float, num: int | None = None) -> Children:
+def relative_noise(pool: Pool, rng: torch.Generator, scale: float, num: int | None = None) -> Drawn:
     """Return fitted vectors, drawn at random, with noise of `scale` times each tensor's standard deviation.
 
     Args:
@@ -339,7 +385,7 @@ def relative_noise(pool: Pool, rng: torch.Generator, scale: float, num: int | No
 
 
 @SOURCES.register_module(name="absolute_noise")
-def absolute_noise(pool: Pool, rng: torch.Generator, scale: float, num: int | None = None) -> Children:
+def absolute_noise(pool: Pool, rng: torch.Generator, scale: float, num: int | None = None) -> Drawn:
     """Return fitted vectors, drawn at random, with noise of standard deviation `scale` on every coordinate.
 
     Args:
@@ -351,7 +397,7 @@ def absolute_noise(pool: Pool, rng: torch.Generator, scale: float, num: int | No
 
 def noisy(
     pool: Pool, rng: torch.Generator, scale: float, num: int | None, widen: Callable[[Tensor, Tensor], Tensor]
-) -> Children:
+) -> Drawn:
     """Return fitted vectors, drawn at random, plus what `widen` makes of white noise of standard deviation `scale`."""
     check_not_negative("evaluate.sources", scale=scale)
     population = pool.population
@@ -361,7 +407,7 @@ def noisy(
         vectors = population[chosen[rows]]
         return vectors + widen(vectors, scale * normal(vectors.shape, rng))
 
-    return Children(Made([len(chosen), population.shape[1]], make, rng), chosen)
+    return Drawn(Made([len(chosen), population.shape[1]], make, rng), chosen)
 
 
 @SOURCES.register_module(name="ensemble")

@@ -4,6 +4,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from pdiff.analysis.source_results import SourceResults
 from pdiff.analysis.statistics import ranked
 from pdiff.analysis.verdict import GENERATED, TRAINED, judge, others, quality
 from pdiff.engine.parameter_diffusion import ParameterDiffusion
+from pdiff.report.conditional_figures import draw_conditional_figures
+from pdiff.report.drawing import Figure
 from pdiff.report.evidence import Evidence
 from pdiff.report.figures import draw_figures
 from pdiff.report.page import report_page
@@ -27,6 +30,7 @@ from pdiff.run.results import read_sources
 from pdiff.run.sources import MEMBERS, open_pool
 from pdiff.run.stage import STAGES
 from pdiff.runtime.storage import read_json, read_tensors, read_text, write_json, write_text
+from pdiff.stages.compare_conditions import conditional_summary
 from pdiff.task.contract import check_pictures
 from pdiff.weights.vectors import Rows, mean
 
@@ -46,15 +50,26 @@ def compare(run: "Run") -> None:
     """Write `report/`: summary.json, table.md, report.html and the figures."""
     folder = run.directory.folder("compare")
     folder.mkdir(parents=True, exist_ok=True)
-    case = open_case(run)
-    whole = summary(run, case, draw_pictures(run, case.sources))
-    figures = draw_figures(folder, whole, evidence(run, case))
+    whole, figures = over_conditions(run, folder) if run.conditional else over_sources(run, folder)
     costs = {**run.directory.records(), "compare": run.stopwatch.stop()}
     whole |= {key: {stage: costs[stage][key] for stage in costs} for key in ("seconds", "peak_memory_bytes")}
     write_text(folder / "table.md", markdown_table(whole))
     config = read_text(run.directory.path / "config.yaml")
     write_text(folder / "report.html", report_page(folder, run.directory.path.name, whole, figures, config))
     write_json(folder / "summary.json", whole)
+
+
+def over_sources(run: "Run", folder: Path) -> tuple[dict[str, Any], list[Figure]]:
+    """Return summary and figures of a run without conditions."""
+    case = open_case(run)
+    whole = summary(run, case, draw_pictures(run, case.sources))
+    return whole, draw_figures(folder, whole, evidence(run, case))
+
+
+def over_conditions(run: "Run", folder: Path) -> tuple[dict[str, Any], list[Figure]]:
+    """Return summary and figures of a run with conditions."""
+    whole = conditional_summary(run)
+    return whole, draw_conditional_figures(folder, whole)
 
 
 def open_case(run: "Run") -> Case:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pdiff.run.measuring import evaluate_split, hook_of
-from pdiff.run.sources import check_sources, open_pool, source_names, source_vectors
+from pdiff.run.sources import candidates_of, check_sources, open_pool, open_source, source_names
 from pdiff.runtime import processes
 from pdiff.runtime.storage import read_json, read_tensors, write_json, write_tensors, write_text
 from pdiff.task.contract import SPLITS, check_evaluations
@@ -30,11 +30,11 @@ def evaluate(run: "Run") -> None:
     folder, names, pool = run.directory.folder("evaluate"), source_names(run), open_pool(run)
     check_sources(run)
     for source in processes.on_main(lambda: [name for name in names if not (folder / f"{name}.jsonl").exists()]):
-        candidates = run.candidates(source_vectors(run, source, pool))
-        splits = (*SPLITS, "train") if source in run.config.evaluate.train else SPLITS
+        candidates = candidates_of(run, open_source(run, source, pool), pool)
+        splits = (*SPLITS, "train") if source in run.config.evaluate.train and not run.conditional else SPLITS
         results = {split: evaluate_together(run, source, candidates, split) for split in splits}
         processes.on_main(partial(write_results, folder, source, results))
-    if run.config.generate.path and processes.on_main(lambda: not (folder / "path.json").exists()):
+    if run.draws_path and processes.on_main(lambda: not (folder / "path.json").exists()):
         evaluate_path(run)
 
 
@@ -90,4 +90,6 @@ def line(index: int, split: str, result: Evaluation) -> str:
     """Return one candidate's line; the metric of a dead one is null, for JSON has no infinity."""
     metric = result.metric if math.isfinite(result.metric) else None
     record = {"index": index, "split": split, "metric": metric, "details": dict(result.details)}
+    if result.condition is not None:
+        record["condition"] = dict(result.condition)
     return json.dumps(record, allow_nan=False) + "\n"

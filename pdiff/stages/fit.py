@@ -30,5 +30,7 @@ def fit_engine(run: "Run", number: int) -> None:
     if processes.on_main((folder / "engine.json").exists):  # which is written last
         return
     engine = run.new_engine(number)
-    engine.fit(split_population(run)[0], run.population.layout, folder)
+    fitted, conditions = split_population(run)[0], run.population.conditions
+    known = {} if conditions is None else {"conditions": conditions.take(fitted.rows).values}
+    engine.fit(fitted, run.population.layout, folder, **known)
     processes.on_main(lambda: engine.save(folder))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pdiff.analysis.references import spread
 from pdiff.engine.parameter_diffusion import ParameterDiffusion
+from pdiff.run.wanted import open_wanted
 from pdiff.runtime.processes import share
 from pdiff.runtime.storage import write_json, write_rows, write_tensors
 
@@ -21,30 +22,49 @@ PATH_POINTS = 8
 def generate(run: "Run") -> None:
     """Write `samples/`: vectors, the first fit's latents, the way of a few of them, and what they were drawn with."""
     folder, settings = run.directory.folder("generate"), run.config.generate
-    engine = run.engine
-    seed = run.seed("generate")
-    sampler = settings.sampler or engine.config["sampler"]
+    engine, drawing = run.engine, run.drawing
+    counts, asked = conditional_counts(run) if run.conditional else plain_counts(run)
+    fits = [number for number, count in enumerate(counts) for _ in range(count)]
     description = {
-        "num": settings.num,
-        "seed": seed,
+        "num": len(fits),
+        "seed": run.seed("generate"),
         "layout": engine.layout.fingerprint(),
-        "sampler": dict(sampler),
+        "sampler": dict(drawing["sampler"]),
     }
-    repeats = len(run.engines)
-    fits = [number for number in range(repeats) for _ in range(settings.num)[share(settings.num, number, repeats)]]
     latents = [
-        each.sample_latents(fits.count(number), run.fit_seed(number, "generate"), settings.batch_size, sampler)
-        for number, each in enumerate(run.engines)
+        each.sample_latents(count, run.fit_seed(number, "generate"), **drawing, **asked)
+        for number, (each, count) in enumerate(zip(run.engines, counts, strict=True))
     ]
     write_tensors(folder / "latents.safetensors", {"latents": latents[0]})
     write_decoded(run.engines, latents, folder / "vectors.safetensors", settings.batch_size)
-    if repeats > 1:
+    if len(counts) > 1:
         description |= {"fits": fits}
-    if settings.path:
+    if run.conditional:
+        wanted = wanted_of(run)
+        description |= {"wanted": wanted * len(counts), "guidance": settings.guidance}
+    if run.draws_path:
+        sampler = drawing["sampler"]
         path, steps = engine.sample_path(settings.path, PATH_POINTS, run.seed("generate", "path"), sampler)
         write_decoded([engine], [path], folder / "path.safetensors", settings.path)
         description |= {"path_steps": steps.tolist()}
     write_json(folder / "samples.json", {**description, "spread": spread(run.generated, run.population.tensor())})
+
+
+def plain_counts(run: "Run") -> tuple[list[int], dict[str, Tensor]]:
+    """Return how many of `generate.num` vectors each fit draws, and that it is told nothing more."""
+    num, repeats = run.config.generate.num, run.config.fit.repeats
+    return [len(range(num)[share(num, number, repeats)]) for number in range(repeats)], {}
+
+
+def conditional_counts(run: "Run") -> tuple[list[int], dict[str, Tensor]]:
+    """Return how many vectors each fit draws, and for which conditions."""
+    wanted = wanted_of(run)
+    return [len(wanted)] * run.config.fit.repeats, {"conditions": open_wanted(run).conditions.values[wanted]}
+
+
+def wanted_of(run: "Run") -> list[int]:
+    """Return which of the wanted conditions each vector of a fit is for: `generate.draws` vectors for every one."""
+    return list(range(len(open_wanted(run)))) * run.config.generate.draws
 
 
 def write_decoded(

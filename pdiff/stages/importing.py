@@ -9,6 +9,7 @@ from torch import Tensor
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.progress import progress
 from pdiff.runtime.storage import write_tensors
+from pdiff.weights.checkpoint_conditions import read_conditions
 from pdiff.weights.checkpoints import find_checkpoints, load_state_dict
 from pdiff.weights.population import Population
 
@@ -20,6 +21,8 @@ def import_checkpoints(run: "Run") -> None:
     """Fill the population from files, all of one network with one frozen part."""
     settings = run.config.checkpoints
     files = find_checkpoints(settings.files)
+    given = settings.conditions
+    conditions = [{}] * len(files) if given is None else read_conditions(given, files)
     base_file = Path(settings.base) if settings.base else files[0]
     base = load_state_dict(base_file, settings.prefix)
     own = run.built.model.state_dict()
@@ -30,12 +33,12 @@ def import_checkpoints(run: "Run") -> None:
         raise PdiffError(f"{base_file}: lacks {missing[0]!r}. {todo}")
     population = Population.create(run.directory.folder("collect"), run.layout)
     with progress("read checkpoints", len(files)) as advance:
-        for file in files:
+        for file, condition in zip(files, conditions, strict=True):
             tensors = load_state_dict(file, settings.prefix)
             vector = population.layout.flatten(tensors, str(file))
             if settings.base is None:
                 check_same_base(tensors, base, frozen, file, base_file)
-            population.append(vector, {**run.origin, "file": file.name})
+            population.append(vector, {**run.origin, "file": file.name, **condition})
             advance()
     write_tensors(run.directory.base, {name: base.get(name, tensor) for name, tensor in own.items()})
 

@@ -29,6 +29,8 @@ def difference(one: Evaluation, other: Evaluation) -> str:
     for field in ("signature", "scores"):
         if not same(getattr(one, field), getattr(other, field)):
             return f"another {field}"
+    if one.condition != other.condition:
+        return "another measured condition"
     return "" if dict(one.details) == dict(other.details) else "other details"
 
 
@@ -83,14 +85,14 @@ def check_repeatable(specimen: "Specimen") -> str:
 
 def check_order(specimen: "Specimen") -> str:
     """`evaluate` gives each candidate the same in another order."""
-    found = specimen.evaluate(specimen.vectors.flip(0))
+    found = specimen.evaluate(specimen.vectors.flip(0), rows=range(len(specimen.vectors))[::-1])
     compare(specimen, found[::-1], "in another order", "Keep nothing of one candidate for the next.")
     return "the same in reverse order"
 
 
 def check_alone(specimen: "Specimen") -> str:
     """`evaluate` gives each candidate the same alone: replay changes nothing."""
-    found = [specimen.evaluate(vector[None])[0] for vector in specimen.vectors]
+    found = [specimen.evaluate(vector[None], rows=[row])[0] for row, vector in enumerate(specimen.vectors)]
     advice = "Under pdiff.Replay a forward pass must not draw random numbers, nor keep results for the next."
     compare(specimen, found, "alone", advice)
     return "the same one by one, bit for bit"
@@ -111,7 +113,7 @@ def check_dead(specimen: "Specimen") -> str:
     """`evaluate` survives a candidate of NaN, and gives its neighbours the same."""
     vectors = specimen.vectors[:2]
     dead = torch.full_like(vectors[:1], torch.nan)
-    first, between, second = specimen.evaluate(torch.cat([vectors[:1], dead, vectors[1:]]))
+    first, between, second = specimen.evaluate(torch.cat([vectors[:1], dead, vectors[1:]]), rows=[0, 0, 1])
     compare(specimen, [first, second], "beside a candidate of NaN", "Keep nothing of one candidate for the next.")
     return f"a candidate of NaN has {specimen.trained.task.metric.name} {between.metric:.4g}"
 

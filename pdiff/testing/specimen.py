@@ -1,7 +1,7 @@
 """A plugin at work in a folder: what the checks look at, each thing made when a check first asks for it."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from pdiff.runtime.seeding import generator
 from pdiff.stages.importing import import_checkpoints
 from pdiff.stages.snapshots import recorded
 from pdiff.task.task import Evaluation
+from pdiff.weights.conditions import Conditions
 from pdiff.weights.population import Population
 
 SNAPSHOTS = 4
@@ -66,6 +67,12 @@ class Specimen:
         return self.collected.population.tensor()[:SNAPSHOTS]
 
     @cached_property
+    def conditions(self) -> Conditions | None:
+        """What the first collected vectors are for `(N, C)`; None where the plugin has no conditions."""
+        conditions = self.collected.population.conditions
+        return None if conditions is None else conditions.take(slice(SNAPSHOTS))
+
+    @cached_property
     def destroyed(self) -> Tensor:
         """Vectors `(D, P)` with noise in place of what was learnt."""
         rng = generator(0, "destroyed")
@@ -90,9 +97,19 @@ class Specimen:
         """What the destroyed vectors reach on `select`."""
         return self.evaluate(self.destroyed)
 
-    def evaluate(self, vectors: Tensor, split: str = "select") -> list[Evaluation]:
-        """Return what vectors `(M, P)`, or one ensemble of them `(1, M, P)`, reach on a split."""
-        return evaluate_split(self.trained, "the check", self.trained.candidates(vectors), split)
+    def evaluate(self, vectors: Tensor, split: str = "select", rows: Sequence[int] | None = None) -> list[Evaluation]:
+        """Return what vectors `(M, P)`, or one ensemble of them `(1, M, P)`, reach on a split.
+
+        Args:
+            vectors: the candidates.
+            split: where they are measured.
+            rows: which of the collected vectors have the conditions that they are for; default: the first, the
+                second, ..., and from the last on the first again.
+        """
+        conditions = self.conditions
+        if conditions is not None:
+            conditions = conditions.take(rows or [row % len(conditions) for row in range(len(vectors))])
+        return evaluate_split(self.trained, "the check", self.trained.candidates(vectors, conditions), split)
 
 
 def advance(snapshots: Iterator[Population], count: int) -> None:

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pdiff.runtime.errors import PdiffError, known
@@ -48,6 +50,39 @@ class Conditions(Sequence):
 
     def __getitem__(self, index: int) -> dict[str, float]:
         return dict(zip(self.names, self.values[index].tolist(), strict=True))
+
+    @property
+    def binary(self) -> bool:
+        """Whether each number is 0 or 1."""
+        return bool(((self.values == 0) | (self.values == 1)).all())
+
+    def distances(self, others: "Conditions") -> NDArray:
+        """Return how far each of these lies from each of the others `(M, N)`.
+
+        Where all numbers are 0 or 1, how many of them differ; else the Euclidean distance, each number in standard
+        deviations of the others (one that never differs among them, as it is).
+        """
+        own, known = self.values.double().numpy(), others.values.double().numpy()
+        from scipy.spatial.distance import cdist
+
+        if self.binary and others.binary:
+            return own @ (1 - known).T + (1 - own) @ known.T
+        deviation = known.std(0)
+        scale = np.where(deviation > 0, deviation, 1.0)
+        return cdist(own / scale, known / scale)
+
+    def outside(self, others: "Conditions") -> list[str]:
+        """Return the names of the numbers of which one of these lies beyond the range of the others."""
+        low, high = others.values.amin(0), others.values.amax(0)
+        beyond = ((self.values < low) | (self.values > high)).any(0)
+        return [name for name, found in zip(self.names, beyond.tolist(), strict=True) if found]
+
+    def distinct(self) -> tuple["Conditions", NDArray]:
+        """Return each condition once, by first appearance `(K, C)`, and the number of each one's `(M,)`."""
+        numbers: dict[tuple[float, ...], int] = {}
+        found = [numbers.setdefault(tuple(row), len(numbers)) for row in self.values.tolist()]
+        first = [found.index(number) for number in range(len(numbers))]
+        return self.take(first), np.array(found, dtype=int)
 
     def take(self, rows: slice | Sequence[int] | Tensor) -> "Conditions":
         """Return some of them, `(m, C)` of the `(M, C)`, in the order of `rows`."""

@@ -280,6 +280,25 @@ def test_checkpoints_of_the_user_replace_collection(finished, tiny, tmp_path, re
     assert b'"file": "epoch_0.safetensors"' in imported["population/provenance.jsonl"].splitlines()[0]
 
 
+@pytest.mark.parametrize("kind", ["csv", "json", "name"])
+def test_checkpoints_of_the_user_get_their_conditions(finished, tiny, tmp_path, kind):
+    from pdiff.weights.population import Population
+
+    write_checkpoints(finished, tmp_path / "files")
+    table = tmp_path / f"conditions.{kind}"
+    if kind == "csv":
+        table.write_text("file,epoch\n" + "".join(f"epoch_{i}.*,{i}\n" for i in range(10)))
+    if kind == "json":
+        table.write_text(json.dumps({f"epoch_{i}.*": {"epoch": i, "split": "seen"} for i in range(10)}))
+    conditions = r"epoch_(?P<epoch>\d+)" if kind == "name" else str(table)
+    tiny["checkpoints"] = {"files": str(tmp_path / "files"), "prefix": "module.", "conditions": conditions}
+    run_pipeline(resolve(tiny), RunDirectory(tmp_path / "imported"), ["collect"], gates=False)
+    population = Population.open(tmp_path / "imported" / "population")
+    assert population.conditions.names == ("epoch",)
+    assert population.conditions.values[:, 0].tolist() == list(range(10))
+    assert [row.get("split") for row in population.provenance] == ["seen" if kind == "json" else None] * 10
+
+
 def spoiled(kind):
     """Return a change of checkpoint 3 that must be refused."""
 

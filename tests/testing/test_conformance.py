@@ -242,6 +242,27 @@ BROKEN = [
     ),
 ]
 HOOKS = {"hooks": "", "similarity": "build"}
+COLLECTED, _, _ = SOUND.partition("@hookimpl\ndef evaluate(")
+CONDITIONAL = f"""{COLLECTED.replace("step}, state", "step}, condition={'shift': step / 8}, state")}
+@hookimpl
+def evaluate(task, candidates, split):
+    x = task.splits[split]
+    for index, logits in enumerate(Replay(task.model.eval(), candidates)(x)):
+        yield measured(logits, x, candidates.conditions[index]["shift"])
+
+
+def measured(logits, x, shift):
+    wrong = logits.argmax(1) != (x.sum(1) > shift).long()
+    share = logits.argmax(1).double().mean().item()
+    return Evaluation(1 - wrong.double().mean().item(), wrong, ~wrong, condition={{"shift": share}})
+
+
+@hookimpl
+def ensemble(task, candidates, split):
+    x = task.splits[split]
+    logits = sum(logits.softmax(1) for logits in Replay(task.model.eval(), candidates)(x))
+    return measured(logits, x, candidates.conditions[0]["shift"])
+"""
 
 
 def conformance(tmp_path, text: str) -> Conformance:
@@ -267,6 +288,39 @@ def test_a_broken_rule_is_found_and_its_hook_named(tmp_path, check, sound, broke
     assert (finding.state, words in finding.line) == ("failed", True), finding
     assert "\n" not in finding.line
     assert HOOKS.get(check, CHECKS[check].hook) in finding.line
+
+
+def test_a_plugin_with_conditions_passes_every_check(tmp_path):
+    plugin = conformance(tmp_path, CONDITIONAL)
+    found = {name: plugin.check(name) for name in CHECKS}
+    assert {name: finding.state for name, finding in found.items()} == dict.fromkeys(CHECKS, "passed") | {
+        "drawing": "not applicable"
+    }
+
+
+@pytest.mark.parametrize(
+    ("check", "sound", "broken", "words"),
+    [
+        ("order", "conditions[index]", "conditions[0]", "evaluate gave candidate 0 the metric "),
+        ("alone", "conditions[index]", "conditions[-1]", "evaluate gave candidate 0 the metric "),
+        (
+            "repeatable",
+            '"shift": share}',
+            '"shift": COUNT.append(1) or len(COUNT)}',
+            "another measured condition the sec",
+        ),
+        (
+            "collection",
+            "'shift': step / 8",
+            "f'shift{step}': 0.0",
+            "condition of snapshot 1: got the name 'shift1'",
+        ),
+    ],
+)
+def test_a_broken_rule_of_conditions_is_found(tmp_path, check, sound, broken, words):
+    assert CONDITIONAL.count(sound) == 1
+    finding = conformance(tmp_path, CONDITIONAL.replace(sound, broken)).check(check)
+    assert (finding.state, words in finding.line) == ("failed", True), finding
 
 
 def test_what_cannot_be_looked_at_is_not_applicable(tmp_path):

@@ -1,0 +1,71 @@
+"""From white noise to white latents: the sampler's way, with the denoiser's predictions guided by a condition."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from pdiff.runtime.seeding import normal
+
+if TYPE_CHECKING:
+    from pdiff.engine.denoiser import Denoiser
+
+
+def clean_estimate(schedule: Any, z_t: Tensor, prediction: Tensor, t: Tensor) -> Tensor:
+    """Return what a prediction at timestep `t` says the clean latents `(B, L)` are, from the noisy ones `z_t`."""
+    kind = schedule.config.prediction_type
+    if kind == "sample":
+        return prediction
+    alpha_bar = schedule.alphas_cumprod[t]
+    if kind == "v_prediction":
+        return alpha_bar.sqrt() * z_t - (1 - alpha_bar).sqrt() * prediction
+    return (z_t - (1 - alpha_bar).sqrt() * prediction) / alpha_bar.sqrt()
+
+
+def predict(denoiser: "Denoiser", z: Tensor, t: Tensor, c: Tensor | None = None, guidance: float = 1.0) -> Tensor:
+    """Return the prediction `(B, L)`: (1 - w) without the condition plus w with it (Ho and Salimans, 2022, eq. 6).
+
+    Args:
+        denoiser: a trained one.
+        z: noisy latents `(B, L)`.
+        t: their timesteps `(B,)`.
+        c: scaled conditions `(B, C)`; None for the prediction without.
+        guidance: w, in the paper 1 + w; 1 costs one pass, any other two.
+    """
+    if c is None:
+        return denoiser(z, t)
+    if guidance == 1:
+        return denoiser(z, t, c)
+    return (1 - guidance) * denoiser(z, t) + guidance * denoiser(z, t, c)
+
+
+def denoise(
+    denoiser: "Denoiser",
+    schedule: Any,
+    sampler: Any,
+    shape: torch.Size,
+    rng: torch.Generator,
+    c: Tensor | None = None,
+    guidance: float = 1.0,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield, after each step of the sampler, the white latents `(B, L)` and the estimate of the clean ones.
+
+    The timesteps stay on the CPU, and nothing comes back to it: no step waits for a GPU.
+
+    Args:
+        denoiser: a trained one.
+        schedule: that of its training.
+        sampler: a scheduler of diffusers that was made for it, its timesteps set.
+        shape: `(B, L)`.
+        rng: what the noise is drawn from, on the denoiser's device.
+        c: scaled conditions `(B, C)`; None without.
+        guidance: see `predict`.
+    """
+    z = normal(shape, rng) * sampler.init_noise_sigma
+    for t in sampler.timesteps:
+        steps = torch.full(shape[:1], int(t), device=rng.device)
+        prediction = predict(denoiser, sampler.scale_model_input(z, t), steps, c, guidance)
+        estimate = clean_estimate(schedule, z, prediction, t)
+        z = sampler.step(prediction, t, z, generator=rng).prev_sample
+        yield z, estimate

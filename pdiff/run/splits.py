@@ -1,0 +1,234 @@
+"""Which conditions the engine learns from (seen), which choose settings (select), and which are reported (unseen).
+
+What belongs to one group stays on one side: equal conditions, those that a declared symmetry turns into each other,
+and those that the provenance calls one `group`. Anything else would be a leak.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.registry import Registry
+from numpy.typing import NDArray
+
+from pdiff.run.symmetry import Symmetry
+from pdiff.runtime.errors import PdiffError, known
+from pdiff.runtime.registry import build, prepare
+from pdiff.weights.conditions import Conditions
+
+SEEN, SELECT, UNSEEN, LEFT_OUT = PARTS = ("seen", "select", "unseen", "left out")
+FEWEST_SEEN = 5  # groups: so many folds has the cross-validation of the ridge
+SPLITS = Registry("split", scope="pdiff", locations=["pdiff.run.splits"])
+
+
+@dataclass(frozen=True)
+class Conditioned:
+    """The rows of a population as a split sees them.
+
+    Attributes:
+        conditions: of each row `(N, C)`.
+        groups: the number of each row's group `(N,)`, from 0 on.
+        provenance: of each row.
+    """
+
+    conditions: Conditions
+    groups: NDArray
+    provenance: Sequence[Mapping[str, Any]]
+
+
+def connected(
+    conditions: Conditions, provenance: Sequence[Mapping[str, Any]], symmetry: Symmetry | None
+) -> NDArray:
+    """Return the number of each row's group `(N,)`: what is equal, or an image, or of one `group`, is one."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    nodes: dict[Any, int] = {}
+    images = symmetry.image(conditions).values.tolist() if symmetry else conditions.values.tolist()
+    edges = []
+    for row, (own, image) in enumerate(zip(conditions.values.tolist(), images, strict=True)):
+        label = provenance[row].get("group")
+        keys = [tuple(own), tuple(image), *([("group", label)] if label is not None else [])]
+        edges += [(row, nodes.setdefault(key, len(conditions) + len(nodes))) for key in keys]
+    size, (first, second) = len(conditions) + len(nodes), np.array(edges).T
+    graph = coo_array((np.ones(len(edges)), (first, second)), shape=(size, size))
+    _, labels = connected_components(graph, directed=False)
+    return np.unique(labels[: len(conditions)], return_inverse=True)[1]
+
+
+@SPLITS.register_module(name="random")
+def random(rows: Conditioned, rng: torch.Generator, select: float = 0.05, unseen: float = 0.1) -> NDArray:
+    """Draw whole groups.
+
+    Args:
+        select: share of the groups that choose.
+        unseen: share of the groups that are reported.
+    """
+    count = int(rows.groups.max()) + 1
+    chosen, reported = draw(np.arange(count), rng, shares(count, select=select, unseen=unseen))
+    return labelled(rows.groups, {SELECT: chosen, UNSEEN: reported})
+
+
+@SPLITS.register_module(name="ball")
+def ball(
+    rows: Conditioned, rng: torch.Generator, radius: float = 1, select: float = 0.01, unseen: float = 0.02
+) -> NDArray:
+    """Draw whole groups, and leave out of the seen whatever lies within `radius` of them.
+
+    Args:
+        radius: largest distance to a drawn condition of what is left out: in bits, or in standard deviations.
+        select: share of the groups that choose.
+        unseen: share of the groups that are reported.
+    """
+    labels = random(rows, rng, select, unseen)
+    drawn = np.isin(labels, [SELECT, UNSEEN])
+    near = rows.conditions.distances(rows.conditions)[:, drawn].min(1) <= radius
+    groups = np.unique(rows.groups[near & ~drawn])
+    return np.where(np.isin(rows.groups, groups) & ~drawn, LEFT_OUT, labels)
+
+
+@SPLITS.register_module(name="sum")
+def by_sum(rows: Conditioned, rng: torch.Generator, seen: list, unseen: list, select: float = 0.3) -> NDArray:
+    """Split by the sum of a condition's numbers: the size of a subset.
+
+    Args:
+        seen: sums that the engine learns from; what has no sum of either list is left out.
+        unseen: sums that it does not.
+        select: share of the groups of `unseen` that choose; the others are reported.
+    """
+    sums = rows.conditions.values.sum(1).numpy().round(6)
+    labels = np.where(np.isin(sums, seen), SEEN, LEFT_OUT)
+    others = np.unique(rows.groups[np.isin(sums, unseen)])
+    (chosen,) = draw(others, rng, shares(len(others), select=select))
+    labels = np.where(np.isin(sums, unseen), UNSEEN, labels)
+    return np.where(np.isin(rows.groups, chosen) & (labels == UNSEEN), SELECT, labels)
+
+
+@SPLITS.register_module(name="given")
+def given(rows: Conditioned) -> NDArray:
+    """Take what the provenance of each checkpoint says under `split`: seen, select or unseen."""
+    labels = [record.get("split") for record in rows.provenance]
+    for row, label in enumerate(labels):
+        if label not in PARTS:
+            raise PdiffError(
+                f"fit.split: checkpoint {row} is said to be {label!r} (provenance, 'split'). {known(str(label), PARTS)}"
+            )
+    return np.array(labels)
+
+
+def shares(count: int, **parts: float) -> list[int]:
+    """Return how many of `count` groups each share is, at least one; raise a `PdiffError` for shares that cannot be."""
+    for name, share in parts.items():
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1:
+            raise PdiffError(f"fit.split.{name}: got {share!r}, expected a share of the conditions between 0 and 1.")
+    if sum(parts.values()) >= 1:
+        raise PdiffError(f"fit.split: got {' and '.join(parts)} that leave nothing to be seen. Lower them.")
+    return [max(1, round(share * count)) for share in parts.values()]
+
+
+def draw(groups: NDArray, rng: torch.Generator, counts: Sequence[int]) -> list[NDArray]:
+    """Return disjoint sets of groups, so many each."""
+    order = groups[torch.randperm(len(groups), generator=rng).numpy()]
+    return np.split(order, np.cumsum(counts))[: len(counts)]
+
+
+def labelled(groups: NDArray, parts: Mapping[str, NDArray]) -> NDArray:
+    """Return the part of each row `(N,)`: that which its group is in, else `seen`."""
+    labels = np.full(len(groups), SEEN, dtype=object)
+    for name, members in parts.items():
+        labels[np.isin(groups, members)] = name
+    return labels.astype(str)
+
+
+def check_split(cfg: Mapping[str, Any]) -> None:
+    """Raise a `PdiffError` for a section that describes no split, before there is a population."""
+    prepare(SPLITS, cfg, "fit.split", {"rng": None}, rows=None)
+
+
+def split_conditions(
+    cfg: Mapping[str, Any],
+    conditions: Conditions,
+    provenance: Sequence[Mapping[str, Any]],
+    symmetry: Symmetry | None,
+    rng: torch.Generator,
+) -> dict[str, Any]:
+    """Return which checkpoints are seen, select and unseen, as `heldout.json` has it.
+
+    Args:
+        cfg: the section `fit.split`.
+        conditions: of each checkpoint `(N, C)`.
+        provenance: of each checkpoint.
+        symmetry: that the config declares.
+        rng: of what is drawn.
+
+    Returns:
+        `select`, `unseen` and `gap` (left out) with their rows, `rows` (select and unseen), `groups` `(N,)`, `by` and
+        `line`.
+
+    Raises:
+        PdiffError: a group stands in two parts, or a part has too few groups.
+    """
+    rows = Conditioned(conditions, connected(conditions, provenance, symmetry), provenance)
+    labels = np.asarray(build(SPLITS, cfg, "fit.split", {"rng": rng}, rows=rows)).astype(str)
+    if labels.shape != (len(conditions),) or not set(labels) <= set(PARTS):
+        got = f"{labels.shape} of {', '.join(sorted(set(labels))[:5])}"
+        line = f"fit.split: got {got} from {cfg['type']!r}, expected one of {', '.join(PARTS)} for each checkpoint."
+        raise PdiffError(f"{line} Mend the split.")
+    check_leaks(rows, labels)
+    groups = {name: len(np.unique(rows.groups[labels == name])) for name in PARTS}
+    check_sizes(groups)
+    place = {name: np.flatnonzero(labels == name).tolist() for name in PARTS}
+    line = ", ".join(f"{len(place[name])} checkpoints of {groups[name]} groups {name}" for name in PARTS if place[name])
+    return {
+        "rows": sorted(place[SELECT] + place[UNSEEN]),
+        "gap": place[LEFT_OUT],
+        "by": "conditions",
+        "line": line,
+        "select": place[SELECT],
+        "unseen": place[UNSEEN],
+        "groups": rows.groups.tolist(),
+    }
+
+
+def check_leaks(rows: Conditioned, labels: NDArray) -> None:
+    """Raise a `PdiffError` where a group stands in two parts of the split."""
+    first: dict[int, int] = {}
+    for row, (group, label) in enumerate(zip(rows.groups.tolist(), labels, strict=True)):
+        if label == LEFT_OUT:
+            continue
+        other = first.setdefault(group, row)
+        if labels[other] == label:
+            continue
+        line = f"fit.split: checkpoint {other} is {labels[other]} and checkpoint {row} is {label}, but"
+        raise PdiffError(f"{line} {why(rows, other, row)}, so that one would leak to the other. Put them on one side.")
+
+
+def why(rows: Conditioned, first: int, second: int) -> str:
+    """Return words for what makes two rows one group."""
+    if torch.equal(rows.conditions.values[first], rows.conditions.values[second]):
+        return f"their conditions are equal ({shown(rows.conditions[first])})"
+    label = rows.provenance[first].get("group")
+    if label is not None and label == rows.provenance[second].get("group"):
+        return f"both are of the group {label!r}"
+    return (
+        f"{shown(rows.conditions[first])} and {shown(rows.conditions[second])} are joined by the symmetry of "
+        "fit.symmetry, or by a group"
+    )
+
+
+def shown(condition: Mapping[str, float], most: int = 12) -> str:
+    """Return a condition's text; of many numbers the first."""
+    words = [f"{name} {value:g}" for name, value in list(condition.items())[:most]]
+    return ", ".join(words) + (", ..." if len(condition) > most else "")
+
+
+def check_sizes(groups: Mapping[str, int]) -> None:
+    """Raise a `PdiffError` where a part of the split has too few groups."""
+    for name, least in ((SEEN, FEWEST_SEEN), (SELECT, 1), (UNSEEN, 2)):
+        if groups[name] < least:
+            raise PdiffError(
+                f"fit.split: got {groups[name]} groups of conditions that are {name}, expected at least {least}. "
+                "Collect networks for more conditions, or change fit.split."
+            )

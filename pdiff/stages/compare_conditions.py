@@ -1,0 +1,203 @@
+"""Stage 5 where checkpoints have conditions: the sources side by side over conditions that the engine has not seen."""
+
+import shlex
+import sys
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pdiff.analysis.conditional import (
+    GENERATED,
+    ORACLE,
+    ConditionalCase,
+    asked_and_found,
+    conditional_comparisons,
+    conditional_row,
+    conditional_verdict,
+)
+from pdiff.analysis.references import nearest_distance, spread
+from pdiff.analysis.source_results import SourceResults
+from pdiff.run.heldout import heldout_record
+from pdiff.run.record import read_gates
+from pdiff.run.results import read_sources
+from pdiff.run.sources import open_pool
+from pdiff.run.stage import STAGES
+from pdiff.run.wanted import Wanted, open_wanted
+from pdiff.runtime.storage import read_json
+from pdiff.weights.vectors import Rows, Vectors, deviations, parts, pieces
+
+if TYPE_CHECKING:
+    from pdiff.run.run import Run
+
+NOTES = {
+    "oracle": "trained for the condition itself; seconds: those of the collection, over its networks",
+    "oracle_codec": "the oracle, through the codec: no generator with this codec is better",
+    "generated_permuted": "drawn for another condition than it is measured under",
+    "symmetry": "the nearest network after the declared symmetry",
+    "soup": "one network for all conditions",
+}
+FEW = 10  # groups of conditions, below which a figure says little
+
+
+def conditional_summary(run: "Run") -> dict[str, Any]:
+    """Return what other programs read of a run with conditions, but for the costs of the stages."""
+    wanted, sources = open_wanted(run), read_sources(run, ORACLE)
+    case = ConditionalCase(run.task.metric, sources, wanted.unseen, wanted.groups, wanted.distance)
+    kind, line = conditional_verdict(case)
+    gates, best = read_gates(run.directory), case.best(case.choosable)
+    return {
+        "plugin": run.name,
+        "conditional": True,
+        "metric": asdict(case.metric),
+        "task": dict(run.task.facts),
+        "conditions": described(run, wanted),
+        "best_source": best,
+        "verdict": line,
+        "verdict_kind": kind,
+        "notes": notes(case),
+        "gates": gates,
+        "gates_ignored": not all(gate["passed"] for gate in gates),
+        "sources": {name: {**conditional_row(case, name), **measured(run, case, name)} for name in sources},
+        "comparisons": conditional_comparisons(case),
+        "points": points(case, best),
+        "pictures": [],
+        "resumed": [stage for stage in STAGES if run.directory.records().get(stage, {}).get("resumed")],
+        "environment": read_json(run.directory.path / "environment.json"),
+        "command": shlex.join(sys.argv),
+    }
+
+
+def described(run: "Run", wanted: Wanted) -> dict[str, Any]:
+    """Return what is known of the conditions themselves."""
+    record, settings = heldout_record(run), run.config.fit
+    seen, _ = wanted.seen.distinct()
+    unseen, distance = wanted.unseen, wanted.distance[wanted.unseen]
+    groups = {"seen": wanted.seen_groups, "select": wanted.groups[~unseen], "unseen": wanted.groups[unseen]}
+    unit = "numbers that differ" if wanted.seen.binary else "standard deviations"
+    return {
+        "names": list(wanted.seen.names),
+        "example": wanted.conditions[int(np.flatnonzero(unseen)[0])],
+        "seen": len(seen),
+        "select": int((~unseen).sum()),
+        "unseen": int(unseen.sum()),
+        "groups": {name: len(np.unique(labels)) for name, labels in groups.items()},
+        "left_out": len(record["gap"]),
+        "networks": {"seen": len(wanted.seen), "oracles": len(wanted.oracles)},
+        "split": settings.split["type"],
+        "symmetry": settings.symmetry and settings.symmetry["type"],
+        "distance": {
+            "unit": unit,
+            "min": float(distance.min()),
+            "median": float(np.median(distance)),
+            "max": float(distance.max()),
+        },
+        "lines": [record["line"]],
+    }
+
+
+def notes(case: ConditionalCase) -> list[str]:
+    """Return what weakens what was found, a line each."""
+    found, count = [], len(np.unique(case.groups[case.unseen]))
+    if count < FEW:
+        found.append(f"there are {count} groups of unseen conditions: too few to say much. Raise fit.split.unseen")
+    few = len(np.unique(case.groups[~case.unseen]))
+    if few < FEW:
+        found.append(f"{few} groups of conditions chose the best source: too few to be sure. Raise fit.split.select")
+    if case.sources[GENERATED].fits is None:
+        found.append("the generated are of one fit: no interval speaks of another. Raise fit.repeats")
+    if case.sources[GENERATED].scores is None:
+        found.append("the metric has no scores: intervals take the test set as it is")
+    return found
+
+
+def measured(run: "Run", case: ConditionalCase, name: str) -> dict[str, Any]:
+    """Return where a source's vectors for unseen conditions lie, how they behave, and what one of them costs."""
+    source, oracle = case.sources[name], case.sources[ORACLE]
+    own, reference = (unseen_rows(case, each) for each in (source, oracle))
+    begun = time.perf_counter()
+    for _ in parts(source.vectors):
+        pass
+    seconds = source.seconds + time.perf_counter() - begun
+    known = open_pool(run).known
+    single = source.has_place
+    vectors = some(source.vectors, own) if single else None
+    trained = some(oracle.vectors, reference)
+    return {
+        "agreement": agreement(run, case, source),
+        "distance": novelty(vectors, known) if single else None,
+        "spread": spread(vectors, trained) if single and len(own) > 1 else None,
+        "dispersion": dispersion(vectors, source.wanted[own], trained) if single else None,
+        "seconds": cost(run, source, seconds),
+        "note": NOTES.get(source.type, ""),
+    }
+
+
+def unseen_rows(case: ConditionalCase, source: SourceResults) -> NDArray:
+    """Return a source's candidates for unseen conditions."""
+    return np.flatnonzero(case.unseen[source.wanted])
+
+
+def some(vectors: Vectors, rows: NDArray) -> Vectors:
+    """Return some of the vectors, read when they are asked for where they are stored."""
+    if isinstance(vectors, Rows):
+        return Rows(vectors.vectors, vectors.rows[torch.from_numpy(rows)])
+    return vectors[torch.from_numpy(rows)]
+
+
+def novelty(vectors: Vectors, known: Rows) -> float:
+    """Return the mean distance of vectors to the nearest seen one."""
+    return float(torch.cat([nearest_distance(piece, known, False) for piece in pieces(vectors)]).mean())
+
+
+def agreement(run: "Run", case: ConditionalCase, source: SourceResults) -> float | None:
+    """Return the mean similarity of candidates' behaviour to that of another network trained for their condition."""
+    oracle, found = case.sources[ORACLE], []
+    for number in np.flatnonzero(case.unseen):
+        own, others = (np.flatnonzero(each.wanted == number) for each in (source, oracle))
+        table = run.task.similarity(source.signature[own], oracle.signature[others]).float().numpy()
+        if source.name == ORACLE:
+            table = table[~np.eye(len(own), dtype=bool)]
+        if table.size:
+            found.append(float(table.mean()))
+    return float(np.mean(found)) if found and np.isfinite(found).all() else None
+
+
+def dispersion(vectors: Vectors, wanted: NDArray, trained: Vectors) -> float | None:
+    """Return how widely candidates for one condition are spread, over how widely oracles are over all conditions."""
+    several = [number for number in np.unique(wanted) if (wanted == number).sum() > 1]
+    if not several:
+        return None
+    within = [deviations(some(vectors, np.flatnonzero(wanted == number))).mean().item() for number in several]
+    return float(np.mean(within)) / deviations(trained).mean().item()
+
+
+def cost(run: "Run", source: SourceResults, seconds: float) -> float:
+    """Return the seconds of one network: of the stage that made it, or of what was computed here for all of them."""
+    records = run.directory.records()
+    if source.type == ORACLE:
+        return records["collect"]["seconds"] / len(run.population)
+    if source.type == GENERATED:
+        return records["generate"]["seconds"] / len(source.vectors)
+    return seconds / len(source.vectors)
+
+
+def points(case: ConditionalCase, best: str) -> dict[str, Any]:
+    """Return what the figures draw: each unseen condition's distance and metrics, and what was asked for and found."""
+    asked = {name: asked_and_found(case, name) for name in dict.fromkeys((ORACLE, best, GENERATED)) if name}
+    permuted = [name for name, source in case.sources.items() if source.type == "generated_permuted"]
+    asked |= {name: asked_and_found(case, name) for name in permuted}
+    return {
+        "distance": case.distance[case.unseen].tolist(),
+        "metric": {name: plain(case.by_condition(name)[case.unseen]) for name in case.sources},
+        "requested": {name: {key: pair[0].tolist() for key, pair in found.items()} for name, found in asked.items()},
+        "measured": {name: {key: pair[1].tolist() for key, pair in found.items()} for name, found in asked.items()},
+    }
+
+
+def plain(values: NDArray) -> list[float | None]:
+    """Return numbers as JSON holds them; null for what is not finite."""
+    return [float(value) if np.isfinite(value) else None for value in values]
