@@ -117,7 +117,9 @@ def stretch_middle(axes: Any, linear: float, low: float, high: float) -> str:
     return f"\n(logarithmic beyond ±{linear:g})"
 
 
-def by_distance(axes: Any, near: Mapping[str, Sequence[Row]], styles: Styles, label: str, loud: Sequence[str]) -> None:
+def by_distance(
+    axes: Any, near: Mapping[str, Sequence[Row]], styles: Styles, label: str, unit: str, loud: Sequence[str]
+) -> None:
     """Draw each source's mean over the conditions at each distance to the nearest seen one, some sources louder."""
     distances = sorted({found["distance"] for bins in near.values() for found in bins})
     step = min(np.diff(distances)) if len(distances) <= FEW else 0.0
@@ -135,9 +137,9 @@ def by_distance(axes: Any, near: Mapping[str, Sequence[Row]], styles: Styles, la
         axes.plot(x, means[name], color=colour, label=name, **style)
     counts = {found["distance"]: found["n"] for bins in near.values() for found in bins}
     if len(distances) <= FEW:
-        axes.set_xticks(distances, [f"{distance:g}\n({counts[distance]})" for distance in distances])
+        axes.set_xticks(distances, [f"{distance:.3g}\n({counts[distance]})" for distance in distances])
     axes.set_ylim(low, high)
-    axes.set_xlabel("distance to the nearest seen condition" + (" (networks)" if len(distances) <= FEW else ""))
+    axes.set_xlabel(f"distance to the nearest seen condition: {unit}")
     axes.set_ylabel(label)
     axes.grid(axis="y")
     if beyond:

@@ -75,7 +75,7 @@ def near(*pairs):
 
 def test_few_distances_stand_beside_each_other_with_their_numbers(axes):
     found = {"oracle": near((1, 0.9), (2, 0.9)), "ridge": near((1, 0.9), (2, 0.8)), "soup": near((1, 0.85), (2, 0.84))}
-    charts.by_distance(axes, found, charts.conditional_styles(found), "accuracy", ["oracle"])
+    charts.by_distance(axes, found, charts.conditional_styles(found), "accuracy", "bits", ["oracle"])
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1\n(7)", "2\n(7)"]
     starts = [line.get_xdata()[0] for line in axes.lines]
     assert starts == sorted(set(starts))
@@ -84,13 +84,13 @@ def test_few_distances_stand_beside_each_other_with_their_numbers(axes):
 
 def test_many_distances_stand_where_they_are(axes):
     found = {name: near(*((0.1 * k, 0.9) for k in range(12))) for name in ("oracle", "ridge")}
-    charts.by_distance(axes, found, charts.conditional_styles(found), "accuracy", ["oracle"])
+    charts.by_distance(axes, found, charts.conditional_styles(found), "accuracy", "bits", ["oracle"])
     assert {line.get_xdata()[0] for line in axes.lines} == {0.0}
 
 
 def test_source_far_below_is_named_above_the_axes(axes):
     found = {name: near((1, mean), (2, mean)) for name, mean in zip("abcde", (0.9, 0.9, 0.88, 0.87, 0.5), strict=True)}
-    charts.by_distance(axes, found, charts.conditional_styles(found), "accuracy", [])
+    charts.by_distance(axes, found, charts.conditional_styles(found), "accuracy", "bits", [])
     assert axes.get_title(loc="right") == "beyond the axis: e"
     assert [line.get_label() for line in axes.lines] == ["a", "b", "c", "d"]
 

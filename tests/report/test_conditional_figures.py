@@ -77,7 +77,6 @@ def test_best_source_and_generated_are_shown_obeying_beside_the_oracle_and_the_p
 def test_title_says_when_only_the_least_obeyed_numbers_are_drawn(made_conditional):
     summary = made_conditional()
     names = [f"x{k}" for k in range(40)]
-    summary["conditions"]["names"] = names
     for row in summary["sources"].values():
         row["obeys"] = {name: {"slope": k / 40, "correlation": None} for k, name in enumerate(names)}
     plan = planned(summary)["obeys"]
@@ -92,7 +91,7 @@ def test_least_obeyed_keep_their_order():
 
 def test_numbers_of_unequal_ranges_are_drawn_from_zero_to_one():
     points = {
-        "requested": {"angle": [-90.0, 0.0, 90.0], "metric": [0.8, 0.9, 0.9], "constant": [1.0, 1.0, 1.0]},
+        "requested": {"ridge": {"angle": [-90.0, 0.0, 90.0], "metric": [0.8, 0.9, 0.9], "constant": [1.0, 1.0, 1.0]}},
         "measured": {"ridge": {"angle": [-90.0, 45.0, None], "metric": [0.85, 0.85, 1.0], "constant": [0.0, 1.0, 2.0]}},
     }
     requested, measured = in_one_range(points, "ridge")

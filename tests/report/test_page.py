@@ -6,9 +6,10 @@ from html.parser import HTMLParser
 
 import pytest
 
+from pdiff.analysis.conditional import KINDS as CONDITIONAL_KINDS
 from pdiff.analysis.verdict import KINDS
 from pdiff.report.drawing import Figure
-from pdiff.report.page import TONES, report_page
+from pdiff.report.page import TONES, TONES_OVER_CONDITIONS, report_page
 from pdiff.runtime.errors import PdiffError
 
 VOID = {"meta", "br", "img", "link", "hr", "input"}
@@ -191,7 +192,7 @@ def test_page_over_conditions_is_valid_and_complete(conditional_page, given):
     page = conditional_page(**given)
     parsed = parse(page)
     order = [
-        "near the oracle: kernel_ridge",
+        "level with kernel_ridge",
         "102 unseen conditions in 51 groups",
         "868 seen, 52 to select a source by, 102 unseen (434, 26 and 51 groups)",
         "tools/export.py RUN -o network.safetensors --condition class0=",
@@ -210,7 +211,7 @@ def test_page_over_conditions_is_valid_and_complete(conditional_page, given):
     places = [parsed.words.index(words) for words in order]
     assert places == sorted(places)
     assert "None" not in parsed.words
-    assert "&lt;themselves&gt;" in page
+    assert "&lt;0.9215&gt;" in page
 
 
 def test_the_best_source_stands_out_in_every_table(conditional_page):
@@ -232,17 +233,15 @@ def test_figures_over_conditions_that_do_not_exist_are_empty(conditional_page, m
         assert title not in words
 
 
-@pytest.mark.parametrize(
-    ("kind", "tone"),
-    [("near the oracle", "good"), ("below the oracle", "middling"), ("dead", "bad"), ("new", "middling")],
-)
-def test_verdict_over_conditions_has_its_tone(conditional_page, kind, tone):
-    assert f'<span class="kind {tone}">{kind}</span>' in conditional_page({"verdict_kind": kind})
+def test_every_kind_of_verdict_over_conditions_has_its_tone(conditional_page):
+    assert set(TONES_OVER_CONDITIONS) == {*CONDITIONAL_KINDS, "not decided"}
+    for kind, tone in TONES_OVER_CONDITIONS.items():
+        assert f'<span class="kind {tone}">{kind}</span>' in conditional_page({"verdict_kind": kind})
 
 
 def test_command_names_only_the_first_numbers_of_a_long_condition(conditional_page, made_conditional):
-    points = made_conditional()["points"] | {"requested": {f"x{k}": [0.5] for k in range(40)}}
-    assert "x10=0.5 x11=0.5 ..." in parse(conditional_page({"points": points})).words
+    conditions = made_conditional()["conditions"] | {"example": {f"x{k}": 0.5 for k in range(40)}}
+    assert "x10=0.5 x11=0.5 ..." in parse(conditional_page({"conditions": conditions})).words
 
 
 @pytest.mark.slow
