@@ -24,17 +24,20 @@ def test_oracle_and_generated_look_the_same_whatever_else_there_is():
     assert len(set(many.values())) == len(many) == 5
 
 
-def test_axis_leaves_out_sources_that_are_far_worse():
-    values = {"oracle": 0.92, "ridge": 0.91, "nearest": 0.84, "mean": 0.9, "permuted": 0.5}
-    low, high = charts.in_sight({name: np.array([value, np.nan]) for name, value in values.items()})
-    assert 0.82 < low < 0.84
-    assert 0.92 < high < 0.94
+def test_sources_that_are_far_worse_are_out_of_sight_unless_they_are_loud():
+    values = {"oracle": 0.92, "ridge": 0.91, "nearest": 0.84, "dead": np.nan, "mean": 0.9, "permuted": 0.5}
+    points = {name: np.array([value, np.nan]) for name, value in values.items()}
+    assert charts.in_sight(points) == ["oracle", "ridge", "nearest", "mean"]
+    assert charts.in_sight(points, ["permuted"]) == ["oracle", "ridge", "nearest", "mean", "permuted"]
+    assert charts.in_sight({}) == []
 
 
-@pytest.mark.parametrize("points", [{}, {"oracle": np.array([np.nan])}, {"oracle": np.array([0.5])}])
-def test_axis_is_never_empty(points):
-    low, high = charts.in_sight(points)
-    assert low < high
+@pytest.mark.parametrize(
+    ("values", "ends"),
+    [([], (0, 1)), ([np.array([np.nan])], (0, 1)), ([np.array([2.0])], (1.98, 2.02)), ([np.arange(3.0)], (-0.2, 2.2))],
+)
+def test_span_holds_everything_and_is_never_empty(values, ends):
+    assert charts.span(values, 0.1) == pytest.approx(ends)
 
 
 def test_mean_beyond_the_axis_is_a_sign_and_a_number(axes):
