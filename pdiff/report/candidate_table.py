@@ -47,8 +47,7 @@ def caption(summary: Mapping[str, Any]) -> str:
         "best: of n, chosen on the select split; "
         f"best of {summary['budget']}: what choosing among so many gives, in expectation; "
         "similarity: largest to a fitted checkpoint, of the trained to one of another branch; "
-        "distance: to the nearest trained vector; spread: trained = 1"
-        + "".join(facts)
+        "distance: to the nearest trained vector; spread: trained = 1" + "".join(facts)
     )
 
 

@@ -78,8 +78,7 @@ def columns(summary: Mapping[str, Any]) -> list[Column]:
             "dispersion", 160, lambda row: number(row["dispersion"], 2),
             "of draws for one condition, where the oracles over conditions are 1",
         ),
-        Column("seconds", 0, lambda row: seconds(row["seconds"]),
-               "for one more network, its share of the fit included"),
+        Column("seconds", 0, lambda row: seconds(row["seconds"]), "for one more network, a share of the fit included"),
     ]  # fmt: skip
     alive = all(row["dead"] == 0 for row in summary["sources"].values())
     return [column for column in found if not is_empty(summary, column) and not (alive and column.title == "dead")]
@@ -95,14 +94,18 @@ def is_empty(summary: Mapping[str, Any], column: Column) -> bool:
     return not any(column.cell(row) for row in summary["sources"].values())
 
 
-def caption(summary: Mapping[str, Any]) -> str:
-    """Return what the columns mean, and the task's facts that are texts."""
+def head(summary: Mapping[str, Any]) -> str:
+    """Return what the figures are, and what the mark behind a name says."""
     metric = summary["metric"]
     direction = "higher" if metric["higher_is_better"] else "lower"
+    return f"{metric['name']}, {direction} is better; {BEST}: best on the select conditions, and what an export takes"
+
+
+def caption(summary: Mapping[str, Any]) -> str:
+    """Return what the columns mean, and the task's facts that are texts."""
     facts = [f"{name}: {fact}" for name, fact in summary["task"].items() if isinstance(fact, str)]
     meanings = [f"{column.title}: {column.meaning}" for column in columns(summary)]
-    first = f"{metric['name']}, {direction} is better; {BEST}: best on the select conditions"
-    return "; ".join([first, *meanings, *facts])
+    return "; ".join([head(summary), *meanings, *facts])
 
 
 def remarks(summary: Mapping[str, Any]) -> list[str]:

@@ -1,6 +1,6 @@
 """The figures of a report: how good, how new, and where it went well or wrong."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,17 @@ class Plan:
 def rows_height(rows: int) -> float:
     """Return the height in inches of a figure with so many rows."""
     return max(2.2, 1.0 + 0.28 * rows)
+
+
+def draw_plans(folder: Path, plans: Sequence[Plan]) -> list[Figure]:
+    """Write the figures that show something as PNG files into `folder`, and return them in their order."""
+    figures = []
+    for plan in plans:
+        if plan.shown:
+            png = draw(plan.chart, *plan.arguments, height=plan.height, panels=plan.panels)
+            write_bytes(folder / f"{plan.name}.png", png)
+            figures.append(Figure(plan.title, plan.caption, png))
+    return figures
 
 
 def plans(summary: Mapping[str, Any], evidence: Evidence) -> list[Plan]:
@@ -130,10 +141,4 @@ def draw_figures(folder: Path, summary: Mapping[str, Any], evidence: Evidence) -
         summary: of the run, as in `summary.json`.
         evidence: the arrays; a figure whose arrays are missing is left out.
     """
-    figures = []
-    for plan in plans(summary, evidence):
-        if plan.shown:
-            png = draw(plan.chart, *plan.arguments, height=plan.height, panels=plan.panels)
-            write_bytes(folder / f"{plan.name}.png", png)
-            figures.append(Figure(plan.title, plan.caption, png))
-    return figures
+    return draw_plans(folder, plans(summary, evidence))

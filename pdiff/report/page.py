@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from pdiff.report.cells import interval, number, percent, short, signed
-from pdiff.report.conditional_table import seconds
+from pdiff.report.conditional_table import head, seconds
 from pdiff.report.drawing import Figure
 from pdiff.report.table import kind, rows
 from pdiff.run.directory import flatten
 from pdiff.runtime.errors import PdiffError
 
+MOST_NUMBERS = 12  # of a condition, in a command that can be read
 TEMPLATES = Path(__file__).parent / "templates"
 TONES = {
     "dead": "bad",
@@ -55,7 +56,9 @@ def over_conditions(summary: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return the template of a run over conditions, and what it alone needs."""
     tone = TONES_OVER_CONDITIONS.get(summary["verdict_kind"], "middling")
     distances = sorted({found["distance"] for row in summary["sources"].values() for found in row["near"]})
-    return "conditional.html", {"tone": tone, "distances": distances}
+    asked = [f"{name}={values[0]:g}" for name, values in summary["points"]["requested"].items()]
+    example = " ".join(asked if len(asked) <= MOST_NUMBERS else [*asked[:MOST_NUMBERS], "..."])
+    return "conditional.html", {"tone": tone, "distances": distances, "example": example, "head": head(summary)}
 
 
 def report_page(folder: Path, name: str, summary: Mapping[str, Any], figures: Sequence[Figure], config: str) -> str:

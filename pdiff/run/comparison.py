@@ -55,7 +55,8 @@ def read_runs(paths: Sequence[Path]) -> list[Compared]:
     """Return the runs in the order of their paths.
 
     Raises:
-        PdiffError: a path is given twice, is no run directory, or its run is not compared or lacks what is needed.
+        PdiffError: a path is given twice, is no run directory, or its run is over conditions, is not compared or lacks
+            what is needed.
     """
     places = [Path(path).resolve() for path in paths]
     for place in places:
@@ -75,6 +76,9 @@ def read_run(name: str, path: Path) -> Compared:
     if not file.is_file():
         raise PdiffError(f"{path}: is not compared yet. Finish the run: the same command with --resume.")
     summary = read_json(file)
+    if summary.get("conditional"):
+        line = f"{path}: is a run over conditions, which has no trained to gain over and cannot be compared yet."
+        raise PdiffError(f"{line} Leave it out; its own page is {file.with_name('report.html')}.")
     missing = [key for key in KEYS if key not in summary]
     if missing:
         line = f"{file}: lacks {', '.join(missing)}, so another version of pdiff wrote it."

@@ -64,6 +64,11 @@ def test_run_that_is_not_compared_is_refused(compared):
         read_runs([path])
 
 
+def test_run_over_conditions_is_refused(compared):
+    with pytest.raises(PdiffError, match=r"two: is a run over conditions, .* its own page is .*report.html"):
+        read_runs([compared("one"), compared("two", conditional=True, comparisons={})])
+
+
 def test_summary_of_another_version_is_refused(compared):
     path = compared("one")
     file = path / "report" / "summary.json"
