@@ -100,8 +100,8 @@ def by_network(
     from sklearn.preprocessing import StandardScaler
 
     network = MLPRegressor(
-        hidden_layer_sizes=hidden, batch_size=64, early_stopping=len(seen) >= 10 * FOLDS, n_iter_no_change=25,
-        max_iter=1000, random_state=seed % 2**32,
+        hidden_layer_sizes=hidden, batch_size=min(64, 4 * len(seen) // 5), early_stopping=len(seen) >= 10 * FOLDS,
+        n_iter_no_change=25, max_iter=1000, random_state=seed % 2**32,
     )  # fmt: skip
     unit = float(np.sqrt((coordinates**2).mean())) or 1.0
     scaled = TransformedTargetRegressor(network, func=lambda y: y / unit, inverse_func=lambda y: y * unit)
