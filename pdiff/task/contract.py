@@ -99,7 +99,7 @@ def check_same_names(plugin: str, row: int, condition: Any, first: Mapping[str, 
     if condition is not None and first is None:
         line = f"collect yielded a condition with snapshot {row} and none with the first. Give each one, or none."
         raise fault(plugin, line)
-    check_condition(condition, tuple(names), f"plugin {plugin}: collect (condition of snapshot {row})")
+    check_condition(condition, tuple(names), f"plugin {plugin}: collect, condition of snapshot {row}")
 
 
 def check_tensors(plugin: str, field: str, tensors: Any) -> None:
