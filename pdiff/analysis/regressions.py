@@ -106,11 +106,14 @@ def by_network(
         hidden_layer_sizes=hidden, batch_size=min(64, learnt), early_stopping=stops, n_iter_no_change=25,
         max_iter=1000, random_state=seed % 2**32,
     )  # fmt: skip
-    unit = float(np.sqrt((coordinates**2).mean())) or 1.0
+    if not coordinates.any():
+        return np.zeros((len(wanted), coordinates.shape[1]))
+    unit = float(np.sqrt((coordinates**2).mean()))
     scaled = TransformedTargetRegressor(network, func=lambda y: y / unit, inverse_func=lambda y: y * unit)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        found = make_pipeline(StandardScaler(), scaled).fit(seen, coordinates).predict(wanted)
+        known = coordinates if coordinates.shape[1] > 1 else coordinates[:, 0]
+        found = make_pipeline(StandardScaler(), scaled).fit(seen, known).predict(wanted)
     return found.reshape(len(wanted), coordinates.shape[1])
 
 
