@@ -19,6 +19,7 @@ from pdiff.weights.gram import centred_blocks
 from pdiff.weights.vectors import Rows
 
 PROJECTIONS = 128
+COLUMNS = 2**16  # that are projected at once
 FOLDS = 5
 ALPHAS = np.logspace(-3, 5, 17)
 KERNEL_ALPHAS = np.logspace(-3, 1, 5)
@@ -29,7 +30,8 @@ def project_randomly(vectors: Rows, rng: torch.Generator, count: int = PROJECTIO
     """Return the deviations of vectors `(N, P)` from their average on `count` random directions `(N, count)`."""
     found = torch.zeros(len(vectors), count, dtype=torch.float64)
     for _, centred in centred_blocks(vectors):
-        found += centred @ normal(torch.Size([centred.shape[1], count]), rng).double()
+        for part in centred.split(COLUMNS, 1):
+            found += part @ normal(torch.Size([part.shape[1], count]), rng).double()
     return (found / count**0.5).numpy()
 
 
