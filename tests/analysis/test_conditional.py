@@ -273,7 +273,8 @@ def test_verdict_tells_how_far_the_best_is_from_the_oracle_in_either_direction()
     for metric, ridge, side in ((ACCURACY, 0.8, "worse"), (ERROR, 0.8, "better"), (ERROR, 1, "worse")):
         worst = 0.5 if metric.higher_is_better else 2
         means = {"oracle": 0.9, "generated": worst, "ridge": ridge}
-        line = conditional_verdict(case_of(*(source(name, [mean] * 5) for name, mean in means.items()), metric=metric))[1]
+        sources = [source(name, [mean] * 5) for name, mean in means.items()]
+        line = conditional_verdict(case_of(*sources, metric=metric))[1]
         assert line.endswith(f"best on select conditions is ridge, 0.1000 {side} than the oracle (0.9000)")
 
 
