@@ -178,7 +178,7 @@ def near(case: ConditionalCase, name: str) -> list[dict[str, float]]:
     return found
 
 
-def obeys(case: ConditionalCase, name: str) -> dict[str, dict[str, float]]:
+def obeys(case: ConditionalCase, name: str) -> dict[str, dict[str, float | None]]:
     """Return, for each number of the condition that was measured, how it follows the requested one.
 
     1 is the slope of a network that does what it is asked for, 0 that of one that does not listen.
@@ -188,10 +188,16 @@ def obeys(case: ConditionalCase, name: str) -> dict[str, dict[str, float]]:
     found = {}
     for number, (requested, measured) in asked_and_found(case, name).items():
         if len(requested) > 1 and np.ptp(requested) > 0:
-            line = linregress(requested, measured)
-            correlation = float(line.rvalue) if np.ptp(measured) > 0 else 0.0
-            found[number] = {"slope": float(line.slope), "correlation": correlation}
+            with np.errstate(all="ignore"):  # a network that is far off may measure anything
+                line = linregress(requested, measured)
+            correlation = 0.0 if (measured == measured[0]).all() else line.rvalue
+            found[number] = {"slope": plain(line.slope), "correlation": plain(correlation)}
     return found
+
+
+def plain(value: float) -> float | None:
+    """Return a number as JSON holds it; None for what is not finite."""
+    return float(value) if math.isfinite(value) else None
 
 
 def asked_and_found(case: ConditionalCase, name: str) -> dict[str, tuple[NDArray, NDArray]]:

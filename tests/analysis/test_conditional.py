@@ -324,6 +324,11 @@ def test_slope_says_whether_networks_do_what_they_are_asked_for():
         assert figures["angle"] == {"slope": pytest.approx(slope), "correlation": pytest.approx(correlation)}
 
 
+def test_slope_of_what_overflows_is_none():
+    found = source("ridge", [0.5] * 5, requested=[0, 0, 0, 1, 2], measured=measured(0, 0, 1e308, -1e308, 1e308))
+    assert obeys(case_of(found), "ridge")["angle"]["correlation"] is None
+
+
 @pytest.mark.parametrize(
     ("values", "requested"),
     [([None] * 5, [0, 1, 2, 3, 4]), ([0, 0, 1.0, None, None], [0, 1, 2, 3, 4]), ([0, 0, 1, 2, 3], [0, 1, 2, 2, 2])],
