@@ -1,7 +1,9 @@
 """What of a collection is written, and what is computed again."""
 
+import json
 import re
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,7 +12,7 @@ from pdiff.run.config import resolve
 from pdiff.run.directory import RunDirectory
 from pdiff.run.run import Run
 from pdiff.stages.collect import collect
-from pdiff.stages.snapshots import repeated
+from pdiff.stages.snapshots import repeated, stored_condition
 from pdiff.weights.layout import Layout
 from pdiff.weights.population import Population
 
@@ -124,3 +126,9 @@ def test_collection_whose_conditions_come_otherwise_cannot_be_resumed(run_of, tm
     Population.open(tmp_path / "run" / "population").truncate(2)
     with pytest.raises(PdiffError, match="snapshot 1 differs from the one on disk"):
         collect(run_of(CONDITIONS[0], CONDITIONS[2], CONDITIONS[1]))
+
+
+def test_numbers_of_any_type_are_stored_as_json_has_them():
+    stored = stored_condition(Snapshot({}, condition={"angle": np.float32(0.5), "bit": np.int64(1)}))
+    assert json.loads(json.dumps(stored)) == {"condition": {"angle": 0.5, "bit": 1.0}}
+    assert stored_condition(Snapshot({})) == {}
