@@ -21,7 +21,7 @@ from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.storage import read_json
 from pdiff.stages.pipeline import run_pipeline
 
-FEW = ("oracle", "nearest", "ridge", "generated", "generated_permuted")
+FEW = ("oracle", "nearest", "ridge", "generated", "generated_permuted", "trained", "soup16")
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,10 @@ def finish(closed, tmp_path):
     """Return a function that finishes a run with few sources and some settings changed, and returns its summary."""
 
     def work(name: str = "run", conditional: dict | None = None, **changes) -> dict:
-        left_out = {name: None for name in resolve(closed).evaluate.conditional if name not in FEW}
-        values = {**closed, "evaluate": {"conditional": {**left_out, **(conditional or {})}}}
+        both = {table: resolve(closed).evaluate[table] for table in ("conditional", "sources")}
+        few = {table: {name: None for name in found if name not in FEW} for table, found in both.items()}
+        few["conditional"] |= conditional or {}
+        values = {**closed, "evaluate": few}
         for section, settings in changes.items():
             values[section] = {**values.get(section, {}), **settings}
         run_pipeline(resolve(values), RunDirectory(tmp_path / name), gates=False)
@@ -315,3 +317,21 @@ def test_a_source_is_the_same_in_every_stage(run):
     for name in ("nearest10", "regression", "generated_permuted", "oracle_codec"):
         first, second = (open_source(run, name, each) for each in (pool, open_pool(run)))
         assert torch.equal(first.vectors[:], second.vectors[:])
+
+
+def test_checkpoints_of_a_user_are_split_as_their_table_says(finish, closed, run, tmp_path):
+    files, table = tmp_path / "files", ["file,bit0,bit1,split"]
+    files.mkdir()
+    for row, (vector, condition) in enumerate(zip(run.population.tensor(), run.population.conditions, strict=True)):
+        torch.save({"weight": vector.view(2, 6)}, files / f"{row:02}.pth")
+        part = "seen" if row < 20 else "select" if row < 24 else "unseen"
+        table.append(f"{row:02}.pth,{condition['bit0']!r},{condition['bit1']!r},{part}")
+    (tmp_path / "table.csv").write_text("\n".join(table) + "\n")
+    del closed["collect"]
+    closed["fit"] = {"split": {"type": "given"}}
+    summary = finish(checkpoints={"files": str(files), "conditions": str(tmp_path / "table.csv")})
+    conditions = summary["conditions"]
+    assert (conditions["seen"], conditions["select"], conditions["unseen"]) == (20, 4, 6)
+    assert conditions["split"] == "given"
+    assert summary["sources"]["oracle"]["seconds"] is None, "nobody knows"
+    assert summary["sources"]["ridge"]["mean"] > 0.9
