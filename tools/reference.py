@@ -32,6 +32,7 @@ KEYED = re.compile(r"( *)(\w+):(?:.*\s# (.*))?")
 OWN = ("pdiff", "pdiff_plugins")  # the packages whose parts are shown
 WHOLE = ("evaluate.sources",)  # sections whose own keys are names that a user gives
 NETWORK, IMAGES, OPENMMLAB = "task names seed", "pdiff_plugins.images", "pdiff_plugins.openmmlab"
+MANY = "pdiff_plugins.classification"
 RUNNER = "task seed config library draws folder device state"
 GROUPS = {  # heading: place in a config, what reads it, and which of its arguments the program gives
     "Parts of the engine": [
@@ -44,6 +45,9 @@ GROUPS = {  # heading: place in a config, what reads it, and which of its argume
     "Classification": [
         ("task", "pdiff_plugins.classification:build_task", "seed device"),
         ("task.network", "pdiff_plugins.classification.networks:NETWORKS", "split"),
+        ("task.conditions", "pdiff_plugins.classification.conditions:CONDITIONS", "seed"),
+        ("collect, with task.conditions", f"{MANY}.many:snapshots_of_many", f"{NETWORK} network state branch"),
+        ("collect.networks", f"{MANY}.together:train_together", "model data conditions begins seed first"),
     ],
     "Generation": [
         ("task", "pdiff_plugins.generation.task:build_task", "seed device folder"),

@@ -107,7 +107,7 @@ def test_unknown_timm_name_is_refused_with_the_closest():
 
 
 def test_unknown_type_of_network_is_refused_with_those_that_exist():
-    known = ", ".join(sorted([*PUBLISHED, "timm"]))
+    known = ", ".join(sorted([*PUBLISHED, "mlp", "timm"]))
     line = rf"^task\.network\.type: got 'resnet_minni'\. Did you mean 'resnet_mini'\? Known: {known}\.$"
     with pytest.raises(PdiffError, match=line):
         build_network({"type": "resnet_minni"}, split_of())
