@@ -99,7 +99,7 @@ def in_one_range(points: Mapping[str, Any], source: str) -> tuple[NDArray, NDArr
     """Return what was asked for and what was measured, all numbers of all conditions, 0 to 1 being a number's range."""
     pairs = []
     for name, values in points["measured"][source].items():
-        requested, measured = np.array(points["requested"][name], dtype=float), np.array(values, dtype=float)
+        requested, measured = (np.array(found, dtype=float) for found in (points["requested"][source][name], values))
         low, reach, known = requested.min(), np.ptp(requested), np.isfinite(measured)
         if reach > 0:
             pairs.append(((requested[known] - low) / reach, (measured[known] - low) / reach))

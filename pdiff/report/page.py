@@ -56,7 +56,7 @@ def over_conditions(summary: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return the template of a run over conditions, and what it alone needs."""
     tone = TONES_OVER_CONDITIONS.get(summary["verdict_kind"], "middling")
     distances = sorted({found["distance"] for row in summary["sources"].values() for found in row["near"]})
-    asked = [f"{name}={values[0]:g}" for name, values in summary["points"]["requested"].items()]
+    asked = [f"{name}={value:g}" for name, value in summary["conditions"]["example"].items()]
     example = " ".join(asked if len(asked) <= MOST_NUMBERS else [*asked[:MOST_NUMBERS], "..."])
     return "conditional.html", {"tone": tone, "distances": distances, "example": example, "head": head(summary)}
 

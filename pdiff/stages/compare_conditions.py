@@ -33,6 +33,13 @@ from pdiff.weights.vectors import Rows, Vectors, deviations, parts, pieces
 if TYPE_CHECKING:
     from pdiff.run.run import Run
 
+NOTES = {
+    "oracle": "trained for the condition itself; seconds: those of the collection, over its networks",
+    "oracle_codec": "the oracle, through the codec: no generator with this codec is better",
+    "generated_permuted": "drawn for another condition than it is measured under",
+    "symmetry": "the nearest network after the declared symmetry",
+    "soup": "one network for all conditions",
+}
 FEW = 10  # groups of conditions, below which a figure says little
 
 
@@ -73,6 +80,7 @@ def described(run: "Run", wanted: Wanted) -> dict[str, Any]:
     unit = "numbers that differ" if wanted.seen.binary else "standard deviations"
     return {
         "names": list(wanted.seen.names),
+        "example": wanted.conditions[int(np.flatnonzero(unseen)[0])],
         "seen": len(seen),
         "select": int((~unseen).sum()),
         "unseen": int(unseen.sum()),
@@ -124,6 +132,7 @@ def measured(run: "Run", case: ConditionalCase, name: str) -> dict[str, Any]:
         "spread": spread(vectors, trained) if single and len(own) > 1 else None,
         "dispersion": dispersion(vectors, source.wanted[own], trained) if single else None,
         "seconds": cost(run, source, seconds),
+        "note": NOTES.get(source.type, ""),
     }
 
 

@@ -255,7 +255,7 @@ def make_conditional(higher: bool = True, levels: int = 2, draws: bool = False, 
         "points": {
             "distance": distances.tolist(),
             "metric": {name: found.tolist() for name, found in values.items()},
-            "requested": {key: bits[:, k].tolist() for k, key in enumerate(names)},
+            "requested": {name: {key: bits[:, k].tolist() for k, key in enumerate(names)} for name in measured},
             "measured": measured,
         },
         "command": "tools/run.py configs/classification/subsets_digits.yaml --work-dir runs/subsets_digits",
