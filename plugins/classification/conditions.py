@@ -15,7 +15,8 @@ from torch import Tensor
 
 from pdiff import Candidates, Conditions, PdiffError, build
 
-CONDITIONS = Registry("kind of condition", scope="pdiff", locations=["pdiff_plugins.classification.subsets"])
+PARTS = ["pdiff_plugins.classification.subsets", "pdiff_plugins.classification.rotation"]
+CONDITIONS = Registry("kind of condition", scope="pdiff", locations=PARTS)
 
 
 class Kind(ABC):
