@@ -13,9 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pdiff.analysis.dependence import integrated_time
-from pdiff.run.splits import split_conditions
-from pdiff.run.symmetry import build_symmetry
-from pdiff.runtime.seeding import generator
 from pdiff.runtime.storage import read_json
 from pdiff.weights.gram import centred_gram
 from pdiff.weights.provenance import branch_labels
@@ -29,13 +26,11 @@ BRANCHES, BLOCK, NONE = "branches", "block", "none"
 
 
 def choose_heldout(run: "Run") -> dict[str, Any]:
-    """Return what of the run's population is held out, as `heldout.json` has it; see `choose`, `split_conditions`."""
-    conditions, provenance = run.population.conditions, run.population.provenance
-    if conditions is not None:
-        symmetry = build_symmetry(run.config.fit.symmetry, run.population.layout)
-        rng = generator(run.config.seed, "split")
-        return split_conditions(run.config.fit.split, conditions, provenance, symmetry, rng)
-    vectors, branches = run.population.tensor(), branch_labels(provenance)
+    """Return what of the run's population is held out, as `heldout.json` has it; see `choose`.
+
+    Of a population with conditions, that is `pdiff.run.splits.choose_conditions`.
+    """
+    vectors, branches = run.population.tensor(), branch_labels(run.population.provenance)
     return choose(run.config.fit.heldout, branches, lambda: integrated_time(centred_gram(vectors).numpy(), branches))
 
 

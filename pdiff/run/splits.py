@@ -6,17 +6,21 @@ and those that the provenance calls one `group`. Anything else would be a leak.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from mmengine.registry import Registry
 from numpy.typing import NDArray
 
-from pdiff.run.symmetry import Symmetry
+from pdiff.run.symmetry import Symmetry, build_symmetry
 from pdiff.runtime.errors import PdiffError, known
 from pdiff.runtime.registry import build, prepare
+from pdiff.runtime.seeding import generator
 from pdiff.weights.conditions import Conditions
+
+if TYPE_CHECKING:
+    from pdiff.run.run import Run
 
 SEEN, SELECT, UNSEEN, LEFT_OUT = PARTS = ("seen", "select", "unseen", "left out")
 FEWEST_SEEN = 5  # groups: so many folds has the cross-validation of the ridge
@@ -145,6 +149,14 @@ def labelled(groups: NDArray, parts: Mapping[str, NDArray]) -> NDArray:
 def check_split(cfg: Mapping[str, Any]) -> None:
     """Raise a `PdiffError` for a section that describes no split, before there is a population."""
     prepare(SPLITS, cfg, "fit.split", {"rng": None}, rows=None)
+
+
+def choose_conditions(run: "Run") -> dict[str, Any]:
+    """Return which checkpoints of the run are seen, select and unseen; see `split_conditions`."""
+    population, settings = run.population, run.config.fit
+    symmetry = build_symmetry(settings.symmetry, population.layout)
+    rng = generator(run.config.seed, "split")
+    return split_conditions(settings.split, population.conditions, population.provenance, symmetry, rng)
 
 
 def split_conditions(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pdiff.engine.intake import check_vectors
 from pdiff.run.heldout import choose_heldout, split_population
+from pdiff.run.splits import choose_conditions
 from pdiff.runtime import processes
 from pdiff.runtime.storage import write_json
 
@@ -19,7 +20,8 @@ def fit(run: "Run") -> None:
     population = run.population
     check_vectors(population.tensor(), population.layout)
     path = run.directory.folder("fit") / "heldout.json"
-    processes.on_main(lambda: write_json(path, choose_heldout(run)))
+    choose = choose_conditions if run.conditional else choose_heldout
+    processes.on_main(lambda: write_json(path, choose(run)))
     for number in range(run.config.fit.repeats):
         fit_engine(run, number)
 
