@@ -2,9 +2,13 @@
 
 import pytest
 import torch
+import yaml
 from pdiff_plugins.classification.many import blocks_of
 
+from pdiff.run.config import resolve
+from pdiff.run.directory import RunDirectory
 from pdiff.runtime.errors import PdiffError
+from pdiff.stages.pipeline import run_pipeline
 from pdiff.task.plugins import load_plugin
 
 HOOK = load_plugin("classification").hook
@@ -60,6 +64,37 @@ def test_an_interrupted_collection_goes_on_from_its_last_state_and_ends_with_the
         rest = conditional(subsets).collect(whole[place].state, branch)
         assert len(rest) == len(whole) - place - 1
         assert all(equal(one, other) for one, other in zip(rest, whole[place + 1 :], strict=True))
+
+
+def collect(values: dict, folder, resume: bool = False) -> None:
+    """Collect into a run directory, as the command does."""
+    run_pipeline(resolve(values), RunDirectory(folder), ["collect"], resume=resume, gates=False)
+
+
+def test_two_processes_train_what_one_trains(subsets, together, tmp_path, results):
+    collect(subsets, tmp_path / "one")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(subsets))
+    options = ("--config", tmp_path / "config.yaml", "--stage", "collect", "--no-gates")
+    started = together(*options, "--work-dir", tmp_path / "two")
+    assert started.codes() == [0, 0], started.text("err")
+    assert results(tmp_path / "two") == results(tmp_path / "one")
+
+
+@pytest.mark.parametrize(
+    ("event", "file", "count"),
+    [
+        ("os.rename", "branches/1/collect.state.safetensors", 1),
+        ("open", "branches/1/provenance.jsonl", 4),
+        ("os.rename", "branches/2/layout.json", 1),
+    ],
+)
+def test_a_killed_collection_goes_on_and_ends_with_the_same_bytes(
+    subsets, killed, tmp_path, results, event, file, count
+):
+    collect(subsets, tmp_path / "whole")
+    assert killed(lambda: collect(subsets, tmp_path / "run"), event, tmp_path / "run" / "population" / file, count)
+    collect(subsets, tmp_path / "run", resume=True)
+    assert results(tmp_path / "run") == results(tmp_path / "whole")
 
 
 def test_a_network_hardly_depends_on_those_that_are_trained_with_it(subsets, conditional):
