@@ -41,6 +41,13 @@ SIZES = {
     "convnext_mini_cifar10_all": 74_970,
     "resnet18_cifar10_all": 11_181_642,
     "subsets_digits": 2146,
+    "subsets_digits_ball": 2146,
+    "subsets_digits_size": 2146,
+    "subsets_digits_three_inits": 2146,
+    "subsets_digits_own_inits": 2146,
+    "subsets_cifar10": 66_834,
+    "rotation_digits": 2410,
+    "rotation_digits_prompt": 2410,
 }
 
 SIZES_OPENMMLAB = {
@@ -60,7 +67,16 @@ SIZES_GENERATION = {"default": 217, "unet_small_cifar10_conv_out": 867}
 
 
 # The configs whose networks are made for conditions, and how many of these there are.
-CONDITIONAL = {"subsets_digits": 1022}
+CONDITIONAL = {
+    "subsets_digits": 1022,
+    "subsets_digits_ball": 1022,
+    "subsets_digits_size": 1022,
+    "subsets_digits_three_inits": 1022,
+    "subsets_digits_own_inits": 1022,
+    "subsets_cifar10": 510,
+    "rotation_digits": 361,
+    "rotation_digits_prompt": 361,
+}
 
 COLUMNS = ("network", "data", "selection", "P", "N", "needs", "cost")
 
@@ -187,6 +203,7 @@ def test_conditional_config_says_what_networks_are_for_and_how_they_are_trained(
     from pdiff_plugins.classification.conditions import build_kind
     from pdiff_plugins.classification.many import snapshots_of_many
     from pdiff_plugins.classification.together import train_together
+    from pdiff_plugins.images.collection import train_base
     from pdiff_plugins.images.data import DATASETS
 
     config = load(path)
@@ -197,6 +214,10 @@ def test_conditional_config_says_what_networks_are_for_and_how_they_are_trained(
     own = {"model", "data", "conditions", "begins", "seed", "first"}
     assert set(config.collect.networks) <= settings(train_together) - own
     check_augmentations(config.collect.networks)
+    assert (config.collect.get("start") == "base") == ("train" in config.collect)
+    if "train" in config.collect:
+        given = {"task", "seed", "number", "objective", "state"}
+        assert set(config.collect.train) <= settings(train_base) - given
 
 
 @pytest.mark.parametrize("path", GENERATION, ids=names(GENERATION))
