@@ -163,9 +163,9 @@ def near(case: ConditionalCase, name: str) -> list[dict[str, float]]:
         labels = np.argsort(np.argsort(distance, kind="stable"), kind="stable") * BINS // len(distance)
     found = []
     for label in np.unique(labels):
-        own = (labels == label) & np.isfinite(metrics)
+        inside, own = labels == label, (labels == label) & np.isfinite(metrics)
         if own.any():
-            found.append({"distance": distance[own].mean(), "mean": metrics[own].mean(), "n": int(own.sum())})
+            found.append({"distance": distance[inside].mean(), "mean": metrics[own].mean(), "n": int(own.sum())})
     return found
 
 
@@ -256,6 +256,6 @@ def standing(case: ConditionalCase) -> str:
     """Return how the best source stands to the oracle."""
     best = case.best(case.choosable)
     found = case.against(best, ORACLE)
-    side = "below" if found.difference < 0 else "above"
+    side = "worse" if found.difference < 0 else "better"
     oracle = case.values(ORACLE).mean
-    return f"best on select conditions is {best}, {abs(found.difference):.4f} {side} the oracle ({oracle:.4f})"
+    return f"best on select conditions is {best}, {abs(found.difference):.4f} {side} than the oracle ({oracle:.4f})"

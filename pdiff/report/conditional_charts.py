@@ -12,6 +12,7 @@ from pdiff.report.drawing import BLUE, GREY, INK, VERMILION
 from pdiff.report.point_names import name_points
 
 FAR = 10  # so many times a small difference; an axis that reaches further would press small ones together
+SPARSE = 60  # points of a source that can be drawn large
 FEW = 8  # distances whose points can stand beside each other
 
 Row = Mapping[str, Any]
@@ -25,17 +26,32 @@ def conditional_styles(sources: Iterable[str]) -> dict[str, tuple[str, str]]:
     return {**fixed, **{name: BASELINES[place % len(BASELINES)] for place, name in enumerate(baselines)}}
 
 
-def in_sight(points: Points) -> tuple[float, float]:
-    """Return the range of an axis on which good sources can be told apart: without those that are far worse.
+def in_sight(points: Points, loud: Sequence[str] = ()) -> list[str]:
+    """Return the sources between which an axis has to tell: those that are loud, and those that are not far worse.
 
     Far is more than twice as far from the first source as three quarters of them are.
     """
     middles = {name: values[np.isfinite(values)].mean() for name, values in points.items() if np.isfinite(values).any()}
-    if not middles:
-        return 0.0, 1.0
     far = {name: abs(middle - next(iter(middles.values()))) for name, middle in middles.items()}
-    reach = 2 * np.percentile(list(far.values()), 75)
-    return window([points[name] for name in far if far[name] <= reach])
+    reach = 2 * np.percentile(list(far.values()), 75) if far else 0.0
+    return [name for name in far if far[name] <= reach or name in loud]
+
+
+def span(values: Sequence[NDArray], share: float) -> tuple[float, float]:
+    """Return the range of all that is finite, and a share of it more to both sides."""
+    joined = np.concatenate([*values, np.empty(0)])
+    joined = joined[np.isfinite(joined)]
+    if len(joined) == 0:
+        return 0.0, 1.0
+    low, high = joined.min(), joined.max()
+    margin = share * (high - low) or 0.01 * abs(low) or 0.01
+    return float(low - margin), float(high + margin)
+
+
+def marks(count: int) -> dict[str, Any]:
+    """Return how so many points of one source are drawn: the fewer, the larger."""
+    size, alpha = (12, 0.6) if count <= SPARSE else (5, 0.35)
+    return {"s": size, "alpha": alpha, "linewidths": 0}
 
 
 def name_rows(axes: Any, names: Sequence[str], best: str | None) -> None:
@@ -63,12 +79,12 @@ def at_edge(axes: Any, row: int, value: float, low: float, high: float) -> bool:
 
 def networks(axes: Any, points: Points, rows: Mapping[str, Row], styles: Styles, label: str, best: str | None) -> None:
     """Draw a row of points for every source, its mean with its interval, and the oracle's mean through all rows."""
-    low, high = in_sight(points)
+    low, high = window([points[name] for name in in_sight(points)] or [np.empty(0)])
     for row, (name, values) in enumerate(points.items()):
         colour, mean, ends = styles[name][0], rows[name]["mean"], rows[name]["ci"]
         jitter = np.random.default_rng(row).uniform(-0.27, 0.27, len(values))
         shown = (values >= low) & (values <= high)
-        axes.scatter(values[shown], (row + jitter)[shown], s=6, color=colour, alpha=0.35, linewidths=0)
+        axes.scatter(values[shown], (row + jitter)[shown], color=colour, **marks(len(values)))
         if mean is None:
             beside(axes, row, "dead")
             continue
@@ -98,7 +114,9 @@ def differences(axes: Any, found: Mapping[str, Row], styles: Styles, metric: str
         face = colour if sure else "white"
         axes.plot(figures["difference"], row, marker, markersize=5, markerfacecolor=face, markeredgecolor=colour)
     axes.axvline(0, color=BLUE, linewidth=0.9, linestyle="--", zorder=0)
-    scale = stretch_middle(axes, np.percentile(np.abs(values), 25), ends.min(), ends.max())
+    widths = [np.ptp(figures["ci"]) / 2 for figures in found.values() if figures["ci"]]
+    small = max(np.percentile(np.abs(values), 25), np.median(widths or [0.0]))
+    scale = stretch_middle(axes, small, ends.min(), ends.max())
     axes.set_xlabel(f"◂ worse than the oracle · {metric} · better ▸{scale}")
     name_rows(axes, list(found), best)
 
@@ -117,16 +135,17 @@ def stretch_middle(axes: Any, linear: float, low: float, high: float) -> str:
     return f"\n(logarithmic beyond ±{linear:g})"
 
 
-def by_distance(axes: Any, near: Mapping[str, Sequence[Row]], styles: Styles, label: str, loud: Sequence[str]) -> None:
+def by_distance(
+    axes: Any, near: Mapping[str, Sequence[Row]], styles: Styles, label: str, unit: str, loud: Sequence[str]
+) -> None:
     """Draw each source's mean over the conditions at each distance to the nearest seen one, some sources louder."""
     distances = sorted({found["distance"] for bins in near.values() for found in bins})
     step = min(np.diff(distances)) if len(distances) <= FEW else 0.0
     offsets = np.linspace(-0.12, 0.12, len(near)) * step
     means = {name: np.array([found["mean"] for found in bins], dtype=float) for name, bins in near.items()}
-    low, high = in_sight(means)
-    beyond = [name for name, y in means.items() if not ((y >= low) & (y <= high)).any()]
+    sighted = in_sight(means, loud)
     for (name, bins), offset in zip(near.items(), offsets, strict=True):
-        if name in beyond:
+        if name not in sighted:
             continue
         colour, marker = styles[name]
         x = np.array([found["distance"] for found in bins]) + offset
@@ -135,13 +154,14 @@ def by_distance(axes: Any, near: Mapping[str, Sequence[Row]], styles: Styles, la
         axes.plot(x, means[name], color=colour, label=name, **style)
     counts = {found["distance"]: found["n"] for bins in near.values() for found in bins}
     if len(distances) <= FEW:
-        axes.set_xticks(distances, [f"{distance:g}\n({counts[distance]})" for distance in distances])
-    axes.set_ylim(low, high)
-    axes.set_xlabel("distance to the nearest seen condition" + (" (networks)" if len(distances) <= FEW else ""))
+        axes.set_xticks(distances, [f"{distance:.3g}\n({counts[distance]})" for distance in distances])
+    axes.set_ylim(span([means[name] for name in sighted], 0.06))
+    axes.set_xlabel(f"distance to the nearest seen condition: {unit}")
     axes.set_ylabel(label)
     axes.grid(axis="y")
-    if beyond:
-        axes.set_title(f"beyond the axis: {', '.join(beyond)}", fontsize=8, loc="right")
+    if len(sighted) < len(near):
+        beyond = ", ".join(name for name in near if name not in sighted)
+        axes.set_title(f"beyond the axis: {beyond}", fontsize=8, loc="right")
     legend_below(axes)
 
 
@@ -172,7 +192,7 @@ def obedience(panels: Any, found: Mapping[str, tuple[NDArray, NDArray]], styles:
     for axes, (name, (requested, measured)) in zip(flat, found.items(), strict=False):
         levels = np.unique(requested)
         jitter = np.random.default_rng(0).uniform(-0.05, 0.05, len(requested)) * (len(levels) <= FEW)
-        axes.scatter(requested + jitter, measured, s=4, color=styles[name][0], alpha=0.25, linewidths=0)
+        axes.scatter(requested + jitter, measured, color=styles[name][0], **marks(len(requested)))
         if len(levels) <= FEW:
             middles = [np.nanmean(measured[requested == level]) for level in levels]
             axes.plot(levels, middles, "-", color=INK, linewidth=1.4, marker="_", markersize=16, markeredgewidth=2)
@@ -191,7 +211,8 @@ def obedience(panels: Any, found: Mapping[str, tuple[NDArray, NDArray]], styles:
 def costs(axes: Any, points: Mapping[str, tuple[float, float]], styles: Styles, label: str, best: str | None) -> None:
     """Draw the metric against the seconds for one more network, every point with its name."""
     seconds, metrics = np.array(list(points.values())).T
-    low, high = in_sight({name: np.array([metric]) for name, (_, metric) in points.items()})
+    alone = {name: np.array([metric]) for name, (_, metric) in points.items()}
+    low, high = span([alone[name] for name in in_sight(alone)], 0.06)
     shown = np.clip(metrics, low, high)
     for name, x, y, metric in zip(points, seconds, shown, metrics, strict=True):
         colour, marker = styles[name]

@@ -39,11 +39,12 @@ def plans(summary: Mapping[str, Any]) -> list[Plan]:
     costs = {name: (row["seconds"], row["mean"]) for name, row in timed.items()}
     loud = [name for name in dict.fromkeys((ORACLE, best, "generated", "generated_permuted")) if name in sources]
     obeying = {name: sources[name]["obeys"] for name in loud if sources[name]["obeys"]}
-    names = least_obeyed(list(obeying.values()), summary["conditions"]["names"]) if obeying else []
-    slopes = {name: [obeys[key]["slope"] for key in names] for name, obeys in obeying.items()}
+    followed = list(dict.fromkeys(number for obeys in obeying.values() for number in obeys))
+    names = least_obeyed(list(obeying.values()), followed)
+    slopes = {name: [slope(obeys, number) for number in names] for name, obeys in obeying.items()}
     asked = {name: in_one_range(points, name) for name in loud if points["measured"].get(name)}
-    some = f", the {len(names)} that are obeyed least" if len(names) < len(summary["conditions"]["names"]) else ""
-    lines = -(-len(asked) // 2)
+    some = f", the {len(names)} that are obeyed least" if len(names) < len(followed) else ""
+    lines, unit = -(-len(asked) // 2), summary["conditions"]["distance"]["unit"]
     return [
         Plan(
             "networks", f"Every unseen condition: {metric}",
@@ -61,7 +62,7 @@ def plans(summary: Mapping[str, Any]) -> list[Plan]:
             "near", f"Far from what was seen: {metric}",
             "A point is a source's mean over the unseen conditions at that distance from the nearest seen one: a line "
             "that falls away from the oracle's says that the source needs a neighbour.",
-            len(distances) > 1, charts.by_distance, (near, styles, label, loud[:3]), 4.8,
+            len(distances) > 1, charts.by_distance, (near, styles, label, unit, loud[:3]), 4.8,
         ),
         Plan(
             "costs", f"What it costs: {metric} against seconds",
@@ -84,12 +85,16 @@ def plans(summary: Mapping[str, Any]) -> list[Plan]:
     ]  # fmt: skip
 
 
+def slope(obeys: Mapping[str, Any], number: str) -> float | None:
+    """Return how a source follows a number of the condition; None where that was not measured."""
+    return obeys[number]["slope"] if number in obeys else None
+
+
 def least_obeyed(obeying: list[Mapping[str, Any]], names: list[str]) -> list[str]:
     """Return the numbers of a condition whose slopes can be drawn: all, or those that the sources obey least."""
 
     def obeyed(name: str) -> float:
-        found = [obeys[name]["slope"] for obeys in obeying]
-        return sum(slope for slope in found if slope is not None)
+        return sum(slope(obeys, name) or 0.0 for obeys in obeying)
 
     drawn = sorted(names, key=obeyed)[:MOST_NUMBERS]
     return [name for name in names if name in drawn]

@@ -52,7 +52,7 @@ def columns(summary: Mapping[str, Any]) -> list[Column]:
             lambda row: f"{row['n']} / {row['units']}" if grouped(summary) else str(row["n"]),
             "networks" + (" in so many groups of conditions, each of which counts once" if grouped(summary) else ""),
         ),
-        Column("dead", 80, lambda row: str(row["dead"]), "networks without a finite metric"),
+        Column("dead", 80, lambda row: str(row["dead"]), "networks hardly better than chance, or without a metric"),
         Column("mean", 0, lambda row: number(row["mean"]), "over unseen conditions, on the data split test"),
         Column("mean, 95 %", 100, lambda row: interval(row["ci"]), f"its interval over {unit}"),
         Column(

@@ -27,9 +27,11 @@ TONES = {
 TONES_OVER_CONDITIONS = {
     "dead": "bad",
     "ignores the condition": "bad",
-    "near the oracle": "good",
-    "better than the oracle": "good",
-}  # every other is middling
+    "behind": "middling",
+    "not decided": "middling",
+    "level": "good",
+    "ahead": "good",
+}
 
 
 def render(template: str, **values: Any) -> str:
@@ -54,7 +56,7 @@ def over_candidates(summary: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 def over_conditions(summary: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Return the template of a run over conditions, and what it alone needs."""
-    tone = TONES_OVER_CONDITIONS.get(summary["verdict_kind"], "middling")
+    tone = TONES_OVER_CONDITIONS[summary["verdict_kind"]]
     distances = sorted({found["distance"] for row in summary["sources"].values() for found in row["near"]})
     asked = [f"{name}={value:g}" for name, value in summary["conditions"]["example"].items()]
     example = " ".join(asked if len(asked) <= MOST_NUMBERS else [*asked[:MOST_NUMBERS], "..."])

@@ -6,8 +6,10 @@ from html.parser import HTMLParser
 
 import pytest
 
+from pdiff.analysis.conditional import KINDS as CONDITIONAL_KINDS
 from pdiff.analysis.verdict import KINDS
-from pdiff.report.page import TONES, report_page
+from pdiff.report.drawing import Figure
+from pdiff.report.page import TONES, TONES_OVER_CONDITIONS, report_page
 from pdiff.runtime.errors import PdiffError
 
 VOID = {"meta", "br", "img", "link", "hr", "input"}
@@ -176,12 +178,80 @@ def test_picture_that_cannot_be_shown_is_named(page_of, tmp_path, data, words):
         page_of([{"file": "real.png", "title": "Real", "caption": ""}])
 
 
+@pytest.fixture
+def conditional_page(tmp_path, made_conditional):
+    def make(changes=(), **given):
+        summary = made_conditional(**given) | dict(changes)
+        return report_page(tmp_path, "subsets", summary, [Figure("Strips", "How to read it.", PNG)], "plugin: x\n")
+
+    return make
+
+
+@pytest.mark.parametrize("given", [{}, {"higher": False, "draws": True, "failed": True}])
+def test_page_over_conditions_is_valid_and_complete(conditional_page, given):
+    page = conditional_page(**given)
+    parsed = parse(page)
+    order = [
+        "level with kernel_ridge",
+        "102 unseen conditions in 51 groups",
+        "868 seen, 52 to select a source by, 102 unseen (434, 26 and 51 groups)",
+        "tools/export.py RUN -o network.safetensors --condition class0=",
+        "checks passed",
+        "The sources side by side",
+        "groups of conditions, each of which counts once",
+        "Figures",
+        "Strips",
+        "Each source against the oracle",
+        "Generated against each other source",
+        "By the distance to the nearest seen condition",
+        "What was measured against what was asked for",
+        "oracle 0.11: the training of one network, of 1,022 at once",
+        "Command",
+    ]
+    places = [parsed.words.index(words) for words in order]
+    assert places == sorted(places)
+    assert "None" not in parsed.words
+    assert "&lt;0.9215&gt;" in page
+
+
+def test_the_best_source_stands_out_in_every_table(conditional_page):
+    page = conditional_page()
+    assert page.count('<tr class="subject"><th scope="row">kernel_ridge ★</th>') == 5
+    assert page.count('<tr class="subject">') == 5
+
+
+def test_figures_over_conditions_that_do_not_exist_are_empty(conditional_page, made_conditional):
+    summary = made_conditional(levels=1)
+    unknown = {"difference": 0.0, "ci": None, "p": None, "p_adjusted": None}
+    for row in summary["sources"].values():
+        row |= {"obeys": {}, "note": "", "seconds": None}
+    summary["sources"]["ridge"]["to_oracle"] = unknown
+    changes = {"sources": summary["sources"], "comparisons": {}, "best_source": None}
+    words = parse(conditional_page(changes, levels=1)).words
+    assert "None" not in words
+    for title in ("Generated against each", "By the distance", "What was measured", "seconds count", "tools/export.py"):
+        assert title not in words
+
+
+def test_every_kind_of_verdict_over_conditions_has_its_tone(conditional_page):
+    assert set(TONES_OVER_CONDITIONS) == {*CONDITIONAL_KINDS, "not decided"}
+    for kind, tone in TONES_OVER_CONDITIONS.items():
+        assert f'<span class="kind {tone}">{kind}</span>' in conditional_page({"verdict_kind": kind})
+
+
+def test_command_names_only_the_first_numbers_of_a_long_condition(conditional_page, made_conditional):
+    conditions = made_conditional()["conditions"] | {"example": {f"x{k}": 0.5 for k in range(40)}}
+    assert "x10=0.5 x11=0.5 ..." in parse(conditional_page({"conditions": conditions})).words
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1280])
-def test_page_is_no_wider_than_the_screen(page_of, tmp_path, width):
+@pytest.mark.parametrize("conditional", [False, True])
+def test_page_is_no_wider_than_the_screen(page_of, conditional_page, tmp_path, width, conditional):
     if not shutil.which("chromium"):
         pytest.skip("needs chromium")
-    (tmp_path / "report.html").write_text(page_of(failed=True), encoding="utf-8")
+    page = conditional_page(draws=True) if conditional else page_of(failed=True)
+    (tmp_path / "report.html").write_text(page, encoding="utf-8")
     frame = f"""<!DOCTYPE html><body><iframe id="f" src="report.html" style="border:0;width:{width}px"></iframe><script>
     f.onload = () => {{
         const root = f.contentDocument.documentElement

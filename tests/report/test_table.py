@@ -2,6 +2,7 @@ import re
 
 import pytest
 
+from pdiff.report import conditional_table
 from pdiff.report.candidate_table import columns, remarks
 from pdiff.report.cells import WIDTH
 from pdiff.report.table import markdown_table, print_table, rows
@@ -88,7 +89,27 @@ def test_printed_table_fits_and_has_every_source_and_number_whole(printed, made,
     assert all(" ".join(line.split()) in words for line in (summary["verdict"], *remarks(summary)))
 
 
+@pytest.mark.parametrize("width", [60, 80, 100, WIDTH, 160])
+def test_printed_table_over_conditions_fits_and_has_every_source_and_number_whole(printed, made_conditional, width):
+    summary = made_conditional(draws=width == 160)
+    shown = printed(summary, width)
+    assert max(map(len, shown.splitlines())) <= width
+    assert all(f"│ {label} " in shown for label in conditional_table.labels(summary).values())
+    assert all(f" {row['mean']:.4f} " in shown for row in summary["sources"].values())
+    assert " seconds " in shown
+    assert "…" not in shown
+    words = " ".join(shown.split())
+    lines = (summary["verdict"], *conditional_table.remarks(summary))
+    assert all(" ".join(line.split()) in words for line in lines)
+
+
 def test_wide_terminal_shows_every_column(printed, made):
     summary, _ = made()
     head = printed(summary, 170).splitlines()[1]
     assert all(f" {column.title} " in head for column in columns(summary))
+
+
+def test_wide_terminal_shows_every_column_over_conditions(printed, made_conditional):
+    summary = made_conditional(draws=True)
+    head = printed(summary, 200).splitlines()[1]
+    assert all(f" {column.title} " in head for column in conditional_table.columns(summary))
