@@ -32,7 +32,8 @@ KEYED = re.compile(r"( *)(\w+):(?:.*\s# (.*))?")
 OWN = ("pdiff", "pdiff_plugins")  # the packages whose parts are shown
 WHOLE = ("evaluate.sources",)  # sections whose own keys are names that a user gives
 NETWORK, IMAGES, OPENMMLAB = "task names seed", "pdiff_plugins.images", "pdiff_plugins.openmmlab"
-MANY = "pdiff_plugins.classification"
+CLASSIFICATION = "pdiff_plugins.classification"
+AUGMENT = ", ".join(f"collect.{part}.augment" for part in ("train", "finetune", "networks"))
 RUNNER = "task seed config library draws folder device state"
 GROUPS = {  # heading: place in a config, what reads it, and which of its arguments the program gives
     "Parts of the engine": [
@@ -45,9 +46,6 @@ GROUPS = {  # heading: place in a config, what reads it, and which of its argume
     "Classification": [
         ("task", "pdiff_plugins.classification:build_task", "seed device"),
         ("task.network", "pdiff_plugins.classification.networks:NETWORKS", "split"),
-        ("task.conditions", "pdiff_plugins.classification.conditions:CONDITIONS", "seed"),
-        ("collect, with task.conditions", f"{MANY}.many:snapshots_of_many", f"{NETWORK} network state branch"),
-        ("collect.networks", f"{MANY}.together:train_together", "model data conditions begins seed first"),
     ],
     "Generation": [
         ("task", "pdiff_plugins.generation.task:build_task", "seed device folder"),
@@ -60,7 +58,12 @@ GROUPS = {  # heading: place in a config, what reads it, and which of its argume
         ("collect", f"{IMAGES}.collection:snapshots", f"{NETWORK} network objective state branch"),
         ("collect.train", f"{IMAGES}.collection:train_base", "task seed number objective state"),
         ("collect.finetune", f"{IMAGES}.collection:finetune_selection", f"{NETWORK} place base objective state"),
-        ("collect.train.augment, collect.finetune.augment", f"{IMAGES}.augment:AUGMENTATIONS", ""),
+        (AUGMENT, f"{IMAGES}.augment:AUGMENTATIONS", ""),
+    ],
+    "Classification with conditions": [
+        ("task.conditions", f"{CLASSIFICATION}.conditions:CONDITIONS", "seed"),
+        ("collect", f"{CLASSIFICATION}.many:snapshots_of_many", f"{NETWORK} network state branch"),
+        ("collect.networks", f"{CLASSIFICATION}.together:train_together", "model data conditions begins seed first"),
     ],
     "Detection": [("task", "pdiff_plugins.detection:detection_task", "seed device seen")],
     "Segmentation": [("task", "pdiff_plugins.segmentation:segmentation_task", "seed device seen")],
