@@ -4,6 +4,7 @@ from pdiff.runtime.lazy import lazily
 
 MODULES = {
     "pdiff.engine.autoencoder": ["Autoencoder"],
+    "pdiff.engine.conditioning": ["ConditionEmbedding"],
     "pdiff.engine.denoiser": ["Denoiser"],
     "pdiff.engine.parameter_diffusion": ["ParameterDiffusion"],
     "pdiff.engine.registries": ["AUTOENCODERS", "DENOISERS", "SAMPLERS", "SCALINGS"],

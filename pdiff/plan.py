@@ -8,9 +8,10 @@ its batches is the plugin's business.
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -19,18 +20,26 @@ from torch import nn
 from pdiff.engine.parameter_diffusion import ParameterDiffusion
 from pdiff.run.directory import RunDirectory
 from pdiff.run.run import Run
-from pdiff.run.sources import check_sources, source_names
+from pdiff.run.sources import check_sources, possible
+from pdiff.run.splits import split_conditions
 from pdiff.run.stage import STAGES
+from pdiff.run.symmetry import build_symmetry
 from pdiff.runtime.cost import free_memory, resident_memory
 from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.seeding import generator
 from pdiff.weights.checkpoint_conditions import read_conditions
 from pdiff.weights.checkpoints import find_checkpoints
+from pdiff.weights.conditions import Conditions
 from pdiff.weights.population import Population
 from pdiff.weights.vectors import VALUES
 
 FLOAT = 4  # bytes
 TRAINED = 4  # copies of weights that are trained: themselves, gradients, two moments of AdamW
 ASSUMED = 300  # N where nobody says it; the published one
+ASSUMPTION = (
+    f"N is taken as {ASSUMED}, without conditions: only the collection itself knows how many snapshots it yields."
+)
+NOT_COUNTED = "What is kept of each candidate, its mistakes sample by sample, is not counted."
 UNITS = ("B", "kB", "MB", "GB", "TB")
 ADVICE = {
     "collect": "Take a smaller network (task).",
@@ -96,43 +105,73 @@ def make_plan(config: Config, work_dir: Path) -> Plan:
         engine = run.new_engine()
         engine.prepare(run.layout, torch.device("meta"))
         check_sources(run)
-        checkpoints, notes = count_checkpoints(config, RunDirectory(work_dir))
+        told = known_provenance(config, RunDirectory(work_dir))
+        checkpoints = ASSUMED if told is None else len(told)
+        wanted, oracles = count_wanted(run, told or [])
+        counts = count_conditional(run, wanted, oracles) if wanted else count_candidates(run, checkpoints)
         return Plan(
             parameters=run.layout.size,
             checkpoints=checkpoints,
             latent=engine.autoencoder.latent,
-            generated=config.generate.num,
-            candidates=sum(count_candidates(run, name, checkpoints) for name in source_names(run)),
-            stages=plan_stages(run, engine, checkpoints),
-            notes=[*notes, "What is kept of each candidate, its mistakes sample by sample, is not counted."],
+            generated=counts["generated"],
+            candidates=sum(counts.values()),
+            stages=plan_stages(run, engine, checkpoints, counts["generated"], 0 if wanted else config.generate.path),
+            notes=[*([ASSUMPTION] if told is None else []), NOT_COUNTED],
         )
 
 
-def count_checkpoints(config: Config, directory: RunDirectory) -> tuple[int, list[str]]:
-    """Return N, and a note where it is assumed."""
+def known_provenance(config: Config, directory: RunDirectory) -> Sequence[Mapping[str, Any]] | None:
+    """Return what is known of each checkpoint, collected or in the user's files; None before a collection."""
     if "collect" in directory.records():
-        return len(Population.open(directory.folder("collect"))), []
-    if config.checkpoints.files:
-        files = find_checkpoints(config.checkpoints.files)
-        if config.checkpoints.conditions is not None:
-            read_conditions(config.checkpoints.conditions, files)  # a mistake in them is better told before the run
-        return len(files), []
-    return ASSUMED, [f"N is taken as {ASSUMED}: only the collection itself knows how many snapshots it yields."]
+        return Population.open(directory.folder("collect")).provenance
+    if config.checkpoints.files is None:
+        return None
+    files, given = find_checkpoints(config.checkpoints.files), config.checkpoints.conditions
+    return [{}] * len(files) if given is None else read_conditions(given, files)
 
 
-def count_candidates(run: Run, name: str, checkpoints: int) -> int:
-    """Return how many candidates a source has: as its settings say, all trained, one soup, or the default."""
-    settings = run.config.evaluate.sources[name]
+def count_wanted(run: Run, provenance: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
+    """Return how many conditions are wanted, and of how many checkpoints; 0 where there are no conditions."""
+    if not any(record.get("condition") for record in provenance):
+        return 0, 0
+    conditions = Conditions.of([record.get("condition") for record in provenance], "plan: checkpoints")
+    symmetry, rng = build_symmetry(run.config.fit.symmetry, run.layout), generator(run.config.seed, "split")
+    rows = split_conditions(run.config.fit.split, conditions, provenance, symmetry, rng)["rows"]
+    return len(conditions.take(rows).distinct()[0]), len(rows)
+
+
+def count_conditional(run: Run, wanted: int, oracles: int) -> dict[str, int]:
+    """Return how many candidates each source has in a run with conditions: one for each wanted one, if not more."""
+    table, config = run.config.evaluate.conditional, run.config
+    default = {
+        "oracle": oracles,
+        "oracle_codec": oracles,
+        "generated": wanted * config.generate.draws * config.fit.repeats,
+    }
+    return {name: default.get(table[name]["type"], wanted) for name in possible(run, table)}
+
+
+def count_candidates(run: Run, checkpoints: int) -> dict[str, int]:
+    """Return how many candidates each source has: as its settings say, all trained, one soup, or the default."""
+    table, num = run.config.evaluate.sources, run.config.evaluate.num
     default = {"trained": checkpoints, "generated": run.config.generate.num, "soup": 1, "ensemble": 1}
-    return settings.get("num") or default.get(settings["type"], run.config.evaluate.num)
+    return {n: table[n].get("num") or default.get(table[n]["type"], num) for n in possible(run, table)}
 
 
-def plan_stages(run: Run, engine: ParameterDiffusion, checkpoints: int) -> list[StagePlan]:
-    """Return what each stage needs, where the engine's parts are made but not fitted."""
+def plan_stages(run: Run, engine: ParameterDiffusion, checkpoints: int, drawn: int, path: int) -> list[StagePlan]:
+    """Return what each stage needs, where the engine's parts are made but not fitted.
+
+    Args:
+        run: the run.
+        engine: its parts.
+        checkpoints: N.
+        drawn: how many vectors are generated.
+        path: of how many of them the way there is kept.
+    """
     size, settings, block = run.layout.size, run.config.generate, FLOAT * VALUES
     network = weigh(run.built.model)
-    population, batch = FLOAT * checkpoints * size, FLOAT * min(settings.num, settings.batch_size) * size
-    generated = FLOAT * (settings.num + 8 * settings.path) * size
+    population, batch = FLOAT * checkpoints * size, FLOAT * min(drawn, settings.batch_size) * size
+    generated = FLOAT * (drawn + 8 * path) * size
     parts = sum(weigh(part) for part in engine.modules().values())
     engines = run.config.fit.repeats * parts
     training = parts + max(weigh_training(engine, name) for name in ("autoencoder", "denoiser"))
@@ -146,9 +185,7 @@ def plan_stages(run: Run, engine: ParameterDiffusion, checkpoints: int) -> list[
         "compare": (parts + min(4 * block, 3 * population), 0),
     }
     on_gpu = {name: memory if gpu and name != "compare" else 0 for name, (memory, _) in needs.items()}
-    return [
-        StagePlan(name, held + memory - on_gpu[name], on_gpu[name], disk) for name, (memory, disk) in needs.items()
-    ]
+    return [StagePlan(name, held + memory - on_gpu[name], on_gpu[name], disk) for name, (memory, disk) in needs.items()]
 
 
 def weigh(module: nn.Module) -> int:

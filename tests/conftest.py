@@ -50,6 +50,19 @@ TINY = {
     "generate": {"num": 5, "path": 2},
     "evaluate": {"num": 4, "sources": {"soup16": {"members": 3}}},
 }
+# The same with conditions, of a plugin whose networks are computed in closed form.
+CLOSED = {
+    "plugin": str(ROOT / "tests" / "closed_form.py"),
+    "device": "cpu",
+    "collect": {"networks": 30},
+    "engine": {
+        "autoencoder": {"latent": 8},
+        "denoiser": {"width": 16, "depth": 1},
+        "denoiser_training": {"steps": 20},
+    },
+    "fit": {"split": {"type": "random", "select": 0.2, "unseen": 0.3}},
+    "evaluate": {"conditional": {"regression": {"hidden": [8]}}},
+}
 
 
 def pytest_configure(config) -> None:
@@ -101,6 +114,20 @@ def finished(tmp_path_factory) -> RunDirectory:
     """A finished tiny run; not to be changed."""
     directory = RunDirectory(tmp_path_factory.mktemp("runs") / "finished")
     run_pipeline(resolve(TINY), directory, gates=False)
+    return directory
+
+
+@pytest.fixture
+def closed() -> dict:
+    """The values of the tiny config with conditions, to be changed at will."""
+    return yaml.safe_load(yaml.safe_dump(CLOSED))
+
+
+@pytest.fixture(scope="session")
+def conditional(tmp_path_factory) -> RunDirectory:
+    """A finished tiny run with conditions; not to be changed."""
+    directory = RunDirectory(tmp_path_factory.mktemp("runs") / "conditional")
+    run_pipeline(resolve(CLOSED), directory, gates=False)
     return directory
 
 

@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import pdiff
 from pdiff.run.config import load_config
 from pdiff.run.directory import RunDirectory
-from pdiff.run.export import export
+from pdiff.run.export import export, export_for
 from pdiff.runtime.storage import read_json
 from pdiff.stages.pipeline import run_pipeline
 from pdiff.task.plugins import import_plugin
@@ -23,7 +25,9 @@ SMALL = {
     "sequence_lstm": {"collect.train": 60, "collect.finetune": 20},
     "lora_transformer": {"collect.base": 60, "collect.warmup": 10, "collect.steps": 20},
     "implicit_image": {"task.height": 16, "collect.train": 60, "collect.finetune": 20},
+    "conditional_curve": {"collect.networks": 30, "collect.steps": 60},
 }
+PLAIN = [name for name in SMALL if name != "conditional_curve"]
 QUICK = {
     "engine.denoiser_training.steps": 20,
     "generate.num": 5,
@@ -86,12 +90,30 @@ def test_example_keeps_the_rules_for_plugins(conformance, check):
     assert finding.state != "failed", finding.line
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", PLAIN)
 def test_example_runs_from_end_to_end(runs, name):
     summary = read_json(runs(name).folder("compare") / "summary.json")
     assert summary["plugin"] == name
     assert summary["sources"]["trained"]["n"] == 20
     assert summary["sources"]["generated"]["n"] == 5
+
+
+def test_example_with_conditions_runs_from_end_to_end(runs, tmp_path):
+    directory = runs("conditional_curve")
+    summary = read_json(directory.folder("compare") / "summary.json")
+    conditions, sources = summary["conditions"], summary["sources"]
+    assert (summary["conditional"], conditions["names"]) == (True, ["a", "b"])
+    assert [conditions[part] for part in ("seen", "select", "unseen")] == [21, 3, 6]
+    assert {source["n"] for source in sources.values()} == {6}
+    assert set(sources["oracle"]["obeys"]) == {"a", "b"}
+    assert sources["kernel_ridge"]["mean"] < sources["soup"]["mean"]
+    assert summary["best_source"] in sources
+    export_for(directory.path, "kernel_ridge", ["a=0.5", "b=-0.2"], tmp_path / "network.safetensors")
+    plugin, state = import_plugin(path_of("conditional_curve")), load_file(tmp_path / "network.safetensors")
+    model = torch.nn.Sequential(torch.nn.Linear(1, 16), torch.nn.Tanh(), torch.nn.Linear(16, 1))
+    model.load_state_dict(state)
+    error = model(plugin.X) - plugin.curve({"a": 0.5, "b": -0.2}, plugin.X)
+    assert error.square().mean() < 0.15
 
 
 def test_error_of_the_table_is_to_be_minimised_and_an_ensemble_is_measured(runs):
@@ -101,9 +123,7 @@ def test_error_of_the_table_is_to_be_minimised_and_an_ensemble_is_measured(runs)
 
 
 def test_exported_adapters_are_read_by_peft(runs, tmp_path):
-    import torch
     from peft import PeftModel
-    from safetensors.torch import load_file
 
     run, plugin = runs("lora_transformer"), import_plugin(path_of("lora_transformer"))
     index = export(run.path, "generated", "best", tmp_path / "adapters")

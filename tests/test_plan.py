@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from pdiff.plan import StagePlan, check_plan, in_words, make_plan, plan_lines
-from pdiff.run.config import resolve
+from pdiff.run.config import PACKAGE, resolve
 from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.settings import read_yaml
 from pdiff.runtime.storage import read_json
 
 CPU = torch.device("cpu")
@@ -61,12 +62,30 @@ def test_files_of_the_user_are_counted(tiny, tmp_path):
     assert make_plan(config, tmp_path / "run").checkpoints == 3
 
 
-def test_a_mistake_in_the_conditions_of_files_is_told_before_the_run(tiny, tmp_path):
-    (tmp_path / "angle3.pth").touch()
-    config = resolve({**tiny, "checkpoints": {"files": str(tmp_path), "conditions": r"angle(?P<angle>\d)"}})
-    assert make_plan(config, tmp_path / "run").checkpoints == 1
-    config.checkpoints.conditions = r"angel(?P<angle>\d)"
-    with pytest.raises(PdiffError, match=r"^checkpoints\.conditions: .* does not match 'angle3\.pth'"):
+def conditional(tiny, folder, **sections):
+    """Return a config of twenty files for conditions 0 to 19."""
+    for number in range(20):
+        (folder / f"angle{number}.pth").touch()
+    return resolve({**tiny, "checkpoints": {"files": str(folder), "conditions": r"angle(?P<angle>\d+)"}, **sections})
+
+
+def test_candidates_for_conditions_are_counted(tiny, tmp_path):
+    split = {"type": "random", "select": 0.1, "unseen": 0.2}
+    more = {"fit": {"split": split, "repeats": 2}, "generate": {"num": 5, "draws": 3}}
+    plan = make_plan(conditional(tiny, tmp_path, **more), tmp_path / "run")
+    sources = read_yaml(PACKAGE / "defaults.yaml")["evaluate"]["conditional"]
+    assert (plan.checkpoints, plan.generated) == (20, 6 * 3 * 2)
+    assert plan.candidates == (len(sources) - 2) * 6 + plan.generated  # without the symmetry, which is not declared
+    assert {stage.name: stage.disk for stage in plan.stages}["generate"] == 4 * 384 * plan.generated
+
+
+def test_a_mistake_in_conditions_is_told_before_the_run(tiny, tmp_path):
+    config = conditional(tiny, tmp_path)
+    config.checkpoints.conditions = r"angel(?P<angle>\d+)"
+    with pytest.raises(PdiffError, match=r"^checkpoints\.conditions: .* does not match 'angle0\.pth'"):
+        make_plan(config, tmp_path / "run")
+    config.checkpoints.conditions, config.fit.split = r"angle(?P<angle>\d+)", {"type": "given"}
+    with pytest.raises(PdiffError, match=r"^fit\.split: checkpoint 0 is said to be None \(provenance, 'split'\)"):
         make_plan(config, tmp_path / "run")
 
 

@@ -30,7 +30,7 @@ type in the table; a `type` may also be `module:name`, or a class
 WORDS = {bool: "true or false", int: "integer", float: "number", str: "text", list: "list", NoneType: "null"}
 KEYED = re.compile(r"( *)(\w+):(?:.*\s# (.*))?")
 OWN = ("pdiff", "pdiff_plugins")  # the packages whose parts are shown
-WHOLE = ("evaluate.sources",)  # sections whose own keys are names that a user gives
+WHOLE = ("evaluate.sources", "evaluate.conditional")  # sections whose own keys are names that a user gives
 NETWORK, IMAGES, OPENMMLAB = "task names seed", "pdiff_plugins.images", "pdiff_plugins.openmmlab"
 CLASSIFICATION = "pdiff_plugins.classification"
 AUGMENT = ", ".join(f"collect.{part}.augment" for part in ("train", "finetune", "networks"))
@@ -42,7 +42,11 @@ GROUPS = {  # heading: place in a config, what reads it, and which of its argume
         ("engine.denoiser", "pdiff:DENOISERS", "size condition"),
         ("engine.sampler, generate.sampler", "pdiff:SAMPLERS", "schedule"),
     ],
-    "Sources": [("evaluate.sources.*", "pdiff:SOURCES", "pool rng")],
+    "Conditions": [
+        ("fit.split", "pdiff.run.splits:SPLITS", "rows rng"),
+        ("fit.symmetry", "pdiff.run.symmetry:SYMMETRIES", "layout"),
+    ],
+    "Sources": [("evaluate.sources.*, evaluate.conditional.*", "pdiff:SOURCES", "pool rng")],
     "Classification": [
         ("task", "pdiff_plugins.classification:build_task", "seed device"),
         ("task.network", "pdiff_plugins.classification.networks:NETWORKS", "split"),

@@ -6,6 +6,7 @@ cross-validation over whole groups of seen conditions, on random projections of 
 (Johnson and Lindenstrauss, 1984).
 """
 
+import math
 import warnings
 from typing import Any
 
@@ -99,8 +100,10 @@ def by_network(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    stops = len(seen) >= 10 * FOLDS
+    learnt = len(seen) - math.ceil(0.1 * len(seen)) if stops else len(seen)  # as scikit-learn counts a tenth
     network = MLPRegressor(
-        hidden_layer_sizes=hidden, batch_size=64, early_stopping=len(seen) >= 10 * FOLDS, n_iter_no_change=25,
+        hidden_layer_sizes=hidden, batch_size=min(64, learnt), early_stopping=stops, n_iter_no_change=25,
         max_iter=1000, random_state=seed % 2**32,
     )  # fmt: skip
     unit = float(np.sqrt((coordinates**2).mean())) or 1.0

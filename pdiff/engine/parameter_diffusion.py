@@ -3,7 +3,7 @@
 import json
 import logging
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from pdiff.engine.objectives import Denoising, Reconstruction
 from pdiff.engine.registries import AUTOENCODERS, DENOISERS, SCALINGS
 from pdiff.engine.scaling import Scaled, Scaling
 from pdiff.engine.schedule import build_sampler, noise_schedule
-from pdiff.engine.settings import check_training, engine_config
+from pdiff.engine.settings import check_codec_training, check_training, engine_config
 from pdiff.engine.whitening import Whitening
 from pdiff.runtime import processes
 from pdiff.runtime.errors import PdiffError, check_positive
@@ -136,7 +136,7 @@ class ParameterDiffusion:
         for name in ("autoencoder_training", "denoiser_training"):
             check_training(f"engine.{name}", self.device, self.config[name])
         self.build(layout, device, condition)
-        self.check_autoencoder_training()
+        check_codec_training(self.config, any(True for _ in self.autoencoder.parameters()))
 
     def build(self, layout: Layout, device: torch.device | None = None, condition: int = 0) -> None:
         """Make the parts, not yet fitted, for vectors of `layout`; see `prepare`."""
@@ -179,21 +179,6 @@ class ParameterDiffusion:
         """Train what of the autoencoder has gradients, if anything."""
         objective = Reconstruction(part, self.config["vector_noise"], self.config["latent_noise"], self.seed)
         self._train("autoencoder", objective, rows, folder)
-
-    def check_autoencoder_training(self) -> None:
-        """Raise a `PdiffError` when the settings of the training do not fit an autoencoder with or without weights."""
-        kind, has_weights = self.config["autoencoder"]["type"], any(True for _ in self.autoencoder.parameters())
-        steps = self.config["autoencoder_training"]["steps"]
-        if has_weights and steps == 0:
-            raise PdiffError(
-                f"engine.autoencoder_training.steps: got 0, but the autoencoder {kind!r} must be trained. "
-                "Set steps, lr and latent_noise as the preset does that has it: paper (conv) or tokens (tokens)."
-            )
-        if not has_weights and (steps or self.config["vector_noise"] or self.config["latent_noise"]):
-            raise PdiffError(
-                f"engine.autoencoder: {kind!r} is fitted in closed form and not trained. "
-                "Set autoencoder_training.steps, vector_noise and latent_noise to 0; it has autoencoder.noise."
-            )
 
     def fit_diffusion(
         self, latents: Tensor, folder: Path | None, conditions: Tensor | np.ndarray | None = None
@@ -292,8 +277,8 @@ class ParameterDiffusion:
         if n >= ENOUGH:
             spread = self.spread(vectors)
             # What is drawn for a few conditions is right to be narrower than all that was fitted.
-            as_wide = conditions is not None or WIDTHS[0] <= spread <= WIDTHS[1]
-            level = logging.INFO if as_wide else logging.WARNING
+            expected = conditions is not None or WIDTHS[0] <= spread <= WIDTHS[1]
+            level = logging.INFO if expected else logging.WARNING
             logger.log(level, "sample: %d vectors with %.2f times the spread of the fitted ones", n, spread)
         return vectors
 
@@ -326,13 +311,9 @@ class ParameterDiffusion:
         """
         self.check_fitted()
         check_positive("sample", n=n, batch_size=batch_size)
-        wanted = self._wanted("sample", n, conditions, guidance)
-        rng, cfg, latents = generator(seed, "sample", device=self.device), sampler or self.config["sampler"], []
-        for place in (slice(start, min(start + batch_size, n)) for start in range(0, n, batch_size)):
-            c = None if wanted is None else wanted[place]
-            white, _ = last(self._denoise(place.stop - place.start, rng, cfg, c, guidance))
-            latents.append(self.whitening.inverse(white).cpu())
-        latents = torch.cat(latents)
+        sizes = [min(batch_size, n - start) for start in range(0, n, batch_size)]
+        ways = self._ways("sample", sizes, seed, sampler, conditions, guidance)
+        latents = torch.cat([self.whitening.inverse(last(way)[0]).cpu() for way in ways])
         if not torch.isfinite(latents).all():
             raise PdiffError(
                 "sample: got vectors with NaN or infinity, so the diffusion did not converge. "
@@ -366,22 +347,28 @@ class ParameterDiffusion:
         """
         self.check_fitted()
         check_positive("sample_path", n=n, points=points)
-        c = self._wanted("sample_path", n, conditions, guidance)
-        rng, cfg = generator(seed, "sample", device=self.device), sampler or self.config["sampler"]
-        estimates = [estimate for _, estimate in self._denoise(n, rng, cfg, c, guidance)]
+        (way,) = self._ways("sample_path", [n], seed, sampler, conditions, guidance)
+        estimates = [estimate for _, estimate in way]
         steps = torch.linspace(1, len(estimates), points).round().long()
         return torch.stack([self.whitening.inverse(estimates[step - 1]).cpu() for step in steps]), steps
 
-    def _wanted(self, where: str, n: int, conditions: Any, guidance: float) -> Tensor | None:
-        """Return the scaled conditions `(n, C)` to draw for; None for none."""
-        dropout = self.config["condition_dropout"]
-        wanted = check_wanted(where, conditions, n, self.condition, guidance, dropout)
-        return None if wanted is None else self.conditioning(wanted.to(self.device))
-
-    def _denoise(self, size: int, rng: torch.Generator, cfg: Mapping[str, Any], c: Tensor | None, guidance: float):
-        """Yield white latents `(size, L)` and what they were taken for, step by step; see `denoise`."""
-        shape = torch.Size([size, self.autoencoder.latent])
-        return denoise(self.denoiser, self.schedule, build_sampler(cfg, self.schedule), shape, rng, c, guidance)
+    def _ways(
+        self,
+        where: str,
+        sizes: Sequence[int],
+        seed: int,
+        sampler: Mapping[str, Any] | None,
+        conditions: Any,
+        guidance: float,
+    ) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
+        """Yield, batch by batch of these sizes, the way from noise to white latents; see `denoise` and `sample`."""
+        dropout, cfg = self.config["condition_dropout"], sampler or self.config["sampler"]
+        wanted = check_wanted(where, conditions, sum(sizes), self.condition, guidance, dropout)
+        scaled = None if wanted is None else self.conditioning(wanted.to(self.device)).split(sizes)
+        rng = generator(seed, "sample", device=self.device)
+        for number, size in enumerate(sizes):
+            shape, c = torch.Size([size, self.autoencoder.latent]), None if scaled is None else scaled[number]
+            yield denoise(self.denoiser, self.schedule, build_sampler(cfg, self.schedule), shape, rng, c, guidance)
 
     def save(self, folder: Path) -> None:
         """Write the fitted engine to `folder` as safetensors and JSON."""

@@ -44,6 +44,26 @@ def check_training(where: str, device: "torch.device", settings: Mapping[str, An
         raise PdiffError(f"{where}.compile: got 'cudagraphs' on the {device}. Use none, or a GPU.")
 
 
+def check_codec_training(config: Mapping[str, Any], has_weights: bool) -> None:
+    """Raise a `PdiffError` when the settings of the training do not fit an autoencoder with or without weights.
+
+    Args:
+        config: the complete engine section.
+        has_weights: whether there is something in its autoencoder to be trained.
+    """
+    kind, steps = config["autoencoder"]["type"], config["autoencoder_training"]["steps"]
+    if has_weights and steps == 0:
+        raise PdiffError(
+            f"engine.autoencoder_training.steps: got 0, but the autoencoder {kind!r} must be trained. "
+            "Set steps, lr and latent_noise as the preset does that has it: paper (conv) or tokens (tokens)."
+        )
+    if not has_weights and (steps or config["vector_noise"] or config["latent_noise"]):
+        raise PdiffError(
+            f"engine.autoencoder: {kind!r} is fitted in closed form and not trained. "
+            "Set autoencoder_training.steps, vector_noise and latent_noise to 0; it has autoencoder.noise."
+        )
+
+
 def engine_config(section: Mapping[str, Any]) -> dict[str, Any]:
     """Return the complete engine section: the preset it names, and its own values over that.
 

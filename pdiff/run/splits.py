@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from mmengine.registry import Registry
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pdiff.run.symmetry import Symmetry, build_symmetry
 from pdiff.runtime.errors import PdiffError, known
@@ -54,7 +55,7 @@ def connected(
     edges = []
     for row, (own, image) in enumerate(zip(conditions.values.tolist(), images, strict=True)):
         label = provenance[row].get("group")
-        keys = [tuple(own), tuple(image), *([("group", label)] if label is not None else [])]
+        keys = [tuple(own), tuple(image), *([("group", repr(label))] if label is not None else [])]
         edges += [(row, nodes.setdefault(key, len(conditions) + len(nodes))) for key in keys]
     size, (first, second) = len(conditions) + len(nodes), np.array(edges).T
     graph = coo_array((np.ones(len(edges)), (first, second)), shape=(size, size))
@@ -102,12 +103,23 @@ def by_sum(rows: Conditioned, rng: torch.Generator, seen: list, unseen: list, se
         unseen: sums that it does not.
         select: share of the groups of `unseen` that choose; the others are reported.
     """
-    sums = rows.conditions.values.sum(1).numpy().round(6)
-    labels = np.where(np.isin(sums, seen), SEEN, LEFT_OUT)
-    others = np.unique(rows.groups[np.isin(sums, unseen)])
+    both = sorted(set(seen) & set(unseen))
+    if both:
+        raise PdiffError(f"fit.split: got the sum {both[0]} in seen and in unseen, expected it in one. Leave one out.")
+    sums = rows.conditions.values.double().sum(1)
+    first, second = (has_sum(sums, wanted, name) for name, wanted in (("seen", seen), ("unseen", unseen)))
+    others = np.unique(rows.groups[second])
     (chosen,) = draw(others, rng, shares(len(others), select=select))
-    labels = np.where(np.isin(sums, unseen), UNSEEN, labels)
-    return np.where(np.isin(rows.groups, chosen) & (labels == UNSEEN), SELECT, labels)
+    labels = np.where(second, UNSEEN, np.where(first, SEEN, LEFT_OUT))
+    return np.where(np.isin(rows.groups, chosen) & second, SELECT, labels)
+
+
+def has_sum(sums: Tensor, wanted: Sequence[float], name: str) -> NDArray:
+    """Return which of some sums `(N,)` are among those wanted, but for the rounding of float32."""
+    for value in wanted:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise PdiffError(f"fit.split.{name}: got {value!r} among the sums, expected a number. Mend it.")
+    return torch.isclose(sums[:, None], torch.tensor(wanted).double(), rtol=0, atol=1e-5).any(1).numpy()
 
 
 @SPLITS.register_module(name="given")

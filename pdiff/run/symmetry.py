@@ -60,7 +60,15 @@ def complement(layout: Layout, swap: Sequence[str] = ()) -> Symmetry:
             vectors[:, place] = vectors[:, place].unflatten(1, (2, -1)).flip(1).flatten(1)
         return vectors
 
-    return Symmetry("complement", lambda values: 1 - values, swapped)
+    def turned(values: Tensor) -> Tensor:
+        if not ((values == 0) | (values == 1)).all():
+            raise PdiffError(
+                "fit.symmetry: got type 'complement' for conditions with other numbers than 0 and 1, expected bits. "
+                "Leave it out."
+            )
+        return 1 - values
+
+    return Symmetry("complement", turned, swapped)
 
 
 def build_symmetry(cfg: Mapping[str, Any] | None, layout: Layout) -> Symmetry | None:

@@ -136,7 +136,7 @@ def repeated(snapshots: Iterator[Snapshot], population: Population) -> Iterator[
             continue
         if row >= len(population):
             yield snapshot
-        elif not same(population.layout.flatten(snapshot.params), population.vectors[row]):
+        elif not again(snapshot, population, row):
             raise PdiffError(
                 f"collect: snapshot {row} differs from the one on disk, so the collection cannot be resumed. "
                 "Give --overwrite to collect again, and seed everything that the plugin draws."
@@ -144,6 +144,13 @@ def repeated(snapshots: Iterator[Snapshot], population: Population) -> Iterator[
         elif not np.isfinite(population.vectors[row]).all():
             return
         row += 1
+
+
+def again(snapshot: Snapshot, population: Population, row: int) -> bool:
+    """Say whether a snapshot has the vector of a row, and its condition."""
+    if population.provenance[row].get("condition") != stored_condition(snapshot).get("condition"):
+        return False
+    return same(population.layout.flatten(snapshot.params), population.vectors[row])
 
 
 def same(vector: Tensor, stored: np.ndarray) -> bool:
@@ -160,9 +167,15 @@ def append(run: "Run", population: Population, snapshot: Snapshot, branch: int |
     check_same_names(run.name, len(population), snapshot.condition, first)
     vector = population.layout.flatten(snapshot.params, origin)
     provenance = {key: finite_or_null(value) for key, value in snapshot.provenance.items()}
-    condition = {} if snapshot.condition is None else {"condition": dict(snapshot.condition)}
-    population.append(vector, {**run.origin, **provenance, **condition})
+    population.append(vector, {**run.origin, **provenance, **stored_condition(snapshot)})
     return bool(torch.isfinite(vector).all())
+
+
+def stored_condition(snapshot: Snapshot) -> dict[str, dict[str, float]]:
+    """Return what the provenance of a snapshot has of its condition: nothing where it has none."""
+    if snapshot.condition is None:
+        return {}
+    return {"condition": {name: float(value) for name, value in snapshot.condition.items()}}
 
 
 def check_frozen(run: "Run") -> None:

@@ -77,6 +77,9 @@ def check_snapshot(plugin: str, snapshot: Any, layout: Layout) -> None:
     if not is_json(snapshot.provenance):
         line = f"collect yielded the provenance {snapshot.provenance!r}, which is no JSON. Use plain values."
         raise fault(plugin, line)
+    if "condition" in snapshot.provenance:
+        line = "collect yielded a provenance with the key 'condition', which is kept for Snapshot.condition."
+        raise fault(plugin, f"{line} Give the numbers there, or rename the key.")
     if snapshot.params:
         check_params(plugin, snapshot.params, layout)
 
@@ -168,7 +171,7 @@ def check_evaluation(plugin: str, where: str, result: Any, metric: Metric) -> No
         raise fault(plugin, f"{where} scores of shape {shape}, expected (S,), one for each test unit.")
     if result.scores is not None and math.isfinite(result.metric) and not result.scores.isfinite().all():
         raise fault(plugin, f"{where} scores that are not finite. Give a dead candidate the metric {metric.worst}.")
-    if result.condition is not None and not is_json(result.condition):
+    if result.condition is not None and not is_numbers(result.condition):
         raise fault(plugin, f"{where} the measured condition {result.condition!r}, expected finite numbers by name.")
     if not is_json(result.details):
         raise fault(plugin, f"{where} the details {result.details!r}, which are no JSON. Use plain numbers.")
@@ -181,6 +184,13 @@ def is_json(values: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return True
+
+
+def is_numbers(values: Any) -> bool:
+    """Say whether a value is a mapping from texts to finite numbers, as JSON holds them."""
+    if not isinstance(values, Mapping) or not is_json(values):
+        return False
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values.values())
 
 
 def check_pictures(plugin: str, pictures: Any) -> None:

@@ -1,6 +1,5 @@
 """What checkpoints, or wanted networks, are conditioned on: C finite numbers of each, with a name for each number."""
 
-import math
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
@@ -11,6 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pdiff.runtime.errors import PdiffError, known
+
+MOST = float(np.finfo(np.float32).max)  # what a number may reach
 
 
 class Conditions(Sequence):
@@ -43,7 +44,7 @@ class Conditions(Sequence):
         names = tuple(conditions[0])
         for number, condition in enumerate(conditions):
             check_condition(condition, names, f"{where}, number {number}")
-        return cls(names, torch.tensor([[condition[name] for name in names] for condition in conditions]).float())
+        return cls(names, torch.tensor([[float(condition[name]) for name in names] for condition in conditions]))
 
     def __len__(self) -> int:
         return len(self.values)
@@ -102,11 +103,13 @@ def check_condition(condition: Any, names: Sequence[str], where: str) -> None:
         words = f"expected numbers by name ({', '.join(names)})" if names else "expected numbers by name"
         raise PdiffError(f"{where}: got {got}, {words}. Give each one, or none of them.")
     for name in condition:
+        if not isinstance(name, str):
+            raise PdiffError(f"{where}: got the name {name!r}, expected a text. Name each number.")
         if name not in names:
             raise PdiffError(f"{where}: got the name {name!r}. {known(name, names)}")
     for name in names:
         if name not in condition:
             raise PdiffError(f"{where}: lacks {name!r}, expected {', '.join(names)}. Give a number for each.")
         value = condition[name]
-        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, Real) or not abs(value) <= MOST:
             raise PdiffError(f"{where}: got {value!r} for {name!r}, expected a finite number. Mend it.")

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.storage import explain_write_errors, read_json, read_text, write_json
-from pdiff.weights.conditions import Conditions
+from pdiff.weights.conditions import Conditions, check_condition
 from pdiff.weights.layout import Layout
 from pdiff.weights.vectors import Vectors, parts, unwritten
 
@@ -92,7 +92,9 @@ class Population:
         if not any(found):
             return None
         first = next(condition for condition in found if condition)
-        return Conditions.of([first, *found], f"{self.folder}: condition").take(slice(1, None))
+        for row, condition in enumerate(found):
+            check_condition(condition, tuple(first), f"{self.folder}: condition of row {row}")
+        return Conditions.of(found)
 
     def append(self, vector: Tensor, provenance: Mapping[str, Any]) -> None:
         """Add one vector `(P,)` and its provenance; on return both are on disk.

@@ -1,8 +1,22 @@
+from pathlib import Path
+
 import pytest
 import torch
 
 from pdiff import ParameterDiffusion
-from pdiff.gates.diffusion import check_denoiser, check_latents, denoising_losses, linear_loss
+from pdiff.gates.diffusion import (
+    check_denoiser,
+    check_latents,
+    conditions_of,
+    denoising_losses,
+    gate_denoiser,
+    linear_loss,
+)
+from pdiff.run.config import resolve
+from pdiff.run.directory import RunDirectory
+from pdiff.run.heldout import split_population
+from pdiff.run.run import Run
+from pdiff.stages.pipeline import run_pipeline
 
 VARIANCES = torch.tensor([0.01, 0.5, 1.0, 9.0], dtype=torch.float64)
 SMALL = {"denoiser": {"width": 32, "depth": 1}, "denoiser_training": {"steps": 1}}
@@ -163,3 +177,36 @@ def test_latents_that_do_not_differ_are_not_measured():
     equal = torch.zeros(400, 4)
     for check in (check_latents(latents(seed=1), equal), checked(0.6, 0.0)):
         assert (check.passed, check.line) == (True, "not measured: the fitted checkpoints do not differ")
+
+
+CONDITIONAL = {
+    "plugin": str(Path(__file__).with_name("lines.py")),
+    "select": "all",
+    "engine": {
+        "autoencoder": {"latent": 6, "noise": 0.0},
+        "denoiser": {"width": 64},
+        "denoiser_training": {"lr": 5e-3},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory):
+    """A run whose vectors follow their conditions, fitted."""
+    directory = RunDirectory(tmp_path_factory.mktemp("lines") / "run")
+    run_pipeline(resolve(CONDITIONAL), directory, ["collect", "fit"], gates=False)
+    return Run(resolve(CONDITIONAL), directory)
+
+
+def test_gate_gives_the_denoiser_the_condition_of_every_latent(lines):
+    (check,) = gate_denoiser(lines)
+    assert check.passed
+    for rows, figure in zip(split_population(lines), ("loss", "heldout_loss"), strict=True):
+        conditions = lines.population.conditions.values[rows.rows]
+        assert torch.equal(conditions_of(lines, rows), conditions)
+        engine, seed = lines.engine, lines.seed("gate", "denoiser")
+        own, _ = denoising_losses(engine, engine.encode(rows), seed, conditions=conditions)
+        without, _ = denoising_losses(engine, engine.encode(rows), seed)
+        others, _ = denoising_losses(engine, engine.encode(rows), seed, conditions=conditions.roll(1, 0))
+        assert check.figures[figure] == pytest.approx(own)
+        assert own < 0.9 * without < others

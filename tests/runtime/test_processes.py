@@ -280,12 +280,13 @@ def test_evaluation_of_any_share_is_checked_as_that_of_one_process(halves, proce
     assert f"plugin halves: {words}" in started.text("err")
 
 
-def fitted(denoiser: dict, autoencoder: dict, folder: Path | None = None) -> ParameterDiffusion:
+def fitted(denoiser: dict, autoencoder: dict, folder: Path | None = None, conditions: int = 0) -> ParameterDiffusion:
     generator = torch.Generator().manual_seed(0)
     vectors = torch.randn(40, 3, generator=generator) @ torch.randn(3, 96, generator=generator)
     training = {"steps": 30, "batch_size": 7, "lr": 1e-3, "weight_decay": 0.0, "schedule": "cosine", "ema": 0.9}
     settings = {"denoiser": denoiser, "denoiser_training": training, **autoencoder}
-    return ParameterDiffusion(settings).fit(vectors, folder=folder)
+    given = torch.randn(40, conditions, generator=generator) if conditions else None
+    return ParameterDiffusion(settings).fit(vectors, folder=folder, conditions=given)
 
 
 CONV = {
@@ -295,16 +296,20 @@ CONV = {
 
 
 @pytest.mark.parametrize(
-    ("denoiser", "autoencoder", "tolerance"),
-    [({"type": "mlp", "width": 16, "depth": 1}, {}, 1e-4), ({"type": "conv", "channels": [4, 4, 4]}, CONV, 0)],
-    ids=["data-parallel", "batch statistics: by the first process alone"],
+    ("denoiser", "autoencoder", "conditions", "tolerance"),
+    [
+        ({"type": "mlp", "width": 16, "depth": 1}, {}, 0, 1e-4),
+        ({"type": "mlp", "width": 16, "depth": 1}, {}, 3, 1e-4),
+        ({"type": "conv", "channels": [4, 4, 4]}, CONV, 0, 0),
+    ],
+    ids=["data-parallel", "data-parallel with conditions", "batch statistics: by the first process alone"],
 )
-def test_two_processes_fit_what_one_fits(processes, tmp_path, denoiser, autoencoder, tolerance):
-    one = fitted(denoiser, autoencoder)
+def test_two_processes_fit_what_one_fits(processes, tmp_path, denoiser, autoencoder, conditions, tolerance):
+    one = fitted(denoiser, autoencoder, None, conditions)
 
     def work(number):
         group.join("pytorch")
-        fitted(denoiser, autoencoder).save(tmp_path / str(number))
+        fitted(denoiser, autoencoder, None, conditions).save(tmp_path / str(number))
 
     started = processes(work)
     assert started.codes() == [0, 0], started.text("err")

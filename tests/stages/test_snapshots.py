@@ -1,9 +1,15 @@
-"""What of a collection is computed again."""
+"""What of a collection is written, and what is computed again."""
+
+import re
 
 import pytest
 import torch
 
 from pdiff import PdiffError, Snapshot
+from pdiff.run.config import resolve
+from pdiff.run.directory import RunDirectory
+from pdiff.run.run import Run
+from pdiff.stages.collect import collect
 from pdiff.stages.snapshots import repeated
 from pdiff.weights.layout import Layout
 from pdiff.weights.population import Population
@@ -35,3 +41,86 @@ def test_snapshots_on_disk_are_compared_and_left_out(stored):
 
 def test_nothing_follows_a_snapshot_on_disk_that_is_not_finite(stored):
     assert not list(repeated(snapshots(1.0, float("nan"), 3.0), stored(1.0, float("nan"))))
+
+
+CONDITIONS = [{"angle": 0.1}, {"angle": 0.2}, {"angle": 0.3}]
+PLUGIN = '''
+import torch
+
+from pdiff import Evaluation, Metric, Snapshot, Task, hookimpl
+
+
+@hookimpl
+def build(cfg):
+    return Task(torch.nn.Linear(1, 1), {"select": 0, "test": 0}, Metric("accuracy"))
+
+
+@hookimpl
+def collect(task, names, cfg):
+    for value, condition in enumerate(cfg.collect.conditions):
+        state = task.model.state_dict()
+        yield Snapshot({name: torch.full_like(state[name], value) for name in names}, condition=condition)
+
+
+@hookimpl
+def evaluate(task, candidates, split):
+    pass
+'''
+
+
+@pytest.fixture
+def run_of(tmp_path):
+    """Return a function that returns a run whose snapshots have the given conditions; all of one directory."""
+    (tmp_path / "angles.py").write_text(PLUGIN)
+
+    def make(*conditions) -> Run:
+        config = {"plugin": str(tmp_path / "angles.py"), "select": "all", "collect": {"conditions": list(conditions)}}
+        return Run(resolve(config), RunDirectory(tmp_path / "run"))
+
+    return make
+
+
+def test_condition_is_stored_with_the_row_and_comes_back(run_of):
+    run = run_of(*CONDITIONS)
+    collect(run)
+    assert [record["condition"] for record in run.population.provenance] == CONDITIONS
+    assert run.population.conditions.values.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
+    assert run.conditional
+
+
+def test_without_conditions_no_row_has_the_key(run_of):
+    run = run_of(None, None)
+    collect(run)
+    assert not any("condition" in record for record in run.population.provenance)
+    assert not run.conditional
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        ({"angel": 0.2}, "condition of snapshot 1: got the name 'angel'. Did you mean 'angle'?"),
+        ({"angle": float("nan")}, "condition of snapshot 1: got nan for 'angle', expected a finite number. Mend it."),
+        (None, "condition of snapshot 1: got no condition, expected numbers by name (angle). Give each one, or none"),
+    ],
+)
+def test_condition_that_does_not_fit_the_first_stops_the_collection_and_what_is_written_stays(run_of, second, words):
+    with pytest.raises(PdiffError, match=f"plugin angles: collect, {re.escape(words)}"):
+        collect(run_of(CONDITIONS[0], second))
+    run = run_of(*CONDITIONS)
+    collect(run)
+    assert run.population.conditions.values.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
+
+
+def test_collection_that_is_resumed_ends_with_the_same_bytes(run_of, tmp_path):
+    collect(run_of(*CONDITIONS))
+    whole = {path: path.read_bytes() for path in (tmp_path / "run" / "population").iterdir() if path.is_file()}
+    Population.open(tmp_path / "run" / "population").truncate(1)
+    collect(run_of(*CONDITIONS))
+    assert whole == {path: path.read_bytes() for path in whole}
+
+
+def test_collection_whose_conditions_come_otherwise_cannot_be_resumed(run_of, tmp_path):
+    collect(run_of(*CONDITIONS))
+    Population.open(tmp_path / "run" / "population").truncate(2)
+    with pytest.raises(PdiffError, match="snapshot 1 differs from the one on disk"):
+        collect(run_of(CONDITIONS[0], CONDITIONS[2], CONDITIONS[1]))

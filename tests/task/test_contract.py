@@ -40,6 +40,12 @@ def each(result: str) -> str:
     return f"for index in range(len(candidates)):\n        yield {result}"
 
 
+def conditions(*values: str) -> str:
+    """Return snapshots with these conditions."""
+    given = f"({', '.join(values)},)"
+    return f"for c in {given}:\n        yield Snapshot({{'weight': torch.zeros(2, 2)}}, condition=c)"
+
+
 NONSENSE = [
     ("build", "pass", r"build returned None, expected pdiff\.Task\. Return pdiff\.Task\(model, splits, metric\)\."),
     ("build", "return torch.nn.Linear(2, 2)", r"build returned Linear, expected pdiff\.Task\."),
@@ -64,6 +70,13 @@ NONSENSE = [
     ("collect", snapshot("{}", '{"step": torch.tensor(1)}'), r"which is no JSON\. Use plain values"),
     ("collect", snapshot("{}", "{}", "3"), "a snapshot whose state is int, expected tensors by name"),
     ("collect", snapshot("{}", "{}", '{"step": 3}'), "collect yielded int as state 'step', expected a tensor"),
+    ("collect", conditions("3.0"), r"condition of snapshot 0: got float, expected numbers by name\. Give"),
+    ("collect", conditions("{}"), r"condition of snapshot 0: got dict, expected numbers by name\. Give"),
+    ("collect", conditions('{"a": float("nan")}'), r"of snapshot 0: got nan for 'a', expected a finite number"),
+    ("collect", conditions('{"a": 1}', '{"a": 1, "b": 2}'), r"condition of snapshot 1: got the name 'b'\. Known: a\."),
+    ("collect", conditions('{"a": 1}', "None"), r"of snapshot 1: got no condition, expected numbers by name"),
+    ("collect", conditions("None", '{"a": 1}'), "a condition with snapshot 1 and none with the first. Give each one"),
+    ("collect", snapshot("{}", '{"condition": "wet"}'), "key 'condition', which is kept for Snapshot.condition. Give"),
     ("evaluate", "pass", r"evaluate returned None, expected an iterator of pdiff\.Evaluation\."),
     ("evaluate", "return iter(())", r"evaluate yielded 0 results for 3 candidates\. Yield one for each, in order\."),
     ("evaluate", each("0.5"), r"evaluate gave for candidate 0 of trained float, expected pdiff\.Evaluation\. Give"),
@@ -75,6 +88,10 @@ NONSENSE = [
     ("evaluate", each(f"Evaluation(0.5, {SIGNATURE}, torch.tensor([torch.nan]))"), "not finite. Give a dead candidate"),
     ("evaluate", each(f"Evaluation(0.5, {SIGNATURE}, None, {{'x': torch}})"), "which are no JSON. Use plain numbers"),
     ("evaluate", each("Evaluation(0.5, torch.zeros(4 + index))"), "signature of 3 shapes, expected one. Measure"),
+    ("evaluate", each(f"Evaluation(0.5, {SIGNATURE}, condition=[1.0])"), r"measured condition \[1\.0\], expected fin"),
+    ("evaluate", each(f"Evaluation(0.5, {SIGNATURE}, condition={{'a': 'x'}})"), r"measured condition \{'a': 'x'\}"),
+    ("evaluate", each(f"Evaluation(0.5, {SIGNATURE}, condition={{'a': True}})"), r"measured condition \{'a': True\}"),
+    ("evaluate", each(f"Evaluation(0.5, {SIGNATURE}, condition={{'a': float('inf')}})"), r"condition \{'a': inf\}"),
     ("ensemble", "pass", r"ensemble gave for candidate 0 of ensemble None, expected pdiff\.Evaluation\."),
 ]
 
@@ -103,7 +120,7 @@ def test_a_sound_plugin_is_accepted(tmp_path):
 
 @pytest.mark.parametrize(("hook", "body", "words"), NONSENSE)
 def test_nonsense_is_one_line_that_names_plugin_and_hook(tmp_path, hook, body, words):
-    with pytest.raises(PdiffError, match=rf"^plugin unsound: {hook} ") as caught:
+    with pytest.raises(PdiffError, match=rf"^plugin unsound: {hook}[ ,]") as caught:
         work(write(tmp_path / "unsound.py", **{hook: body}), tmp_path / "run")
     assert re.search(words, str(caught.value))
     assert "\n" not in str(caught.value)

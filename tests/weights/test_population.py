@@ -246,3 +246,29 @@ def test_rows_are_mapped_once_for_each_length(folder):
     assert torch.equal(population.tensor(), ROWS[:4])
     population.truncate(0)
     assert population.tensor().shape == (0, LAYOUT.size)
+
+
+def test_conditions_are_those_of_the_provenance(tmp_path):
+    population = Population.create(tmp_path, LAYOUT)
+    assert population.conditions is None
+    for angle in (0.5, 1):
+        population.append(ROWS[0], {"condition": {"angle": angle}})
+    conditions = Population.open(tmp_path).conditions
+    assert conditions.names == ("angle",)
+    assert conditions.values.tolist() == [[0.5], [1.0]]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "words"),
+    [
+        ([{"a": 1.0}, None], "condition of row 1: got no condition, expected numbers by name"),
+        ([None, {"a": 1.0}], "condition of row 0: got no condition, expected numbers by name"),
+        ([{"a": 1.0}, {"b": 1.0}], "condition of row 1: got the name 'b'. Known: a."),
+    ],
+)
+def test_conditions_of_some_rows_only_or_of_other_names_are_refused(tmp_path, conditions, words):
+    population = Population.create(tmp_path, LAYOUT)
+    for condition in conditions:
+        population.append(ROWS[0], {} if condition is None else {"condition": condition})
+    with pytest.raises(PdiffError, match=words):
+        population.conditions
