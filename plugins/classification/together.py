@@ -30,6 +30,7 @@ def train_together(
     batch_size: int = 64,
     lr: float = 1e-2,
     weight_decay: float = 0.0,
+    eps: float = 1e-8,
     mode: str = "train",
     augment: Sequence[dict] = (),
 ) -> dict[str, Any]:
@@ -46,6 +47,8 @@ def train_together(
         batch_size: images per step.
         lr: first learning rate; cosine to 0.
         weight_decay: AdamW's.
+        eps: AdamW's; near the gradients' own size, networks of near conditions stay near each other, as no step is
+            taken by the mere sign of a small gradient.
         mode: `train`, or `eval`, which drops nothing out and keeps running statistics as they are.
         augment: augmentations of whole batches, in order: `[{type: flip}, {type: shift, share: 0.1}]`.
     """
@@ -56,7 +59,7 @@ def train_together(
     learnt = parameter_names(model)
     stack = {name: torch.stack([tensors[name] for tensors in begins]) for name in begins[0]}
     trainable = [tensor.requires_grad_(True) for name, tensor in stack.items() if name in learnt]
-    optimizer = torch.optim.AdamW(trainable, lr=lr, weight_decay=weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(trainable, lr=lr, weight_decay=weight_decay, eps=eps, fused=True)
     batches = math.ceil(len(data) / batch_size)
     with progress(f"train networks {first} to {first + len(begins) - 1}", steps) as advance:
         for step in range(steps):

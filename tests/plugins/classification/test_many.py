@@ -143,6 +143,20 @@ def test_a_network_with_batch_statistics_is_trained_one_after_another(subsets, c
     assert equal(rest[0], whole[3])
 
 
+def test_with_a_larger_eps_networks_of_near_conditions_are_nearer(subsets, conditional):
+    subsets["collect"]["networks"].update(steps=10, lr=1e-3)
+    found = []
+    for eps in (1e-8, 1.0):
+        subsets["collect"]["networks"]["eps"] = eps
+        case = conditional(subsets)
+        begin = case.layout.flatten(case.task.model.state_dict())
+        found.append(torch.nn.functional.normalize(case.candidates().vectors - begin, dim=1))
+    bits = case.task.splits["train"].table.values
+    distances = torch.cdist(bits, bits, p=0).fill_diagonal_(torch.inf)
+    signs, sizes = ((ways @ ways.T)[distances == distances.min()].mean() for ways in found)
+    assert sizes > signs
+
+
 def test_what_is_not_selected_stays_and_is_shared(subsets, conditional):
     subsets["select"] = "head"
     case = conditional(subsets)
