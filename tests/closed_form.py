@@ -93,6 +93,18 @@ def evaluate(task, candidates, split):
         yield evaluation(task, index, split, x, y, values)
 
 
+@hookimpl
+@torch.no_grad()
+def ensemble(task, candidates, split):
+    """Hold the average of the outputs of all candidates, which are for one condition, against that condition's."""
+    x, values = task.splits[split], torch.full((2,), 0.5)
+    if candidates.conditions is not None:
+        assert len(candidates.conditions.distinct()[0]) == 1
+        values = candidates.conditions.values[0]
+    y = torch.stack([linear(x, params["weight"]) for params in candidates]).mean(0)
+    return evaluation(task, 1, split, x, y, values)
+
+
 def evaluation(task, index, split, x, y, values):
     """Return what a candidate with outputs `y` reached, for the values of its condition."""
     settings, metric = task.model.settings, task.metric

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pdiff.analysis.source_results import SourceResults
-from pdiff.analysis.statistics import LEVEL, SIGNIFICANCE, Difference, Values, contrast, mean_interval
+from pdiff.analysis.statistics import LEVEL, SIGNIFICANCE, Component, Difference, Values, contrast, mean_interval
 from pdiff.task.task import Metric
 
 ORACLE, GENERATED = "oracle", "generated"
@@ -22,7 +22,9 @@ ORACLE, GENERATED = "oracle", "generated"
 REFERENCES = ("oracle", "oracle_codec", "generated_permuted")
 BINS = 5  # of distances, where there are more different ones
 MOST_DEAD = 0.1
-DEAD, IGNORES, AHEAD, LEVEL_WITH, BEHIND = KINDS = ("dead", "ignores the condition", "ahead", "level", "behind")
+DEAD, IGNORES, AHEAD, LEVEL_WITH, BEHIND, UNDECIDED = KINDS = (
+    "dead", "ignores the condition", "ahead", "level", "behind", "not decided",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class ConditionalCase:
         return means_of(self.counted(source, split), source.wanted, len(self.unseen))
 
     def columns(self, name: str) -> NDArray | None:
-        """Return each test unit's mean score over the unseen conditions `(S,)`; None without scores."""
+        """Return each test unit's mean score over the unseen conditions `(S,)`; None without scores, or living ones."""
         source = self.sources[name]
         if source.scores is None:
             return None
@@ -67,6 +69,8 @@ class ConditionalCase:
         if self.metric.chance is not None:
             scores[~source.finite] = self.metric.chance
         own = self.unseen[source.wanted] & np.isfinite(self.counted(source, "test"))
+        if not own.any():
+            return None
         weights = own / np.maximum(np.bincount(source.wanted, own, len(self.unseen)), 1)[source.wanted]
         return weights @ np.where(own[:, None], scores, 0.0) / weights.sum()
 
@@ -80,10 +84,15 @@ class ConditionalCase:
         return Values(name, metrics[own], self.groups[own], columns, "conditions", dependent=own.sum() < 2)
 
     def against(self, first: str, second: str, family: int = 1) -> Difference:
-        """Return one source against another, paired by condition: positive where the first is better."""
+        """Return one source against another, paired by condition: positive where the first is better.
+
+        Where no unseen condition has a living network of both, there is no difference: NaN.
+        """
         columns = [self.columns(name) for name in (first, second)]
         both = None if columns[0] is None or columns[1] is None else columns[0] - columns[1]
         paired = self.grouped("the difference", self.by_condition(first) - self.by_condition(second), both)
+        if not len(paired.metrics):
+            return Difference(math.nan, (Component("conditions of the difference", math.nan, 0, 0),), family)
         nothing = Values("none", np.zeros(1), None, None if both is None else np.zeros(len(both)))
         return contrast(paired, nothing, self.higher, family)
 
@@ -122,7 +131,7 @@ def conditional_row(case: ConditionalCase, name: str) -> dict[str, Any]:
     """Return one source's figures, all over unseen conditions on `test`, but for `select`."""
     source, values, own = case.sources[name], case.values(name), case.by_condition(name)[case.unseen]
     own = own[np.isfinite(own)]
-    select = case.on_select(name)
+    select, to_oracle = case.on_select(name), None if name == ORACLE else case.against(name, ORACLE, family(case))
     return {
         "n": int(case.unseen[source.wanted].sum()),
         "units": len(np.unique(case.groups[case.unseen])),
@@ -132,7 +141,7 @@ def conditional_row(case: ConditionalCase, name: str) -> dict[str, Any]:
         "worst": float(own.min() if case.higher else own.max()) if len(own) else None,
         "select": select if math.isfinite(select) else None,
         "dead": int(source.dead[case.unseen[source.wanted]].sum()),
-        "to_oracle": None if name == ORACLE or not len(own) else figures(case.against(name, ORACLE, family(case))),
+        "to_oracle": None if to_oracle is None or math.isnan(to_oracle.difference) else figures(to_oracle),
         "near": near(case, name),
         "obeys": obeys(case, name),
     }
@@ -146,7 +155,7 @@ def family(case: ConditionalCase) -> int:
 def figures(found: Difference) -> dict[str, Any]:
     """Return a difference as JSON holds it."""
     return {
-        "difference": found.difference,
+        "difference": None if math.isnan(found.difference) else found.difference,
         "ci": None if found.interval is None else list(found.interval),
         "ci_simultaneous": None if found.simultaneous is None else list(found.simultaneous),
         "p": found.p,
@@ -169,7 +178,7 @@ def near(case: ConditionalCase, name: str) -> list[dict[str, float]]:
     return found
 
 
-def obeys(case: ConditionalCase, name: str) -> dict[str, dict[str, float]]:
+def obeys(case: ConditionalCase, name: str) -> dict[str, dict[str, float | None]]:
     """Return, for each number of the condition that was measured, how it follows the requested one.
 
     1 is the slope of a network that does what it is asked for, 0 that of one that does not listen.
@@ -179,10 +188,16 @@ def obeys(case: ConditionalCase, name: str) -> dict[str, dict[str, float]]:
     found = {}
     for number, (requested, measured) in asked_and_found(case, name).items():
         if len(requested) > 1 and np.ptp(requested) > 0:
-            line = linregress(requested, measured)
-            correlation = float(line.rvalue) if np.ptp(measured) > 0 else 0.0
-            found[number] = {"slope": float(line.slope), "correlation": correlation}
+            with np.errstate(all="ignore"):  # a network that is far off may measure anything
+                line = linregress(requested, measured)
+            correlation = 0.0 if (measured == measured[0]).all() else line.rvalue
+            found[number] = {"slope": plain(line.slope), "correlation": plain(correlation)}
     return found
+
+
+def plain(value: float) -> float | None:
+    """Return a number as JSON holds it; None for what is not finite."""
+    return float(value) if math.isfinite(value) else None
 
 
 def asked_and_found(case: ConditionalCase, name: str) -> dict[str, tuple[NDArray, NDArray]]:
@@ -208,7 +223,8 @@ def conditional_comparisons(case: ConditionalCase) -> dict[str, dict[str, Any]]:
             difference = case.against(GENERATED, name, family(case))
             relation, alone = sure(difference, difference.p_adjusted), sure(difference, difference.p)
             reason = f" ({words[alone]} if it were the only one)" if relation != alone else ""
-            found[name] = {**figures(difference), "relation": words[relation] + reason}
+            said = "not measured" if math.isnan(difference.difference) else words[relation] + reason
+            found[name] = {**figures(difference), "relation": said}
     return found
 
 
@@ -220,18 +236,24 @@ def sure(found: Difference, p: float | None) -> int:
 
 
 def conditional_verdict(case: ConditionalCase) -> tuple[str, str]:
-    """Return the verdict's kind, one of `KINDS` or `not decided`, and a sentence."""
+    """Return the verdict's kind, one of `KINDS`, and a sentence.
+
+    The generated ignore the condition where they are not surely better than those for permuted conditions, and surely
+    gain less than half of what the oracle gains on these.
+    """
     source, rival = case.sources[GENERATED], case.rival
     share = float(source.dead.mean())
     if share >= MOST_DEAD:
         return DEAD, f"{DEAD}: {share:.0%} of the generated networks are dead"
     permuted = next((name for name, found in case.sources.items() if found.type == "generated_permuted"), None)
     if permuted:
-        found = case.against(GENERATED, permuted)
-        if sure(found, found.p) <= 0:
+        found, most = case.against(GENERATED, permuted), case.against(ORACLE, permuted).difference
+        if sure(found, found.p) <= 0 and found.known and found.interval[1] < most / 2:
             return IGNORES, f"{IGNORES}: {words(case, permuted, found)}"
+        if sure(found, found.p) <= 0:
+            return UNDECIDED, f"{UNDECIDED} whether the condition matters: {words(case, permuted, found)}"
     if rival is None:
-        return "not decided", "not decided: no other source gives networks for new conditions"
+        return UNDECIDED, f"{UNDECIDED}: no other source gives networks for new conditions"
     found = case.against(GENERATED, rival)
     line = f"{words(case, rival, found)}; {standing(case)}"
     others = [n for n in case.choosable if not case.sources[n].type.startswith("generated")]
@@ -244,6 +266,8 @@ def conditional_verdict(case: ConditionalCase) -> tuple[str, str]:
 
 def words(case: ConditionalCase, other: str, found: Difference) -> str:
     """Return the words that set the generated against another source."""
+    if math.isnan(found.difference):
+        return f"no unseen condition has living networks of both the generated and {other}"
     means = [case.values(name).mean for name in (GENERATED, other)]
     line = f"for unseen conditions the generated have {case.metric.name} {means[0]:.4f}, {other} {means[1]:.4f}"
     if found.interval is None:
@@ -256,6 +280,8 @@ def standing(case: ConditionalCase) -> str:
     """Return how the best source stands to the oracle."""
     best = case.best(case.choosable)
     found = case.against(best, ORACLE)
+    if math.isnan(found.difference):
+        return f"best on select conditions is {best}, with nothing to hold against the oracle"
     side = "worse" if found.difference < 0 else "better"
     oracle = case.values(ORACLE).mean
     return f"best on select conditions is {best}, {abs(found.difference):.4f} {side} than the oracle ({oracle:.4f})"

@@ -19,6 +19,7 @@ from pdiff.weights.gram import centred_blocks
 from pdiff.weights.vectors import Rows
 
 PROJECTIONS = 128
+COLUMNS = 2**16  # that are projected at once
 FOLDS = 5
 ALPHAS = np.logspace(-3, 5, 17)
 KERNEL_ALPHAS = np.logspace(-3, 1, 5)
@@ -29,7 +30,8 @@ def project_randomly(vectors: Rows, rng: torch.Generator, count: int = PROJECTIO
     """Return the deviations of vectors `(N, P)` from their average on `count` random directions `(N, count)`."""
     found = torch.zeros(len(vectors), count, dtype=torch.float64)
     for _, centred in centred_blocks(vectors):
-        found += centred @ normal(torch.Size([centred.shape[1], count]), rng).double()
+        for part in centred.split(COLUMNS, 1):
+            found += part @ normal(torch.Size([part.shape[1], count]), rng).double()
     return (found / count**0.5).numpy()
 
 
@@ -106,11 +108,14 @@ def by_network(
         hidden_layer_sizes=hidden, batch_size=min(64, learnt), early_stopping=stops, n_iter_no_change=25,
         max_iter=1000, random_state=seed % 2**32,
     )  # fmt: skip
-    unit = float(np.sqrt((coordinates**2).mean())) or 1.0
+    if not coordinates.any():
+        return np.zeros((len(wanted), coordinates.shape[1]))
+    unit = float(np.sqrt((coordinates**2).mean()))
     scaled = TransformedTargetRegressor(network, func=lambda y: y / unit, inverse_func=lambda y: y * unit)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        found = make_pipeline(StandardScaler(), scaled).fit(seen, coordinates).predict(wanted)
+        known = coordinates if coordinates.shape[1] > 1 else coordinates[:, 0]
+        found = make_pipeline(StandardScaler(), scaled).fit(seen, known).predict(wanted)
     return found.reshape(len(wanted), coordinates.shape[1])
 
 

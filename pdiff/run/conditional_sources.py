@@ -150,6 +150,10 @@ def regression(pool: Pool, rng: torch.Generator, hidden: Sequence[int] = (256, 2
         axes: how many principal axes, at most.
     """
     check_positive("evaluate.conditional", axes=axes)
+    if isinstance(hidden, str) or not isinstance(hidden, Sequence):
+        raise PdiffError(f"evaluate.conditional.hidden: got {hidden!r}, expected a list of units. Mend it.")
+    for units in hidden:
+        check_positive("evaluate.conditional", hidden=units)
     gram = centred_gram(pool.known)
     directions = coordinates_of(gram)[0][:, :axes]
     seen, asked = (conditions.values.double().numpy() for conditions in (pool.wanted.seen, pool.wanted.conditions))

@@ -19,6 +19,7 @@ from pdiff.runtime.errors import PdiffError, known
 from pdiff.runtime.progress import logger
 from pdiff.runtime.storage import read_json
 from pdiff.weights.conditions import Conditions
+from pdiff.weights.vectors import Vectors
 
 
 def open_run(path: Path) -> Run:
@@ -47,8 +48,7 @@ def export(path: Path, source: str, pick: str, output: Path) -> int:
     """
     run = open_run(path)
     vectors = open_source(run, source, open_pool(run)).vectors
-    if vectors.ndim > 2:
-        raise PdiffError(f"--source: got {source!r}, which are several networks each. Export one of another source.")
+    check_single(source, vectors)
     index = pick_index(run, source, pick, len(vectors))
     run.candidates(vectors).load(run.task.model, index)
     run.task.export(run.task.model, output)
@@ -83,18 +83,28 @@ def export_for(path: Path, source: str, texts: Sequence[str], output: Path) -> s
         rng = torch.Generator().manual_seed(run.seed("export", *conditions.values.flatten().tolist()))
         pool = replace(pool, generated=drawn(pool, conditions, rng), generated_for=torch.zeros(1, dtype=torch.long))
     vectors = open_source(run, name, pool).vectors
+    check_single(name, vectors)
     run.candidates(vectors, conditions).load(run.task.model, 0)
     run.task.export(run.task.model, output)
     return name
 
 
+def check_single(source: str, vectors: Vectors) -> None:
+    """Raise a `PdiffError` for ensembles `(M, K, P)`: no file holds several networks."""
+    if vectors.ndim > 2:
+        raise PdiffError(f"--source: got {source!r}, which are several networks each. Export one of another source.")
+
+
 def chosen_source(run: Run, source: str) -> str:
     """Return the source that a name means; raise a `PdiffError` for one that makes no network for a new condition."""
-    if source == "best":
-        run.directory.require("compare")
-        return read_json(run.directory.folder("compare") / "summary.json")["best_source"]
     table = source_table(run)
     names = [name for name in source_names(run) if table[name]["type"] not in REFERENCES]
+    if source == "best":
+        run.directory.require("compare")
+        best = read_json(run.directory.folder("compare") / "summary.json")["best_source"]
+        if best is None:
+            raise PdiffError(f"--source: got 'best', but no source has living networks. Name one: {', '.join(names)}.")
+        return best
     if source not in names:
         raise PdiffError(f"--source: got {source!r}. {known(source, ['best', *names])}")
     return source

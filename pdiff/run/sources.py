@@ -165,7 +165,12 @@ def open_source(run: "Run", name: str, pool: Pool) -> Drawn:
     found = build(SOURCES, source_table(run)[name], where, {"rng": rng}, pool=pool)
     found = found if isinstance(found, Drawn) else Drawn(found)
     check_vectors(where, found.vectors, pool.layout.size)
-    return found if pool.wanted is None or found.wanted is not None else for_all(where, found, len(pool.wanted))
+    if pool.wanted is None:
+        return found
+    if found.wanted is None:
+        return for_all(where, found, len(pool.wanted))
+    check_wanted(where, found.wanted, len(found.vectors), len(pool.wanted))
+    return found
 
 
 def for_all(where: str, found: Drawn, count: int) -> Drawn:
@@ -178,6 +183,28 @@ def for_all(where: str, found: Drawn, count: int) -> Drawn:
         line = f"got {len(vectors)} vectors for {count} wanted conditions, expected one for each"
         raise PdiffError(f"{where}: {line}. Return Drawn(vectors, wanted=...) where they are for some of them.")
     return Drawn(vectors, found.parents, torch.arange(count))
+
+
+def check_wanted(where: str, wanted: Any, size: int, count: int) -> None:
+    """Raise a `PdiffError` unless a source says for which of `count` conditions its `size` vectors are, none without.
+
+    Args:
+        where: its place in the config, for the error line.
+        wanted: numbers of wanted conditions `(size,)`.
+        size: vectors.
+        count: wanted conditions.
+    """
+    expected = f"the number of a wanted condition, 0 to {count - 1}, for each of {size} vectors"
+    if not isinstance(wanted, Tensor) or wanted.dtype != torch.long:
+        got = str(wanted.dtype) if isinstance(wanted, Tensor) else type(wanted).__name__
+        raise PdiffError(f"{where}: got wanted as {got}, expected a tensor of int64: {expected}. Mend the source.")
+    if wanted.shape != (size,) or not ((wanted >= 0) & (wanted < count)).all():
+        got = f"of shape {tuple(wanted.shape)}, from {wanted.min()} to {wanted.max()}" if wanted.numel() else "empty"
+        raise PdiffError(f"{where}: got wanted {got}, expected {expected}. Mend the source.")
+    without = sorted({*range(count)} - {*wanted.tolist()})
+    if without:
+        line = f"got no vector for {len(without)} of {count} wanted conditions (number {without[0]}, for one)"
+        raise PdiffError(f"{where}: {line}, expected one for each at least. Mend the source.")
 
 
 def check_vectors(where: str, vectors: Vectors, size: int) -> None:

@@ -18,6 +18,7 @@ from pdiff.analysis.conditional import (
     conditional_comparisons,
     conditional_row,
     conditional_verdict,
+    plain,
 )
 from pdiff.analysis.references import nearest_distance, spread
 from pdiff.analysis.source_results import SourceResults
@@ -27,8 +28,8 @@ from pdiff.run.results import read_sources
 from pdiff.run.sources import open_pool
 from pdiff.run.stage import STAGES
 from pdiff.run.wanted import Wanted, open_wanted
-from pdiff.runtime.storage import read_json
-from pdiff.weights.vectors import Rows, Vectors, deviations, parts, pieces
+from pdiff.runtime.storage import finite_or_null, read_json
+from pdiff.weights.vectors import Rows, Vectors, deviations, parts, pieces, relative_width
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
@@ -126,7 +127,7 @@ def measured(run: "Run", case: ConditionalCase, name: str) -> dict[str, Any]:
     single = source.has_place
     vectors = some(source.vectors, own) if single else None
     trained = some(oracle.vectors, reference)
-    return {
+    found = {
         "agreement": agreement(run, case, source),
         "distance": novelty(vectors, known) if single else None,
         "spread": spread(vectors, trained) if single and len(own) > 1 else None,
@@ -134,6 +135,7 @@ def measured(run: "Run", case: ConditionalCase, name: str) -> dict[str, Any]:
         "seconds": cost(run, source, seconds),
         "note": NOTES.get(source.type, ""),
     }
+    return {key: finite_or_null(value) for key, value in found.items()}
 
 
 def unseen_rows(case: ConditionalCase, source: SourceResults) -> NDArray:
@@ -172,7 +174,7 @@ def dispersion(vectors: Vectors, wanted: NDArray, trained: Vectors) -> float | N
     if not several:
         return None
     within = [deviations(some(vectors, np.flatnonzero(wanted == number))).mean().item() for number in several]
-    return float(np.mean(within)) / deviations(trained).mean().item()
+    return relative_width(float(np.mean(within)), deviations(trained).mean().item())
 
 
 def cost(run: "Run", source: SourceResults, seconds: float) -> float:
@@ -192,12 +194,7 @@ def points(case: ConditionalCase, best: str) -> dict[str, Any]:
     asked |= {name: asked_and_found(case, name) for name in permuted}
     return {
         "distance": case.distance[case.unseen].tolist(),
-        "metric": {name: plain(case.by_condition(name)[case.unseen]) for name in case.sources},
+        "metric": {name: [*map(plain, case.by_condition(name)[case.unseen])] for name in case.sources},
         "requested": {name: {key: pair[0].tolist() for key, pair in found.items()} for name, found in asked.items()},
         "measured": {name: {key: pair[1].tolist() for key, pair in found.items()} for name, found in asked.items()},
     }
-
-
-def plain(values: NDArray) -> list[float | None]:
-    """Return numbers as JSON holds them; null for what is not finite."""
-    return [float(value) if np.isfinite(value) else None for value in values]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pdiff.runtime.errors import PdiffError, known
 
+DIGITS = 6  # of distances: what float32 rounds must not decide which of two is nearer
 MOST = float(np.finfo(np.float32).max)  # what a number may reach
 
 
@@ -70,7 +71,7 @@ class Conditions(Sequence):
             return own @ (1 - known).T + (1 - own) @ known.T
         deviation = known.std(0)
         scale = np.where(deviation > 0, deviation, 1.0)
-        return cdist(own / scale, known / scale)
+        return cdist(own / scale, known / scale).round(DIGITS)
 
     def outside(self, others: "Conditions") -> list[str]:
         """Return the names of the numbers of which one of these lies beyond the range of the others."""

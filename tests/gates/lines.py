@@ -4,7 +4,7 @@ import torch
 
 from pdiff import Evaluation, Metric, Snapshot, Task, hookimpl
 
-NETWORKS = 60
+NETWORKS = 200
 
 
 @hookimpl
@@ -15,9 +15,11 @@ def build(cfg):
 
 @hookimpl
 def collect(task, names, cfg):
+    rng = torch.Generator().manual_seed(cfg.seed)
     for number in range(NETWORKS):
-        slope, height = torch.randn(2).tolist()
-        params = {"weight": slope + 0.1 * torch.randn(6, 1), "bias": height + 0.1 * torch.randn(6)}
+        slope, height = torch.randn(2, generator=rng).tolist()
+        off = 0.1 * torch.randn(2, 6, generator=rng)
+        params = {"weight": slope + off[0, :, None], "bias": height + off[1]}
         yield Snapshot(params, {"network": number}, condition={"slope": slope, "height": height})
 
 

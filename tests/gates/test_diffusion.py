@@ -209,4 +209,4 @@ def test_gate_gives_the_denoiser_the_condition_of_every_latent(lines):
         without, _ = denoising_losses(engine, engine.encode(rows), seed)
         others, _ = denoising_losses(engine, engine.encode(rows), seed, conditions=conditions.roll(1, 0))
         assert check.figures[figure] == pytest.approx(own)
-        assert own < 0.9 * without < others
+        assert own < 0.85 * without < others

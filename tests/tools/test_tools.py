@@ -94,6 +94,13 @@ def test_option_that_sets_nothing_is_refused(capsys, command, word):
     assert f"got {word!r}, expected a.b=value" in capsys.readouterr().err
 
 
+def test_an_expression_that_the_parser_of_options_cannot_read_belongs_into_a_file(capsys):
+    word = r"checkpoints.conditions=angle(?P<angle>\d{1,3})\."
+    with pytest.raises(SystemExit, match="2"):
+        main(["run", "--cfg-options", word])
+    assert "whose brackets or commas cannot be read here. Write it into a file, and" in capsys.readouterr().err
+
+
 def test_command_that_there_is_not_is_one_line(capsys):
     assert main(["nosuch"]) == 2
     line = "error: pdiff: got 'nosuch'. Known: compare, export, plugins, run.\n"
