@@ -21,7 +21,7 @@ from pdiff.engine.parameter_diffusion import ParameterDiffusion
 from pdiff.run.directory import RunDirectory
 from pdiff.run.run import Run
 from pdiff.run.sources import check_sources, possible
-from pdiff.run.splits import split_conditions
+from pdiff.run.splits import check_conditions, split_conditions
 from pdiff.run.stage import STAGES
 from pdiff.run.symmetry import build_symmetry
 from pdiff.runtime.cost import free_memory, resident_memory
@@ -105,6 +105,7 @@ def make_plan(config: Config, work_dir: Path) -> Plan:
         engine = run.new_engine()
         engine.prepare(run.layout, torch.device("meta"))
         check_sources(run)
+        check_conditions(config)
         told = known_provenance(config, RunDirectory(work_dir))
         checkpoints = ASSUMED if told is None else len(told)
         wanted, oracles = count_wanted(run, told or [])

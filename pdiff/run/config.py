@@ -7,8 +7,6 @@ from typing import Any
 from mmengine.config import Config
 
 from pdiff.engine.settings import engine_config
-from pdiff.run.splits import check_split
-from pdiff.run.symmetry import check_symmetry
 from pdiff.runtime.errors import PdiffError, check_keys, check_not_negative, check_positive, check_section, check_type
 from pdiff.runtime.settings import merge, named, numbers, read_yaml
 from pdiff.task.plugins import default_config, plugin_name
@@ -80,8 +78,6 @@ def check_own(
             "number. Set 0.3 to hold out three in ten."
         )
     check_positive("fit", repeats=fit["repeats"])
-    check_split(fit["split"])
-    check_symmetry(fit["symmetry"])
     check_positive("generate", num=generate["num"], batch_size=generate["batch_size"], draws=generate["draws"])
     check_not_negative("generate", path=generate["path"], guidance=generate["guidance"])
     if generate["num"] < fit["repeats"]:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from mmengine.config import Config
 from mmengine.registry import Registry
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pdiff.run.symmetry import Symmetry, build_symmetry
+from pdiff.run.symmetry import Symmetry, build_symmetry, check_symmetry
 from pdiff.runtime.errors import PdiffError, known
 from pdiff.runtime.registry import build, prepare
 from pdiff.runtime.seeding import generator
@@ -169,6 +170,12 @@ def choose_conditions(run: "Run") -> dict[str, Any]:
     symmetry = build_symmetry(settings.symmetry, population.layout)
     rng = generator(run.config.seed, "split")
     return split_conditions(settings.split, population.conditions, population.provenance, symmetry, rng)
+
+
+def check_conditions(config: Config) -> None:
+    """Raise a `PdiffError` for settings of conditions that cannot be, before there is a population."""
+    check_split(config.fit.split)
+    check_symmetry(config.fit.symmetry)
 
 
 def split_conditions(

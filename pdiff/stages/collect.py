@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from pdiff.run.sources import check_sources
+from pdiff.run.splits import check_conditions
 from pdiff.runtime import processes
 from pdiff.stages.branches import collect_branches, roots_of
 from pdiff.stages.importing import import_checkpoints
@@ -24,6 +25,7 @@ def collect(run: "Run") -> None:
     roots = [] if files else roots_of(run)
     run.new_engine().prepare(run.layout)  # a mistake in the settings is better told before the collection
     check_sources(run)
+    check_conditions(run.config)
     if files:
         processes.on_main(lambda: import_checkpoints(run))
     elif len(roots) == 1:
