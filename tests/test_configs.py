@@ -40,6 +40,14 @@ SIZES = {
     "vit_mini_cifar10_all": 80_714,
     "convnext_mini_cifar10_all": 74_970,
     "resnet18_cifar10_all": 11_181_642,
+    "subsets_digits": 2146,
+    "subsets_digits_ball": 2146,
+    "subsets_digits_size": 2146,
+    "subsets_digits_three_inits": 2146,
+    "subsets_digits_own_inits": 2146,
+    "subsets_cifar10": 66_834,
+    "rotation_digits": 2410,
+    "rotation_digits_prompt": 2410,
 }
 
 SIZES_OPENMMLAB = {
@@ -57,6 +65,18 @@ SIZES_OPENMMLAB = {
 # Of the networks that are trained from scratch; the other one's is 3,459, from the hub.
 SIZES_GENERATION = {"default": 217, "unet_small_cifar10_conv_out": 867}
 
+
+# The configs whose networks are made for conditions, and how many of these there are.
+CONDITIONAL = {
+    "subsets_digits": 1022,
+    "subsets_digits_ball": 1022,
+    "subsets_digits_size": 1022,
+    "subsets_digits_three_inits": 1022,
+    "subsets_digits_own_inits": 1022,
+    "subsets_cifar10": 510,
+    "rotation_digits": 361,
+    "rotation_digits_prompt": 361,
+}
 
 COLUMNS = ("network", "data", "selection", "P", "N", "needs", "cost")
 
@@ -79,6 +99,20 @@ def published_size(path: Path) -> int:
 def load(path: Path):
     """Return a resolved config."""
     return load_config(None, str(path), {}, {})
+
+
+def number_of(path: Path, config) -> int:
+    """Return how many checkpoints a config collects."""
+    if path.stem in CONDITIONAL:
+        inits = config.collect.get("inits", 1)
+        return CONDITIONAL[path.stem] * (1 if inits == "each" else inits)
+    finetune = config.collect.finetune
+    return finetune.steps // finetune.get("every", 1) * config.collect.get("branches", 1)
+
+
+def without_conditions(paths) -> list[Path]:
+    """Return the configs whose networks are made for nothing but the data."""
+    return [path for path in paths if path.stem not in CONDITIONAL]
 
 
 def names(paths) -> list[str]:
@@ -118,10 +152,9 @@ def test_table_has_a_row_for_every_file_and_a_file_for_every_row():
 @pytest.mark.parametrize("path", EVERY, ids=names(EVERY))
 def test_table_states_what_the_config_says(path):
     row, config = table()[str(path.relative_to(ROOT))], load(path)
-    finetune = config.collect.finetune
     assert row["selection"] == f"`{config.select}`"
     assert row["P"] == f"{published_size(path):,}"
-    assert int(row["N"]) == finetune.steps // finetune.get("every", 1) * config.collect.get("branches", 1)
+    assert int(row["N"].replace(",", "")) == number_of(path, config)
     assert set(row) == set(COLUMNS)
 
 
@@ -131,11 +164,13 @@ def test_every_config_of_classification_has_a_published_size():
 
 @pytest.mark.parametrize("path", CLASSIFICATION, ids=names(CLASSIFICATION))
 def test_selection_has_the_published_size(path):
+    from pdiff_plugins.classification.conditions import build_kind
     from pdiff_plugins.classification.networks import build_network
     from pdiff_plugins.images.data import Split
 
     task = load(path).task
     classes = 100 if task.data.get("name") == "CIFAR100" else 10
+    classes = (build_kind(task.conditions, 0).outputs if path.stem in CONDITIONAL else None) or classes
     channels = 1 if task.data.type == "digits" else 3
     split = Split(torch.zeros(1, channels, 1, 1), torch.zeros(1), classes, task.data.size, 1, torch.device("cpu"))
     network = {key: value for key, value in task.network.items() if key != "pretrained"}
@@ -145,7 +180,7 @@ def test_selection_has_the_published_size(path):
     assert sum(state[name].numel() for name in select(model, load(path).select)) == SIZES[path.stem]
 
 
-@pytest.mark.parametrize("path", CLASSIFICATION, ids=names(CLASSIFICATION))
+@pytest.mark.parametrize("path", without_conditions(CLASSIFICATION), ids=names(without_conditions(CLASSIFICATION)))
 def test_every_key_is_an_argument_of_what_reads_it(path):
     from pdiff_plugins.classification import build_task
     from pdiff_plugins.images.collection import finetune_selection, snapshots, train_base
@@ -160,6 +195,29 @@ def test_every_key_is_an_argument_of_what_reads_it(path):
     assert set(config.collect.finetune) <= settings(finetune_selection) - own
     check_augmentations(config.collect.train)
     check_augmentations(config.collect.finetune)
+
+
+@pytest.mark.parametrize("path", [path for path in EVERY if path.stem in CONDITIONAL], ids=lambda path: path.stem)
+def test_conditional_config_says_what_networks_are_for_and_how_they_are_trained(path):
+    from pdiff_plugins.classification import build_task
+    from pdiff_plugins.classification.conditions import build_kind
+    from pdiff_plugins.classification.many import snapshots_of_many
+    from pdiff_plugins.classification.together import train_together
+    from pdiff_plugins.images.collection import train_base
+    from pdiff_plugins.images.data import DATASETS
+
+    config = load(path)
+    assert len(build_kind(config.task.conditions, config.seed)) == CONDITIONAL[path.stem]
+    assert set(config.task) <= settings(build_task) - {"seed", "device"}
+    assert set(config.task.data) - {"type"} <= settings(DATASETS.get(config.task.data.type))
+    assert set(config.collect) <= settings(snapshots_of_many) - {"task", "names", "seed", "network", "state", "branch"}
+    own = {"model", "data", "conditions", "begins", "seed", "first"}
+    assert set(config.collect.networks) <= settings(train_together) - own
+    check_augmentations(config.collect.networks)
+    assert (config.collect.get("start") == "base") == ("train" in config.collect)
+    if "train" in config.collect:
+        given = {"task", "seed", "number", "objective", "state"}
+        assert set(config.collect.train) <= settings(train_base) - given
 
 
 @pytest.mark.parametrize("path", GENERATION, ids=names(GENERATION))
@@ -244,7 +302,7 @@ def test_normalisation_layers_are_collected_as_published(path):
     assert (finetune.mode, finetune.get("every", 1), config.collect.get("seeds", 1)) == ("eval", 1, 1)
 
 
-@pytest.mark.parametrize("path", EVERY, ids=lambda path: f"{path.parent.name}-{path.stem}")
+@pytest.mark.parametrize("path", without_conditions(EVERY), ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_every_config_has_branches_enough_to_hold_some_out_and_to_test_for_copies(path):
     assert load(path).collect.branches >= 5
 

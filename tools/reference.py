@@ -32,6 +32,8 @@ KEYED = re.compile(r"( *)(\w+):(?:.*\s# (.*))?")
 OWN = ("pdiff", "pdiff_plugins")  # the packages whose parts are shown
 WHOLE = ("evaluate.sources", "evaluate.conditional")  # sections whose own keys are names that a user gives
 NETWORK, IMAGES, OPENMMLAB = "task names seed", "pdiff_plugins.images", "pdiff_plugins.openmmlab"
+CLASSIFICATION = "pdiff_plugins.classification"
+AUGMENT = ", ".join(f"collect.{part}.augment" for part in ("train", "finetune", "networks"))
 RUNNER = "task seed config library draws folder device state"
 GROUPS = {  # heading: place in a config, what reads it, and which of its arguments the program gives
     "Parts of the engine": [
@@ -60,7 +62,12 @@ GROUPS = {  # heading: place in a config, what reads it, and which of its argume
         ("collect", f"{IMAGES}.collection:snapshots", f"{NETWORK} network objective state branch"),
         ("collect.train", f"{IMAGES}.collection:train_base", "task seed number objective state"),
         ("collect.finetune", f"{IMAGES}.collection:finetune_selection", f"{NETWORK} place base objective state"),
-        ("collect.train.augment, collect.finetune.augment", f"{IMAGES}.augment:AUGMENTATIONS", ""),
+        (AUGMENT, f"{IMAGES}.augment:AUGMENTATIONS", ""),
+    ],
+    "Classification with conditions": [
+        ("task.conditions", f"{CLASSIFICATION}.conditions:CONDITIONS", "seed"),
+        ("collect", f"{CLASSIFICATION}.many:snapshots_of_many", f"{NETWORK} network state branch"),
+        ("collect.networks", f"{CLASSIFICATION}.together:train_together", "model data conditions begins seed first"),
     ],
     "Detection": [("task", "pdiff_plugins.detection:detection_task", "seed device seen")],
     "Segmentation": [("task", "pdiff_plugins.segmentation:segmentation_task", "seed device seen")],

@@ -1,7 +1,6 @@
 """Image classification: any timm network or a mini network, on digits, torchvision data, folders or arrays."""
 
 from pdiff import (
-    Evaluation,
     Metric,
     PdiffError,
     Replay,
@@ -23,7 +22,7 @@ def build(cfg):
     return call(build_task, cfg.task, "task", seed=cfg.seed, device=resolve_device(cfg.device))
 
 
-def build_task(seed, device, network: dict, data: dict, eval_batch: int = 250) -> Task:
+def build_task(seed, device, network: dict, data: dict, eval_batch: int = 250, conditions: dict | None = None) -> Task:
     """Return the classification task; primary metric: accuracy (top 1), a fraction.
 
     Args:
@@ -32,18 +31,25 @@ def build_task(seed, device, network: dict, data: dict, eval_batch: int = 250) -
         network: `type` and settings of a network.
         data: `type` and settings of a data set.
         eval_batch: images per batch of the evaluation.
+        conditions: `type` and settings of what the networks are made for; null: all for the same.
     """
+    from pdiff_plugins.classification.conditions import build_kind, conditional
     from pdiff_plugins.classification.networks import build_network, head_names
     from pdiff_plugins.images.data import build_data
 
     splits = build_data(data, eval_batch, device, seed)
+    given = network.get("pretrained") or network.get("checkpoint")
+    facts = {"select": "images that the weights which the network came with may have seen"} if given else {}
+    chance, under = 1 / splits["train"].classes, splits
+    if conditions is not None:
+        kind = build_kind(conditions, seed)
+        chance, under = kind.chance(splits["train"].classes), conditional(splits, kind)
+        facts |= kind.facts(under["train"].table)
     with isolated_seed(derive_seed(seed, "network", 0)):
         model = build_network(network, splits["train"]).to(device)
     check_size(model, splits["train"])
-    metric = Metric("accuracy", chance=1 / splits["train"].classes, best=1.0)
-    given = network.get("pretrained") or network.get("checkpoint")
-    facts = {"select": "images that the weights which the network came with may have seen"} if given else {}
-    return Task(model=model, splits=splits, metric=metric, head=head_names(model), facts=facts)
+    metric = Metric("accuracy", chance=chance, best=1.0)
+    return Task(model=model, splits=under, metric=metric, head=head_names(model), facts=facts)
 
 
 def check_size(model, split) -> None:
@@ -61,24 +67,38 @@ def check_size(model, split) -> None:
 
 @hookimpl
 def collect(task, names, cfg, state, branch):
-    """Train, freeze everything but the selection, fine-tune it, a snapshot per step (`cfg.collect`)."""
+    """Train, freeze everything but the selection, fine-tune it, a snapshot per step (`cfg.collect`).
+
+    With conditions: train a network for each of them, many at once.
+    """
+    from pdiff_plugins.classification.many import snapshots_of_many
     from pdiff_plugins.classification.networks import build_network
     from pdiff_plugins.images.classify import classify
     from pdiff_plugins.images.collection import snapshots
 
+    conditions = cfg.task.get("conditions")
+    data = task.splits["train"].data if conditions else task.splits["train"]
+
     def network(number):
         with isolated_seed(derive_seed(cfg.seed, "network", number)):
-            return build_network(cfg.task.network, task.splits["train"])
+            return build_network(cfg.task.network, data)
 
-    given = {"task": task, "names": names, "seed": cfg.seed, "network": network, "objective": classify}
-    return call(snapshots, cfg.collect, "collect", state=state, branch=branch, **given)
+    given = {"task": task, "names": names, "seed": cfg.seed, "network": network, "state": state, "branch": branch}
+    if conditions:
+        return call(snapshots_of_many, cfg.collect, "collect", **given)
+    return call(snapshots, cfg.collect, "collect", objective=classify, **given)
 
 
 @hookimpl
 def branches(cfg):
-    """Say that the branches of every seed need not wait for each other."""
+    """Say that the branches of every seed, or the blocks of networks, need not wait for each other."""
+    from pdiff_plugins.classification.conditions import build_kind
+    from pdiff_plugins.classification.many import roots_of_many
     from pdiff_plugins.images.collection import roots
 
+    if cfg.task.get("conditions"):
+        settings = {name: cfg.collect[name] for name in ("inits", "start", "together") if name in cfg.collect}
+        return roots_of_many(len(build_kind(cfg.task.conditions, cfg.seed)), **settings)
     return roots(cfg.collect.get("seeds", 1), cfg.collect.get("branches", 1))
 
 
@@ -89,8 +109,13 @@ def evaluate(task, candidates, split):
     A candidate with logits that are not finite is dead: its largest logit may be any, and its accuracy is no number.
     """
     import torch
+    from pdiff_plugins.classification.conditions import ConditionalSplit
+    from pdiff_plugins.classification.evaluation import conditional_results, measured
 
     data = task.splits[split]
+    if isinstance(data, ConditionalSplit):
+        yield from conditional_results(task, candidates, split)
+        return
     replay = Replay(task.model.eval(), candidates)
     correct = torch.empty(len(candidates), len(data), dtype=torch.bool)
     finite = torch.ones(len(candidates), dtype=torch.bool)
@@ -104,25 +129,16 @@ def evaluate(task, candidates, split):
         yield measured(row, alive, task.metric)
 
 
-def measured(correct, finite, metric):
-    """Return the evaluation of one candidate.
-
-    Args:
-        correct: which samples it gets right `(S,)`.
-        finite: whether all its logits are; without it, it is dead and gets nothing right.
-        metric: the task's.
-    """
-    correct = correct & finite
-    value = correct.double().mean().item() if finite else metric.worst
-    return Evaluation(metric=value, signature=~correct, scores=correct)
-
-
 @hookimpl
 def ensemble(task, candidates, split):
     """Measure the accuracy of the average of the candidates' class probabilities."""
     import torch
+    from pdiff_plugins.classification.conditions import ConditionalSplit
+    from pdiff_plugins.classification.evaluation import conditional_ensemble, measured
 
     data = task.splits[split]
+    if isinstance(data, ConditionalSplit):
+        return conditional_ensemble(task, candidates, split)
     replay = Replay(task.model.eval(), candidates)
     correct, finite = torch.empty(len(data), dtype=torch.bool), torch.tensor(True)
     for rows, images, labels in data.batches():

@@ -1,9 +1,11 @@
-"""Networks by config: any of timm's by name, and the mini networks."""
+"""Networks by config: any of timm's by name, the mini networks, and a plain perceptron."""
 
 import difflib
+from collections.abc import Sequence
 
 from mmengine.registry import Registry
 from pdiff_plugins.classification import mini
+from pdiff_plugins.classification.mlp import MLP
 from pdiff_plugins.classification.one_pixel import shorten_convolutions
 from pdiff_plugins.images.checkpoint import load_checkpoint
 from pdiff_plugins.images.data import Split
@@ -63,14 +65,26 @@ for _name, _network in mini.NETWORKS.items():
     _register_mini(_name, _network)
 
 
+@NETWORKS.register_module(name="mlp")
+def perceptron(split: Split, hidden: Sequence[int] = (32,), activation: str = "silu") -> MLP:
+    """Return a plain multi-layer perceptron over all pixels.
+
+    Args:
+        split: the training split.
+        hidden: width of each hidden layer.
+        activation: between two layers: relu, silu, gelu or tanh.
+    """
+    return MLP(split.images.shape[1] * split.size**2, split.classes, hidden, activation)
+
+
 def build_network(cfg: dict, split: Split) -> nn.Module:
     """Return the network that a config section describes, for the images and classes of a split."""
     return shorten_convolutions(build(NETWORKS, cfg, "task.network", split=split))
 
 
 def head_names(model: nn.Module) -> tuple[str, ...]:
-    """Return the module names of the classifier: what timm calls so, or `head` of a mini network."""
-    if isinstance(model, tuple(mini.NETWORKS.values())):
+    """Return the module names of the classifier: what timm calls so, or `head` of a mini network or perceptron."""
+    if isinstance(model, (MLP, *mini.NETWORKS.values())):
         return ("head",)
     names = model.pretrained_cfg.get("classifier") or ()
     return (names,) if isinstance(names, str) else tuple(names)

@@ -245,10 +245,10 @@ def finetune_selection(
         tensor.requires_grad_(False)
 
 
-def set_mode(model: nn.Module, names: Sequence[str], mode: str) -> None:
+def set_mode(model: nn.Module, names: Sequence[str], mode: str, where: str = "collect.finetune") -> None:
     """Put the network into eval mode, and with `train` the modules that hold a selected tensor into training mode."""
     if mode not in MODES:
-        raise PdiffError(f"collect.finetune.mode: got {mode!r}. {known(mode, MODES)}")
+        raise PdiffError(f"{where}.mode: got {mode!r}. {known(mode, MODES)}")
     model.eval()
     for module in training_modules(model, names) if mode == "train" else ():
         module.training = True  # not `train()`, which would reach the modules inside

@@ -82,7 +82,7 @@ def test_build_gives_the_same_network_for_the_same_seed_and_leaves_the_random_st
 @pytest.mark.parametrize(
     ("key", "line"),
     [
-        ("netwrok", r"^task: got unknown key 'netwrok'\. Did you mean 'network'\? Known: data, eval_batch, network\.$"),
+        ("netwrok", r"^task: got unknown key 'netwrok'\. Did you mean 'network'\? Known: conditions, data, eval"),
         ("seed", r"^task: got unknown key 'seed'"),
     ],
 )

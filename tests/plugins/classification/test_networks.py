@@ -81,6 +81,28 @@ def test_positions_differ_and_have_the_norm_of_sines_and_cosines():
     torch.testing.assert_close(positions.square().sum(1), torch.full((15,), 8.0))
 
 
+def test_perceptron_has_the_layers_that_the_config_says():
+    split = split_of(8, 1, 2)
+    model = build_network({"type": "mlp", "hidden": [32], "activation": "silu"}, split)
+    assert [tuple(tensor.shape) for tensor in model.parameters()] == [(32, 64), (32,), (2, 32), (2,)]
+    assert head_names(model) == ("head",)
+    deep = build_network({"type": "mlp", "hidden": [16, 8], "activation": "relu"}, split_of(8, 3, 10))
+    assert deep(split_of(8, 3, 10).pixels(slice(0, 2))).shape == (2, 10)
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"activation": "slu"}, r"^task\.network\.activation: got 'slu'\. Did you mean 'silu'\? Known: gelu, "),
+        ({"hidden": [32, 0]}, r"^task\.network\.hidden: got 0, expected an integer from 1 on\.$"),
+        ({"hiden": [32]}, r"^task\.network: got unknown key 'hiden'"),
+    ],
+)
+def test_perceptron_that_cannot_be_is_refused(settings, line):
+    with pytest.raises(PdiffError, match=line):
+        build_network({"type": "mlp", **settings}, split_of(8, 1, 2))
+
+
 def test_timm_network_fits_channels_and_classes_of_the_data():
     split = split_of(32, 1, 5)
     assert timm_network()(split.pixels(slice(0, 2))).shape == (2, 5)
@@ -107,7 +129,7 @@ def test_unknown_timm_name_is_refused_with_the_closest():
 
 
 def test_unknown_type_of_network_is_refused_with_those_that_exist():
-    known = ", ".join(sorted([*PUBLISHED, "timm"]))
+    known = ", ".join(sorted([*PUBLISHED, "mlp", "timm"]))
     line = rf"^task\.network\.type: got 'resnet_minni'\. Did you mean 'resnet_mini'\? Known: {known}\.$"
     with pytest.raises(PdiffError, match=line):
         build_network({"type": "resnet_minni"}, split_of())

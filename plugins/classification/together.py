@@ -1,0 +1,81 @@
+"""The training of many networks at once, each as it would be alone.
+
+They share the images of a step and the order of these, whatever their number, and nothing else: their tensors are
+stacked, and AdamW works element by element. What a step draws follows from (seed, step) alone.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from pdiff_plugins.classification.conditions import ConditionalSplit
+from pdiff_plugins.classification.stacking import stacked_forward
+from pdiff_plugins.images.augment import build_augmentations
+from pdiff_plugins.images.collection import epoch_rows, set_mode
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from pdiff import check_positive, derive_seed, parameter_names, progress
+
+
+def train_together(
+    model: nn.Module,
+    data: ConditionalSplit,
+    conditions: Tensor,
+    begins: Sequence[Mapping[str, Tensor]],
+    seed: int,
+    first: int,
+    steps: int,
+    batch_size: int = 64,
+    lr: float = 1e-2,
+    weight_decay: float = 0.0,
+    eps: float = 1e-8,
+    mode: str = "train",
+    augment: Sequence[dict] = (),
+) -> dict[str, Any]:
+    """Train n networks with AdamW and a cosine to 0; return the `stack` of their tensors, and `figures` of each.
+
+    Args:
+        model: the architecture, and what they share; it stays as it is.
+        data: the training split.
+        conditions: what each network is for `(n, C)`.
+        begins: the tensors that each begins with, and that are its own.
+        seed: of the run.
+        first: number of the first network, for the progress.
+        steps: optimiser steps.
+        batch_size: images per step.
+        lr: first learning rate; cosine to 0.
+        weight_decay: AdamW's.
+        eps: AdamW's; near the gradients' own size, networks of near conditions stay near each other, as no step is
+            taken by the mere sign of a small gradient.
+        mode: `train`, or `eval`, which drops nothing out and keeps running statistics as they are.
+        augment: augmentations of whole batches, in order: `[{type: flip}, {type: shift, share: 0.1}]`.
+    """
+    check_positive("collect.networks", steps=steps, batch_size=batch_size)
+    change = build_augmentations(augment, "collect.networks.augment")
+    set_mode(model, list(begins[0]), mode, "collect.networks")
+    model.requires_grad_(False)
+    learnt = parameter_names(model)
+    stack = {name: torch.stack([tensors[name] for tensors in begins]) for name in begins[0]}
+    trainable = [tensor.requires_grad_(True) for name, tensor in stack.items() if name in learnt]
+    optimizer = torch.optim.AdamW(trainable, lr=lr, weight_decay=weight_decay, eps=eps, fused=True)
+    batches = math.ceil(len(data) / batch_size)
+    with progress(f"train networks {first} to {first + len(begins) - 1}", steps) as advance:
+        for step in range(steps):
+            epoch, batch = divmod(step, batches)
+            if batch == 0:
+                order = epoch_rows(len(data), batch_size, derive_seed(seed, "networks", epoch))
+            torch.manual_seed(derive_seed(seed, "networks", "step", step))
+            optimizer.param_groups[0]["lr"] = lr * 0.5 * (1 + math.cos(math.pi * step / steps))
+            inputs, answers = data.inputs(order[batch], conditions, change), data.answers(order[batch], conditions)
+            logits = stacked_forward(model, stack, inputs)
+            losses = cross_entropy(logits.flatten(0, 1), answers.flatten(), reduction="none")
+            losses = losses.view(answers.shape).mean(1)
+            optimizer.zero_grad()
+            losses.sum().backward()
+            optimizer.step()
+            advance()
+    right = (logits.argmax(2) == answers).float().mean(1)
+    figures = {"loss": losses.detach().cpu(), "accuracy": right.cpu()}
+    return {"stack": {name: tensor.detach() for name, tensor in stack.items()}, "figures": figures}
