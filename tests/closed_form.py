@@ -37,6 +37,7 @@ def build(cfg):
 def task(higher: bool = True, chance: float | None = 0.0, scores: bool = True, measured: bool = True, ill: int = 0):
     """Return the task: of which metric, with scores or not, and every `ill`th network dead on the split test."""
     model = nn.Linear(WIDTH, 2, bias=False)
+    nn.init.zeros_(model.weight)
     model.settings = {"scores": scores, "measured": measured, "ill": ill}
     splits = {name: noise(SAMPLES, WIDTH, seed=3 + place) for place, name in enumerate(("train", "select", "test"))}
     return Task(model, splits, Metric("fit", higher, chance, 1.0 if higher else 0.0))

@@ -166,12 +166,35 @@ def test_a_value_where_a_section_belongs_is_refused_by_its_place(section, value)
         ({"checkpoints": {"files": 5}}, r"^checkpoints\.files: got 5, expected a text\.$"),
         ({"checkpoints": {"conditions": 5}}, r"^checkpoints\.conditions: got 5, expected a text\.$"),
         ({"checkpoints": {"conditions": "c.csv"}}, r"^checkpoints\.conditions: got 'c\.csv' without checkpoints"),
+        ({"fit": {"split": "random"}}, r"^fit\.split: got 'random', expected a section\."),
+        ({"fit": {"split": None}}, r"^fit\.split: got None, expected a section\."),
+        ({"fit": {"split": {"type": "randon"}}}, r"^fit\.split\.type: got 'randon'\. Did you mean 'random'\?"),
+        ({"fit": {"split": {"radius": 2}}}, r"^fit\.split: got unknown key 'radius'\."),
+        ({"fit": {"symmetry": "complement"}}, r"^fit\.symmetry: got 'complement', expected a section\."),
+        ({"fit": {"symmetry": {"type": "complemant"}}}, r"^fit\.symmetry\.type: got 'complemant'\. Did you mean"),
+        ({"fit": {"symmetry": {"swap": ["w"]}}}, r"^fit\.symmetry\.type: got None\. Known: complement\.$"),
+        ({"generate": {"draws": 0}}, r"^generate\.draws: got 0, expected an integer from 1 on\.$"),
+        ({"generate": {"guidance": -1}}, r"^generate\.guidance: got -1, expected a finite number from 0 on\.$"),
+        ({"generate": {"guidance": "much"}}, r"^generate\.guidance: got 'much', expected a number\.$"),
+        ({"evaluate": {"conditional": "all"}}, r"^evaluate\.conditional: got 'all', expected a section\."),
+        ({"evaluate": {"conditional": {"mine": "soup"}}}, r"^evaluate\.conditional\.mine: got 'soup', expected a sect"),
+        ({"evaluate": {"conditional": {"oracle": None}}}, r"^evaluate\.conditional: lacks `oracle: \{type: oracle\}`"),
+        ({"evaluate": {"conditional": {"generated": {"type": "soup"}}}}, r"^evaluate\.conditional: lacks `generated: "),
         ({"engine": {"latent_noise": -1.0}}, r"^engine\.latent_noise: got -1\.0, expected a finite number from 0 on"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_by_its_place(values, line):
     with pytest.raises(PdiffError, match=line):
         resolve(values)
+
+
+def test_a_source_for_conditions_that_is_null_is_left_out_and_a_split_of_another_type_replaces_the_default():
+    split = {"type": "sum", "seen": [1, 2], "unseen": [3]}
+    config = resolve({"evaluate": {"conditional": {"nearest": None}}, "fit": {"split": split}})
+    assert config.evaluate.conditional.nearest is None
+    assert config.evaluate.conditional.nearest10 == {"type": "nearest", "k": 10}
+    assert config.fit.split == split
+    assert resolve({"fit": {"split": {"unseen": 0.3}}}).fit.split == {"type": "random", "select": 0.05, "unseen": 0.3}
 
 
 @pytest.mark.parametrize("section", ["noise_schedule", "denoiser_training", "autoencoder_training"])
