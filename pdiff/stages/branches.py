@@ -62,5 +62,4 @@ def join_branches(run: "Run", lengths: Sequence[int]) -> None:
     for branch, written in enumerate(lengths):
         own = Population.open(folder_of(run, branch))
         check_length(own, written)
-        for vector, provenance in zip(own.tensor(), own.provenance, strict=True):
-            whole.append(vector, {key: value for key, value in provenance.items() if key != "crc32"})
+        whole.extend(own)

@@ -20,7 +20,7 @@ from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.storage import explain_write_errors, read_json, read_text, write_json
 from pdiff.weights.conditions import Conditions, check_condition
 from pdiff.weights.layout import Layout
-from pdiff.weights.vectors import Vectors, parts, unwritten
+from pdiff.weights.vectors import Vectors, parts, row_slices, unwritten
 
 
 class Population:
@@ -118,6 +118,17 @@ class Population:
         _write_at(self.folder / "provenance.jsonl", self._ends[-1], line)
         self.provenance.append(record)
         self._ends.append(self._ends[-1] + len(line))
+
+    def extend(self, other: "Population") -> None:
+        """Add all rows of another population of this layout, with their provenance; on return they are on disk."""
+        begin, width = len(self), self.layout.size
+        for place in row_slices(other.vectors.shape):
+            rows = np.ascontiguousarray(other.vectors[place])
+            _write_at(self.vectors_path, (begin + place.start) * width * 4, rows.data)
+        lines = [(json.dumps(record) + "\n").encode() for record in other.provenance]
+        _write_at(self.folder / "provenance.jsonl", self._ends[-1], b"".join(lines))
+        self.provenance += other.provenance
+        self._ends += list(accumulate(map(len, lines), initial=self._ends[-1]))[1:]
 
     def truncate(self, length: int) -> None:
         """Forget every row from `length` on."""

@@ -272,3 +272,18 @@ def test_conditions_of_some_rows_only_or_of_other_names_are_refused(tmp_path, co
         population.append(ROWS[0], {} if condition is None else {"condition": condition})
     with pytest.raises(PdiffError, match=words):
         population.conditions
+
+
+def test_a_population_that_takes_another_in_is_as_if_its_rows_had_been_added_one_by_one(tmp_path):
+    layout = Layout.of({"w": torch.zeros(3)})
+    own, other, whole = (Population.create(tmp_path / name, layout) for name in ("own", "other", "whole"))
+    for number in range(5):
+        vector, provenance = torch.full((3,), float(number)), {"step": number, "word": "ä"}
+        (own if number < 2 else other).append(vector, provenance)
+        whole.append(vector, provenance)
+    own.extend(other)
+    own.append(torch.ones(3), {"step": 5})
+    whole.append(torch.ones(3), {"step": 5})
+    for file in ("vectors.f32", "provenance.jsonl"):
+        assert (own.folder / file).read_bytes() == (whole.folder / file).read_bytes()
+    assert Population.open(own.folder).provenance == whole.provenance
