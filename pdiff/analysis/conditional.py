@@ -164,12 +164,15 @@ def figures(found: Difference) -> dict[str, Any]:
 
 
 def near(case: ConditionalCase, name: str) -> list[dict[str, float]]:
-    """Return the mean metric by the distance to the nearest seen condition; of many distances, in equal bins."""
-    distance, metrics = case.distance[case.unseen], case.by_condition(name)[case.unseen]
-    distinct = np.unique(distance.round(6))
-    labels = np.searchsorted(distinct, distance.round(6))
+    """Return the mean metric by the distance to the nearest seen condition; of many distances, in bins.
+
+    These have about as many conditions each; what is equally far is in one of them.
+    """
+    distance, metrics = case.distance[case.unseen].round(6), case.by_condition(name)[case.unseen]
+    distinct = np.unique(distance)
+    labels = np.searchsorted(distinct, distance)
     if len(distinct) > BINS:
-        labels = np.argsort(np.argsort(distance, kind="stable"), kind="stable") * BINS // len(distance)
+        labels = np.searchsorted(np.sort(distance), distance) * BINS // len(distance)
     found = []
     for label in np.unique(labels):
         inside, own = labels == label, (labels == label) & np.isfinite(metrics)

@@ -177,9 +177,14 @@ def dispersion(vectors: Vectors, wanted: NDArray, trained: Vectors) -> float | N
     return relative_width(float(np.mean(within)), deviations(trained).mean().item())
 
 
-def cost(run: "Run", source: SourceResults, seconds: float) -> float:
-    """Return the seconds of one network: of the stage that made it, or of what was computed here for all of them."""
+def cost(run: "Run", source: SourceResults, seconds: float) -> float | None:
+    """Return the seconds of one network: of the stage that made it, or of what was computed here for all of them.
+
+    Nobody knows those of a checkpoint that was trained elsewhere.
+    """
     records = run.directory.records()
+    if source.type == ORACLE and run.config.checkpoints.files:
+        return None
     if source.type == ORACLE:
         return records["collect"]["seconds"] / len(run.population)
     if source.type == GENERATED:

@@ -311,6 +311,12 @@ def test_metric_by_distance_in_equal_bins_of_many():
     assert [row["mean"] for row in bins] == sorted((row["mean"] for row in bins), reverse=True)
 
 
+def test_what_is_equally_far_is_in_one_bin():
+    distance = np.array([0, 0, *[1] * 14, 2, 3, 4, 5, 6, 7], dtype=float)
+    bins = near(case_of(source("ridge", np.arange(22.0)), distance=distance), "ridge")
+    assert [(row["distance"], row["n"]) for row in bins] == [(1, 14), (2.5, 2), (5.5, 4)]
+
+
 def measured(*values) -> list:
     return [None if value is None else {"angle": value, "speed": 1.0} for value in values]
 

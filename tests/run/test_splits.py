@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from pdiff.run.splits import PARTS, check_split, connected, split_conditions
+from pdiff.run.config import resolve
+from pdiff.run.splits import PARTS, check_conditions, check_split, connected, split_conditions
 from pdiff.run.symmetry import build_symmetry
 from pdiff.runtime.errors import PdiffError
 from pdiff.weights.conditions import Conditions
@@ -233,4 +234,21 @@ def test_a_split_of_a_third_party_must_give_a_part_for_each():
 def test_section_that_is_no_split_is_told_before_there_is_a_population(cfg, words):
     with pytest.raises(PdiffError) as caught:
         check_split(cfg)
+    assert str(caught.value).startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("fit", "words"),
+    [
+        ({"split": None}, "fit.split: got None, expected a section."),
+        ({"split": {"type": "randon"}}, "fit.split.type: got 'randon'. Did you mean 'random'?"),
+        ({"split": {"radius": 2}}, "fit.split: got unknown key 'radius'."),
+        ({"symmetry": {"type": "complemant"}}, "fit.symmetry.type: got 'complemant'. Did you mean 'complement'?"),
+        ({"symmetry": {"swap": ["w"]}}, "fit.symmetry.type: got None. Known: complement."),
+    ],
+)
+def test_config_of_conditions_that_cannot_be_is_told_by_its_place(fit, words):
+    check_conditions(resolve({}))
+    with pytest.raises(PdiffError) as caught:
+        check_conditions(resolve({"fit": fit}))
     assert str(caught.value).startswith(words)

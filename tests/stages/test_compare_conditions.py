@@ -18,10 +18,11 @@ from pdiff.run.run import Run
 from pdiff.run.sources import open_pool, open_source
 from pdiff.run.wanted import open_wanted
 from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.settings import merge
 from pdiff.runtime.storage import read_json
 from pdiff.stages.pipeline import run_pipeline
 
-FEW = ("oracle", "nearest", "ridge", "generated", "generated_permuted")
+FEW = ("oracle", "nearest", "ridge", "generated", "generated_permuted", "trained", "soup16")
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +38,19 @@ def run(conditional) -> Run:
 
 
 @pytest.fixture
-def finish(closed, tmp_path):
+def few(closed) -> dict:
+    """Return the values of the config of a run with few sources."""
+    both = {table: resolve(closed).evaluate[table] for table in ("conditional", "sources")}
+    few = {table: {name: None for name in found if name not in FEW} for table, found in both.items()}
+    return {**closed, "evaluate": few}
+
+
+@pytest.fixture
+def finish(few, tmp_path):
     """Return a function that finishes a run with few sources and some settings changed, and returns its summary."""
 
     def work(name: str = "run", conditional: dict | None = None, **changes) -> dict:
-        left_out = {name: None for name in resolve(closed).evaluate.conditional if name not in FEW}
-        values = {**closed, "evaluate": {"conditional": {**left_out, **(conditional or {})}}}
+        values = {**few, "evaluate": merge(few["evaluate"], {"conditional": conditional or {}})}
         for section, settings in changes.items():
             values[section] = {**values.get(section, {}), **settings}
         run_pipeline(resolve(values), RunDirectory(tmp_path / name), gates=False)
@@ -139,7 +147,7 @@ def test_files_say_for_what_each_network_is(conditional, run):
     assert torch.equal(wanted.conditions.take(wanted.oracle_of).values, oracles.values)
 
 
-def test_engine_is_fitted_to_the_seen_alone(conditional, run, tmp_path, closed):
+def test_engine_is_fitted_to_the_seen_alone(run):
     record = heldout_record(run)
     pool = open_pool(run)
     assert sorted([*pool.fitted.tolist(), *record["rows"]]) == list(range(30))
@@ -185,23 +193,25 @@ MOMENTS = {
 }
 
 
-def test_run_that_is_killed_again_and_again_ends_with_the_same_bytes(closed, killed, conditional, tmp_path, results):
-    (tmp_path / "closed.yaml").write_text(yaml.safe_dump(closed))
-    arguments = ["--config", str(tmp_path / "closed.yaml"), "--work-dir", str(tmp_path / "run"), "--no-gates"]
+def test_run_that_is_killed_again_and_again_ends_with_the_same_bytes(few, finish, killed, tmp_path, results):
+    finish("whole")
+    (tmp_path / "few.yaml").write_text(yaml.safe_dump(few))
+    arguments = ["--config", str(tmp_path / "few.yaml"), "--work-dir", str(tmp_path / "run"), "--no-gates"]
     again = partial(command.main, [*arguments, "--resume"])
     for name, (event, file, count) in MOMENTS.items():
         assert killed(again, event, tmp_path / "run" / file, count), name
     assert again() == 0
-    assert results(tmp_path / "run") == results(conditional.path)
+    assert results(tmp_path / "run") == results(tmp_path / "whole")
 
 
-def test_two_processes_evaluate_what_one_evaluates(closed, conditional, together, tmp_path, results):
-    (tmp_path / "closed.yaml").write_text(yaml.safe_dump(closed))
-    shutil.copytree(conditional.path, tmp_path / "run")
-    RunDirectory(tmp_path / "run").drop(ORDER[3:])
-    started = together("--config", tmp_path / "closed.yaml", "--resume", "--no-gates", "--work-dir", tmp_path / "run")
+def test_two_processes_evaluate_what_one_evaluates(few, finish, together, tmp_path, results):
+    finish("one")
+    (tmp_path / "few.yaml").write_text(yaml.safe_dump(few))
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    RunDirectory(tmp_path / "two").drop(ORDER[3:])
+    started = together("--config", tmp_path / "few.yaml", "--resume", "--no-gates", "--work-dir", tmp_path / "two")
     assert started.codes() == [0, 0], started.text("err")
-    assert results(tmp_path / "run") == results(conditional.path)
+    assert results(tmp_path / "two") == results(tmp_path / "one")
 
 
 def test_several_networks_and_draws_and_fits_for_a_condition(finish, tmp_path):
@@ -315,3 +325,20 @@ def test_a_source_is_the_same_in_every_stage(run):
     for name in ("nearest10", "regression", "generated_permuted", "oracle_codec"):
         first, second = (open_source(run, name, each) for each in (pool, open_pool(run)))
         assert torch.equal(first.vectors[:], second.vectors[:])
+
+
+def test_checkpoints_of_a_user_are_split_as_their_table_says(finish, few, run, tmp_path):
+    files, table = tmp_path / "files", ["file,bit0,bit1,split"]
+    files.mkdir()
+    for row, (vector, condition) in enumerate(zip(run.population.tensor(), run.population.conditions, strict=True)):
+        torch.save({"weight": vector.view(2, 6)}, files / f"{row:02}.pth")
+        part = "seen" if row < 20 else "select" if row < 24 else "unseen"
+        table.append(f"{row:02}.pth,{condition['bit0']!r},{condition['bit1']!r},{part}")
+    (tmp_path / "table.csv").write_text("\n".join(table) + "\n")
+    few |= {"collect": {}, "fit": {"split": {"type": "given"}}}
+    summary = finish(checkpoints={"files": str(files), "conditions": str(tmp_path / "table.csv")})
+    conditions = summary["conditions"]
+    assert (conditions["seen"], conditions["select"], conditions["unseen"]) == (20, 4, 6)
+    assert conditions["split"] == "given"
+    assert summary["sources"]["oracle"]["seconds"] is None, "nobody knows"
+    assert summary["sources"]["ridge"]["mean"] > 0.9

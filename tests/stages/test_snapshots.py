@@ -1,7 +1,9 @@
 """What of a collection is written, and what is computed again."""
 
+import json
 import re
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,7 +12,9 @@ from pdiff.run.config import resolve
 from pdiff.run.directory import RunDirectory
 from pdiff.run.run import Run
 from pdiff.stages.collect import collect
-from pdiff.stages.snapshots import repeated
+from pdiff.stages.pipeline import run_pipeline
+from pdiff.stages.snapshots import repeated, stored_condition
+from pdiff.weights.conditions import Conditions
 from pdiff.weights.layout import Layout
 from pdiff.weights.population import Population
 
@@ -124,3 +128,35 @@ def test_collection_whose_conditions_come_otherwise_cannot_be_resumed(run_of, tm
     Population.open(tmp_path / "run" / "population").truncate(2)
     with pytest.raises(PdiffError, match="snapshot 1 differs from the one on disk"):
         collect(run_of(CONDITIONS[0], CONDITIONS[2], CONDITIONS[1]))
+
+
+def test_numbers_of_any_type_are_stored_as_json_has_them():
+    stored = stored_condition(Snapshot({}, condition={"angle": np.float32(0.5), "bit": np.int64(1)}))
+    assert json.loads(json.dumps(stored)) == {"condition": {"angle": 0.5, "bit": 1.0}}
+    assert stored_condition(Snapshot({})) == {}
+
+
+BRANCHES = """
+
+@hookimpl
+def branches(cfg):
+    return range(len(cfg.collect.conditions))
+"""
+
+
+def test_branches_have_conditions_of_one_kind(tmp_path):
+    code = PLUGIN.replace("cfg):\n    for value, condition in enumerate(cfg.collect.conditions):", (
+        "cfg, state, branch):\n    for value, condition in [(branch, cfg.collect.conditions[branch])] * 2:"
+    )).replace("condition=condition)", "{}, {'value': torch.tensor(value)}, condition)") + BRANCHES  # fmt: skip
+    (tmp_path / "branches.py").write_text(code)
+
+    def conditions(*values) -> Conditions:
+        config = {"plugin": str(tmp_path / "branches.py"), "select": "all", "collect": {"conditions": list(values)}}
+        directory = RunDirectory(tmp_path / str(len(list(tmp_path.iterdir()))))
+        run_pipeline(resolve(config), directory, ["collect"], gates=False)
+        return Population.open(directory.folder("collect")).conditions
+
+    assert conditions(*CONDITIONS).values.flatten().tolist() == pytest.approx([0.1, 0.1, 0.2, 0.2, 0.3, 0.3])
+    for other, words in (({"angel": 0.2}, "got the name 'angel'. Did you mean 'angle'?"), (None, "got no condition")):
+        with pytest.raises(PdiffError, match=rf"population: condition of row 2: {re.escape(words)}"):
+            conditions(CONDITIONS[0], other)
