@@ -66,8 +66,8 @@ def plans(summary: Mapping[str, Any]) -> list[Plan]:
         ),
         Plan(
             "costs", f"What it costs: {metric} against seconds",
-            "Further left is quicker: the time for one more network, of which the oracle needs a training and the "
-            "others a share of their fit.",
+            "Further left is quicker: the time for one more network, which of the oracle is a training; a share of a "
+            "regression's fit is in it, none of the engine's.",
             costs, charts.costs, (costs, styles, label, best), 4.4,
         ),
         Plan(

@@ -78,7 +78,10 @@ def columns(summary: Mapping[str, Any]) -> list[Column]:
             "dispersion", 160, lambda row: number(row["dispersion"], 2),
             "of draws for one condition, where the oracles over conditions are 1",
         ),
-        Column("seconds", 0, lambda row: seconds(row["seconds"]), "for one more network, a share of the fit included"),
+        Column(
+            "seconds", 0, lambda row: seconds(row["seconds"]),
+            "for one more network: a share of a regression's fit is in it, none of the engine's",
+        ),
     ]  # fmt: skip
     alive = all(row["dead"] == 0 for row in summary["sources"].values())
     return [column for column in found if not is_empty(summary, column) and not (alive and column.title == "dead")]

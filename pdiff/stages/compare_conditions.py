@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 NOTES = {
     "oracle": "trained for the condition itself; seconds: those of the collection, over its networks",
     "oracle_codec": "the oracle, through the codec: no generator with this codec is better",
+    "generated": "seconds: those of the stage that drew them, after the fit",
     "generated_permuted": "drawn for another condition than it is measured under",
     "symmetry": "the nearest network after the declared symmetry",
     "soup": "one network for all conditions",

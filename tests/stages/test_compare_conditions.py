@@ -1,8 +1,10 @@
 """A run over conditions from end to end: what it writes, and that it ends with the same however it came there."""
 
 import json
+import re
 import shutil
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,6 +97,14 @@ def test_summary_has_a_row_for_every_source_with_all_its_figures(summary):
     assert summary["verdict"].startswith(summary["verdict_kind"])
     assert summary["conditional"]
     assert set(summary["seconds"]) == set(ORDER)
+
+
+def test_page_on_conditions_names_every_key_and_every_kind_of_verdict(summary):
+    text = (Path(__file__).parents[2] / "docs" / "conditions.md").read_text()
+    told = set(re.findall(r"`([a-z_ ]+)`", text[text.index("The verdict sets") :]))
+    rows = [*summary["sources"].values(), *summary["comparisons"].values(), summary["conditions"], summary["points"]]
+    keys = {*summary, *(key for row in rows for key in row), *summary["conditions"]["distance"]}
+    assert {*keys, *KINDS} <= told
 
 
 def test_figures_are_those_of_the_evaluation_over_unseen_conditions_alone(summary, conditional, run):
