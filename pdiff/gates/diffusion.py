@@ -169,10 +169,14 @@ def words_for_memory(figures: Mapping[str, Figure], record: str) -> str:
 
 
 def gate_latents(run: "Run") -> list[Check]:
-    """Return the check of the sampled latents."""
+    """Return the check of the sampled latents.
+
+    Those for wanted conditions may lie where none of the fitted does, so they are held against all checkpoints.
+    """
     engine = run.engine
+    others = run.population.tensor() if run.conditional else split_population(run)[0]
     sampled = read_tensors(run.directory.folder("generate") / "latents.safetensors")["latents"]
-    return [check_latents(sampled, engine.encode(split_population(run)[0]))]
+    return [check_latents(sampled, engine.encode(others))]
 
 
 def check_latents(sampled: Tensor, latents: Tensor) -> Check:
