@@ -105,7 +105,7 @@ def make_plan(config: Config, work_dir: Path) -> Plan:
         engine = run.new_engine()
         engine.prepare(run.layout, torch.device("meta"))
         check_sources(run)
-        check_conditions(config)
+        check_conditions(config, run.layout)
         told = known_provenance(config, RunDirectory(work_dir))
         checkpoints = ASSUMED if told is None else len(told)
         wanted, oracles = count_wanted(run, told or [])

@@ -1,12 +1,13 @@
 """Sources side by side over conditions: all figures over unseen ones, what is chosen over select ones.
 
 The unit of every interval and test is the group of conditions: candidates for conditions that belong together are one
-piece of news. Two sources are compared condition by condition (paired).
+piece of news. Two sources are compared condition by condition (paired). Of several fits of the engine, each drew for
+all conditions: what their draw adds to a variance stands beside what that of the conditions adds.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pdiff.analysis.source_results import SourceResults
-from pdiff.analysis.statistics import LEVEL, SIGNIFICANCE, Component, Difference, Values, contrast, mean_interval
+from pdiff.analysis.statistics import LEVEL, SIGNIFICANCE, Component, Difference, Values, clustered, contrast
 from pdiff.task.task import Metric
 
 ORACLE, GENERATED = "oracle", "generated"
@@ -37,6 +38,7 @@ class ConditionalCase:
         unseen: which of the wanted conditions are reported `(W,)`; the others choose.
         groups: the number of each wanted condition's group `(W,)`.
         distance: how far each is from the nearest seen one `(W,)`.
+        margin: how far apart two sources may be and still be level, in standard deviations of the oracles.
     """
 
     metric: Metric
@@ -44,6 +46,7 @@ class ConditionalCase:
     unseen: NDArray
     groups: NDArray
     distance: NDArray
+    margin: float
 
     @property
     def higher(self) -> bool:
@@ -83,6 +86,23 @@ class ConditionalCase:
         own = self.unseen & np.isfinite(metrics)
         return Values(name, metrics[own], self.groups[own], columns, "conditions", dependent=own.sum() < 2)
 
+    def fits(self, name: str) -> tuple[Component, ...]:
+        """Return what the draw of the fits adds to the variance of a source's mean; nothing where there are not two."""
+        source = self.sources[name]
+        if source.fits is None:
+            return ()
+        values, means = self.counted(source, "test"), []
+        for fit in np.unique(source.fits):
+            own = np.where(source.fits == fit, values, np.nan)
+            found = means_of(own, source.wanted, len(self.unseen))[self.unseen]
+            means += [found[np.isfinite(found)].mean()] if np.isfinite(found).any() else []
+        return (clustered(np.array(means), None, f"fits of {name}"),) if means else ()
+
+    def interval(self, name: str) -> tuple[float, float] | None:
+        """Return the 95 % interval of a source's mean over new conditions, and fits; None where it cannot be told."""
+        values = self.values(name)
+        return Difference(values.mean, (values.component, *self.fits(name))).interval
+
     def against(self, first: str, second: str, family: int = 1) -> Difference:
         """Return one source against another, paired by condition: positive where the first is better.
 
@@ -94,7 +114,8 @@ class ConditionalCase:
         if not len(paired.metrics):
             return Difference(math.nan, (Component("conditions of the difference", math.nan, 0, 0),), family)
         nothing = Values("none", np.zeros(1), None, None if both is None else np.zeros(len(both)))
-        return contrast(paired, nothing, self.higher, family)
+        found = contrast(paired, nothing, self.higher, family)
+        return replace(found, components=(*found.components, *self.fits(first), *self.fits(second)))
 
     @cached_property
     def choosable(self) -> list[str]:
@@ -111,8 +132,23 @@ class ConditionalCase:
         return float(np.mean(found[np.isfinite(found)])) if np.isfinite(found).any() else math.nan
 
     def best(self, names: Sequence[str]) -> str | None:
-        """Return the source that is best over select conditions; among equals, the first."""
-        return (max if self.higher else min)(names, key=self.on_select, default=None)
+        """Return the source that is best over select conditions; among equals, the first.
+
+        One that has nothing that counts for a tenth of them, or more, stands behind those that have.
+        """
+        sign = 1 if self.higher else -1
+
+        def place(name: str) -> tuple[bool, float]:
+            lacks = ~np.isfinite(self.by_condition(name, "select")[~self.unseen])
+            return lacks.mean() < MOST_DEAD, sign * self.on_select(name)
+
+        return max(names, key=place, default=None)
+
+    def level(self, found: Difference) -> bool:
+        """Say whether a difference is surely within the margin."""
+        oracles = self.values(ORACLE).metrics
+        margin = self.margin * oracles.std(ddof=1) if len(oracles) > 1 else 0.0
+        return found.interval is not None and bool(max(map(abs, found.interval)) <= margin)
 
     @cached_property
     def rival(self) -> str | None:
@@ -136,7 +172,7 @@ def conditional_row(case: ConditionalCase, name: str) -> dict[str, Any]:
         "n": int(case.unseen[source.wanted].sum()),
         "units": len(np.unique(case.groups[case.unseen])),
         "mean": values.mean if len(own) else None,
-        "ci": mean_interval(values) if len(own) > 1 else None,
+        "ci": case.interval(name) if len(own) > 1 else None,
         "std": float(own.std(ddof=1)) if len(own) > 1 else None,
         "worst": float(own.min() if case.higher else own.max()) if len(own) else None,
         "select": select if math.isfinite(select) else None,
@@ -241,20 +277,16 @@ def sure(found: Difference, p: float | None) -> int:
 def conditional_verdict(case: ConditionalCase) -> tuple[str, str]:
     """Return the verdict's kind, one of `KINDS`, and a sentence.
 
-    The generated ignore the condition where they are not surely better than those for permuted conditions, and surely
-    gain less than half of what the oracle gains on these.
+    Two sources are level whose difference is surely within the margin; one that is neither sure nor surely small
+    decides nothing.
     """
     source, rival = case.sources[GENERATED], case.rival
-    share = float(source.dead.mean())
+    share = float(source.dead[case.unseen[source.wanted]].mean())
     if share >= MOST_DEAD:
         return DEAD, f"{DEAD}: {share:.0%} of the generated networks are dead"
-    permuted = next((name for name, found in case.sources.items() if found.type == "generated_permuted"), None)
-    if permuted:
-        found, most = case.against(GENERATED, permuted), case.against(ORACLE, permuted).difference
-        if sure(found, found.p) <= 0 and found.known and found.interval[1] < most / 2:
-            return IGNORES, f"{IGNORES}: {words(case, permuted, found)}"
-        if sure(found, found.p) <= 0:
-            return UNDECIDED, f"{UNDECIDED} whether the condition matters: {words(case, permuted, found)}"
+    ignoring = verdict_on_listening(case)
+    if ignoring:
+        return ignoring
     if rival is None:
         return UNDECIDED, f"{UNDECIDED}: no other source gives networks for new conditions"
     found = case.against(GENERATED, rival)
@@ -263,8 +295,27 @@ def conditional_verdict(case: ConditionalCase) -> tuple[str, str]:
     differences = [case.against(GENERATED, name) for name in others]
     if all(sure(difference, difference.p) > 0 for difference in differences):
         return AHEAD, f"{AHEAD} of every other source: {line}"
-    kind = {1: LEVEL_WITH, 0: LEVEL_WITH, -1: BEHIND}[sure(found, found.p)]
-    return kind, f"{kind}{' with' if kind == LEVEL_WITH else ''} {rival}: {line}"
+    side = sure(found, found.p)
+    if side == 0 and not case.level(found):
+        return UNDECIDED, f"{UNDECIDED} how they stand to {rival}: {line}"
+    return (BEHIND, f"{BEHIND} {rival}: {line}") if side < 0 else (LEVEL_WITH, f"{LEVEL_WITH} with {rival}: {line}")
+
+
+def verdict_on_listening(case: ConditionalCase) -> tuple[str, str] | None:
+    """Return the verdict where the generated do not listen to the condition, or nobody knows; None where they do.
+
+    They ignore it where they are not surely better than those for permuted conditions, and surely gain less than half
+    of what the oracle gains on these.
+    """
+    permuted = next((name for name, found in case.sources.items() if found.type == "generated_permuted"), None)
+    if permuted is None:
+        return None
+    found, most = case.against(GENERATED, permuted), case.against(ORACLE, permuted).difference
+    if sure(found, found.p) > 0:
+        return None
+    if found.known and found.interval[1] < most / 2:
+        return IGNORES, f"{IGNORES}: {words(case, permuted, found)}"
+    return UNDECIDED, f"{UNDECIDED} whether the condition matters: {words(case, permuted, found)}"
 
 
 def words(case: ConditionalCase, other: str, found: Difference) -> str:

@@ -13,7 +13,8 @@ def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     parser.add_argument("run", type=Path, help="run directory")
     parser.add_argument("--source", help="trained, generated, soup, ...; with --condition also best, which is default")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--pick", default="best", help="best (chosen on the select split; default) or a number")
+    words = "best (chosen on the select split; default; not where checkpoints have conditions) or a number"
+    which.add_argument("--pick", default="best", help=words)
     words = "what the network is for, a number for each name of the condition, or class=0,3 for class0=1 class3=1 ..."
     which.add_argument("--condition", nargs="+", metavar="KEY=VALUE", help=words)
     parser.add_argument("-o", "--output", type=Path, required=True, help="model.safetensors, or as the task writes it")

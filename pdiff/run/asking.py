@@ -24,7 +24,7 @@ def read_condition(texts: Sequence[str], seen: Conditions) -> dict[str, float]:
     for text in texts:
         key, equal, value = text.partition("=")
         if not equal:
-            raise PdiffError(f"{WHERE}: got {text!r}, expected KEY=VALUE. {known(key, seen.names)}")
+            raise PdiffError(f"{WHERE}: got {text!r}, expected KEY=VALUE. {known('', seen.names)}")
         found = {key: number(key, value)} if key in seen.names else listed(key, value, seen)
         for name in found:
             if name in condition:

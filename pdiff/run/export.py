@@ -39,12 +39,12 @@ def export(path: Path, source: str, pick: str, output: Path) -> int:
     Args:
         path: the run directory.
         source: whose candidates.
-        pick: `best` (on the select split) or a number.
+        pick: `best` (on the select split; not in a run with conditions) or a number.
         output: a path with a suffix that the task can write; without other word from the task a `.safetensors`, `.pth`
             or `.pt` file with the full state dict.
 
     Raises:
-        PdiffError: the run is not there, or source, number or suffix is unknown.
+        PdiffError: the run is not there, source, number or suffix is unknown, or nothing says which candidate.
     """
     run = open_run(path)
     vectors = open_source(run, source, open_pool(run)).vectors
@@ -112,6 +112,11 @@ def chosen_source(run: Run, source: str) -> str:
 
 def pick_index(run: Run, source: str, pick: str, count: int) -> int:
     """Return the number that `pick` means, of `count` candidates."""
+    if pick == "best" and run.conditional:
+        raise PdiffError(
+            "--pick: got 'best', but the candidates are for different conditions, and the best of them is for the "
+            "easiest. Give --condition KEY=VALUE ..., or the number of a candidate."
+        )
     if pick == "best":
         run.directory.require("evaluate")
         metrics = read_metrics(run, source)

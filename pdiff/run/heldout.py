@@ -108,6 +108,11 @@ def heldout_record(run: "Run") -> dict[str, Any]:
 
 
 def split_population(run: "Run") -> tuple[Rows, Rows]:
-    """Return the vectors that the engine was fitted to `(F, P)`, and the held-out ones `(H, P)`; the gap is neither."""
+    """Return the vectors that the engine was fitted to `(F, P)`, and the held-out ones `(H, P)`; the gap is neither.
+
+    Of a population with conditions these are the networks for select conditions: whoever reads of them in a gate may
+    choose settings by it, and by those for unseen conditions nothing is chosen.
+    """
     record, vectors = heldout_record(run), run.population.tensor()
-    return without(vectors, [*record["rows"], *record["gap"]]), Rows(vectors, record["rows"])
+    fitted = without(vectors, [*record["rows"], *record["gap"]])
+    return fitted, Rows(vectors, record.get("select", record["rows"]))

@@ -6,6 +6,7 @@ and those that the provenance calls one `group`. Anything else would be a leak.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,11 +16,12 @@ from mmengine.registry import Registry
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pdiff.run.symmetry import Symmetry, build_symmetry, check_symmetry
+from pdiff.run.symmetry import Symmetry, build_symmetry
 from pdiff.runtime.errors import PdiffError, known
 from pdiff.runtime.registry import build, prepare
 from pdiff.runtime.seeding import generator
 from pdiff.weights.conditions import Conditions
+from pdiff.weights.layout import Layout
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
@@ -137,12 +139,17 @@ def given(rows: Conditioned) -> NDArray:
 
 def shares(count: int, **parts: float) -> list[int]:
     """Return how many of `count` groups each share is, at least one; raise a `PdiffError` for shares that cannot be."""
+    check_shares(**parts)
+    return [max(1, round(share * count)) for share in parts.values()]
+
+
+def check_shares(**parts: float) -> None:
+    """Raise a `PdiffError` for shares of the conditions that cannot be."""
     for name, share in parts.items():
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1:
             raise PdiffError(f"fit.split.{name}: got {share!r}, expected a share of the conditions between 0 and 1.")
     if sum(parts.values()) >= 1:
         raise PdiffError(f"fit.split: got {' and '.join(parts)} that leave nothing to be seen. Lower them.")
-    return [max(1, round(share * count)) for share in parts.values()]
 
 
 def draw(groups: NDArray, rng: torch.Generator, counts: Sequence[int]) -> list[NDArray]:
@@ -161,7 +168,12 @@ def labelled(groups: NDArray, parts: Mapping[str, NDArray]) -> NDArray:
 
 def check_split(cfg: Mapping[str, Any]) -> None:
     """Raise a `PdiffError` for a section that describes no split, before there is a population."""
-    prepare(SPLITS, cfg, "fit.split", {"rng": None}, rows=None)
+    call = prepare(SPLITS, cfg, "fit.split", {"rng": None}, rows=None)
+    if call.func in (random, ball, by_sum):
+        bound = signature(call.func).bind(*call.args, **call.keywords)
+        bound.apply_defaults()
+        settings = bound.arguments
+        check_shares(**{name: settings[name] for name in ("select", "unseen") if not isinstance(settings[name], list)})
 
 
 def choose_conditions(run: "Run") -> dict[str, Any]:
@@ -172,10 +184,21 @@ def choose_conditions(run: "Run") -> dict[str, Any]:
     return split_conditions(settings.split, population.conditions, population.provenance, symmetry, rng)
 
 
-def check_conditions(config: Config) -> None:
-    """Raise a `PdiffError` for settings of conditions that cannot be, before there is a population."""
+def check_conditions(config: Config, layout: Layout) -> None:
+    """Raise a `PdiffError` for settings of conditions that cannot be, before there is a population.
+
+    Args:
+        config: of the run.
+        layout: of a vector.
+    """
     check_split(config.fit.split)
-    check_symmetry(config.fit.symmetry)
+    build_symmetry(config.fit.symmetry, layout)
+    guidance = config.generate.guidance
+    if guidance != 1 and not config.engine.condition_dropout:
+        raise PdiffError(
+            f"generate.guidance: got {guidance}, expected 1 where engine.condition_dropout is 0, so that nothing is "
+            "learnt without conditions. Raise engine.condition_dropout, or leave the guidance at 1."
+        )
 
 
 def split_conditions(

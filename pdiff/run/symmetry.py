@@ -11,7 +11,7 @@ from mmengine.registry import Registry
 from torch import Tensor
 
 from pdiff.runtime.errors import PdiffError, known
-from pdiff.runtime.registry import build, prepare
+from pdiff.runtime.registry import build
 from pdiff.weights.conditions import Conditions
 from pdiff.weights.layout import Layout
 
@@ -74,9 +74,3 @@ def complement(layout: Layout, swap: Sequence[str] = ()) -> Symmetry:
 def build_symmetry(cfg: Mapping[str, Any] | None, layout: Layout) -> Symmetry | None:
     """Return the symmetry that a config section describes; None without one."""
     return None if cfg is None else build(SYMMETRIES, cfg, "fit.symmetry", {"layout": layout})
-
-
-def check_symmetry(cfg: Mapping[str, Any] | None) -> None:
-    """Raise a `PdiffError` for a section that describes none, before there is anything to describe it for."""
-    if cfg is not None:
-        prepare(SYMMETRIES, cfg, "fit.symmetry", {"layout": None})

@@ -47,7 +47,8 @@ FEW = 10  # groups of conditions, below which a figure says little
 def conditional_summary(run: "Run") -> dict[str, Any]:
     """Return what other programs read of a run with conditions, but for the costs of the stages."""
     wanted, sources = open_wanted(run), read_sources(run, ORACLE)
-    case = ConditionalCase(run.task.metric, sources, wanted.unseen, wanted.groups, wanted.distance)
+    margin = run.config.compare.margin
+    case = ConditionalCase(run.task.metric, sources, wanted.unseen, wanted.groups, wanted.distance, margin)
     kind, line = conditional_verdict(case)
     gates, best = read_gates(run.directory), case.best(case.choosable)
     return {
@@ -131,7 +132,7 @@ def measured(run: "Run", case: ConditionalCase, name: str) -> dict[str, Any]:
         "agreement": agreement(run, case, source),
         "distance": novelty(vectors, known) if single else None,
         "spread": spread(vectors, trained) if single and len(own) > 1 else None,
-        "dispersion": dispersion(vectors, source.wanted[own], trained) if single else None,
+        "dispersion": dispersion(vectors, draws_of(source)[own], trained) if single else None,
         "seconds": cost(run, source, seconds),
         "note": NOTES.get(source.type, ""),
     }
@@ -168,12 +169,17 @@ def agreement(run: "Run", case: ConditionalCase, source: SourceResults) -> float
     return float(np.mean(found)) if found and np.isfinite(found).all() else None
 
 
-def dispersion(vectors: Vectors, wanted: NDArray, trained: Vectors) -> float | None:
-    """Return how widely candidates for one condition are spread, over how widely oracles are over all conditions."""
-    several = [number for number in np.unique(wanted) if (wanted == number).sum() > 1]
+def draws_of(source: SourceResults) -> NDArray:
+    """Return a number for each candidate `(M,)`, the same for draws of one fit for one condition."""
+    return source.wanted if source.fits is None else source.wanted + (source.wanted.max() + 1) * source.fits
+
+
+def dispersion(vectors: Vectors, draws: NDArray, trained: Vectors) -> float | None:
+    """Return how widely draws of the same number are spread, over how widely oracles are over all conditions."""
+    several = [number for number in np.unique(draws) if (draws == number).sum() > 1]
     if not several:
         return None
-    within = [deviations(some(vectors, np.flatnonzero(wanted == number))).mean().item() for number in several]
+    within = [deviations(some(vectors, np.flatnonzero(draws == number))).mean().item() for number in several]
     return relative_width(float(np.mean(within)), deviations(trained).mean().item())
 
 

@@ -137,5 +137,3 @@ def conditional(splits: Mapping[str, Split], kind: Kind) -> dict[str, Conditiona
     for split in splits.values():
         split.classes = kind.outputs or split.classes
     return {name: ConditionalSplit(split, kind, table) for name, split in splits.items()}
-
-

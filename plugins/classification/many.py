@@ -39,11 +39,13 @@ class Block:
         number: of the initialisation.
         conditions: which of the conditions they are for.
         first: running number of the first network.
+        each: whether every network has an initialisation of its own.
     """
 
     number: int
     conditions: range
     first: int
+    each: bool
 
 
 def blocks_of(count: int, inits: int | str = 1, together: int = 256) -> list[Block]:
@@ -59,7 +61,7 @@ def blocks_of(count: int, inits: int | str = 1, together: int = 256) -> list[Blo
         check_positive("collect", inits=inits)
     numbers = range(1 if inits == EACH else inits)
     return [
-        Block(number, range(count)[start : start + together], number * count + start)
+        Block(number, range(count)[start : start + together], number * count + start, inits == EACH)
         for number in numbers
         for start in range(0, count, together)
     ]
@@ -116,7 +118,7 @@ def snapshots_of_many(
                 own = state if reached == (block.number, -1) else None
                 yield from train_first(task, seed, block.number, train, own)
             base, trained = selected(task.model, names), block.number
-        own = [selected(network(block.first + i), names) for i in range(len(block.conditions))] if inits == EACH else []
+        own = [selected(network(block.first + i), names) for i in range(len(block.conditions))] if block.each else []
         kept = {"seed": block.number, "branch": place, "base": base}
         begins = own or [base] * len(block.conditions)
         done = state if (block.number, place) == reached else None
@@ -195,7 +197,8 @@ def train_block(
             trained = call(train_together, networks, "collect.networks", **given)
         params = {name: tensor[inside] for name, tensor in trained["stack"].items()}
         figures = {name: values[inside].item() for name, values in trained["figures"].items()}
-        origin = {"network": block.number, "branch": block.first + place, **figures}
+        network = block.first + place if block.each else block.number
+        origin = {"network": network, "branch": block.first + place, **figures}
         origin |= data.kind.provenance(block.conditions[place])
         fresh = pack({**kept, "done": place + 1, "trained": trained}) if inside == 0 else None
         yield Snapshot(params, origin, fresh, data.table[block.conditions[place]])

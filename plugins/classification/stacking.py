@@ -27,7 +27,6 @@ def stacked_forward(model: nn.Module, stacked: Mapping[str, Tensor], images: Ten
         alone = {name: tensor[0] for name, tensor in stacked.items()}
         return functional_call(model, alone, (images[0] if images.ndim == 5 else images,))[None]
 
-
     def forward(tensors: dict[str, Tensor], batch: Tensor) -> Tensor:
         return functional_call(model, tensors, (batch,))
 

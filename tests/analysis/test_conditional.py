@@ -25,7 +25,9 @@ ACCURACY = Metric("accuracy", chance=0.5, best=1.0)
 ERROR = Metric("error", higher_is_better=False)
 
 
-def source(name, test, select=None, wanted=None, kind=None, scores=None, measured=(), dead=None, requested=None):
+def source(
+    name, test, select=None, wanted=None, kind=None, scores=None, measured=(), dead=None, requested=None, fits=None
+):
     """Return results of candidates, one for each condition where `wanted` does not say it."""
     test = np.array(test, dtype=float)
     wanted = np.arange(len(test)) if wanted is None else np.array(wanted)
@@ -39,13 +41,14 @@ def source(name, test, select=None, wanted=None, kind=None, scores=None, measure
         metrics={"select": select, "test": test},
         dead=~np.isfinite(test) if dead is None else np.array(dead),
         type=kind or name,
+        fits=None if fits is None else np.array(fits),
         wanted=wanted,
         measured=list(measured) or [None] * len(test),
         conditions=Conditions(["angle"], values[:, None]),
     )
 
 
-def case_of(*sources, unseen=None, groups=None, distance=None, metric=ACCURACY) -> ConditionalCase:
+def case_of(*sources, unseen=None, groups=None, distance=None, metric=ACCURACY, margin=0.5) -> ConditionalCase:
     """Return a case; without other word the first two conditions choose, and each is a group."""
     count = 1 + max(int(found.wanted.max()) for found in sources)
     unseen = np.arange(count) >= 2 if unseen is None else np.array(unseen)
@@ -55,6 +58,7 @@ def case_of(*sources, unseen=None, groups=None, distance=None, metric=ACCURACY) 
         unseen,
         np.arange(count) if groups is None else np.array(groups),
         np.ones(count) if distance is None else np.array(distance, dtype=float),
+        margin,
     )
 
 
@@ -252,10 +256,54 @@ def test_verdict_is_ahead_of_all_or_not_ahead():
     assert conditional_verdict(case)[0] == "level", "surely ahead of the rival, but not of nearest"
 
 
+@pytest.mark.parametrize(("margin", "kind"), [(0.5, "level"), (0.1, "not decided")])
+def test_difference_that_is_neither_sure_nor_surely_small_decides_nothing(margin, kind):
+    rng = np.random.default_rng(0)
+    means = {"oracle": (0.9, 0.02), "generated": (0.85, 0.01), "ridge": (0.85, 0.01)}
+    sources = [source(name, mean + width * rng.standard_normal(40)) for name, (mean, width) in means.items()]
+    found, line = conditional_verdict(case_of(*sources, margin=margin))
+    assert found == kind
+    words = {"level": "level with ridge: ", "not decided": "not decided how they stand to ridge: "}
+    assert line.startswith(words[kind])
+
+
+def test_a_single_living_condition_decides_nothing():
+    sources = [source(name, [0.9, 0.9, 0.9, math.inf], metric) for name, metric in (("oracle", None), ("ridge", None))]
+    generated = source("generated", [0.9, 0.9, 0.8, math.inf], dead=[False] * 4)
+    assert conditional_verdict(case_of(*sources, generated, metric=ERROR))[0] == "not decided"
+
+
+def test_draw_of_the_fits_widens_an_interval():
+    means, fits, wanted = np.array([0.8, 0.84, 0.86]), np.repeat([0, 1, 2], 7), np.tile(np.arange(7), 3)
+    ridge = source("ridge", [0.8] * 7)
+    one, three = (
+        case_of(ridge, source("generated", means.repeat(7), wanted=wanted, fits=fits)) for fits in (None, fits)
+    )
+    assert one.against("generated", "ridge").p == 0, "no condition differs from another"
+    found, error = three.against("generated", "ridge"), means.std(ddof=1) / math.sqrt(3)
+    assert found.difference == pytest.approx(means.mean() - 0.8)
+    half = t.ppf(0.975, 2) * error
+    assert found.interval == pytest.approx((found.difference - half, found.difference + half))
+    assert three.interval("generated") == pytest.approx((means.mean() - half, means.mean() + half))
+    assert three.against("ridge", "generated").interval == pytest.approx(tuple(-x for x in found.interval[::-1]))
+
+
+def test_source_of_many_dead_networks_is_not_the_best_where_chance_is_not_known():
+    few, many = ([math.inf] * dead + [0.1] * (20 - dead) for dead in (1, 2))
+    unseen = [False] * 20 + [True] * 3
+    each = {"few": few, "many": many, "none": [0.2] * 20}
+    sources = [source(name, [*found, 0.2, 0.2, 0.2]) for name, found in each.items()]
+    case = case_of(*sources, unseen=unseen, metric=ERROR)
+    assert case.on_select("many") == pytest.approx(0.1)
+    assert case.best(["many", "none"]) == "none"
+    assert case.best(["none", "few"]) == "few"
+    assert case.best(["many"]) == "many"
+
+
 def test_dead_networks_come_first_in_a_verdict():
     dead = source("generated", [0.9] * 19 + [-math.inf] * 3)
     case = case_of(source("oracle", [0.9] * 22), dead, source("ridge", [0.1] * 22))
-    assert conditional_verdict(case) == ("dead", "dead: 14% of the generated networks are dead")
+    assert conditional_verdict(case) == ("dead", "dead: 15% of the generated networks are dead")
 
 
 def test_too_few_conditions_do_not_decide_whether_the_condition_matters():

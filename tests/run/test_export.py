@@ -169,7 +169,7 @@ def test_command_takes_a_condition_or_a_number_of_a_candidate(conditional, call,
     assert both.code == 2
     assert "not allowed with argument" in both.err
     wrong = call("export", conditional.path, "--condition", "bit0", *output)
-    assert wrong.err == "error: --condition: got 'bit0', expected KEY=VALUE. Did you mean 'bit0'? Known: bit0, bit1.\n"
+    assert wrong.err == "error: --condition: got 'bit0', expected KEY=VALUE. Known: bit0, bit1.\n"
 
 
 def test_candidate_of_a_run_over_conditions_is_exported_by_its_number(conditional, run, tmp_path):
@@ -177,4 +177,10 @@ def test_candidate_of_a_run_over_conditions_is_exported_by_its_number(conditiona
     pool = open_pool(run)
     vector = load_file(tmp_path / "network.safetensors")["weight"].flatten()
     assert torch.equal(vector, pool.population[int(pool.wanted.oracles[3])])
-    export(conditional.path, "generated", "best", tmp_path / "network.safetensors")
+
+
+def test_no_candidate_is_the_best_of_those_for_different_conditions(conditional, call, tmp_path):
+    done = call("export", conditional.path, "-o", tmp_path / "network.safetensors")
+    assert done.code == 2
+    assert done.err.startswith("error: --pick: got 'best', but the candidates are for different conditions, and")
+    assert not (tmp_path / "network.safetensors").exists()

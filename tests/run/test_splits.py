@@ -13,7 +13,8 @@ from pdiff.runtime.errors import PdiffError
 from pdiff.weights.conditions import Conditions
 from pdiff.weights.layout import Layout
 
-COMPLEMENT = build_symmetry({"type": "complement", "swap": ["w"]}, Layout.of({"w": torch.zeros(2)}))
+LAYOUT = Layout.of({"w": torch.zeros(2)})
+COMPLEMENT = build_symmetry({"type": "complement", "swap": ["w"]}, LAYOUT)
 SUBSETS = Conditions([f"bit{place}" for place in range(6)], torch.tensor(list(product([0.0, 1.0], repeat=6))[1:-1]))
 ANGLES = Conditions(["angle"], torch.arange(40.0)[:, None])
 
@@ -229,6 +230,10 @@ def test_a_split_of_a_third_party_must_give_a_part_for_each():
         ({"type": "sum", "seen": [1]}, "fit.split: missing a required argument: 'unseen'. Arguments: "),
         ({"type": "ball", "radius": "1"}, "fit.split.radius: got '1', expected a number."),
         ({"type": "sum", "seen": 1, "unseen": [2]}, "fit.split.seen: got 1, expected a list."),
+        ({"type": "random", "select": 0.9, "unseen": 0.9}, "fit.split: got select and unseen that leave nothing to be"),
+        ({"type": "random", "select": 0.95}, "fit.split: got select and unseen that leave nothing to be seen."),
+        ({"type": "ball", "unseen": 0}, "fit.split.unseen: got 0, expected a share of the conditions between 0 and 1."),
+        ({"type": "sum", "seen": [1], "unseen": [2], "select": 1.5}, "fit.split.select: got 1.5, expected a share of"),
     ],
 )
 def test_section_that_is_no_split_is_told_before_there_is_a_population(cfg, words):
@@ -238,17 +243,24 @@ def test_section_that_is_no_split_is_told_before_there_is_a_population(cfg, word
 
 
 @pytest.mark.parametrize(
-    ("fit", "words"),
+    ("section", "settings", "words"),
     [
-        ({"split": None}, "fit.split: got None, expected a section."),
-        ({"split": {"type": "randon"}}, "fit.split.type: got 'randon'. Did you mean 'random'?"),
-        ({"split": {"radius": 2}}, "fit.split: got unknown key 'radius'."),
-        ({"symmetry": {"type": "complemant"}}, "fit.symmetry.type: got 'complemant'. Did you mean 'complement'?"),
-        ({"symmetry": {"swap": ["w"]}}, "fit.symmetry.type: got None. Known: complement."),
+        ("fit", {"split": None}, "fit.split: got None, expected a section."),
+        ("fit", {"split": {"type": "randon"}}, "fit.split.type: got 'randon'. Did you mean 'random'?"),
+        ("fit", {"split": {"radius": 2}}, "fit.split: got unknown key 'radius'."),
+        ("fit", {"split": {"select": 0.9, "unseen": 0.9}}, "fit.split: got select and unseen that leave nothing"),
+        ("fit", {"symmetry": {"type": "complemant"}}, "fit.symmetry.type: got 'complemant'. Did you mean"),
+        ("fit", {"symmetry": {"swap": ["w"]}}, "fit.symmetry.type: got None. Known: complement."),
+        ("fit", {"symmetry": {"type": "complement", "swop": []}}, "fit.symmetry: got unknown key 'swop'. Did you mean"),
+        ("fit", {"symmetry": {"type": "complement", "swap": ["v"]}}, "fit.symmetry.swap: got 'v', which is not select"),
+        ("generate", {"guidance": 1.5}, "generate.guidance: got 1.5, expected 1 where engine.condition_dropout is 0"),
     ],
 )
-def test_config_of_conditions_that_cannot_be_is_told_by_its_place(fit, words):
-    check_conditions(resolve({}))
+def test_config_of_conditions_that_cannot_be_is_told_by_its_place(section, settings, words):
+    engine = {"condition_dropout": 0}
+    check_conditions(resolve({}), LAYOUT)
+    check_conditions(resolve({"generate": {"guidance": 1.5}}), LAYOUT)
+    check_conditions(resolve({"engine": engine, "fit": {"symmetry": {"type": "complement", "swap": ["w"]}}}), LAYOUT)
     with pytest.raises(PdiffError) as caught:
-        check_conditions(resolve({"fit": fit}))
+        check_conditions(resolve({"engine": engine, section: settings}), LAYOUT)
     assert str(caught.value).startswith(words)

@@ -13,7 +13,7 @@ from pdiff.analysis.conditional import KINDS
 from pdiff.commands import run as command
 from pdiff.run.config import resolve
 from pdiff.run.directory import ORDER, RunDirectory
-from pdiff.run.heldout import heldout_record
+from pdiff.run.heldout import heldout_record, split_population
 from pdiff.run.run import Run
 from pdiff.run.sources import open_pool, open_source
 from pdiff.run.wanted import open_wanted
@@ -154,6 +154,10 @@ def test_engine_is_fitted_to_the_seen_alone(run):
     assert not set(pool.wanted.groups) & set(pool.wanted.seen_groups)
 
 
+def test_gates_look_at_no_network_for_an_unseen_condition(run):
+    assert split_population(run)[1].rows.tolist() == heldout_record(run)["select"]
+
+
 def test_run_without_conditions_writes_what_it_always_wrote(finish, tmp_path):
     summary = finish(collect={"conditional": False}, generate={"num": 3, "path": 0}, task={"measured": False})
     samples = read_json(tmp_path / "run" / "samples" / "samples.json")
@@ -227,6 +231,8 @@ def test_several_networks_and_draws_and_fits_for_a_condition(finish, tmp_path):
     assert sources["oracle"]["agreement"] > 0
     assert sources["generated"]["n"] == 20, "two draws from two fits for each of five"
     assert sources["generated"]["dispersion"] > 0
+    alone = finish("alone", collect={"networks": 16}, fit={"repeats": 2})["sources"]["generated"]
+    assert alone["dispersion"] is None, "what two fits draw are no two draws of one"
     assert (sources["told"]["n"], sources["told"]["units"]) == (10, 5), "one of each lineage"
     assert sources["ridge"]["dispersion"] is None
     assert sources["told"]["mean"] > 0.9

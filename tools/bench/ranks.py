@@ -3,7 +3,7 @@
 Works on a finished run. Every process has one thread and stays on one core. The fastest of several runs counts; where
 other programs use the cores too, the processors' own time says what they would take alone.
 
-    python tools/bench/processes.py runs/demo
+    python tools/bench/ranks.py runs/demo
 """
 
 import argparse

@@ -125,6 +125,7 @@ def test_every_network_can_have_an_initialisation_of_its_own(subsets, conditiona
     whole = case.collect()
     weights = torch.stack([snapshot.params["features.1.weight"].flatten() for snapshot in whole])
     assert len(weights.unique(dim=0)) == 12
+    assert [snapshot.provenance["network"] for snapshot in whole] == [*range(12)]
     assert torch.equal(weights[0], case.task.model.state_dict()["features.1.weight"].flatten())
     rest = conditional(subsets).collect(whole[5].state)
     assert all(equal(one, other) for one, other in zip(rest, whole[6:], strict=True))
