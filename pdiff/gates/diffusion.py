@@ -169,20 +169,32 @@ def words_for_memory(figures: Mapping[str, Figure], record: str) -> str:
 
 
 def gate_latents(run: "Run") -> list[Check]:
-    """Return the check of the sampled latents."""
-    engine = run.engine
+    """Return the check of the sampled latents.
+
+    Those for wanted conditions may lie where none of the fitted does, so they are held against the checkpoints for
+    select conditions too, along the axes that carry some of the variance.
+    """
+    engine, (fitted, heldout) = run.engine, split_population(run)
     sampled = read_tensors(run.directory.folder("generate") / "latents.safetensors")["latents"]
-    return [check_latents(sampled, engine.encode(split_population(run)[0]))]
+    if not run.conditional:
+        return [check_latents(sampled, engine.encode(fitted))]
+    rows = torch.cat([fitted.rows, heldout.rows])
+    return [check_latents(sampled, engine.encode(Rows(run.population.tensor(), rows)), LEAST_SHARE)]
 
 
-def check_latents(sampled: Tensor, latents: Tensor) -> Check:
+def check_latents(sampled: Tensor, latents: Tensor, least: float = 0.0) -> Check:
     """Return whether samples `(M, L)` have the moments and norms of the population's latents `(N, L)`.
 
     Both are looked at in units of the population's standard deviations along its principal axes.
+
+    Args:
+        sampled: what was drawn.
+        latents: those of the population.
+        least: share of the largest axis' variance, from which on an axis counts.
     """
     whitening = Whitening(latents.shape[1])
     whitening.fit(latents)
-    alive = whitening.std > 0
+    alive = (whitening.std > 0) & (whitening.std >= least**0.5 * whitening.std.max())
     if not alive.any():
         return not_measured("latents", EQUAL)
     own, new = whitening(latents)[:, alive], whitening(sampled)[:, alive]
