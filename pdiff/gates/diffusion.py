@@ -16,6 +16,7 @@ from pdiff.engine.parameter_diffusion import ParameterDiffusion
 from pdiff.engine.whitening import Whitening
 from pdiff.run.check import Check, Figure, not_measured
 from pdiff.run.heldout import heldout_record, split_population
+from pdiff.run.wanted import open_wanted
 from pdiff.runtime.seeding import generator, normal
 from pdiff.runtime.storage import read_tensors
 from pdiff.weights.vectors import Rows
@@ -172,17 +173,22 @@ def gate_latents(run: "Run") -> list[Check]:
     """Return the check of the sampled latents.
 
     Those for wanted conditions may lie where none of the fitted does, so they are held against the checkpoints for
-    select conditions too, along the axes that carry some of the variance.
+    select conditions too, along the axes that carry some of the variance; those beyond the range of the seen ones are
+    left out, for nobody knows where they ought to lie.
     """
     engine, (fitted, heldout) = run.engine, split_population(run)
     sampled = read_tensors(run.directory.folder("generate") / "latents.safetensors")["latents"]
     if not run.conditional:
         return [check_latents(sampled, engine.encode(fitted))]
-    rows = torch.cat([fitted.rows, heldout.rows])
-    return [check_latents(sampled, engine.encode(Rows(run.population.tensor(), rows)), LEAST_SHARE)]
+    wanted, rows = open_wanted(run), torch.cat([fitted.rows, heldout.rows])
+    asked = wanted.conditions.take(run.generated_for[: len(sampled)])
+    inside = ~asked.beyond(wanted.seen).any(1)
+    if not inside.any():
+        return [not_measured("latents", "every wanted condition lies beyond the range of the seen ones.")]
+    return [check_latents(sampled[inside], engine.encode(Rows(run.population.tensor(), rows)), elsewhere=True)]
 
 
-def check_latents(sampled: Tensor, latents: Tensor, least: float = 0.0) -> Check:
+def check_latents(sampled: Tensor, latents: Tensor, elsewhere: bool = False) -> Check:
     """Return whether samples `(M, L)` have the moments and norms of the population's latents `(N, L)`.
 
     Both are looked at in units of the population's standard deviations along its principal axes.
@@ -190,11 +196,12 @@ def check_latents(sampled: Tensor, latents: Tensor, least: float = 0.0) -> Check
     Args:
         sampled: what was drawn.
         latents: those of the population.
-        least: share of the largest axis' variance, from which on an axis counts.
+        elsewhere: the samples are for conditions of their own, so that their mean may be another, and only the axes
+            count that carry some of the variance.
     """
     whitening = Whitening(latents.shape[1])
     whitening.fit(latents)
-    alive = (whitening.std > 0) & (whitening.std >= least**0.5 * whitening.std.max())
+    alive = whitening.std > (LEAST_SHARE**0.5 * whitening.std.max() if elsewhere else 0)
     if not alive.any():
         return not_measured("latents", EQUAL)
     own, new = whitening(latents)[:, alive], whitening(sampled)[:, alive]
@@ -209,10 +216,12 @@ def check_latents(sampled: Tensor, latents: Tensor, least: float = 0.0) -> Check
         f"spread, {figures['offset']:.2f} off its mean, {figures['outside']:.0%} outside its envelope"
     )
     low, high = NORMS
-    if low <= figures["norm"] <= high and figures["offset"] <= LARGEST_OFFSET and figures["outside"] <= MOST_OUTSIDE:
+    near = elsewhere or figures["offset"] <= LARGEST_OFFSET
+    if low <= figures["norm"] <= high and near and figures["outside"] <= MOST_OUTSIDE:
         return Check("latents", True, found, figures)
+    offset = "" if elsewhere else f"at most {LARGEST_OFFSET} off, "
     line = (
-        f"got {found}, expected {low} to {high} times its norm, at most {LARGEST_OFFSET} off, at most "
+        f"got {found}, expected {low} to {high} times its norm, {offset}at most "
         f"{MOST_OUTSIDE:.0%} outside. The diffusion does not match the latents: raise engine.denoiser_training.steps, "
         "take more sampling steps, or set engine.whiten."
     )

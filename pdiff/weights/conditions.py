@@ -73,11 +73,13 @@ class Conditions(Sequence):
         scale = np.where(deviation > 0, deviation, 1.0)
         return cdist(own / scale, known / scale).round(DIGITS)
 
+    def beyond(self, others: "Conditions") -> Tensor:
+        """Return which number of which of these lies beyond the range of the others `(M, C)`."""
+        return (self.values < others.values.amin(0)) | (self.values > others.values.amax(0))
+
     def outside(self, others: "Conditions") -> list[str]:
         """Return the names of the numbers of which one of these lies beyond the range of the others."""
-        low, high = others.values.amin(0), others.values.amax(0)
-        beyond = ((self.values < low) | (self.values > high)).any(0)
-        return [name for name, found in zip(self.names, beyond.tolist(), strict=True) if found]
+        return [name for name, found in zip(self.names, self.beyond(others).any(0).tolist(), strict=True) if found]
 
     def distinct(self) -> tuple["Conditions", NDArray]:
         """Return each condition once, by first appearance `(K, C)`, and the number of each one's `(M,)`."""

@@ -210,3 +210,12 @@ def test_gate_gives_the_denoiser_the_condition_of_every_latent(lines):
         others, _ = denoising_losses(engine, engine.encode(rows), seed, conditions=conditions.roll(1, 0))
         assert check.figures[figure] == pytest.approx(own)
         assert own < 0.85 * without < others
+
+
+def test_samples_for_conditions_may_have_another_mean_and_stray_on_axes_that_carry_nothing():
+    rng = torch.Generator().manual_seed(0)
+    latents = torch.randn(200, 4, generator=rng) * torch.tensor([10.0, 5.0, 2.0, 0.001])
+    sampled = latents[:50] * 0.5 + torch.tensor([8.0, 0.0, 0.0, 1.0])
+    assert not check_latents(sampled, latents).passed
+    found = check_latents(sampled, latents, elsewhere=True)
+    assert found.passed and found.figures["offset"] > 0.4
