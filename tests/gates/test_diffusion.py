@@ -218,4 +218,5 @@ def test_samples_for_conditions_may_have_another_mean_and_stray_on_axes_that_car
     sampled = latents[:50] * 0.5 + torch.tensor([8.0, 0.0, 0.0, 1.0])
     assert not check_latents(sampled, latents).passed
     found = check_latents(sampled, latents, elsewhere=True)
-    assert found.passed and found.figures["offset"] > 0.4
+    assert found.passed
+    assert found.figures["offset"] > 0.4
