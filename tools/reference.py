@@ -172,13 +172,18 @@ def settings_of(target: Callable, given: Sequence[str], where: str) -> Iterator[
             yield row(where, said, key, words(taken.annotation), shown(taken.default))
 
 
+def place_of(found: Any) -> tuple[str, int]:
+    """Return where a class or function is written: the order of the page must not be that of the imports."""
+    return found.__module__, inspect.getsourcelines(found)[1]
+
+
 def part(place: str, name: str, given: str) -> list[str]:
     """Return the table of one place in a config: the keys of what reads it, or of each type that it may name."""
     target, lines = resolve_name(name), table("key", "type", "default", "meaning")
     if not isinstance(target, Registry):
         return ["", f"### `{place}`", *lines, *settings_of(target, given.split(), place)]
     target.import_from_location()
-    for kind, found in target.module_dict.items():
+    for kind, found in sorted(target.module_dict.items(), key=lambda pair: place_of(pair[1])):
         if found.__module__.partition(".")[0] not in OWN:
             continue
         first = (inspect.getdoc(found) or "").partition("\n\n")[0].removeprefix("Return ").replace("\n", " ")

@@ -3,7 +3,7 @@
 With a finished run, also one network for a condition that is new to it. The fastest of several repeats counts, and a
 ratio is of two times of one call. Bars of progress take time, most where networks follow one another: send them away.
 
-    python tools/bench/conditions.py --run runs/subsets_digits 2> bench.log
+    python tools/bench/conditions.py --run runs/subsets_digits
 """
 
 import argparse
