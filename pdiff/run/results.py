@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pdiff.analysis.dead import dead
 from pdiff.analysis.source_results import SourceResults
-from pdiff.run.sources import Pool, open_pool, open_source, source_names, source_table
+from pdiff.run.sources import Pool, open_source, source_names, source_table
 from pdiff.runtime.storage import read_tensors, read_text
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ def read_metrics(run: "Run", source: str) -> dict[str, NDArray]:
     return {split: np.array(values) for split, values in metrics.items()}
 
 
-def read_sources(run: "Run", reference: str = "trained") -> dict[str, SourceResults]:
+def read_sources(run: "Run", pool: Pool, reference: str = "trained") -> dict[str, SourceResults]:
     """Return the results of every source of the config, in its order; the metrics of `reference` say who is dead."""
-    pool, trained = open_pool(run), read_metrics(run, reference)
+    trained = read_metrics(run, reference)
     return {name: read_source(run, name, pool, trained) for name in source_names(run)}
 
 

@@ -74,7 +74,8 @@ def over_conditions(run: "Run", folder: Path) -> tuple[dict[str, Any], list[Figu
 
 def open_case(run: "Run") -> Case:
     """Return what the sources are judged by."""
-    sources, pool = read_sources(run), open_pool(run)
+    pool = open_pool(run)
+    sources = read_sources(run, pool)
     trained = sources[TRAINED].signature
     similarities = {name: run.task.similarity(s.signature, trained).float() for name, s in sources.items()}
     to_soup = {}

@@ -27,7 +27,7 @@ from pdiff.run.record import read_gates
 from pdiff.run.results import read_sources
 from pdiff.run.sources import open_pool
 from pdiff.run.stage import STAGES
-from pdiff.run.wanted import Wanted, open_wanted
+from pdiff.run.wanted import Wanted
 from pdiff.runtime.storage import finite_or_null, read_json
 from pdiff.weights.vectors import Rows, Vectors, deviations, parts, pieces, relative_width
 
@@ -47,7 +47,8 @@ FEW = 10  # groups of conditions, below which a figure says little
 
 def conditional_summary(run: "Run") -> dict[str, Any]:
     """Return what other programs read of a run with conditions, but for the costs of the stages."""
-    wanted, sources = open_wanted(run), read_sources(run, ORACLE)
+    pool = open_pool(run)
+    wanted, sources = pool.wanted, read_sources(run, pool, ORACLE)
     margin = run.config.compare.margin
     case = ConditionalCase(run.task.metric, sources, wanted.unseen, wanted.groups, wanted.distance, margin)
     kind, line = conditional_verdict(case)
@@ -64,7 +65,7 @@ def conditional_summary(run: "Run") -> dict[str, Any]:
         "notes": notes(case),
         "gates": gates,
         "gates_ignored": not all(gate["passed"] for gate in gates),
-        "sources": {name: {**conditional_row(case, name), **measured(run, case, name)} for name in sources},
+        "sources": {name: {**conditional_row(case, name), **measured(run, case, pool.known, name)} for name in sources},
         "comparisons": conditional_comparisons(case),
         "points": points(case, best),
         "pictures": [],
@@ -117,7 +118,7 @@ def notes(case: ConditionalCase) -> list[str]:
     return found
 
 
-def measured(run: "Run", case: ConditionalCase, name: str) -> dict[str, Any]:
+def measured(run: "Run", case: ConditionalCase, known: Rows, name: str) -> dict[str, Any]:
     """Return where a source's vectors for unseen conditions lie, how they behave, and what one of them costs."""
     source, oracle = case.sources[name], case.sources[ORACLE]
     own, reference = (unseen_rows(case, each) for each in (source, oracle))
@@ -125,7 +126,6 @@ def measured(run: "Run", case: ConditionalCase, name: str) -> dict[str, Any]:
     for _ in parts(source.vectors):
         pass
     seconds = source.seconds + time.perf_counter() - begun
-    known = open_pool(run).known
     single = source.has_place
     vectors = some(source.vectors, own) if single else None
     trained = some(oracle.vectors, reference)

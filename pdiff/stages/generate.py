@@ -23,7 +23,7 @@ def generate(run: "Run") -> None:
     """Write `samples/`: vectors, the first fit's latents, the way of a few of them, and what they were drawn with."""
     folder, settings = run.directory.folder("generate"), run.config.generate
     engine, drawing = run.engine, run.drawing
-    counts, asked = conditional_counts(run) if run.conditional else plain_counts(run)
+    counts, asked, wanted = conditional_counts(run) if run.conditional else plain_counts(run)
     fits = [number for number, count in enumerate(counts) for _ in range(count)]
     description = {
         "num": len(fits),
@@ -40,7 +40,6 @@ def generate(run: "Run") -> None:
     if len(counts) > 1:
         description |= {"fits": fits}
     if run.conditional:
-        wanted = wanted_of(run)
         description |= {"wanted": wanted * len(counts), "guidance": settings.guidance}
     if run.draws_path:
         sampler = drawing["sampler"]
@@ -50,21 +49,20 @@ def generate(run: "Run") -> None:
     write_json(folder / "samples.json", {**description, "spread": spread(run.generated, run.population.tensor())})
 
 
-def plain_counts(run: "Run") -> tuple[list[int], dict[str, Tensor]]:
-    """Return how many of `generate.num` vectors each fit draws, and that it is told nothing more."""
+def plain_counts(run: "Run") -> tuple[list[int], dict[str, Tensor], list[int]]:
+    """Return how many of `generate.num` vectors each fit draws; it is told nothing more, and they are for nothing."""
     num, repeats = run.config.generate.num, run.config.fit.repeats
-    return [len(range(num)[share(num, number, repeats)]) for number in range(repeats)], {}
+    return [len(range(num)[share(num, number, repeats)]) for number in range(repeats)], {}, []
 
 
-def conditional_counts(run: "Run") -> tuple[list[int], dict[str, Tensor]]:
-    """Return how many vectors each fit draws, and for which conditions."""
-    wanted = wanted_of(run)
-    return [len(wanted)] * run.config.fit.repeats, {"conditions": open_wanted(run).conditions.values[wanted]}
+def conditional_counts(run: "Run") -> tuple[list[int], dict[str, Tensor], list[int]]:
+    """Return how many vectors each fit draws, for which conditions, and the numbers of these.
 
-
-def wanted_of(run: "Run") -> list[int]:
-    """Return which of the wanted conditions each vector of a fit is for: `generate.draws` vectors for every one."""
-    return list(range(len(open_wanted(run)))) * run.config.generate.draws
+    Of each fit there are `generate.draws` vectors for every wanted condition.
+    """
+    conditions = open_wanted(run).conditions
+    wanted = list(range(len(conditions))) * run.config.generate.draws
+    return [len(wanted)] * run.config.fit.repeats, {"conditions": conditions.values[wanted]}, wanted
 
 
 def write_decoded(

@@ -12,6 +12,7 @@ from pdiff.run.config import resolve
 from pdiff.run.directory import ORDER
 from pdiff.run.results import read_metrics, read_sources
 from pdiff.run.run import Run
+from pdiff.run.sources import open_pool
 from pdiff.runtime.storage import read_json
 from pdiff.stages.compare import averages_of_a_few, draw_pictures, evidence, front, members, open_case
 
@@ -98,10 +99,10 @@ def test_averages_are_found_by_their_type_whatever_they_are_called(finished, mon
     config = finished.config()
     sources = config["evaluate"]["sources"]
     sources |= {"mixed": {**sources["soup16"], "members": 9}, "few": {**sources["soup16"], "members": 2}}
-    run = Run(resolve(config), finished)
-    read = read_sources(Run(resolve(finished.config()), finished))
+    run, plain = Run(resolve(config), finished), Run(resolve(finished.config()), finished)
+    read = read_sources(plain, open_pool(plain))
     own = dict.fromkeys(("mixed", "few"), read["soup16"])
-    monkeypatch.setattr("pdiff.stages.compare.read_sources", lambda run: read | own)
+    monkeypatch.setattr("pdiff.stages.compare.read_sources", lambda run, pool: read | own)
     case = open_case(run)
     assert case.averages == "mixed"
     assert case.small == ["soup16", "few"]
@@ -117,7 +118,7 @@ def test_the_metric_of_a_dead_candidate_is_infinitely_bad(run, tmp_path, monkeyp
 
 
 def test_sources_are_read_as_they_were_evaluated(run):
-    sources = read_sources(run)
+    sources = read_sources(run, open_pool(run))
     assert sources["ensemble"].vectors.ndim == 3
     assert not sources["ensemble"].has_place
     for source in sources.values():
@@ -137,7 +138,7 @@ class Drawing:
 
 def test_a_plugin_that_draws_gets_candidates_that_have_a_place(finished):
     run = Run(resolve(finished.config()), finished)
-    sources = read_sources(run)
+    sources = read_sources(run, open_pool(run))
     assert draw_pictures(run, sources) == []
     run.plugin.register(Drawing(), "drawing")
     assert draw_pictures(run, sources) == [{"file": "dots.png", "title": "Dots", "caption": "generated 5, trained 8"}]
