@@ -53,6 +53,15 @@ def test_unflatten_restores_every_tensor():
     assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
 
 
+def test_integers_are_counters_and_masks_and_floats_are_none():
+    tensors = {name: tensor for name, tensor in TENSORS.items() if "empty" not in name}
+    layout = Layout.of(tensors)
+    counters = {"counter", "int32", "short", "byte", "no_counter"}
+    assert {entry.name for entry in layout if entry.is_counter} == counters
+    for entry in layout:
+        assert layout.counters[entry.slice].tolist() == [entry.name in counters] * entry.size
+
+
 def test_flatten_restores_every_vector():
     layout = Layout.of({"a": torch.zeros(2, 3), "b": torch.tensor(0.0), "c": torch.zeros(4)})
     vector = torch.randn(layout.size, generator=torch.Generator().manual_seed(0))
