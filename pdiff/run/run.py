@@ -21,6 +21,7 @@ from pdiff.task.task import Candidates, Task
 from pdiff.weights.conditions import Conditions
 from pdiff.weights.layout import Layout
 from pdiff.weights.population import Population
+from pdiff.weights.ties import first_names
 from pdiff.weights.vectors import Vectors
 
 
@@ -86,10 +87,11 @@ class Run:
 
     @cached_property
     def layout(self) -> Layout:
-        """The layout of the selection."""
+        """The layout of the selection, tied tensors under the first of their names."""
         names = self.hook.select_params(task=self.built, cfg=self.config)
         check_names(self.name, names, self.built.model)
-        return Layout.of(self.built.model.state_dict(), names)
+        first = first_names(self.built.model)
+        return Layout.of(self.built.model.state_dict(keep_vars=True), [first[name] for name in names])
 
     @cached_property
     def population(self) -> Population:
