@@ -86,12 +86,17 @@ class Run:
         return {"run": {"plugin": self.name, "seed": self.config.seed}}
 
     @cached_property
-    def layout(self) -> Layout:
-        """The layout of the selection, tied tensors under the first of their names."""
+    def selected(self) -> tuple[str, ...]:
+        """The names of the selection, tied tensors under the first of theirs."""
         names = self.hook.select_params(task=self.built, cfg=self.config)
         check_names(self.name, names, self.built.model)
         first = first_names(self.built.model)
-        return Layout.of(self.built.model.state_dict(keep_vars=True), [first[name] for name in names])
+        return tuple(dict.fromkeys(first[name] for name in names))
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The layout of the selection."""
+        return Layout.of(self.built.model.state_dict(), self.selected)
 
     @cached_property
     def population(self) -> Population:

@@ -37,11 +37,6 @@ class Entry:
         """The entry's place in the vector."""
         return slice(self.offset, self.offset + self.size)
 
-    @property
-    def is_counter(self) -> bool:
-        """Whether the values are integers: batches that were counted, or indices, which no training moves a little."""
-        return not self.dtype.is_floating_point and self.dtype != torch.bool
-
 
 @dataclass(frozen=True)
 class Layout:
@@ -84,14 +79,6 @@ class Layout:
     def size(self) -> int:
         """P, the length of a vector."""
         return sum(entry.size for entry in self.entries)
-
-    @property
-    def counters(self) -> Tensor:
-        """Which places of a vector hold integers: booleans `(P,)`."""
-        mask = torch.zeros(self.size, dtype=torch.bool)
-        for entry in self.entries:
-            mask[entry.slice] = entry.is_counter
-        return mask
 
     def flatten(self, tensors: Mapping[str, Tensor], origin: str = "selection") -> Tensor:
         """Return the selected tensors as one vector, float32 `(P,)` on the CPU.

@@ -53,13 +53,11 @@ def test_unflatten_restores_every_tensor():
     assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
 
 
-def test_integers_are_counters_and_masks_and_floats_are_none():
-    tensors = {name: tensor for name, tensor in TENSORS.items() if "empty" not in name}
-    layout = Layout.of(tensors)
-    counters = {"counter", "int32", "short", "byte", "no_counter"}
-    assert {entry.name for entry in layout if entry.is_counter} == counters
-    for entry in layout:
-        assert layout.counters[entry.slice].tolist() == [entry.name in counters] * entry.size
+def test_what_shares_its_memory_is_one_tensor():
+    tensor = torch.arange(6.0).view(2, 3)
+    tensors = {"a": tensor, "b": tensor.T, "c": tensor[:1], "d": tensor.clone(), "e": tensor}
+    assert Layout.of(tensors).names == ("a", "c", "d")
+    assert Layout.of(tensors, ["e", "d"]).names == ("e", "d")
 
 
 def test_flatten_restores_every_vector():

@@ -152,8 +152,8 @@ def outcome(model: nn.Module, selector: str) -> list[str]:
 
 @settings(max_examples=300, deadline=None, database=None)
 @given(st.one_of(st.text(), st.lists(st.sampled_from(PIECES), max_size=12).map("".join)))
-def test_whatever_is_written_is_a_selection_or_one_line(selector):
-    found = outcome(Net(), selector)
+def test_whatever_is_written_is_a_selection_or_one_line(net, selector):
+    found = outcome(net, selector)
     assert found == [] or (found[0].startswith("select: ") and found[0].isprintable())
 
 
