@@ -26,7 +26,7 @@ def import_checkpoints(run: "Run") -> None:
     base_file = Path(settings.base) if settings.base else files[0]
     base = load_state_dict(base_file, settings.prefix)
     own = run.built.model.state_dict()
-    frozen = [name for name in own if name not in run.layout.names]
+    frozen = [name for name in own if name not in run.selected]
     missing = [name for name in frozen if name not in base]
     if missing:
         todo = "Set checkpoints.prefix, or name a file with the frozen part as checkpoints.base."

@@ -88,7 +88,7 @@ def continued_snapshots(
     if not implementation:
         raise PdiffError(f"plugin {run.name}: lacks the hook collect. Define it, or give checkpoints.files.")
     logs = run.directory.folder("collect") / "logs"
-    arguments = {"task": run.built, "names": run.layout.names, "cfg": run.config, "folder": logs, "branch": branch}
+    arguments = {"task": run.built, "names": run.selected, "cfg": run.config, "folder": logs, "branch": branch}
     if "state" in implementation[0].argnames:
         state, rows = read_state(population.folder)
         population.truncate(rows)
@@ -124,7 +124,7 @@ def checked(run: "Run", snapshots: Iterator[Snapshot]) -> Iterator[Snapshot]:
     """Yield the snapshots, each of them looked at."""
     check_iterable(run.name, "collect", snapshots, Snapshot)
     for snapshot in snapshots:
-        check_snapshot(run.name, snapshot, run.layout)
+        check_snapshot(run.name, snapshot, run.layout, run.selected)
         yield snapshot
 
 
@@ -182,7 +182,7 @@ def check_frozen(run: "Run") -> None:
     """Raise a `PdiffError` when the collection changed what is not selected: no candidate would be what was trained."""
     base = read_tensors(run.directory.base)
     for name, tensor in run.built.model.state_dict().items():
-        if name not in run.layout.names and not torch.equal(tensor.cpu(), base[name]):
+        if name not in run.selected and not torch.equal(tensor.cpu(), base[name]):
             raise PdiffError(
                 f"plugin {run.name}: collect changed {name!r}, which is not selected. "
                 "Freeze it (running statistics: keep the layer in eval mode), or select it."

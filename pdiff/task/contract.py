@@ -66,8 +66,15 @@ def check_iterable(plugin: str, hook: str, value: Any, item: type) -> None:
         raise fault(plugin, f"{hook} returned {kind(value)}, {words}")
 
 
-def check_snapshot(plugin: str, snapshot: Any, layout: Layout) -> None:
-    """Raise a `PdiffError` unless `collect` yielded a snapshot of the selection, or one that only rests."""
+def check_snapshot(plugin: str, snapshot: Any, layout: Layout, selected: Sequence[str]) -> None:
+    """Raise a `PdiffError` unless `collect` yielded a snapshot of the selection, or one that only rests.
+
+    Args:
+        plugin: its name.
+        snapshot: what came.
+        layout: of the vectors.
+        selected: names of the selection; counters, which no vector holds, are among them.
+    """
     if not isinstance(snapshot, Snapshot):
         line = f"collect yielded {kind(snapshot)}, expected pdiff.Snapshot. Yield pdiff.Snapshot(params, ...)."
         raise fault(plugin, line)
@@ -81,7 +88,7 @@ def check_snapshot(plugin: str, snapshot: Any, layout: Layout) -> None:
         line = "collect yielded a provenance with the key 'condition', which is kept for Snapshot.condition."
         raise fault(plugin, f"{line} Give the numbers there, or rename the key.")
     if snapshot.params:
-        check_params(plugin, snapshot.params, layout)
+        check_params(plugin, snapshot.params, layout, selected)
 
 
 def check_same_names(plugin: str, row: int, condition: Any, first: Mapping[str, float] | None) -> None:
@@ -111,8 +118,8 @@ def check_tensors(plugin: str, field: str, tensors: Any) -> None:
             raise fault(plugin, f"collect yielded {kind(tensor)} as {field} {name!r}, expected a tensor.")
 
 
-def check_params(plugin: str, params: Mapping[str, Tensor], layout: Layout) -> None:
-    """Raise a `PdiffError` unless `params` is the selection, tensor by tensor."""
+def check_params(plugin: str, params: Mapping[str, Tensor], layout: Layout, selected: Sequence[str]) -> None:
+    """Raise a `PdiffError` unless `params` is the selection, tensor by tensor; see `check_snapshot`."""
     for entry in layout:
         if entry.name not in params:
             raise fault(plugin, f"collect yielded a snapshot without {entry.name!r}. Yield every tensor of `names`.")
@@ -121,7 +128,7 @@ def check_params(plugin: str, params: Mapping[str, Tensor], layout: Layout) -> N
             line = f"collect yielded {entry.name!r} of shape {shape}, expected {entry.shape}, that of the network."
             raise fault(plugin, line)
     for name in params:
-        if name not in layout.names:
+        if name not in selected:
             line = f"collect yielded {name!r}, which is not selected. Yield the tensors of `names` alone."
             raise fault(plugin, line)
 
