@@ -164,8 +164,8 @@ def words_for_memory(figures: Mapping[str, Figure], record: str) -> str:
     if figures["memorisation"] <= MUCH_MEMORISED:
         return words
     return (
-        f"{words}. Much of the gain is memory of single checkpoints: lower engine.denoiser_training.steps, collect "
-        "more checkpoints, or take a smaller engine.denoiser"
+        f"{words}. Much of the gain is memory of single checkpoints: lower engine.denoiser_training.steps, take "
+        "more checkpoints, or a smaller engine.denoiser"
     )
 
 

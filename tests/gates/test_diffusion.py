@@ -113,7 +113,7 @@ def test_what_is_known_by_heart_is_said_and_fails_nothing():
     assert check.figures["memorisation"] == pytest.approx(4)
     found = "; on held-out checkpoints 1.20 times, a memorisation of 4.00 (1: as good on them as on the fitted); "
     assert f"{found}{RECORD}. Much of the gain is" in check.line
-    assert "memory of single checkpoints: lower engine.denoiser_training.steps, collect more checkpoints" in check.line
+    assert "memory of single checkpoints: lower engine.denoiser_training.steps, take more checkpoints" in check.line
 
 
 def test_a_healthy_denoiser_has_little_memory():
