@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pdiff.run.check import Check, goodness, in_words, not_measured, share_lost, whole
 from pdiff.run.measuring import evaluate_split
-from pdiff.task.task import Evaluation, Metric, Task
+from pdiff.task.task import Evaluation, Metric
 from pdiff.weights.gram import centred_gram
 from pdiff.weights.layout import Layout
 from pdiff.weights.origin import COLLECTED, Origin, origin_of, sentence
@@ -45,7 +45,8 @@ def gate_population(run: "Run") -> list[Check]:
     if not copies.passed:
         return [finite, copies]
     runs = check_runs(gram, runs_of(provenance), origin)
-    return [finite, copies, gate_basin(run, gram), runs, check_rank(gram, origin)]
+    basin = None if run.conditional else gate_order(run)
+    return [finite, copies, basin or gate_basin(run, gram), runs, check_rank(gram, origin)]
 
 
 def place_of(record: Mapping[str, Any], row: int) -> str:
@@ -93,6 +94,48 @@ def check_copies(vectors: np.ndarray, provenance: Sequence[Mapping[str, Any]], o
     return Check("copies", False, line, figures)
 
 
+def sorted_values(vectors: Tensor, layout: Layout) -> Tensor:
+    """Return vectors `(M, P)` with the values of each tensor in rising order: no order of units changes that."""
+    return torch.cat([vectors[:, entry.slice].sort(1).values for entry in layout], 1) + 0.0  # and -0 is 0
+
+
+def reordered(vectors: Tensor, layout: Layout) -> list[tuple[int, int]]:
+    """Return which of the vectors `(N, P)` hold the values of an earlier one in another order, each with that one."""
+    first: dict[bytes, int] = {}
+    found, row = [], 0
+    for part in parts(vectors):
+        for values in sorted_values(part, layout):
+            original = first.setdefault(hashlib.sha256(values.numpy().tobytes()).digest(), row)
+            if original != row and not torch.equal(vectors[row], vectors[original]):
+                found.append((row, original))
+            row += 1
+    return found
+
+
+def gate_order(run: "Run") -> Check | None:
+    """Return the failed check of checkpoints that are one network whose units stand in another order; None of others.
+
+    Where a tensor has few different values, it may hold those of another one and be another; so the first two that seem
+    to be one network are held against each other on `select`.
+    """
+    population = run.population
+    found = reordered(population.tensor(), population.layout)
+    if len(found) <= MOST_COPIES * len(population):
+        return None
+    candidates = run.candidates(population.tensor()[list(found[0])])
+    one, other = evaluate_split(run, "two checkpoints", candidates, "select")
+    if run.task.similarity(one.signature[None], other.signature[None]).item() < SAME:
+        return None
+    names = [place_of(population.provenance[row], row) for row in found[0]]
+    line = (
+        f"got the same function in another order: {len(found)} of {len(population)} checkpoints hold the values of an "
+        f"earlier one in every tensor and do the same, but their units (channels, heads) are permuted ({names[0]} is "
+        f"{names[1]}), expected at most {MOST_COPIES:.0%}. They tell nothing beside it: leave them out, or bring the "
+        "units of all checkpoints into the order of one of them."
+    )
+    return Check("basin", False, line, {"reordered": len(found)})
+
+
 def farthest_pair(gram: Tensor) -> tuple[int, int]:
     """Return the rows of the two vectors that are farthest apart."""
     norms = gram.diagonal()
@@ -110,42 +153,8 @@ def gate_basin(run: "Run", gram: Tensor) -> Check:
     line = torch.stack([torch.lerp(ends[0], ends[1], weight) for weight in (0.0, *INTERIOR, 1.0)])
     results = evaluate_split(run, "the line between two checkpoints", run.candidates(line), "select")
     names = tuple(place_of(population.provenance[row], row) for row in rows)
-    if has_values_of(ends[1:], ends[0], population.layout).all() and alike(run.task, results[0], results[-1]):
-        same = torch.cat([has_values_of(part, ends[0], population.layout) for part in parts(population.tensor())])
-        return reordered(names, int(same.sum()), len(population))
     metrics, error = [result.metric for result in results], standard_error(results[0])
     return check_basin(metrics, run.task.metric, names, error, origin_of(population.provenance))
-
-
-def sorted_values(vectors: Tensor, layout: Layout) -> Tensor:
-    """Return vectors `(M, P)` with the values of each tensor in rising order: no order of units changes that."""
-    return torch.cat([vectors[:, entry.slice].sort(1).values for entry in layout], 1)
-
-
-def has_values_of(vectors: Tensor, other: Tensor, layout: Layout) -> Tensor:
-    """Return which of the vectors `(M, P)` hold the values of another one `(P,)`, each tensor in any order `(M,)`."""
-    return torch.isclose(sorted_values(vectors, layout), sorted_values(other[None], layout), rtol=1e-5).all(1)
-
-
-def alike(task: Task, one: Evaluation, other: Evaluation) -> bool:
-    """Say whether two networks do the same, but for rounding."""
-    return task.similarity(one.signature[None], other.signature[None]).item() >= SAME
-
-
-def reordered(ends: tuple[str, str], count: int, total: int) -> Check:
-    """Return the failed check of checkpoints that are one network whose units stand in another order.
-
-    Args:
-        ends: words for the two farthest.
-        count: how many hold the values of the first of these.
-        total: of all checkpoints.
-    """
-    line = (
-        f"got the same function in another order: {ends[0]} and {ends[1]} hold the same values in every tensor "
-        f"and do the same, but their units (channels, heads) are permuted; so are {count} of {total} checkpoints. They "
-        "are one network, of which the others tell nothing: keep one, or bring the units of all into its order."
-    )
-    return Check("basin", False, line, {"reordered": count})
 
 
 def standard_error(result: Evaluation) -> float:

@@ -74,4 +74,4 @@ def test_for_files_the_cause_names_no_setting_of_a_collection():
     generated, trained = np.full(5, 0.1), np.array(TRAINED)
     lost = np.ones(5, dtype=bool)
     line = check_alive(generated, trained, lost, ACCURACY, [record("fit", "decoded")], UNKNOWN).line
-    assert line.endswith("or bring more files, and say which are of one training (checkpoints.lineage).")
+    assert line.endswith("or say which files are of one training (checkpoints.lineage), and bring more.")

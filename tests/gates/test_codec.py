@@ -70,7 +70,7 @@ def test_the_advice_follows_from_where_the_checkpoints_come_from():
     checks = [check_reconstruction(seen, unseen, AVERAGE, LAYOUT, "", RECORD, each) for each in (COLLECTED, UNKNOWN)]
     lines = [check.line for check in checks]
     assert ["collect.branches" in line for line in lines] == [True, False]
-    assert "say which are of one training (checkpoints.lineage)" in lines[1]
+    assert "say which files are of one training (checkpoints.lineage)" in lines[1]
 
 
 def test_without_held_out_checkpoints_the_fitted_are_measured_alone():
