@@ -21,6 +21,7 @@ from pdiff.task.task import Candidates, Task
 from pdiff.weights.conditions import Conditions
 from pdiff.weights.layout import Layout
 from pdiff.weights.population import Population
+from pdiff.weights.roles import free_names
 from pdiff.weights.ties import first_names
 from pdiff.weights.vectors import Vectors
 
@@ -95,8 +96,12 @@ class Run:
 
     @cached_property
     def layout(self) -> Layout:
-        """The layout of the selection."""
-        return Layout.of(self.built.model.state_dict(), self.selected)
+        """The layout of the selection, but for its counters, which have no place in a vector."""
+        state = self.built.model.state_dict()
+        names = free_names(state, self.selected)
+        if not names:
+            raise PdiffError(f"select: got {self.config.select!r}, which selects counters alone. Select a parameter.")
+        return Layout.of(state, names)
 
     @cached_property
     def population(self) -> Population:
