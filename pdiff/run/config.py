@@ -29,8 +29,11 @@ TYPES = {
     "plugin": str | None,
     "select": str | None,
     "checkpoints.files": str | None,
+    "checkpoints.key": str | None,
     "checkpoints.base": str | None,
-    "checkpoints.conditions": str | None,
+    "checkpoints.rows": str | None,
+    "checkpoints.conditions": str | list | None,
+    "checkpoints.lineage": str | None,
     "fit.symmetry": dict | None,
     "generate.sampler": dict | None,
 }
@@ -65,6 +68,7 @@ def resolve(values: Mapping[str, Any]) -> Config:
             name: None if source is None else named(source, f"{where}.{name}")
             for name, source in complete["evaluate"][table].items()
         }
+    complete["checkpoints"]["format"] = named(complete["checkpoints"]["format"], "checkpoints.format")
     for key in ("split", "symmetry"):
         value = complete["fit"][key]
         complete["fit"][key] = None if value is None else named(value, f"fit.{key}")
@@ -73,10 +77,12 @@ def resolve(values: Mapping[str, Any]) -> Config:
 
 
 def check_checkpoints(checkpoints: Mapping[str, Any]) -> None:
-    """Raise a `PdiffError` for files without a name, or conditions of files where no files are given."""
+    """Raise a `PdiffError` for a name that is empty, or conditions without files or that are no text and no columns."""
     for key in ("files", "base", "conditions"):
-        if checkpoints[key] is not None and not checkpoints[key].strip():
+        if isinstance(checkpoints[key], str) and not checkpoints[key].strip():
             raise PdiffError(f"checkpoints.{key}: got {checkpoints[key]!r}, expected a name. Give one, or null.")
+    if not isinstance(checkpoints["conditions"], str | list | None):
+        raise PdiffError(f"checkpoints.conditions: got {checkpoints['conditions']!r}, expected a text or columns.")
     if checkpoints["conditions"] is not None and checkpoints["files"] is None:
         raise PdiffError(
             f"checkpoints.conditions: got {checkpoints['conditions']!r} without checkpoints.files, whose conditions it "
