@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from pdiff.files.checkpoint_conditions import read_conditions
 from pdiff.run.splits import SPLITS
 from pdiff.runtime.errors import PdiffError
-from pdiff.weights.checkpoint_conditions import read_conditions
 
 PAGE = (Path(__file__).parents[1] / "docs" / "conditions.md").read_text(encoding="utf-8")
 TABLES = [block for block in re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL) if "rotated_03?.pth" in block]

@@ -20,7 +20,7 @@ Written by `python tools/api.py` from the docstrings. The hooks: [plugins.md](pl
 """
 GROUPS = {  # heading: the folders of pdiff that its names come from
     "What a plugin hands over": ("task",),
-    "Selections, layouts, checkpoint files": ("weights",),
+    "Selections, layouts, checkpoint files": ("weights", "files"),
     "The engine and its parts": ("engine", "run"),
     "Settings, errors, seeds, files, progress": ("runtime",),
     "Checks of a plugin": ("testing",),

@@ -16,8 +16,11 @@ FOREIGN_SECTIONS = ("task", "collect", "engine")  # read by the plugin, and by t
 # Where the default, null, does not say it.
 TYPES = {
     "checkpoints.files": str | None,
+    "checkpoints.key": str | None,
     "checkpoints.base": str | None,
-    "checkpoints.conditions": str | None,
+    "checkpoints.rows": str | None,
+    "checkpoints.conditions": str | list | None,
+    "checkpoints.lineage": str | None,
     "fit.symmetry": dict | None,
     "generate.sampler": dict | None,
 }
@@ -52,6 +55,7 @@ def resolve(values: Mapping[str, Any]) -> Config:
             name: None if source is None else named(source, f"{where}.{name}")
             for name, source in complete["evaluate"][table].items()
         }
+    complete["checkpoints"]["format"] = named(complete["checkpoints"]["format"], "checkpoints.format")
     for key in ("split", "symmetry"):
         value = complete["fit"][key]
         complete["fit"][key] = None if value is None else named(value, f"fit.{key}")
@@ -60,7 +64,9 @@ def resolve(values: Mapping[str, Any]) -> Config:
 
 
 def check_checkpoints(checkpoints: Mapping[str, Any]) -> None:
-    """Raise a `PdiffError` for conditions of files where no files are given."""
+    """Raise a `PdiffError` for conditions of files where no files are given, or that are neither text nor columns."""
+    if not isinstance(checkpoints["conditions"], str | list | None):
+        raise PdiffError(f"checkpoints.conditions: got {checkpoints['conditions']!r}, expected a text or columns.")
     if checkpoints["conditions"] is not None and checkpoints["files"] is None:
         raise PdiffError(
             f"checkpoints.conditions: got {checkpoints['conditions']!r} without checkpoints.files, whose conditions it "

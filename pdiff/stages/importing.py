@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from pdiff.files.checkpoint_conditions import read_conditions
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.progress import progress
 from pdiff.runtime.storage import write_tensors
-from pdiff.weights.checkpoint_conditions import read_conditions
 from pdiff.weights.checkpoints import find_checkpoints, load_state_dict
 from pdiff.weights.population import Population
 

@@ -164,7 +164,7 @@ def test_a_value_where_a_section_belongs_is_refused_by_its_place(section, value)
         ({"compare": {"margin": "some"}}, r"^compare\.margin: got 'some', expected a (finite )?number"),
         ({"compare": {"resamples": 2000}}, r"^compare: got unknown key 'resamples'\. Known: margin\.$"),
         ({"checkpoints": {"files": 5}}, r"^checkpoints\.files: got 5, expected a text\.$"),
-        ({"checkpoints": {"conditions": 5}}, r"^checkpoints\.conditions: got 5, expected a text\.$"),
+        ({"checkpoints": {"conditions": 5}}, r"^checkpoints\.conditions: got 5, expected a text or columns\.$"),
         ({"checkpoints": {"conditions": "c.csv"}}, r"^checkpoints\.conditions: got 'c\.csv' without checkpoints"),
         ({"fit": {"split": "random"}}, r"^fit\.split: got 'random', expected a section\."),
         ({"fit": {"symmetry": "complement"}}, r"^fit\.symmetry: got 'complement', expected a section\."),

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from pdiff.files.checkpoint_conditions import read_conditions
 from pdiff.runtime.errors import PdiffError
-from pdiff.weights.checkpoint_conditions import read_conditions
 
 FILES = [Path("zoo/a1.pth"), Path("zoo/a2.pth"), Path("zoo/b.pth")]
 NESTED = [Path("zoo/left/last.pt"), Path("zoo/right/last.pt"), Path("zoo/right/best.pt")]
