@@ -2,17 +2,18 @@
 
 import copy
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
 from pdiff_plugins.openmmlab.draws import Wrapper
 from pdiff_plugins.openmmlab.libraries import LOADERS, Library, one_line, silence
+from pdiff_plugins.openmmlab.metainfo import check_metainfo, plain_datasets
 from pdiff_plugins.openmmlab.scenes import compose_scenes
-from pdiff_plugins.openmmlab.stock import plain_datasets
 from torch.utils.data import DataLoader, Dataset
 
 from pdiff import PdiffError, call, check_keys, check_positive, check_section, generator, known
@@ -73,6 +74,7 @@ def build_splits(
     root: str | None = None,
     scenes: dict | None = None,
     seen: bool = False,
+    check: Callable[[Dataset, str], None] | None = None,
 ) -> dict[str, Split]:
     """Return the splits `train`, `select` and `test`; no image of `select` is in another one.
 
@@ -89,6 +91,7 @@ def build_splits(
         root: folder that takes the place of every `data_root` of the config; null keeps them.
         scenes: compose scenes of scikit-learn's digits with these settings and take their folder as root; null: none.
         seen: whether candidates are measured on training images, too.
+        check: looks at each data set, built but not yet read, and the name of its split.
 
     Raises:
         PdiffError: a data set cannot be built, has no image, or one that is not there.
@@ -105,7 +108,7 @@ def build_splits(
         use_root(config, Path(root))
     chooser = select_loader(config, select.get("source", "val"))
     loaders = {"train": config.train_dataloader, "select": chooser, "test": config.test_dataloader}
-    datasets = {name: build_dataset(library, loader.get("dataset"), name) for name, loader in loaders.items()}
+    datasets = {name: build_dataset(library, loader.get("dataset"), name, check) for name, loader in loaders.items()}
 
     def reduce(name: str, images: int | None, reserved: Collection[str]) -> None:
         datasets[name] = reduced(library, loaders[name].dataset, datasets[name], name, images, reserved, seed)
@@ -116,7 +119,7 @@ def build_splits(
     reduce("test", test.get("images"), reserved)
     if seen:
         loaders["seen"] = seen_loader(config)
-        datasets["seen"] = build_dataset(library, loaders["seen"].dataset, "seen")
+        datasets["seen"] = build_dataset(library, loaders["seen"].dataset, "seen", check)
         reduce("seen", None, reserved)
         reduce("seen", min(chosen, len(datasets["seen"])), reserved)
     return {name: Split(dataset, without(loaders[name], "dataset")) for name, dataset in datasets.items()}
@@ -202,9 +205,16 @@ def seen_dataset(settings: Any, pipeline: Any) -> Any:
     return settings
 
 
-def build_dataset(library: Library, settings: Mapping[str, Any], name: str) -> Dataset:
+def build_dataset(
+    library: Library,
+    settings: Mapping[str, Any],
+    name: str,
+    check: Callable[[Dataset, str], None] | None = None,
+) -> Dataset:
     """Build a data set as the library does, and check that it has images and that they are there."""
     check_section(settings, f"{name}_dataloader.dataset")
+    for plain in plain_datasets(settings):
+        look_at(library, plain, name, check)
     try:
         with library.scope(), silence():
             dataset = library.registry("DATASETS").build(copy.deepcopy(settings))
@@ -220,8 +230,25 @@ def build_dataset(library: Library, settings: Mapping[str, Any], name: str) -> D
         raise without_images(settings, name)
     for path in image_paths(dataset):
         if path and "://" not in path and not os.path.exists(path):
-            raise PdiffError(f"task.data: the data set of {name} names {path}, which is not there. Check data_prefix.")
+            remedy = "Write / for the backslash." if "\\" in path else "Check data_prefix."
+            raise PdiffError(f"task.data: the data set of {name} names {path}, which is not there. {remedy}")
     return dataset
+
+
+def look_at(
+    library: Library, settings: Mapping[str, Any], name: str, check: Callable[[Dataset, str], None] | None
+) -> None:
+    """Check what a data set calls its classes and, if it can be built unread, its files."""
+    check_metainfo(settings.get("metainfo") or {}, name)
+    try:
+        with library.scope(), silence():
+            dataset = library.registry("DATASETS").build({**copy.deepcopy(settings), "lazy_init": True})
+    except Exception:  # the building in earnest says what is wrong; other classes are never unread
+        return
+    if isinstance(dataset, BaseDataset):
+        check_metainfo(dataset.metainfo, name)
+        if check is not None:
+            check(dataset, name)
 
 
 def without_images(settings: Mapping[str, Any], name: str) -> PdiffError:

@@ -1,26 +1,16 @@
 """A config as a library ships it, made fit for other data: its classes, and no weights from the internet."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
+from pdiff_plugins.openmmlab.metainfo import plain_datasets
 
 from pdiff import PdiffError
 
 OTHER = ("backbone", "rpn_head")  # parts of a model whose `num_classes` does not count the classes of the data
 COUNTS = ("num_classes", "num_things_classes", "num_stuff_classes")
 WHERE = "task.model.classes"
-
-
-def plain_datasets(settings: Any) -> Iterator[Any]:
-    """Yield the settings of the data sets inside wrappers (`dataset`, `datasets`); those of a plain one itself."""
-    if "dataset" in settings:
-        yield from plain_datasets(settings["dataset"])
-    elif "datasets" in settings:
-        for inner in settings["datasets"]:
-            yield from plain_datasets(inner)
-    else:
-        yield settings
 
 
 def set_classes(config: Config, loaders: Sequence[str], classes: Sequence[str]) -> None:

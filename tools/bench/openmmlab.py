@@ -23,8 +23,8 @@ from typing import Any
 
 import yaml
 from pdiff_plugins.openmmlab.libraries import LIBRARIES, open_config
+from pdiff_plugins.openmmlab.metainfo import plain_datasets
 from pdiff_plugins.openmmlab.scenes import CLASSES
-from pdiff_plugins.openmmlab.stock import plain_datasets
 
 from pdiff.run.config import load_config
 from pdiff.run.directory import RunDirectory
