@@ -21,6 +21,7 @@ from pdiff.task.task import Candidates, Task
 from pdiff.weights.conditions import Conditions
 from pdiff.weights.layout import Layout
 from pdiff.weights.population import Population
+from pdiff.weights.ties import first_names
 from pdiff.weights.vectors import Vectors
 
 
@@ -85,11 +86,17 @@ class Run:
         return {"run": {"plugin": self.name, "seed": self.config.seed}}
 
     @cached_property
-    def layout(self) -> Layout:
-        """The layout of the selection."""
+    def selected(self) -> tuple[str, ...]:
+        """The names of the selection, tied tensors under the first of theirs."""
         names = self.hook.select_params(task=self.built, cfg=self.config)
         check_names(self.name, names, self.built.model)
-        return Layout.of(self.built.model.state_dict(), names)
+        first = first_names(self.built.model)
+        return tuple(dict.fromkeys(first[name] for name in names))
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The layout of the selection."""
+        return Layout.of(self.built.model.state_dict(), self.selected)
 
     @cached_property
     def population(self) -> Population:

@@ -213,7 +213,7 @@ def test_the_plugin_alone_gives_its_embedded_config(plugin):
 def test_a_plugin_without_embedded_config_gets_the_defaults(tmp_path, empty_plugin):
     (tmp_path / "plain.py").write_text(empty_plugin)
     config = load_config(str(tmp_path / "plain.py"), None, {}, {})
-    assert (config.seed, config.select, config.engine.preset) == (0, None, "fast")
+    assert (config.seed, config.select, config.engine.preset) == (0, "head", "fast")
 
 
 def test_the_file_alone_names_the_plugin(tmp_path):
@@ -224,7 +224,7 @@ def test_the_file_alone_names_the_plugin(tmp_path):
 
 def test_the_file_replaces_the_embedded_config(plugin, tmp_path):
     config = load_config(plugin, write(tmp_path / "a.yaml", "seed: 9\n"), {}, {})
-    assert (config.plugin, config.seed, config.select) == (plugin, 9, None)
+    assert (config.plugin, config.seed, config.select) == (plugin, 9, "head")
 
 
 def test_the_command_line_goes_over_the_file_and_its_options_over_all(plugin):
