@@ -28,7 +28,7 @@ def import_checkpoints(run: "Run") -> None:
     reader = Reader(run.built.model, key=settings.key, prefix=settings.prefix, rename=settings.rename)
     base = reader.read(base_file)
     own = run.built.model.state_dict()
-    frozen = [name for name in own if name not in run.layout.names]
+    frozen = [name for name in own if name not in run.selected]
     missing = [name for name in frozen if name not in base]
     if missing:
         todo = "Set checkpoints.prefix, or name a file with the frozen part as checkpoints.base."
