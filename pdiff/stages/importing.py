@@ -13,6 +13,7 @@ from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.progress import progress
 from pdiff.runtime.storage import write_tensors
 from pdiff.weights.population import Population
+from pdiff.weights.ties import frozen_names
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
@@ -25,7 +26,7 @@ def import_checkpoints(run: "Run") -> None:
     files = distinct(find_checkpoints(settings.files), reader)
     given = settings.conditions
     conditions = [{}] * len(files) if given is None else read_conditions(given, files)
-    frozen = [name for name in own if name not in run.selected]
+    frozen = frozen_names(run.built.model, run.selected)
     base_file = Path(settings.base) if settings.base else files[0]
     base = reader.read(base_file, frozen, "Or name a file with the frozen part as checkpoints.base.")
     wanted = run.layout.names if settings.base else list(own)
