@@ -85,7 +85,8 @@ def match_term(model: nn.Module, term: str, head: Sequence[str], chosen: set[str
         raise PdiffError(f"select: cannot read '{shown(term.strip())}'. {known(term, TERMS)}")
     word, argument = parsed["word"], parsed["argument"]
     if word not in TERMS:
-        raise PdiffError(f"select: got unknown selector '{shown(word)}'. {known(word, TERMS)}")
+        hint = f"Write module({word}) for the module. " if word in dict(model.named_modules()) else ""
+        raise PdiffError(f"select: got unknown selector '{shown(word)}'. {hint}{known(word, TERMS)}")
     if (argument is not None) != (word in WITH_ARGUMENT):
         rule = f"{word}(...)" if word in WITH_ARGUMENT else f"{word} without parentheses"
         raise PdiffError(f"select: got '{shown(term.strip())}', expected {rule}.")

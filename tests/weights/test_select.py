@@ -239,6 +239,7 @@ def test_a_shared_module_is_selected_through_either_name():
     ("selector", "line"),
     [
         ("nroms", r"^select: got unknown selector 'nroms'\. Did you mean 'norms'\? Known: all, buffers, head,"),
+        ("fc", r"^select: got unknown selector 'fc'\. Write module\(fc\) for the module\. Known: all"),
         ("all+", r"^select: cannot read ''\. .*Known: all"),
         ("-norms", r"^select: cannot read ''\. .*Known: all"),
         ("", r"^select: cannot read ''\. .*Known: all"),
