@@ -55,7 +55,9 @@ def resolve(values: Mapping[str, Any]) -> Config:
             name: None if source is None else named(source, f"{where}.{name}")
             for name, source in complete["evaluate"][table].items()
         }
-    complete["checkpoints"]["format"] = named(complete["checkpoints"]["format"], "checkpoints.format")
+    form = complete["checkpoints"]["format"]
+    form = {"type": form} if isinstance(form, str) else form
+    complete["checkpoints"]["format"] = named(form, "checkpoints.format")
     for key in ("split", "symmetry"):
         value = complete["fit"][key]
         complete["fit"][key] = None if value is None else named(value, f"fit.{key}")
@@ -101,9 +103,7 @@ def check_own(
     check_not_negative("compare", margin=compare["margin"])
 
 
-def load_config(
-    plugin: str | None, path: str | None, over: Mapping[str, Any], options: Mapping[str, Any]
-) -> Config:
+def load_config(plugin: str | None, path: str | None, over: Mapping[str, Any], options: Mapping[str, Any]) -> Config:
     """Return the complete config of a run from what the command line says.
 
     Args:
