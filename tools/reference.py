@@ -42,7 +42,7 @@ GROUPS = {  # heading: place in a config, what reads it, and which of its argume
         ("engine.denoiser", "pdiff:DENOISERS", "size condition"),
         ("engine.sampler, generate.sampler", "pdiff:SAMPLERS", "schedule"),
     ],
-    "Files": [("checkpoints.format", "pdiff:FORMATS", "pattern reader")],
+    "Files": [("checkpoints.format", "pdiff:FORMATS", "pattern reader names")],
     "Conditions": [
         ("fit.split", "pdiff.run.splits:SPLITS", "rows rng"),
         ("fit.symmetry", "pdiff.run.symmetry:SYMMETRIES", "layout"),

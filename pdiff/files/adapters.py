@@ -6,6 +6,7 @@ not those of the network: peft leaves the adapter's own name out (`lora_A.weight
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ class Adapters:
     """
 
     def __init__(self, reader: Reader):
-        self.rename = reader.rename
+        self.rename, self.plain = reader.rename, reader
         self.tensors = own_tensors(reader.model)
         self.own = {theirs: name for theirs, (name, _) in self.tensors.items()}
         if self.own:
@@ -70,6 +71,15 @@ class Adapters:
     def read(self, path: Path) -> dict[str, Tensor]:
         """Return the tensors of a file by the network's names."""
         return {self.own.get(name, name): tensor for name, tensor in self.reader.read(path).items()}
+
+    def read_either(self, path: Path) -> dict[str, Tensor]:
+        """Return the tensors of a file with the names that peft gives them, or of one with the network's own."""
+        if self.own:
+            with suppress(PdiffError):  # which the network's own names may spare
+                found = self.read(path)
+                if found:
+                    return found
+        return self.plain.read(path)
 
     def names_in(self, path: Path) -> dict[str, str]:
         """Return the network's name of each tensor by its name in a file."""

@@ -1,5 +1,6 @@
 """The format `files`: one state dict in each file."""
 
+from pdiff.files.adapters import Adapters
 from pdiff.files.formats import FORMATS, Zoo, below_common_folder
 from pdiff.files.reader import Reader
 from pdiff.weights.checkpoints import find_checkpoints
@@ -14,4 +15,5 @@ def files(pattern: str, reader: Reader) -> Zoo:
         reader: of the files.
     """
     paths = find_checkpoints(pattern)
-    return Zoo(below_common_folder(paths), lambda number: reader.read(paths[number]))
+    read = Adapters(reader).read_either
+    return Zoo(below_common_folder(paths), lambda number: read(paths[number]))

@@ -106,6 +106,19 @@ def test_what_is_drawn_is_loaded_by_peft(tmp_path, fitted):
     peft.PeftModel.from_pretrained(small(), tmp_path / "drawn")
 
 
+def test_the_file_alone_is_a_checkpoint_like_any_other(tmp_path, taken):
+    networks = write_adapters(tmp_path / "zoo")
+    (tmp_path / "flat").mkdir()
+    for number in range(3):
+        file = tmp_path / "zoo" / f"adapter_{number}" / "adapter_model.safetensors"
+        file.rename(tmp_path / "flat" / f"{number}.safetensors")
+    torch.save(networks[3].state_dict(), tmp_path / "flat" / "3.pt")
+    settings = {"select": "regex(lora_)", "task": {"adapters": LORA}, "base": "built"}
+    population = taken(tmp_path / "flat", **settings)
+    for row, network in enumerate(networks):
+        assert torch.equal(population.tensor()[row], population.layout.flatten(network.state_dict()))
+
+
 def test_without_a_base_the_line_says_what_to_give(tmp_path, taken):
     write_adapters(tmp_path / "zoo")
     with pytest.raises(PdiffError, match=r"lacks 'base_model\.model\.conv.*checkpoints\.base=built to take it"):

@@ -204,9 +204,7 @@ def test_names_that_the_network_does_not_have_are_said(tmp_path, taken, in_order
     (tmp_path / "layout.csv").write_text("name,start,end\nhead.bias,0,4\nother.bias,4,6\n")
     settings = {"select": "regex(head.bias)", "format": {"type": "matrix", "layout": "layout.csv"}}
     np.save(tmp_path / "z.npy", in_order[:, :6].numpy())
-    taken(
-        tmp_path / "z.npy", select="regex(head.bias)", format={"type": "matrix", "layout": "layout.csv"}, base="built"
-    )
+    taken(tmp_path / "z.npy", base="built", **settings)
     assert "left out other.bias, which the network does not have" in caplog.text
 
 
