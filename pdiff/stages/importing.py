@@ -52,7 +52,7 @@ def read_base(run: "Run", zoo: Zoo) -> tuple[dict[str, Tensor], list[str]]:
         PdiffError: nothing says what the frozen part is.
     """
     settings, own = run.config.checkpoints, run.built.model.state_dict()
-    frozen = [name for name in own if name not in run.layout.names]
+    frozen = [name for name in own if name not in run.selected]
     if settings.base == BUILT:
         return own, []
     if settings.base is None:
