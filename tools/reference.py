@@ -42,7 +42,7 @@ GROUPS = {  # heading: place in a config, what reads it, and which of its argume
         ("engine.denoiser", "pdiff:DENOISERS", "size condition"),
         ("engine.sampler, generate.sampler", "pdiff:SAMPLERS", "schedule"),
     ],
-    "Files": [("checkpoints.format", "pdiff:FORMATS", "pattern reader")],
+    "Files": [("checkpoints.format", "pdiff:FORMATS", "pattern reader names")],
     "Conditions": [
         ("fit.split", "pdiff.run.splits:SPLITS", "rows rng"),
         ("fit.symmetry", "pdiff.run.symmetry:SYMMETRIES", "layout"),
@@ -74,7 +74,7 @@ GROUPS = {  # heading: place in a config, what reads it, and which of its argume
     "Segmentation": [("task", "pdiff_plugins.segmentation:segmentation_task", "seed device seen")],
     "Detection and segmentation": [
         ("task.model", f"{OPENMMLAB}.libraries:open_config", "library"),
-        ("task.data", f"{OPENMMLAB}.data:build_splits", "library config seed seen"),
+        ("task.data", f"{OPENMMLAB}.data:build_splits", "library config seed seen check"),
         ("task.data.scenes", f"{OPENMMLAB}.scenes:compose_scenes", ""),
         ("collect", f"{OPENMMLAB}.collection:snapshots", f"{NETWORK} device state folder library branch"),
         ("collect.train", f"{OPENMMLAB}.collection:train_base", RUNNER),

@@ -97,7 +97,7 @@ def lacking(
         where: the section of the config with the options.
         otherwise: what to do if no option helps.
     """
-    near = closest(names[0], tuple(state[names[0]].shape), found)
+    near = closest(names[0], tuple(state[names[0]].shape) if names[0] in state else (), found)
     more = f" and {len(names) - 1} more of the network's tensors" if len(names) > 1 else ""
     todo = remedy(names[0], near.name, found, state, where) or f"Look at {where}.key, prefix and rename."
     return PdiffError(f"{file}: lacks {names[0]!r}{more}; it has {near.path!r}. {todo} {otherwise}".rstrip())

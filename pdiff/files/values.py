@@ -7,12 +7,7 @@ from torch import Tensor, nn
 
 from pdiff.files.stored import Found
 from pdiff.runtime.errors import PdiffError
-
-
-def is_counter(name: str, tensor: Tensor) -> bool:
-    """Say whether a tensor counts something: old files lack such, and nothing is computed from it in `eval` mode."""
-    whole = not tensor.is_floating_point() and not tensor.is_complex() and tensor.ndim == 0
-    return whole or name.rpartition(".")[2] == "num_batches_tracked"
+from pdiff.weights.roles import is_counter
 
 
 def kind_of_number(dtype: torch.dtype) -> str:
@@ -114,7 +109,7 @@ def counters(state: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> dict[
     return {
         name: tensor.detach().clone()
         for name, tensor in state.items()
-        if name not in values and is_counter(name, tensor) and (name.rpartition(".")[0] in modules or not modules)
+        if name not in values and is_counter(tensor) and (name.rpartition(".")[0] in modules or not modules)
     }
 
 
