@@ -3,10 +3,8 @@
 A format is a function of `pattern` (`checkpoints.files`), `reader`, `layout` if it wants it, and its own settings.
 """
 
-import glob
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,6 @@ from typing import Any
 from mmengine.registry import Registry
 from torch import Tensor
 
-from pdiff.runtime.errors import PdiffError
 from pdiff.weights.layout import Layout
 from pdiff.weights.mapped import Mapped
 
@@ -31,7 +28,8 @@ class Zoo:
 
     Attributes:
         origins: where each comes from: a path below their common folder.
-        read: from a network's number, its tensors by the names of the task's network; a part where there are no more.
+        read: from a network's number, names of tensors, and what to do where one is not there: those tensors; it raises
+            a `PdiffError` where one is not there.
         columns: what the zoo says of each, N cells by column.
         lineage: which training each is of, where the format knows it.
         kept: what the run must keep of them, JSON values: an export may need it.
@@ -40,7 +38,7 @@ class Zoo:
     """
 
     origins: Sequence[str]
-    read: Callable[[int], dict[str, Tensor]]
+    read: Callable[[int, Sequence[str], str], dict[str, Tensor]]
     columns: Mapping[str, Sequence[Cell]] = field(default_factory=dict)
     lineage: Sequence[str] | None = None
     kept: Mapping[str, Any] = field(default_factory=dict)
@@ -57,7 +55,7 @@ class Zoo:
         return replace(
             self,
             origins=[self.origins[row] for row in rows],
-            read=lambda number: self.read(rows[number]),
+            read=lambda number, names, otherwise: self.read(rows[number], names, otherwise),
             columns={name: [cells[row] for row in rows] for name, cells in self.columns.items()},
             lineage=None if self.lineage is None else [self.lineage[row] for row in rows],
             blocks=self.blocks and (lambda layout, numbers: self.blocks(layout, [rows[n] for n in numbers])),
@@ -70,38 +68,3 @@ def below_common_folder(paths: Sequence[Path]) -> list[str]:
     absolute = [os.path.abspath(path) for path in paths]
     folder = os.path.commonpath([os.path.dirname(path) for path in absolute])
     return [Path(os.path.relpath(path, folder)).as_posix() for path in absolute]
-
-
-def natural(path: Path | str) -> list[int | str]:
-    """Return what to sort a path by, so that numbers in it come in numerical order."""
-    return [int(text) if text.isdigit() else text for text in re.split(r"(\d+)", str(path))]
-
-
-def folders_of(pattern: str) -> list[Path]:
-    """Return the folders that a path or a glob names, and those below them, in natural order.
-
-    Raises:
-        PdiffError: there is none.
-    """
-    found = [Path(pattern)] if Path(pattern).is_dir() else [Path(path) for path in glob.glob(pattern, recursive=True)]
-    tops = {path if path.is_dir() else path.parent for path in found}
-    folders = {Path(folder) for top in tops for folder, _, _ in os.walk(top, followlinks=True)}
-    if not folders:
-        raise PdiffError(f"checkpoints.files: got {pattern!r}, expected a folder or a glob of folders. Check the path.")
-    return sorted(folders, key=natural)
-
-
-def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Cell]]:
-    """Yield numbers and texts by name, dots between the levels; lists are left out."""
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from flattened(value, f"{prefix}{name}.")
-        elif value is None or isinstance(value, int | float | str):
-            yield f"{prefix}{name}", value
-
-
-def renamed(name: str, rename: Mapping[str, str]) -> str:
-    """Return a name with regular expressions replaced, one after another (`checkpoints.rename`)."""
-    for expression, replacement in rename.items():
-        name = re.sub(expression, replacement, name)
-    return name

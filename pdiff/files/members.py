@@ -31,10 +31,8 @@ def find_members(checkpoints: Mapping[str, Any], model: nn.Module, names: Sequen
     Raises:
         PdiffError: there is none, or what is said of them is not there.
     """
-    reader = Reader(model, "checkpoints", checkpoints["key"], checkpoints["prefix"], checkpoints["rename"])
-    offered = {"names": names}
-    given = {"pattern": checkpoints["files"], "reader": reader}
-    zoo = build(FORMATS, checkpoints["format"], "checkpoints.format", offered, **given)
+    given = {"pattern": checkpoints["files"], "reader": reader_of(checkpoints, model)}
+    zoo = build(FORMATS, checkpoints["format"], "checkpoints.format", {"names": names}, **given)
     rows = range(len(zoo))
     if checkpoints["rows"] is not None:
         rows = rows_where(checkpoints["rows"], zoo.columns, len(zoo))
@@ -49,6 +47,12 @@ def find_members(checkpoints: Mapping[str, Any], model: nn.Module, names: Sequen
     columns = {name: zoo.columns[name] for name in others}
     parts = zip(zoo.origins, told, lineages_of(checkpoints["lineage"], zoo), cells_of(columns, len(zoo)), strict=True)
     return zoo, [{"file": origin, **condition, **lineage, **cells} for origin, condition, lineage, cells in parts]
+
+
+def reader_of(checkpoints: Mapping[str, Any], model: nn.Module) -> Reader:
+    """Return what reads files into a network as a section of the config says."""
+    settings = (checkpoints[name] for name in ("key", "prefix", "rename", "cast"))
+    return Reader(model, "checkpoints", *settings)
 
 
 def cells_of(columns: Mapping[str, Sequence[Any]], count: int) -> list[dict[str, Any]]:

@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pdiff.files.formats import FORMATS, Cell, Zoo, below_common_folder, flattened, folders_of, natural
+from pdiff.files.finding import natural
+from pdiff.files.folders import flattened, folders_of
+from pdiff.files.formats import FORMATS, Cell, Zoo, below_common_folder
 from pdiff.files.reader import Reader
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.progress import say
@@ -59,7 +61,7 @@ def ray(pattern: str, reader: Reader, file: str = "checkpoints") -> Zoo:
     names = list(dict.fromkeys(name for _, _, cells in members for name in cells))
     return Zoo(
         origins=below_common_folder(paths),
-        read=lambda number: reader.read(paths[number]),
+        read=lambda number, *wanted: reader.read(paths[number], *wanted),
         columns={name: [cells.get(name) for _, _, cells in members] for name in names},
         lineage=below_common_folder([trial for trial, _, _ in members]),
     )

@@ -1,6 +1,7 @@
 """A population from checkpoints that the user has, instead of a collection."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,66 +9,57 @@ import torch
 from torch import Tensor
 
 from pdiff.files.formats import Zoo
-from pdiff.files.members import find_members
-from pdiff.files.reader import Reader
+from pdiff.files.members import find_members, reader_of
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.progress import progress
 from pdiff.runtime.storage import write_json, write_tensors
 from pdiff.weights.layout import Layout
 from pdiff.weights.population import Population
+from pdiff.weights.roles import free_names
 from pdiff.weights.vectors import row_slices
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
 
 BUILT = "built"  # for checkpoints.base: the network as the plugin builds it
-COUNTER = "num_batches_tracked"  # which old files lack
+OTHERWISE = (
+    f"Or name a file with the frozen part as checkpoints.base, or give checkpoints.base={BUILT} for the network as the "
+    "plugin builds it."
+)
 ROWS, VALUES = 256, 2**24  # that are written at once: 64 MiB
 
 
 def import_checkpoints(run: "Run") -> None:
     """Fill the population from files, all of one network with one frozen part; go on where that was interrupted."""
-    zoo, provenance = find_members(run.config.checkpoints, run.built.model, run.layout.names)
+    settings, own = run.config.checkpoints, run.built.model.state_dict()
+    zoo, provenance = find_members(settings, run.built.model, run.layout.names)
     records = [{**run.origin, **record} for record in provenance]
-    base, held = read_base(run, zoo)
-    population = continued(run, records)
-    mapped = zoo.mapped(run.layout) if zoo.mapped else None
+    base = read_base(run, zoo)
+    alike = base if settings.base is None else {}
     if zoo.blocks:
-        check_frozen_columns(run, zoo, held)
+        zoo.read(0, run.layout.names, "Say what its columns are by checkpoints.format.layout, or select fewer tensors.")
+        check_columns(zoo, Layout.of(own, free_names(own, alike)))
+    population, mapped = continued(run, records), zoo.mapped(run.layout) if zoo.mapped else None
     if mapped:
         Population.create(population.folder, run.layout).refer(mapped, records)
     elif zoo.blocks:
         take_blocks(zoo, population, records)
     else:
-        take_one_by_one(zoo, population, records, {name: base[name] for name in held})
+        take_one_by_one(zoo, population, records, alike)
     if zoo.kept:
         write_json(population.folder / "zoo.json", zoo.kept)
-    write_tensors(run.directory.base, base)
+    write_tensors(run.directory.base, {**own, **base})
 
 
-def read_base(run: "Run", zoo: Zoo) -> tuple[dict[str, Tensor], list[str]]:
-    """Return the network that candidates are put into, and the names of what all checkpoints must have like it.
-
-    Raises:
-        PdiffError: nothing says what the frozen part is.
-    """
+def read_base(run: "Run", zoo: Zoo) -> dict[str, Tensor]:
+    """Return what is not selected of the network that candidates are put into."""
     settings, own = run.config.checkpoints, run.built.model.state_dict()
     frozen = [name for name in own if name not in run.selected]
     if settings.base == BUILT:
-        return own, []
+        return {name: own[name] for name in frozen}
     if settings.base is None:
-        found, origin = zoo.read(0), zoo.origins[0]
-    else:
-        reader = Reader(run.built.model, "checkpoints", settings.key, settings.prefix, settings.rename)
-        found, origin = reader.read(Path(settings.base)), settings.base
-    missing = [name for name in frozen if name not in found and not name.endswith(COUNTER)]
-    if missing:
-        raise PdiffError(
-            f"{origin}: lacks {missing[0]!r}, which is not selected. Name a file with the frozen part as "
-            f"checkpoints.base, or give checkpoints.base={BUILT} to take it from the network that the plugin builds."
-        )
-    base = {name: found[name].to(tensor.dtype) if name in found else tensor for name, tensor in own.items()}
-    return base, [name for name in frozen if name in found and settings.base is None]
+        return zoo.read(0, frozen, OTHERWISE)
+    return reader_of(settings, run.built.model).read(Path(settings.base), frozen, OTHERWISE)
 
 
 def continued(run: "Run", records: Sequence[dict[str, Any]]) -> Population:
@@ -108,6 +100,7 @@ def take_one_by_one(
         frozen: what all must have alike.
     """
     vectors: list[Tensor] = []
+    wanted = [*frozen, *population.layout.names]
 
     def write() -> None:
         begin = len(population)
@@ -118,7 +111,7 @@ def take_one_by_one(
     with progress("read checkpoints", len(zoo), len(population)) as advance:
         try:
             for number in range(len(population), len(zoo)):
-                tensors, origin = zoo.read(number), zoo.origins[number]
+                tensors, origin = zoo.read(number, wanted, OTHERWISE), zoo.origins[number]
                 check_same_base(tensors, frozen, origin, zoo.origins[0])
                 vectors.append(population.layout.flatten(tensors, origin))
                 if len(vectors) == ROWS or len(vectors) * population.layout.size >= VALUES:
@@ -131,21 +124,19 @@ def take_one_by_one(
 def check_same_base(tensors: dict[str, Tensor], frozen: dict[str, Tensor], origin: str, first: str) -> None:
     """Raise a `PdiffError` when a checkpoint and the first one differ in what is not selected."""
     for name, tensor in frozen.items():
-        if name not in tensors:
-            raise PdiffError(f"{origin}: lacks {name!r}. Give the file of the frozen part as checkpoints.base.")
-        if not torch.equal(tensors[name].to(tensor.dtype), tensor):
+        if not torch.equal(tensors[name], tensor):
             raise different(origin, first, name)
 
 
-def check_frozen_columns(run: "Run", zoo: Zoo, held: Sequence[str]) -> None:
+def check_columns(zoo: Zoo, frozen: Layout) -> None:
     """Raise a `PdiffError` where networks that lie side by side differ in what is not selected."""
-    for name in held:
-        layout = Layout.of(run.built.model.state_dict(), [name])
+    for entry in frozen:
+        layout = Layout((replace(entry, offset=0),))
         first = zoo.blocks(layout, range(1))
         for place in row_slices((len(zoo), layout.size), max(1, VALUES // layout.size)):
             differs = (zoo.blocks(layout, range(place.start, place.stop)) != first).any(1).nonzero()
             if len(differs):
-                raise different(zoo.origins[place.start + int(differs[0])], zoo.origins[0], name)
+                raise different(zoo.origins[place.start + int(differs[0])], zoo.origins[0], entry.name)
 
 
 def different(origin: str, first: str, name: str) -> PdiffError:
