@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pdiff.files.formats import renamed
+from pdiff.files.naming import begin, check_distinct, rename
 from pdiff.files.reader import Reader
+from pdiff.files.stored import Found
 from pdiff.files.table import read_table
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.progress import say
@@ -128,12 +129,10 @@ def by_own_names(places: Mapping[str, Place], reader: Reader) -> dict[str, Place
     Raises:
         PdiffError: no name is the network's, or two become one.
     """
-    found: dict[str, Place] = {}
-    for name, place in places.items():
-        own = renamed(name.removeprefix(reader.prefix), reader.rename)
-        if own in found:
-            raise PdiffError(f"checkpoints.rename: {name!r} becomes {own!r}, as another does. Mend it.")
-        found[own] = place
+    before = begin([Found("", name, place) for name, place in places.items()], reader.prefix, reader.where)
+    after = rename(before, reader.rename, reader.where)
+    check_distinct(after, before, reader.where)
+    found = {one.name: one.tensor for one in after}
     known = reader.model.state_dict()
     others = [name for name in found if name not in known]
     words = f"{', '.join(others[:5])}{', ...' if len(others) > 5 else ''}"

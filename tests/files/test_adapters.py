@@ -119,9 +119,25 @@ def test_the_file_alone_is_a_checkpoint_like_any_other(tmp_path, taken):
         assert torch.equal(population.tensor()[row], population.layout.flatten(network.state_dict()))
 
 
+def test_a_network_with_names_of_its_own_takes_adapters_by_rename(tmp_path, fitted):
+    for number in range(3):
+        folder = tmp_path / "zoo" / f"a{number}"
+        folder.mkdir(parents=True)
+        torch.manual_seed(number)
+        head = {"top.lora_A.weight": torch.randn(4, 12), "top.lora_B.weight": torch.randn(4)}
+        save_file({f"base_model.model.{n}": t for n, t in head.items()}, folder / "adapter_model.safetensors")
+        (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
+    rename = {r"^base_model\.model\.top": "head", r"lora_A\.": "", r"lora_B\.weight": "bias"}
+    settings = {"select": "module(head)", "format": "peft", "base": "built", "rename": rename}
+    directory = fitted(tmp_path / "zoo", **settings)
+    export(directory.path, "trained", "1", tmp_path / "out")
+    written, origin = (load_file(f / "adapter_model.safetensors") for f in (tmp_path / "out", tmp_path / "zoo" / "a1"))
+    assert {name: tensor.tolist() for name, tensor in written.items()} == {n: t.tolist() for n, t in origin.items()}
+
+
 def test_without_a_base_the_line_says_what_to_give(tmp_path, taken):
     write_adapters(tmp_path / "zoo")
-    with pytest.raises(PdiffError, match=r"lacks 'base_model\.model\.conv.*checkpoints\.base=built to take it"):
+    with pytest.raises(PdiffError, match=r"lacks 'base_model\.model\.conv.*checkpoints\.base=built for the"):
         taken(tmp_path / "zoo", select="regex(lora_)", task={"adapters": LORA}, format="peft")
 
 

@@ -79,7 +79,7 @@ def test_a_part_of_the_network_may_be_selected(zoo, taken, networks):
 
 
 def test_a_frozen_part_that_the_matrix_lacks_is_asked_for(zoo, taken):
-    with pytest.raises(PdiffError, match=r"weights\.npy:0: lacks 'norm\.running_mean', which is not selected"):
+    with pytest.raises(PdiffError, match=r"weights\.npy: lacks 'norm\.running_mean' and 1 more.*base=built"):
         taken(zoo, **{**SMALL_CNN_ZOO, "base": None})
 
 
@@ -95,6 +95,20 @@ def test_columns_of_what_is_frozen_are_compared(tmp_path, taken, networks, in_or
     rows[:, :width] = rows[0, :width]
     torch.save(rows, tmp_path / "all.pt")
     assert torch.equal(taken(tmp_path / "all.pt", folder="two", **settings).tensor(), rows[:, width:])
+
+
+def test_variances_stand_in_vectors_as_in_those_of_files(tmp_path, taken, networks):
+    names = [name for name, tensor in networks[0].items() if tensor.ndim]
+    rows = torch.stack([torch.cat([state[name].flatten() for name in names]) for state in networks])
+    torch.save(rows, tmp_path / "z.pt")
+    population = taken(tmp_path / "z.pt", select="all+buffers", format="matrix")
+    for row, state in enumerate(networks):
+        assert torch.equal(population.tensor()[row], population.layout.flatten(state))
+    place = sum(networks[0][name].numel() for name in names[: names.index("norm.running_var")])
+    rows[3, place] = -1
+    torch.save(rows, tmp_path / "z.pt")
+    with pytest.raises(PdiffError, match="'norm.running_var' has negative values"):
+        taken(tmp_path / "z.pt", select="all+buffers", format="matrix", folder="b")
 
 
 def test_rows_are_chosen_and_told_by_the_table(zoo, taken, in_order):
@@ -235,7 +249,7 @@ def test_a_layout_that_does_not_fit_is_one_line(tmp_path, taken, in_order, layou
 
 
 def test_two_names_that_become_one_are_one_line(zoo, taken):
-    with pytest.raises(PdiffError, match=r"checkpoints\.rename: .* becomes 'head', as another does"):
+    with pytest.raises(PdiffError, match=r"checkpoints\.rename: .* both become 'head'"):
         taken(zoo, **{**SMALL_CNN_ZOO, "rename": {"^.*$": "head"}})
 
 
