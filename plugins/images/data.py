@@ -28,9 +28,7 @@ class Split:
         device: where batches are put.
     """
 
-    def __init__(
-        self, images: Tensor, labels: Tensor, classes: int, size: int, eval_batch: int, device: torch.device
-    ):
+    def __init__(self, images: Tensor, labels: Tensor, classes: int, size: int, eval_batch: int, device: torch.device):
         self.images, self.labels, self.classes = images, labels, classes
         self.size, self.eval_batch, self.device = size, eval_batch, device
         self.mean = torch.zeros(images.shape[1])
