@@ -2,6 +2,7 @@
 
 import glob
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,8 +89,15 @@ def tell(paths: Sequence[Path], reason: str) -> None:
         say(f"checkpoints.files: {names} {reason}, and count once")
 
 
+def serial(path: Path) -> str:
+    """Return what the names of a series have in common: a name without its numbers."""
+    return re.sub(r"\d+", "", path.name)
+
+
 def distinct(paths: Sequence[Path], reader: "Reader") -> list[Path]:
     """Return the files without those whose tensors of the network are all the same as another's.
+
+    Of such files the one stays that is of the longest series: `epoch_9.pth`, not `best.pth`.
 
     Args:
         paths: the files.
@@ -97,10 +105,11 @@ def distinct(paths: Sequence[Path], reader: "Reader") -> list[Path]:
     """
     if len(paths) < 2:
         return list(paths)
+    series = Counter(map(serial, paths))
     first: dict[frozenset, Path] = {}
     copies = []
     with progress("compare checkpoints", len(paths)) as advance:
-        for path in paths:
+        for path in sorted(paths, key=lambda path: (-series[serial(path)], natural(path))):
             marks = frozenset((name, one.tensor.mark()) for name, one in reader.find(path).placed.items())
             if first.setdefault(marks, path) != path and are_same(path, first[marks], reader):
                 copies.append(path)

@@ -43,7 +43,8 @@ def of_type(tensor: Tensor, dtype: torch.dtype, what: str, cast: bool, option: s
         quantized = " It may be quantized: give the checkpoint before that." if kinds == ("whole", "floating") else ""
         raise PdiffError(f"{what} is {found}, expected {kinds[1]} numbers like the network's {expected}.{quantized}")
     turned = tensor.to(dtype)
-    if torch.promote_types(tensor.dtype, dtype) == dtype or same(turned.to(tensor.dtype), tensor):
+    wide = torch.float64 if kinds == ("floating", "floating") else tensor.dtype
+    if same(turned.to(wide), tensor.to(wide)):
         return turned
     if kinds != ("floating", "floating"):
         raise PdiffError(f"{what} is {found}, with values that the network's {expected} does not have. Mend the file.")
