@@ -103,7 +103,7 @@ class Reader:
         wanted = self._with_aliases(state if names is None else names)
         placed = {name: one for name, one in placement.placed.items() if name in wanted}
         values = {name: self._value(path, one, state[name]) for name, one in placed.items()}
-        values = tie(values, placed, self._first, str(path))
+        values = tie(values, placed, self._first, state, str(path))
         surplus = placement.surplus
         missing = {name for name in wanted if name not in values and not is_counter(state[name])}
         if missing and surplus:
