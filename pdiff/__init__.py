@@ -41,7 +41,8 @@ MODULES = {
     ],
     "pdiff.weights.conditions": ["Conditions"],
     "pdiff.weights.layout": ["Layout"],
-    "pdiff.weights.select": ["is_norm", "parameter_names", "select", "state_names", "training_modules"],
+    "pdiff.weights.select": ["is_norm", "parameter_names", "select", "training_modules"],
+    "pdiff.weights.ties": ["spread", "state_names"],
 }
 NAMES = {name: module for module, names in MODULES.items() for name in names}
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.storage import read_tensors, write_bytes, write_tensors
+from pdiff.weights.ties import first_names
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 NESTED = ("state_dict", "model")
@@ -87,13 +88,17 @@ def _load_weights_only(path: Path):
 def export_state_dict(model: nn.Module, path: Path) -> None:
     """Write a network's state dict in the format of the file's suffix.
 
+    A safetensors file holds a tied tensor once and names its other names in the metadata, as safetensors' own
+    `save_model` does, so that `load_model` puts it back into a network with these ties.
+
     Raises:
         PdiffError: the suffix is none of `.safetensors`, `.pth` and `.pt`.
     """
     check_suffix(path, SUFFIXES)
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     if path.suffix == ".safetensors":
-        write_tensors(path, state)
+        aliases = {name: first for name, first in first_names(model).items() if name != first}
+        write_tensors(path, {name: state[name] for name in state if name not in aliases}, aliases or None)
     else:
         save_checkpoint(path, state)
 
