@@ -72,7 +72,8 @@ def names_in_order(content: Mapping[str, list], dataset: Dataset, name: str) -> 
         own = f"but {', '.join(map(repr, names[:10]))}{', ...' if names[10:] else ''}" if names else "and none at all"
         line = f"task.data: the annotations of {name} ({dataset.ann_file}) have not the categories"
         lacking = f"{', '.join(map(repr, missing[:3]))}{', ...' if missing[3:] else ''} of metainfo.classes"
-        raise PdiffError(f"{line} {lacking} ({len(missing)} of {len(classes)}), {own}. {ORDER}")
+        remedy = ORDER if len(missing) < len(classes) else "Give those of the data as task.model.classes."
+        raise PdiffError(f"{line} {lacking} ({len(missing)} of {len(classes)}), {own}. {remedy}")
     return [each for each in names if each in classes]
 
 

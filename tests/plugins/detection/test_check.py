@@ -122,7 +122,11 @@ def test_objects_that_mmdet_leaves_out_of_training_but_not_of_the_precision_are_
 def test_class_that_the_file_has_not_is_named(check, dataset, classes, lack):
     line = line_of(check, dataset(content(), metainfo={"classes": classes}))
     assert f"have not the categories {lack} of metainfo.classes (" in line
-    assert "but 'cat', 'dog'. mmdet numbers the classes as a file lists them." in line
+    assert "but 'cat', 'dog'. " in line
+    remedy = (
+        "Give those of the data as task.model.classes." if len(classes) == 2 else "List all in every file, in one ord"
+    )
+    assert remedy in line
 
 
 def test_files_that_list_the_classes_in_another_order_are_refused_whatever_their_ids(check, dataset):
