@@ -70,7 +70,7 @@ GROUPS = {  # heading: place in a config, what reads it, and which of its argume
         ("collect", f"{CLASSIFICATION}.many:snapshots_of_many", f"{NETWORK} network state branch"),
         ("collect.networks", f"{CLASSIFICATION}.together:train_together", "model data conditions begins seed first"),
     ],
-    "Detection": [("task", "pdiff_plugins.detection:detection_task", "seed device seen")],
+    "Detection": [("task", "pdiff_plugins.detection:detection_task", "seed device seen validated")],
     "Segmentation": [("task", "pdiff_plugins.segmentation:segmentation_task", "seed device seen")],
     "Detection and segmentation": [
         ("task.model", f"{OPENMMLAB}.libraries:open_config", "library"),
