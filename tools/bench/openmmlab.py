@@ -86,10 +86,15 @@ def resized(value: Any) -> Any:
     return max(min(value, SIDE), -SIDE // 2) if type(value) is int else value  # a negative border cuts a mosaic
 
 
+def sides(value: Any) -> list[Any]:
+    """Return every number in a size, or in a list of sizes, in a row."""
+    return [side for item in value for side in sides(item)] if isinstance(value, list | tuple) else [value]
+
+
 def sizes(section: Any, where: str) -> Iterator[tuple[str, Any]]:
     """Yield the dotted key and the new value of every size in pixels in nested sections and lists."""
     for key, value in section.items() if isinstance(section, Mapping) else enumerate(section):
-        if key in SIZES and resized(value) != value:
+        if key in SIZES and sides(value) != sides(resized(value)):
             yield f"{where}.{key}", resized(value)
         elif isinstance(value, Mapping | list | tuple):
             yield from sizes(value, f"{where}.{key}")
