@@ -106,7 +106,7 @@ def make_plan(config: Config, work_dir: Path) -> Plan:
         engine.prepare(run.layout, torch.device("meta"))
         check_sources(run)
         check_conditions(config, run.layout)
-        told = known_provenance(config, RunDirectory(work_dir))
+        told = known_provenance(run.config, RunDirectory(work_dir))
         checkpoints = ASSUMED if told is None else len(told)
         wanted, oracles = count_wanted(run, told or [])
         counts = count_conditional(run, wanted, oracles) if wanted else count_candidates(run, checkpoints)

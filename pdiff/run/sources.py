@@ -288,7 +288,7 @@ def groups(rows: Tensor, rng: torch.Generator, members: int, num: int, kind: str
     if not 1 <= members <= len(rows):
         raise PdiffError(
             f"evaluate.sources: got {members} members of a {kind}, expected 1 to {len(rows)}, the fitted checkpoints "
-            "that it may know. Set members, set the source to null, or collect more."
+            "that it may know. Set members, set the source to null, or take more checkpoints."
         )
     return torch.stack([rows[torch.randperm(len(rows), generator=rng)[:members]] for _ in range(num)])
 

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from pdiff.files.checkpoint_conditions import read_conditions
+from pdiff.files.reader import Reader
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.progress import progress
 from pdiff.runtime.storage import write_tensors
-from pdiff.weights.checkpoints import find_checkpoints, load_state_dict
+from pdiff.weights.checkpoints import find_checkpoints
 from pdiff.weights.population import Population
 
 if TYPE_CHECKING:
@@ -24,9 +25,10 @@ def import_checkpoints(run: "Run") -> None:
     given = settings.conditions
     conditions = [{}] * len(files) if given is None else read_conditions(given, files)
     base_file = Path(settings.base) if settings.base else files[0]
-    base = load_state_dict(base_file, settings.prefix)
+    reader = Reader(run.built.model, key=settings.key, prefix=settings.prefix, rename=settings.rename)
+    base = reader.read(base_file)
     own = run.built.model.state_dict()
-    frozen = [name for name in own if name not in run.layout.names]
+    frozen = [name for name in own if name not in run.selected]
     missing = [name for name in frozen if name not in base]
     if missing:
         todo = "Set checkpoints.prefix, or name a file with the frozen part as checkpoints.base."
@@ -34,7 +36,7 @@ def import_checkpoints(run: "Run") -> None:
     population = Population.create(run.directory.folder("collect"), run.layout)
     with progress("read checkpoints", len(files)) as advance:
         for file, condition in zip(files, conditions, strict=True):
-            tensors = load_state_dict(file, settings.prefix)
+            tensors = reader.read(file)
             vector = population.layout.flatten(tensors, str(file))
             if settings.base is None:
                 check_same_base(tensors, base, frozen, file, base_file)

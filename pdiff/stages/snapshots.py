@@ -90,7 +90,7 @@ def continued_snapshots(
     if not implementation:
         raise PdiffError(f"plugin {run.name}: lacks the hook collect. Define it, or give checkpoints.files.")
     logs = run.directory.folder("collect") / "logs"
-    arguments = {"task": run.built, "names": run.layout.names, "cfg": run.config, "folder": logs, "branch": branch}
+    arguments = {"task": run.built, "names": run.selected, "cfg": run.config, "folder": logs, "branch": branch}
     if "state" in implementation[0].argnames:
         state, rows = read_state(population.folder)
         population.truncate(rows)
@@ -129,7 +129,7 @@ def checked(run: "Run", snapshots: Iterator[Snapshot]) -> Iterator[Snapshot]:
         check_snapshot(run.name, snapshot)
         params = merged(run.built.model, snapshot.params, f"plugin {run.name}: collect")
         if params:
-            check_params(run.name, params, run.layout)
+            check_params(run.name, params, run.layout, run.selected)
         yield replace(snapshot, params=params)
 
 
@@ -187,7 +187,7 @@ def check_frozen(run: "Run") -> None:
     """Raise a `PdiffError` when the collection changed what is not selected: no candidate would be what was trained."""
     base = read_tensors(run.directory.base)
     state = run.built.model.state_dict()
-    for name in frozen_names(run.built.model, run.layout.names):
+    for name in frozen_names(run.built.model, run.selected):
         if not torch.equal(state[name].cpu(), base[name]):
             raise PdiffError(
                 f"plugin {run.name}: collect changed {name!r}, which is not selected. "

@@ -115,8 +115,8 @@ def check_tensors(plugin: str, field: str, tensors: Any) -> None:
             raise fault(plugin, f"collect yielded {kind(tensor)} as {field} {name!r}, expected a tensor.")
 
 
-def check_params(plugin: str, params: Mapping[str, Tensor], layout: Layout) -> None:
-    """Raise a `PdiffError` unless `params` is the selection, tensor by tensor."""
+def check_params(plugin: str, params: Mapping[str, Tensor], layout: Layout, selected: Sequence[str]) -> None:
+    """Raise a `PdiffError` unless `params` is the selection, tensor by tensor; see `check_snapshot`."""
     for entry in layout:
         if entry.name not in params:
             raise fault(plugin, f"collect yielded a snapshot without {entry.name!r}. Yield every tensor of `names`.")
@@ -125,7 +125,7 @@ def check_params(plugin: str, params: Mapping[str, Tensor], layout: Layout) -> N
             line = f"collect yielded {entry.name!r} of shape {shape}, expected {entry.shape}, that of the network."
             raise fault(plugin, line)
     for name in params:
-        if name not in layout.names:
+        if name not in selected:
             line = f"collect yielded {name!r}, which is not selected. Yield the tensors of `names` alone."
             raise fault(plugin, line)
 
