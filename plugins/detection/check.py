@@ -20,9 +20,14 @@ ORDER = "mmdet numbers the classes as a file lists them. List all in every file,
 
 
 class AnnotationCheck:
-    """Checks the COCO file of each data set, once for each file and its classes, and says what mmdet leaves out."""
+    """Checks the COCO file of each data set, once for each file and its classes, and says what mmdet leaves out.
 
-    def __init__(self) -> None:
+    Args:
+        validated: whether mmdet's own validation runs during the training; it asks for more than pdiff.
+    """
+
+    def __init__(self, validated: bool = False) -> None:
+        self.validated = validated
         self.orders: dict[tuple, tuple[str, Sequence[str]]] = {}
 
     def __call__(self, dataset: Dataset, name: str) -> None:
@@ -42,6 +47,8 @@ class AnnotationCheck:
                 raise PdiffError(f"{line} {ORDER}")
         self.orders[key] = (name, names)
         check_masks(content, dataset)
+        if self.validated:
+            check_validation(content, dataset)
         check_images(content, dataset)
         for note in notes(content, dataset, name):
             logging.getLogger("pdiff").warning("task.data: %s: %s", dataset.ann_file, note)
@@ -80,6 +87,15 @@ def check_masks(content: Mapping[str, list], dataset: Dataset) -> None:
         if not row.get("segmentation"):
             line = f"task.data: {dataset.ann_file}: annotations[{index}], id {row['id']!r}: has no 'segmentation'"
             raise PdiffError(f"{line}, but the pipeline loads masks. Give it, or a config for boxes alone.")
+
+
+def check_validation(content: Mapping[str, list], dataset: Dataset) -> None:
+    """Raise a `PdiffError` for an object that mmdet's CocoMetric, on pycocotools, fails at."""
+    for index, row in enumerate(content["annotations"]):
+        lacks = "integers as ids" if type(row["id"]) is not int else "'iscrowd'" if "iscrowd" not in row else ""
+        if lacks:
+            line = f"task.data: {dataset.ann_file}: annotations[{index}], id {row['id']!r}: mmdet's validation needs"
+            raise PdiffError(f"{line} {lacks}. Give them, or collect.train.validate=false.")
 
 
 def check_images(content: Mapping[str, list], dataset: Dataset) -> None:

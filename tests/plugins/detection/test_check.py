@@ -177,6 +177,22 @@ def test_object_without_a_mask_is_refused_where_masks_are_loaded(check, dataset,
         check(built, "train")
 
 
+@pytest.mark.parametrize(
+    ("values", "lacks"), [({"id": "b"}, "integers as ids"), ({"iscrowd": None}, "'iscrowd'"), ({"id": 7}, None)]
+)
+def test_validation_by_mmdet_asks_for_more(check, dataset, values, lacks):
+    from pdiff_plugins.detection.check import AnnotationCheck
+
+    made = content()
+    made["annotations"][1] = {k: v for k, v in (made["annotations"][1] | values).items() if v is not None}
+    check(dataset(made), "train")
+    if lacks:
+        line = line_of(AnnotationCheck(validated=True), dataset(made))
+        assert f"mmdet's validation needs {lacks}. Give them, or collect.train.validate=false." in line
+    else:
+        AnnotationCheck(validated=True)(dataset(made), "train")
+
+
 def test_data_set_that_reads_its_file_otherwise_is_left_alone(check, dataset):
     from mmdet.datasets import CocoPanopticDataset
 
