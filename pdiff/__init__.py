@@ -36,7 +36,6 @@ MODULES = {
         "SUFFIXES",
         "check_suffix",
         "export_state_dict",
-        "load_state_dict",
         "save_checkpoint",
     ],
     "pdiff.weights.conditions": ["Conditions"],

@@ -8,7 +8,7 @@ import io
 import logging
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,10 @@ def open_config(
     library: Library,
     config: str,
     checkpoint: str | None = None,
+    key: str | None = None,
+    prefix: str = "",
+    rename: dict | None = None,
+    cast: bool = False,
     options: dict | None = None,
     channels_last: bool = False,
     classes: Sequence[str] | None = None,
@@ -115,6 +119,7 @@ def open_config(
         config: a path; or `<package>::<file>`, a config that an installed package ships.
         checkpoint: a file or an address, read without running code; every tensor must fit. Null: the config's initial
             weights.
+        key, prefix, rename, cast: how to read that file, as `checkpoints` has them (docs/files.md).
         channels_last: the memory layout in which convolutions in bfloat16 are fast
             (`optim_wrapper.type=Bfloat16OptimWrapper` in `options`).
         options: what `--cfg-options` is for the library's own tools: nested sections, or dotted keys.
@@ -203,7 +208,12 @@ def find_config(config: str) -> Path:
 
 
 def build_network(
-    library: Library, config: Config, seed: int, checkpoint: str | None, channels_last: bool = False
+    library: Library,
+    config: Config,
+    seed: int,
+    checkpoint: str | None,
+    channels_last: bool = False,
+    reading: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """Return the config's network with the weights of a checkpoint, or with the initial ones that it describes.
 
@@ -213,6 +223,7 @@ def build_network(
         seed: of the initial weights.
         checkpoint: file or address.
         channels_last: the memory layout in which convolutions in bfloat16 are fast.
+        reading: settings of `load_weights`.
 
     Raises:
         PdiffError: it is none of the library's networks, or its weights cannot be had or do not fit.
@@ -227,10 +238,10 @@ def build_network(
         if not isinstance(model, base):
             kind = type(model).__name__
             raise PdiffError(f"task.model.config: {config.filename} builds a {kind}, expected a {library.network}.")
-        if checkpoint:
-            load_weights(model, checkpoint)
-        else:
+        if not checkpoint:
             init_weights(model)
+    if checkpoint:
+        load_weights(model, checkpoint, **(reading or {}))
     model.cfg = config  # where the library's own tools keep it
     return model.to(memory_format=torch.channels_last if channels_last else torch.preserve_format)
 

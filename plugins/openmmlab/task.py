@@ -48,7 +48,8 @@ def build_task(
     splits = call(build_splits, data, "task.data", **given)
     primary = metric(splits)
     measured = {name: measure(config, name, split) for name, split in splits.items() if name != "train"}
-    network = build_network(library, config, seed, model.get("checkpoint"), model.get("channels_last", False))
+    reading = {name: model[name] for name in ("key", "prefix", "rename", "cast") if name in model}
+    network = build_network(library, config, seed, model.get("checkpoint"), model.get("channels_last", False), reading)
     network.to(device).dataset_meta = dict(splits["train"].dataset.metainfo)
     check_prediction(network, splits["test"])
     head = [name for name in heads if name in dict(network.named_modules())][:1]

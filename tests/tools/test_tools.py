@@ -124,14 +124,14 @@ def test_list_shows_the_plugin_with_its_hooks(call):
 def test_exported_candidate_loads_into_timm_strictly(call, finished, tmp_path, suffix):
     import timm
 
-    from pdiff.weights.checkpoints import load_state_dict
+    from safetensors.torch import load_file
 
     path = tmp_path / f"model.{suffix}"
     done = call("export", str(finished.path), "--pick", "best", "-o", str(path))
     assert done.code == 0, done.err
     model = timm.create_model("test_resnet", num_classes=10, in_chans=1)
-    model.load_state_dict(load_state_dict(path), strict=True)
-    base = load_state_dict(finished.path / "base.safetensors")
+    model.load_state_dict(torch.load(path) if suffix == "pth" else load_file(path), strict=True)
+    base = load_file(finished.path / "base.safetensors")
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, base[name])}
     assert changed == {entry["name"] for entry in read_json(finished.path / "population" / "layout.json")}
 
