@@ -8,7 +8,8 @@ from pdiff import Evaluation, Metric, PdiffError, Task, call, hookimpl, resolve_
 
 REQUIRES = ("mmdet", "mmcv", "faster_coco_eval")
 DETECTIONS = ("bboxes", "scores", "labels")
-HEADS = ("roi_head.bbox_head", "bbox_head")  # of two-stage detectors, of one-stage detectors
+# Of two-stage detectors, of one-stage detectors, of those that find objects by their masks.
+HEADS = ("roi_head.bbox_head", "bbox_head", "panoptic_head", "mask_head")
 PROPOSALS = ("rpn_head",)  # without a proposal, the head of a second stage is not asked
 
 
