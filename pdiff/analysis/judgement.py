@@ -244,7 +244,7 @@ def find(case: Case) -> Findings:
     trained = case.counted(case.sources[TRAINED])
     if GENERATED in values and not len(trained):
         line = f"trained: got no checkpoint with a finite {case.metric.name} on test, expected one to compare with."
-        raise PdiffError(f"{line} Mend the evaluation, or collect others.")
+        raise PdiffError(f"{line} Mend the evaluation, or take other checkpoints; 1e60 counts as infinite.")
     return Findings(
         metric=case.metric.name,
         dead=float(generated.dead.mean()),

@@ -228,7 +228,9 @@ def test_undecided_of_files_asks_for_files():
 
 def test_baselines_are_named_by_how_the_generated_stand_to_them():
     found = findings(0.1, {"soup": gain(-0.1), "noise": gain(0.1), "codec": gain(0.0), "many": gain(0.025, family=40)})
-    assert others(found) == "better than noise; no clear difference to codec, many (better if it were the only one); worse than soup"
+    assert others(found) == (
+        "better than noise; no clear difference to codec, many (better if it were the only one); worse than soup"
+    )
     assert (found.relation("many"), found.relation("many", together=False)) == (0, 1)
 
 
