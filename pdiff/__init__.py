@@ -36,12 +36,12 @@ MODULES = {
         "SUFFIXES",
         "check_suffix",
         "export_state_dict",
-        "load_state_dict",
         "save_checkpoint",
     ],
     "pdiff.weights.conditions": ["Conditions"],
     "pdiff.weights.layout": ["Layout"],
-    "pdiff.weights.select": ["is_norm", "parameter_names", "select", "state_names", "training_modules"],
+    "pdiff.weights.select": ["is_norm", "parameter_names", "select", "training_modules"],
+    "pdiff.weights.ties": ["spread", "state_names"],
 }
 NAMES = {name: module for module, names in MODULES.items() for name in names}
 

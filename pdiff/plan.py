@@ -19,6 +19,7 @@ from torch import nn
 
 from pdiff.engine.parameter_diffusion import ParameterDiffusion
 from pdiff.files.checkpoint_conditions import read_conditions
+from pdiff.files.finding import find_checkpoints
 from pdiff.run.directory import RunDirectory
 from pdiff.run.run import Run
 from pdiff.run.sources import check_sources, possible
@@ -28,7 +29,6 @@ from pdiff.run.symmetry import build_symmetry
 from pdiff.runtime.cost import free_memory, resident_memory
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.seeding import generator
-from pdiff.weights.checkpoints import find_checkpoints
 from pdiff.weights.conditions import Conditions
 from pdiff.weights.population import Population
 from pdiff.weights.vectors import VALUES
@@ -106,7 +106,7 @@ def make_plan(config: Config, work_dir: Path) -> Plan:
         engine.prepare(run.layout, torch.device("meta"))
         check_sources(run)
         check_conditions(config, run.layout)
-        told = known_provenance(config, RunDirectory(work_dir))
+        told = known_provenance(run.config, RunDirectory(work_dir))
         checkpoints = ASSUMED if told is None else len(told)
         wanted, oracles = count_wanted(run, told or [])
         counts = count_conditional(run, wanted, oracles) if wanted else count_candidates(run, checkpoints)

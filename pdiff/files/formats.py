@@ -8,8 +8,8 @@ from pathlib import Path
 from mmengine.registry import Registry
 from torch import Tensor
 
+from pdiff.files.finding import distinct, find_checkpoints
 from pdiff.files.reader import Reader
-from pdiff.weights.checkpoints import find_checkpoints
 
 FORMATS = Registry("format", scope="pdiff", locations=["pdiff.files.formats"])
 
@@ -37,7 +37,7 @@ def files(pattern: str, reader: Reader) -> Sequence[Member]:
         pattern: a folder or a glob.
         reader: of the files.
     """
-    paths = find_checkpoints(pattern)
+    paths = distinct(find_checkpoints(pattern), reader)
     folder = os.path.commonpath([os.path.abspath(path.parent) for path in paths])
 
     def member(path: Path) -> Member:

@@ -1,5 +1,6 @@
 """One candidate of a run, or a network for a condition that a user names, as a file that other programs load."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +19,22 @@ from pdiff.run.sources import open_pool, open_source, source_names, source_table
 from pdiff.runtime.errors import PdiffError, known
 from pdiff.runtime.progress import logger
 from pdiff.runtime.storage import read_json
+from pdiff.task.plugins import installed
 from pdiff.weights.conditions import Conditions
 from pdiff.weights.vectors import Vectors
+
+
+def made_in(path: Path) -> Path:
+    """Return the folder that relative paths in the config of a run are from: where it was run, if that is still there.
+
+    That is looked for from the run's directory first, for a project may have been moved as a whole.
+    """
+    directory, file, here = RunDirectory(path), Path(path) / "environment.json", Path.cwd()
+    record = read_json(file) if file.exists() else {}
+    places = [Path(path) / record["folder_from_run"], Path(record["folder"])] if "folder" in record else []
+    plugin = os.path.expanduser(directory.config()["plugin"]) if (directory.path / "config.yaml").exists() else ""
+    fits = (place for place in places if place.is_dir() and (plugin in installed() or (place / plugin).exists()))
+    return next(fits, here).resolve()
 
 
 def open_run(path: Path) -> Run:

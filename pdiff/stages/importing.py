@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from pdiff.files.checkpoint_conditions import read_conditions
+from pdiff.files.finding import distinct, find_checkpoints
+from pdiff.files.reader import Reader
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.progress import progress
 from pdiff.runtime.storage import write_tensors
-from pdiff.weights.checkpoints import find_checkpoints, load_state_dict
 from pdiff.weights.population import Population
 
 if TYPE_CHECKING:
@@ -19,38 +20,31 @@ if TYPE_CHECKING:
 
 def import_checkpoints(run: "Run") -> None:
     """Fill the population from files, all of one network with one frozen part."""
-    settings = run.config.checkpoints
-    files = find_checkpoints(settings.files)
+    settings, own = run.config.checkpoints, run.built.model.state_dict()
+    reader = Reader(run.built.model, "checkpoints", settings.key, settings.prefix, settings.rename, settings.cast)
+    files = distinct(find_checkpoints(settings.files), reader)
     given = settings.conditions
     conditions = [{}] * len(files) if given is None else read_conditions(given, files)
-    base_file = Path(settings.base) if settings.base else files[0]
-    base = load_state_dict(base_file, settings.prefix)
-    own = run.built.model.state_dict()
     frozen = [name for name in own if name not in run.selected]
-    missing = [name for name in frozen if name not in base]
-    if missing:
-        todo = "Set checkpoints.prefix, or name a file with the frozen part as checkpoints.base."
-        raise PdiffError(f"{base_file}: lacks {missing[0]!r}. {todo}")
+    base_file = Path(settings.base) if settings.base else files[0]
+    base = reader.read(base_file, frozen, "Or name a file with the frozen part as checkpoints.base.")
+    wanted = run.layout.names if settings.base else list(own)
     population = Population.create(run.directory.folder("collect"), run.layout)
     with progress("read checkpoints", len(files)) as advance:
         for file, condition in zip(files, conditions, strict=True):
-            tensors = load_state_dict(file, settings.prefix)
+            tensors = reader.read(file, wanted, "Or give the file of the frozen part as checkpoints.base.")
             vector = population.layout.flatten(tensors, str(file))
             if settings.base is None:
-                check_same_base(tensors, base, frozen, file, base_file)
+                check_same_base(tensors, base, file, base_file)
             population.append(vector, {**run.origin, "file": file.name, **condition})
             advance()
     write_tensors(run.directory.base, {name: base.get(name, tensor) for name, tensor in own.items()})
 
 
-def check_same_base(
-    tensors: dict[str, Tensor], base: dict[str, Tensor], frozen: list[str], file: Path, base_file: Path
-) -> None:
+def check_same_base(tensors: dict[str, Tensor], base: dict[str, Tensor], file: Path, base_file: Path) -> None:
     """Raise a `PdiffError` when two files differ in what is not selected."""
-    for name in frozen:
-        if name not in tensors:
-            raise PdiffError(f"{file}: lacks {name!r}. Give the file of the frozen part as checkpoints.base.")
-        if name not in base or not torch.equal(tensors[name], base[name]):
+    for name, tensor in base.items():
+        if not torch.equal(tensors[name], tensor):
             raise PdiffError(
                 f"{file}: differs from {base_file} in {name!r}, which is not selected. "
                 "Select it, or say whose frozen part to take with checkpoints.base."

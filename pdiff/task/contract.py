@@ -12,6 +12,7 @@ from pdiff.runtime.errors import PdiffError
 from pdiff.task.task import Evaluation, Metric, Picture, Snapshot, Task
 from pdiff.weights.conditions import check_condition
 from pdiff.weights.layout import Layout
+from pdiff.weights.ties import first_names, partly_shared
 
 SPLITS = ("select", "test")  # a split `train` is needed only where the config measures on it
 
@@ -57,6 +58,11 @@ def check_names(plugin: str, names: Any, model: nn.Module) -> None:
             raise fault(plugin, line)
         if names.count(name) > 1:
             raise fault(plugin, f"select_params returned {name!r} {names.count(name)} times. Name it once.")
+    first = first_names(model)
+    pair = partly_shared(model, {first[name] for name in names})
+    if pair:
+        line = f"select_params returned {pair[0]!r}, which shares a part of its memory with {pair[1]!r}."
+        raise fault(plugin, f"{line} Tie whole tensors, or give each memory of its own (clone it).")
 
 
 def check_iterable(plugin: str, hook: str, value: Any, item: type) -> None:
@@ -66,15 +72,8 @@ def check_iterable(plugin: str, hook: str, value: Any, item: type) -> None:
         raise fault(plugin, f"{hook} returned {kind(value)}, {words}")
 
 
-def check_snapshot(plugin: str, snapshot: Any, layout: Layout, selected: Sequence[str]) -> None:
-    """Raise a `PdiffError` unless `collect` yielded a snapshot of the selection, or one that only rests.
-
-    Args:
-        plugin: its name.
-        snapshot: what came.
-        layout: of the vectors.
-        selected: names of the selection; counters, which no vector holds, are among them.
-    """
+def check_snapshot(plugin: str, snapshot: Any) -> None:
+    """Raise a `PdiffError` unless `collect` yielded a snapshot with sound values."""
     if not isinstance(snapshot, Snapshot):
         line = f"collect yielded {kind(snapshot)}, expected pdiff.Snapshot. Yield pdiff.Snapshot(params, ...)."
         raise fault(plugin, line)
@@ -87,8 +86,6 @@ def check_snapshot(plugin: str, snapshot: Any, layout: Layout, selected: Sequenc
     if "condition" in snapshot.provenance:
         line = "collect yielded a provenance with the key 'condition', which is kept for Snapshot.condition."
         raise fault(plugin, f"{line} Give the numbers there, or rename the key.")
-    if snapshot.params:
-        check_params(plugin, snapshot.params, layout, selected)
 
 
 def check_same_names(plugin: str, row: int, condition: Any, first: Mapping[str, float] | None) -> None:

@@ -13,6 +13,7 @@ from pdiff.testing.finding import NotApplicable
 from pdiff.testing.specimen import SNAPSHOTS, advance
 from pdiff.testing.tensors import changed, state_of
 from pdiff.weights.roles import FLOOR
+from pdiff.weights.ties import frozen_names
 
 if TYPE_CHECKING:
     from pdiff.testing.specimen import Specimen
@@ -111,7 +112,7 @@ def check_loading(specimen: "Specimen") -> str:
     """`load_params` puts the selection into the network, and changes nothing else."""
     run, vector = specimen.trained, specimen.vectors[0]
     candidates = run.candidates(torch.stack([vector + 1, vector]))
-    before = state_of(run.task.model)
+    before, frozen = state_of(run.task.model), frozen_names(run.task.model, candidates.layout.names)
     for index, params in enumerate(candidates):
         candidates.load(run.task.model, index)
         after = state_of(run.task.model)
@@ -119,8 +120,8 @@ def check_loading(specimen: "Specimen") -> str:
         if wrong:
             words = f"load_params left {wrong[0]!r} unlike what it was given. Copy every tensor in place."
             raise fault(run.name, words)
-        touched = [name for name in changed(before, after) if name not in params]
+        touched = [name for name in changed(before, after) if name in frozen]
         if touched:
             words = f"load_params changed {touched[0]!r}, which is not selected. Copy the given tensors and no other."
             raise fault(run.name, words)
-    return f"{len(candidates[0])} tensors are as given, {len(before) - len(candidates[0])} as before"
+    return f"{len(candidates[0])} tensors are as given, {len(frozen)} as before"

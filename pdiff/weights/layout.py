@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pdiff.runtime.errors import PdiffError
+from pdiff.weights.memory import memory_of
 from pdiff.weights.roles import code_of, decode, encode
 
 # Every value of these types is a float32 value too, so that the way into the vector loses nothing.
@@ -60,14 +61,19 @@ class Layout:
     def of(cls, tensors: Mapping[str, Tensor], names: Iterable[str] | None = None) -> "Layout":
         """Return the layout of the tensors called `names`, in that order (default: all of `tensors`).
 
+        What shares its memory with one before it, as tied parameters of a network do, is no further tensor.
+
         Raises:
             PdiffError: a name is missing, or a dtype has values that float32 cannot hold.
         """
-        entries, offset = [], 0
+        entries, offset, known = [], 0, {}
         for name in tensors if names is None else names:
             if name not in tensors:
                 raise PdiffError(f"selection: got {name!r}, which the network does not have. Check the selector.")
             tensor = tensors[name]
+            if memory_of(tensor) in known:
+                continue
+            known[memory_of(tensor)] = tensor  # as long as it is kept, no other can have its memory
             if tensor.dtype not in EXACT + COUNTERS:
                 raise PdiffError(
                     f"{name}: got dtype {tensor.dtype}, which float32 cannot hold exactly. "

@@ -22,7 +22,10 @@ def timm_network(
     name: str,
     pretrained: bool = False,
     checkpoint: str | None = None,
+    key: str | None = None,
     prefix: str = "",
+    rename: dict | None = None,
+    cast: bool = False,
     options: dict | None = None,
 ) -> nn.Module:
     """Return a timm network for the split's channels and classes.
@@ -32,7 +35,7 @@ def timm_network(
         name: timm's name of it.
         pretrained: take timm's weights, where this machine can reach them.
         checkpoint: take the weights of this state-dict file instead.
-        prefix: taken away from each name in that file.
+        key, prefix, rename, cast: how to read that file, as `checkpoints` has them (docs/files.md).
         options: further arguments of `timm.create_model`.
     """
     import timm
@@ -48,7 +51,7 @@ def timm_network(
             f"task.network: timm cannot make {name!r} ({' '.join(str(error).split())}). "
             "Check `options`; where weights cannot be reached, give a state dict as `checkpoint`."
         ) from error
-    return load_checkpoint(model, checkpoint, prefix)
+    return load_checkpoint(model, checkpoint, key, prefix, rename, cast)
 
 
 def _register_mini(name: str, network: type[nn.Module]) -> None:

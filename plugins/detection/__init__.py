@@ -22,9 +22,7 @@ def build(cfg):
     return call(detection_task, cfg.task, "task", **given)
 
 
-def detection_task(
-    seed, device, model: dict, data: dict, score_threshold: float = 0.3, seen: bool = True
-) -> Task:
+def detection_task(seed, device, model: dict, data: dict, score_threshold: float = 0.3, seen: bool = True) -> Task:
     """Return the detection task; primary metric: COCO's AP, a fraction.
 
     Args:
@@ -37,6 +35,7 @@ def detection_task(
     """
     if not 0 <= score_threshold <= 1:
         raise PdiffError(f"task.score_threshold: got {score_threshold}, expected a number from 0 to 1.")
+    from pdiff_plugins.detection.check import AnnotationCheck
     from pdiff_plugins.detection.data import check_classes, measure
     from pdiff_plugins.detection.errors import shared_errors
     from pdiff_plugins.openmmlab.libraries import MMDET
@@ -44,7 +43,8 @@ def detection_task(
 
     measured = partial(measure, threshold=score_threshold)
     metric = Metric("AP", chance=0.0, best=1.0)
-    task = build_task(MMDET, seed, device, model, data, lambda _: metric, HEADS, measured, shared_errors, seen)
+    given = {"seen": seen, "check": AnnotationCheck()}
+    task = build_task(MMDET, seed, device, model, data, lambda _: metric, HEADS, measured, shared_errors, **given)
     check_classes(task)
     return task
 

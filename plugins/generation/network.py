@@ -33,7 +33,14 @@ def build_noise_schedule(noise: Mapping[str, Any]) -> Any:
 
 @NETWORKS.register_module(name="unet")
 def unet(
-    split: Split, noise: dict | None, options: dict, checkpoint: str | None = None, prefix: str = ""
+    split: Split,
+    noise: dict | None,
+    options: dict,
+    checkpoint: str | None = None,
+    key: str | None = None,
+    prefix: str = "",
+    rename: dict | None = None,
+    cast: bool = False,
 ) -> nn.Module:
     """Return a UNet2DModel for the split's size and channels.
 
@@ -42,7 +49,7 @@ def unet(
         noise: what it is trained for; needed.
         options: further arguments of UNet2DModel.
         checkpoint: take the weights of this state-dict file.
-        prefix: taken away from each name in that file.
+        key, prefix, rename, cast: how to read that file, as `checkpoints` has them (docs/files.md).
     """
     from diffusers import UNet2DModel
 
@@ -56,7 +63,7 @@ def unet(
         reason = " ".join(str(error).split())
         raise PdiffError(f"task.network.options: diffusers cannot make such a UNet2DModel ({reason}).") from None
     model.noise_schedule = build_noise_schedule(noise)
-    return load_checkpoint(model, checkpoint, prefix)
+    return load_checkpoint(model, checkpoint, key, prefix, rename, cast)
 
 
 @NETWORKS.register_module(name="pretrained")

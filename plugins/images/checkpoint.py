@@ -1,18 +1,28 @@
 """A network with the weights of a file."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import nn
 
-from pdiff import PdiffError, load_state_dict
+from pdiff import Reader
 
 
-def load_checkpoint(model: nn.Module, checkpoint: str | None, prefix: str) -> nn.Module:
-    """Return `model` with the weights of a state-dict file, every name matched; as it is without one."""
-    if checkpoint is None:
-        return model
-    try:
-        model.load_state_dict(load_state_dict(Path(checkpoint), prefix))
-    except RuntimeError as error:
-        raise PdiffError(f"{checkpoint}: does not fit the network ({' '.join(str(error).split())}).") from None
+def load_checkpoint(
+    model: nn.Module,
+    checkpoint: str | None,
+    key: str | None = None,
+    prefix: str = "",
+    rename: Mapping[str, str] | None = None,
+    cast: bool = False,
+) -> nn.Module:
+    """Return `model` with the weights of a file, every name matched; as it is without one.
+
+    Args:
+        model: the network.
+        checkpoint: the file.
+        key, prefix, rename, cast: as `checkpoints` has them (docs/files.md).
+    """
+    if checkpoint is not None:
+        Reader(model, "task.network", key, prefix, rename, cast).load(Path(checkpoint))
     return model

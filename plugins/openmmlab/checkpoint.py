@@ -3,43 +3,37 @@
 import hashlib
 import http.client
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from pdiff import PdiffError, check_suffix, export_state_dict, load_state_dict, save_checkpoint
+from pdiff import PdiffError, Reader, check_suffix, export_state_dict, save_checkpoint
 
 CHECKSUM = re.compile(r"-([0-9a-f]{8,64})\.\w+$")  # in the names of published checkpoints
 
 
-def load_weights(model: nn.Module, checkpoint: str) -> None:
+def load_weights(
+    model: nn.Module,
+    checkpoint: str,
+    key: str | None = None,
+    prefix: str = "",
+    rename: Mapping[str, str] | None = None,
+    cast: bool = False,
+) -> None:
     """Put the weights of a file or an address into a network, every tensor of it.
+
+    Args:
+        model: the network.
+        checkpoint: file or address.
+        key, prefix, rename, cast: as `checkpoints` has them (docs/files.md).
 
     Raises:
         PdiffError: the file cannot be had or read, or a tensor is missing, of no use, or of another shape.
     """
-    state = load_state_dict(fetch(checkpoint))
-    own = model.state_dict()
-    unknown = [name for name in state if name not in own]
-    missing = [name for name in own if name not in state]
-    unfit = [name for name in own if name in state and own[name].shape != state[name].shape]
-    if unfit:
-        shapes = f"{tuple(state[unfit[0]].shape)}, expected {tuple(own[unfit[0]].shape)}"
-        raise misfit(checkpoint, f"{unfit[0]} has the shape {shapes}")
-    if missing or unknown:
-        lacks = f"it lacks {missing[0]!r}" if missing else f"the network has no {unknown[0]!r}"
-        raise misfit(checkpoint, f"{lacks}; {len(missing)} missing, {len(unknown)} unknown")
-    model.load_state_dict(state)
-
-
-def misfit(checkpoint: str, reason: str) -> PdiffError:
-    """Return the error of a checkpoint that does not fit."""
-    return PdiffError(
-        f"task.model.checkpoint: {checkpoint} does not fit the network of task.model.config ({reason}). "
-        "Give the config that it was trained with."
-    )
+    Reader(model, "task.model", key, prefix, rename, cast).load(fetch(checkpoint))
 
 
 def fetch(checkpoint: str) -> Path:

@@ -8,16 +8,20 @@ import io
 import logging
 import traceback
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.logging import MMLogger
 from mmengine.registry import OPTIM_WRAPPERS
+from mmengine.utils import is_installed
 from pdiff_plugins.openmmlab.checkpoint import load_weights
 from pdiff_plugins.openmmlab.extension import provide_operators
+from pdiff_plugins.openmmlab.stock import drop_pretrained, set_classes
 from torch import nn
 
 from pdiff import Bfloat16OptimWrapper, PdiffError, check_section, derive_seed, isolated_seed
@@ -34,6 +38,16 @@ def ignore_known_warnings() -> None:
 def register_bfloat16_wrapper() -> None:
     """Let configs name `Bfloat16OptimWrapper`: mmengine's own wrapper for mixed precision refuses CPUs."""
     OPTIM_WRAPPERS.register_module(module=Bfloat16OptimWrapper, force=True)
+
+
+def register_package(name: str) -> None:
+    """Let configs build on those of a library (`_base_ = 'mmseg::...'`) that another distribution than its first ships.
+
+    Args:
+        name: of the library's module, by which OneDL's builds are found: mmengine asks for `mmsegmentation` alone.
+    """
+    if not is_installed(MODULE2PACKAGE.get(name, name)):
+        MODULE2PACKAGE[name] = name
 
 
 @dataclass(frozen=True)
@@ -67,6 +81,7 @@ class Library:
                 "pip install onedl-mmengine onedl-mmcv onedl-mmdetection onedl-mmsegmentation"
             ) from None
         register_bfloat16_wrapper()
+        register_package(self.name)
 
     def registry(self, name: str) -> Any:
         """Return one of the library's registries, `MODELS` say."""
@@ -88,8 +103,14 @@ def open_config(
     library: Library,
     config: str,
     checkpoint: str | None = None,
+    key: str | None = None,
+    prefix: str = "",
+    rename: dict | None = None,
+    cast: bool = False,
     options: dict | None = None,
     channels_last: bool = False,
+    classes: Sequence[str] | None = None,
+    pretrained: bool = True,
 ) -> Config:
     """Return a config of the library with `options` merged over it.
 
@@ -98,9 +119,14 @@ def open_config(
         config: a path; or `<package>::<file>`, a config that an installed package ships.
         checkpoint: a file or an address, read without running code; every tensor must fit. Null: the config's initial
             weights.
+        key, prefix, rename, cast: how to read that file, as `checkpoints` has them (docs/files.md).
         channels_last: the memory layout in which convolutions in bfloat16 are fast
             (`optim_wrapper.type=Bfloat16OptimWrapper` in `options`).
         options: what `--cfg-options` is for the library's own tools: nested sections, or dotted keys.
+        classes: names of the classes of the data, in the order of the labels: for every data set of the config, and
+            their number for every head. Null: what the config says.
+        pretrained: false leaves out initial weights from a file or an address (`init_cfg`, `pretrained`), in every part
+            of the network.
 
     Raises:
         PdiffError: there is no such file, it cannot be read, or it is no config of the library.
@@ -121,6 +147,10 @@ def open_config(
         if not values.get(key):
             line = f"task.model.config: {config} has no {key}, so it is no whole config of {library.name}."
             raise PdiffError(f"{line} Give one that a detector or segmentor is trained with.")
+    if classes is not None:
+        set_classes(values, LOADERS, classes)
+    if not pretrained:
+        drop_pretrained(values.model)
     return values
 
 
@@ -178,7 +208,12 @@ def find_config(config: str) -> Path:
 
 
 def build_network(
-    library: Library, config: Config, seed: int, checkpoint: str | None, channels_last: bool = False
+    library: Library,
+    config: Config,
+    seed: int,
+    checkpoint: str | None,
+    channels_last: bool = False,
+    reading: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """Return the config's network with the weights of a checkpoint, or with the initial ones that it describes.
 
@@ -188,6 +223,7 @@ def build_network(
         seed: of the initial weights.
         checkpoint: file or address.
         channels_last: the memory layout in which convolutions in bfloat16 are fast.
+        reading: settings of `load_weights`.
 
     Raises:
         PdiffError: it is none of the library's networks, or its weights cannot be had or do not fit.
@@ -202,10 +238,10 @@ def build_network(
         if not isinstance(model, base):
             kind = type(model).__name__
             raise PdiffError(f"task.model.config: {config.filename} builds a {kind}, expected a {library.network}.")
-        if checkpoint:
-            load_weights(model, checkpoint)
-        else:
+        if not checkpoint:
             init_weights(model)
+    if checkpoint:
+        load_weights(model, checkpoint, **(reading or {}))
     model.cfg = config  # where the library's own tools keep it
     return model.to(memory_format=torch.channels_last if channels_last else torch.preserve_format)
 
@@ -217,7 +253,7 @@ def init_weights(model: nn.Module) -> None:
     except Exception as error:  # a download that fails raises many kinds
         raise PdiffError(
             f"task.model: the initial weights of the config cannot be had ({one_line(error)}). "
-            "Give task.model.checkpoint, or switch them off: task.model.options.model.backbone.init_cfg=null."
+            "Give task.model.checkpoint, or switch them off: task.model.pretrained=false."
         ) from None
 
 

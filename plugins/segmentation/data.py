@@ -14,8 +14,8 @@ from mmseg.datasets import MultiImageMixDataset
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from pdiff_plugins.openmmlab.data import Split, evaluator_settings
 from pdiff_plugins.openmmlab.libraries import one_line
+from pdiff_plugins.openmmlab.pictures import image_size
 from pdiff_plugins.segmentation.metric import CandidateMetric
-from PIL import ExifTags, Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -244,14 +244,6 @@ def read(path: str, reader: Callable[[], T]) -> T:
             f"task.data: {path} cannot be read ({one_line(error)}). Mend it, or give task.check_labels=false "
             "when it is in a format that only the config's pipeline reads."
         ) from None
-
-
-def image_size(path: str) -> tuple[int, int]:
-    """Return height and width of an image as mmcv loads it: a photograph that was held upright is turned."""
-    with Image.open(path) as image:
-        width, height = image.size
-        on_its_side = image.getexif().get(ExifTags.Base.Orientation, 1) > 4
-    return (width, height) if on_its_side else (height, width)
 
 
 def classes_of(labels: np.ndarray, info: Mapping[str, Any]) -> np.ndarray:

@@ -13,7 +13,7 @@ VARIANCE = torch.tensor([0.0, 1e-30, 1e-7, 1e-3, 1.0, 250.0])
 
 @pytest.fixture
 def layout():
-    return Layout.of({"bn.running_var": VARIANCE, "bn.weight": VARIANCE})
+    return Layout.of({"bn.running_var": VARIANCE, "bn.weight": VARIANCE.clone()})
 
 
 def test_counters_are_one_integer_each():
@@ -60,7 +60,7 @@ def test_variances_are_positive_and_finite_wherever_a_vector_lies(dtype):
 
 
 def test_a_lost_variance_stays_lost(layout):
-    vector = layout.flatten({"bn.running_var": VARIANCE, "bn.weight": VARIANCE})
+    vector = layout.flatten({"bn.running_var": VARIANCE, "bn.weight": VARIANCE.clone()})
     assert layout.unflatten(vector * torch.nan)["bn.running_var"].isnan().all()
 
 

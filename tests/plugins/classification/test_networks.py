@@ -141,7 +141,8 @@ def test_setting_that_a_mini_network_does_not_have_is_refused():
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
-def test_checkpoint_with_a_prefix_is_loaded(tmp_path, suffix):
+@pytest.mark.parametrize("settings", [{}, {"prefix": "module."}, {"rename": {"module.": ""}}])
+def test_checkpoint_of_a_wrapped_network_is_loaded(tmp_path, suffix, settings):
     trained = timm_network()
     state = {f"module.{name}": tensor for name, tensor in trained.state_dict().items()}
     path = tmp_path / f"trained.{suffix}"
@@ -149,16 +150,22 @@ def test_checkpoint_with_a_prefix_is_loaded(tmp_path, suffix):
         torch.save({"state_dict": state, "epoch": 3}, path)
     else:
         write_tensors(path, state)
-    model = timm_network(checkpoint=str(path), prefix="module.")
+    model = timm_network(checkpoint=str(path), **settings)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, trained.state_dict()[name])
 
 
-@pytest.mark.parametrize("spoil", ["prefix", "missing", "additional", "shape"])
+def test_checkpoint_is_read_at_a_key_and_rounded(tmp_path):
+    trained = timm_network()
+    state = {name: tensor.double() / 3 for name, tensor in trained.state_dict().items() if tensor.is_floating_point()}
+    torch.save({"raw": trained.state_dict(), "other": state}, tmp_path / "trained.pth")
+    model = timm_network(checkpoint=str(tmp_path / "trained.pth"), key="other", cast=True)
+    assert torch.equal(model.state_dict()["fc.weight"], state["fc.weight"].float())
+
+
+@pytest.mark.parametrize("spoil", ["missing", "additional", "shape"])
 def test_checkpoint_that_does_not_fit_is_refused_by_file(tmp_path, spoil):
     state = timm_network().state_dict()
-    if spoil == "prefix":
-        state = {f"module.{name}": tensor for name, tensor in state.items()}
     if spoil == "missing":
         del state["fc.bias"]
     if spoil == "additional":
@@ -166,7 +173,7 @@ def test_checkpoint_that_does_not_fit_is_refused_by_file(tmp_path, spoil):
     if spoil == "shape":
         state["fc.bias"] = torch.zeros(7)
     write_tensors(tmp_path / "bad.safetensors", state)
-    with pytest.raises(PdiffError, match=r"bad\.safetensors: does not fit the network \(.*fc\.(bias|extra)") as caught:
+    with pytest.raises(PdiffError, match=r"bad\.safetensors: .*'fc\.(bias|extra)'") as caught:
         timm_network(checkpoint=str(tmp_path / "bad.safetensors"))
     assert "\n" not in str(caught.value)
 
