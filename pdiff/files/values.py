@@ -8,12 +8,7 @@ from torch import Tensor, nn
 from pdiff.files.stored import Found
 from pdiff.runtime.errors import PdiffError
 from pdiff.weights.memory import viewed
-
-
-def is_counter(name: str, tensor: Tensor) -> bool:
-    """Say whether a tensor counts something: old files lack such, and nothing is computed from it in `eval` mode."""
-    whole = not tensor.is_floating_point() and not tensor.is_complex() and tensor.ndim == 0
-    return whole or name.rpartition(".")[2] == "num_batches_tracked"
+from pdiff.weights.roles import is_counter
 
 
 def kind_of_number(dtype: torch.dtype) -> str:
@@ -49,7 +44,8 @@ def of_type(tensor: Tensor, dtype: torch.dtype, what: str, cast: bool, option: s
         quantized = " It may be quantized: give the checkpoint before that." if kinds == ("whole", "floating") else ""
         raise PdiffError(f"{what} is {found}, expected {kinds[1]} numbers like the network's {expected}.{quantized}")
     turned = tensor.to(dtype)
-    if torch.promote_types(tensor.dtype, dtype) == dtype or same(turned.to(tensor.dtype), tensor):
+    wide = torch.float64 if kinds == ("floating", "floating") else tensor.dtype
+    if same(turned.to(wide), tensor.to(wide)):
         return turned
     if kinds != ("floating", "floating"):
         raise PdiffError(f"{what} is {found}, with values that the network's {expected} does not have. Mend the file.")
@@ -121,7 +117,7 @@ def counters(state: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> dict[
     return {
         name: tensor.detach().clone()
         for name, tensor in state.items()
-        if name not in values and is_counter(name, tensor) and (name.rpartition(".")[0] in modules or not modules)
+        if name not in values and is_counter(tensor) and (name.rpartition(".")[0] in modules or not modules)
     }
 
 
