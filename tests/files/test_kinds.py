@@ -116,7 +116,7 @@ def test_a_torchscript_archive_comes_with_what_makes_a_state_dict_of_it(tmp_path
     assert line.startswith("is a TorchScript archive. Turn it into a state dict: python -c ")
     code = line.partition('python -c "')[2].rpartition('"')[0]
     monkeypatch.chdir(tmp_path)
-    exec(code)  # noqa: S102
+    exec(code)
     assert read_content(tmp_path / "new.pth").keys() == {"weight", "bias"}
 
 
