@@ -11,7 +11,7 @@ MODULES = {
     "pdiff.engine.runner": ["QuietRunner"],
     "pdiff.engine.scaling": ["Scaling"],
     "pdiff.engine.training": ["Bfloat16OptimWrapper", "ShowProgress"],
-    "pdiff.files.formats": ["FORMATS", "Member"],
+    "pdiff.files.formats": ["FORMATS", "Zoo"],
     "pdiff.files.reader": ["Reader"],
     "pdiff.run.sources": ["SOURCES"],
     "pdiff.runtime.errors": ["PdiffError", "check_keys", "check_positive", "check_section", "check_type", "known"],
@@ -40,7 +40,8 @@ MODULES = {
     ],
     "pdiff.weights.conditions": ["Conditions"],
     "pdiff.weights.layout": ["Layout"],
-    "pdiff.weights.select": ["is_norm", "parameter_names", "select", "state_names", "training_modules"],
+    "pdiff.weights.select": ["is_norm", "parameter_names", "select", "training_modules"],
+    "pdiff.weights.ties": ["spread", "state_names"],
 }
 NAMES = {name: module for module, names in MODULES.items() for name in names}
 

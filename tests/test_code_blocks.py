@@ -21,7 +21,7 @@ import yaml
 
 from pdiff import DENOISERS, SOURCES
 from pdiff.run.config import load_config, resolve
-from pdiff.runtime.settings import numbers
+from pdiff.runtime.settings import Loader
 from pdiff.scaffold import write_plugin
 
 ROOT = Path(__file__).parents[1]
@@ -111,10 +111,10 @@ def test_python_blocks_run(page, checkout, monkeypatch):
 @pytest.mark.parametrize("page", cases("yaml"))
 def test_yaml_blocks_are_configs(page):
     for code, runs in blocks(page, "yaml"):
-        values = yaml.safe_load(code)
+        values = yaml.load(code, Loader)
         assert isinstance(values, dict)
         if runs:
-            resolve(numbers(values))
+            resolve(values)
 
 
 @pytest.mark.parametrize("page", cases("sh"))

@@ -1,6 +1,9 @@
 """Run pdiff: collect checkpoints, fit the engine, generate, evaluate, compare."""
 
-from pdiff.commands.run import main
+try:
+    from pdiff.commands.run import main
+except KeyboardInterrupt:
+    raise SystemExit(130) from None
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -27,6 +27,7 @@ from pdiff.analysis.references import coordinates_of, distances
 from pdiff.analysis.statistics import Difference, Values, contrast
 from pdiff.runtime.seeding import generator, normal
 from pdiff.weights.gram import centred_gram, centred_products
+from pdiff.weights.origin import COLLECTED, Origin
 from pdiff.weights.vectors import Rows, Vectors
 
 COPYING = 0.01  # one-sided; an accusation needs more than the usual 0.05
@@ -147,6 +148,7 @@ def examine(
     branches: tuple[NDArray, NDArray],
     fits: NDArray | None,
     seed: int,
+    origin: Origin = COLLECTED,
 ) -> Copying:
     """Test whether the generated are copies of the fitted.
 
@@ -160,12 +162,13 @@ def examine(
         branches: of either, `(F,)` and `(H,)`.
         fits: which fit drew each of the generated `(M,)`; None for one.
         seed: of the noise of a control.
+        origin: of the population.
     """
     seen, unseen = len(np.unique(branches[0])), len(set(branches[1]) - set(branches[0]))
     if seen < FEWEST_FITTED or not unseen:
-        few = "collect more, in more branches (collect.branches)"  # which may be why none was held out, too
+        few = origin.more  # which may be why none was held out, too
         return untested(
-            f"{seen} branches are fitted and {unseen} held out, expected at least {FEWEST_FITTED} and one: "
+            f"{seen} {origin.branches} are fitted and {unseen} held out, expected at least {FEWEST_FITTED} and one: "
             f"{few if seen <= FEWEST_FITTED else f'raise fit.heldout, or {few}'}"
         )
     if len(generated) == 1:

@@ -30,6 +30,7 @@ from pdiff.analysis.statistics import (
 from pdiff.analysis.verdict import GENERATED, TRAINED, Findings
 from pdiff.runtime.errors import PdiffError
 from pdiff.task.task import Metric
+from pdiff.weights.origin import Origin, origin_of, sentence
 from pdiff.weights.provenance import branch_labels, lineage_labels
 from pdiff.weights.vectors import Rows, Vectors
 
@@ -90,6 +91,11 @@ class Case:
     def branches(self) -> NDArray:
         """The branch of each checkpoint `(C,)`."""
         return branch_labels(self.provenance)
+
+    @property
+    def origin(self) -> Origin:
+        """Words for where the checkpoints come from."""
+        return origin_of(self.provenance)
 
     @cached_property
     def time(self) -> float:
@@ -251,6 +257,7 @@ def find(case: Case) -> Findings:
         averaging=averaged(case),
         averages=case.averages,
         novelty=new(case, values),
+        origin=case.origin,
     )
 
 
@@ -276,6 +283,7 @@ def copying(case: Case) -> Copying:
         (case.branches[list(case.fitted)], case.branches[list(case.heldout)]),
         generated.fits,
         case.seed,
+        case.origin,
     )
 
 
@@ -356,11 +364,11 @@ def notes(case: Case, findings: Findings) -> list[str]:
     if not len(case.counted(trained)):
         found.append("no trained checkpoint has a finite metric: nothing is compared with them")
     elif case.units is None:
-        rows = case.kept(trained)
+        rows, whole = case.kept(trained), len(trained.test) == len(case.provenance)
         found.append(
             f"the trained are too few, or too dependent, for a test: {len(rows)} checkpoints in "
-            f"{len(np.unique(case.branches[rows]))} branches, one independent in {case.time:.0f}. Raise "
-            + ("collect.branches" if len(trained.test) == len(case.provenance) else "evaluate.sources.trained.num")
+            f"{len(np.unique(case.branches[rows]))} {case.origin.branches}, one independent in {case.time:.0f}. "
+            + (sentence(case.origin.more if whole else "raise evaluate.sources.trained.num").removesuffix("."))
         )
     if len(case.counted(trained)) > 1 and np.ptp(case.counted(trained)) == 0:
         found.append(f"all trained have the same {case.metric.name}: it tells nobody apart, and the margin is 0")
@@ -400,6 +408,7 @@ def drift(case: Case) -> str | None:
         return None
     word = "better" if found.difference > 0 else "worse"
     return (
-        f"the trained still drift: the later half of a branch is {word} by {abs(found.difference):.4f} "
-        f"(p {found.p:.2g}), so that their mean is one over a transient. Raise collect.finetune.warmup"
+        f"the trained still drift: the later half of a {case.origin.branch} is {word} by {abs(found.difference):.4f} "
+        f"(p {found.p:.2g}), so that their mean is one over a transient. "
+        f"{sentence(case.origin.late).removesuffix('.')}"
     )

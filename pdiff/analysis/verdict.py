@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pdiff.analysis.copying import Copying
 from pdiff.analysis.novelty import Averaging, Novelty
 from pdiff.analysis.statistics import LEVEL, SIGNIFICANCE, Difference, missing
+from pdiff.weights.origin import COLLECTED, Origin
 
 COPIES = "copies"
 AVERAGE_LIKE = "average-like"
@@ -56,6 +57,7 @@ class Findings:
         averaging: whether the generated behave like averages of trained ones; None where these are not in `means`.
         averages: the source of these averages, with `averaging`.
         novelty: whether the generated behave unlike the trained.
+        origin: of the population.
     """
 
     metric: str
@@ -69,6 +71,7 @@ class Findings:
     averaging: Averaging | None
     averages: str | None
     novelty: Novelty
+    origin: Origin = COLLECTED
 
     @property
     def main(self) -> Difference:
@@ -187,11 +190,11 @@ def why_as_good(findings: Findings) -> str | None:
     return f"{words}: worse, but by less than the margin" if relation < 0 else words
 
 
-def what_to_raise(found: Difference) -> str:
-    """Return which settings would give more of what was too few for a test, where settings would."""
-    settings = {TRAINED: "collect.branches", GENERATED: "generate.num or fit.repeats"}
-    raised = [key for name, key in settings.items() if any(what.endswith(f" of {name}") for what in found.untold)]
-    return f": raise {' and '.join(raised)}" if raised else ""
+def what_to_do(found: Difference, origin: Origin) -> str:
+    """Return what would give more of what was too few for a test, where that is known."""
+    ways = {TRAINED: origin.more, GENERATED: "raise generate.num or fit.repeats"}
+    todo = [way for name, way in ways.items() if any(what.endswith(f" of {name}") for what in found.untold)]
+    return f": {'; '.join(todo)}" if todo else ""
 
 
 def why_not_decided(findings: Findings) -> str:
@@ -199,7 +202,8 @@ def why_not_decided(findings: Findings) -> str:
     found = findings.main
     words = f"{findings.against(TRAINED)}, margin {-findings.margin:+.4f}"
     if not found.known:
-        return f"{words}; too few independent {' and '.join(found.untold)} for a test{what_to_raise(found)}"
+        todo = what_to_do(found, findings.origin)
+        return f"{words}; too few independent {' and '.join(found.untold)} for a test{todo}"
     distance = max(found.difference + findings.margin, -found.difference)
     if distance <= 0 or not found.variance:
         return words

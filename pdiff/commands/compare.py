@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     from pdiff.report.side_by_side import print_comparison, write_comparison
     from pdiff.run.comparison import read_runs
 
-    runs = read_runs(arguments.runs)
-    picture = write_comparison(runs, arguments.output)
+    runs = read_runs([run.expanduser() for run in arguments.runs])
+    picture = write_comparison(runs, arguments.output.expanduser())
     print_comparison(runs)
     print(f"comparison: {arguments.output}, {picture}")

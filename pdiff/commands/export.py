@@ -1,7 +1,9 @@
 """Write one candidate of a run, or a network for a condition, as a full state dict, the frozen network around it."""
 
 import argparse
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pdiff.runtime.errors import command
@@ -21,16 +23,32 @@ def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@contextmanager
+def inside(folder: Path) -> Iterator[None]:
+    """Work in a folder: what a run's config names by a relative path is there."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
 @command()
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     """Export."""
     arguments = parse(argv, prog)
-    from pdiff.run.export import export, export_for
+    from pdiff.run.export import export, export_for, made_in
 
-    if arguments.condition:
-        source = export_for(arguments.run, arguments.source or "best", arguments.condition, arguments.output)
-        print(f"{arguments.output}: {source} for {' '.join(arguments.condition)}")
-        return
-    source = arguments.source or "generated"
-    index = export(arguments.run, source, arguments.pick, arguments.output)
+    run, output = arguments.run.expanduser(), arguments.output.expanduser()
+    folder = made_in(run)
+    if folder != Path.cwd():
+        run, output = run.absolute(), output.absolute()
+    with inside(folder):
+        if arguments.condition:
+            source = export_for(run, arguments.source or "best", arguments.condition, output)
+            print(f"{arguments.output}: {source} for {' '.join(arguments.condition)}")
+            return
+        source = arguments.source or "generated"
+        index = export(run, source, arguments.pick, output)
     print(f"{arguments.output}: candidate {index} of {source}")

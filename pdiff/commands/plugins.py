@@ -4,14 +4,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from pdiff.commands.setting import setting
+from pdiff.commands.setting import add_settings
 from pdiff.runtime.errors import command
 
 
 def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     """Return the arguments."""
-    from mmengine.config import DictAction
-
     parser = argparse.ArgumentParser(prog, description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="every installed plugin with its state")
@@ -21,10 +19,7 @@ def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     check = commands.add_parser("check", help="check a plugin; exit code 1 where a check failed")
     check.add_argument("plugin", help="name of an installed plugin, or path of a plugin's folder or file")
     check.add_argument("--config", help="YAML file; default: the plugin's embedded config")
-    check.add_argument(
-        "--cfg-options", nargs="+", type=setting, action=DictAction,
-        help="settings over the config: a.b=value ...",
-    )  # fmt: skip
+    add_settings(check)
     return parser.parse_args(argv)
 
 

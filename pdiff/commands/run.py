@@ -7,15 +7,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pdiff.commands.setting import setting
+from pdiff.commands.setting import add_settings
 from pdiff.runtime.errors import PdiffError, command, known
 from pdiff.runtime.launchers import LAUNCHERS
 
 
 def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     """Return the arguments."""
-    from mmengine.config import DictAction
-
     parser = argparse.ArgumentParser(prog, description=__doc__)
     parser.add_argument("--plugin", help="name of an installed plugin, or path of a plugin's folder or file")
     parser.add_argument("--config", help="YAML file; default: the plugin's embedded config")
@@ -26,10 +24,7 @@ def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     parser.add_argument("--no-gates", action="store_true", help="go on where the check at the end of a stage fails")
     parser.add_argument("--seed", type=int, help="seed of everything; default: the config's")
     parser.add_argument("--device", help="auto (default), cpu, cuda, cuda:1, ...")
-    parser.add_argument(
-        "--cfg-options", nargs="+", type=setting, action=DictAction,
-        help="settings over the config: a.b=value ...",
-    )  # fmt: skip
+    add_settings(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the config and what the run needs")
     parser.add_argument(
         "--launcher", default="none", choices=["none", *LAUNCHERS], help="what has started several processes"
@@ -55,6 +50,14 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         from pdiff.runtime.processes import join
 
         join(arguments.launcher)
+    from pdiff.run.config import told_of_bases
+
+    with told_of_bases(arguments.config):
+        return perform(arguments)
+
+
+def perform(arguments: argparse.Namespace) -> int:
+    """Do what the arguments say, and return the exit code."""
     from pdiff.run.config import load_config
     from pdiff.run.stage import STAGES
     from pdiff.task.plugins import plugin_name
@@ -67,7 +70,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
     from pdiff.run.directory import RunDirectory
 
-    directory = RunDirectory(Path(arguments.work_dir or f"runs/{plugin_name(config.plugin)}"))
+    directory = RunDirectory(Path(arguments.work_dir or f"runs/{plugin_name(config.plugin)}").expanduser())
     if arguments.dry_run:
         return show_plan(config, directory.path)
 
@@ -88,15 +91,14 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 def show_plan(config, work_dir: Path) -> int:
     """Print the config and, as comments below it, what a run of it needs; in the first process."""
-    import yaml
-
     from pdiff.plan import check_plan, make_plan, plan_lines
     from pdiff.runtime.processes import is_main
     from pdiff.runtime.seeding import resolve_device
+    from pdiff.runtime.settings import to_yaml
 
     if not is_main():
         return 0
-    print(yaml.safe_dump(config.to_dict(), sort_keys=False), end="", flush=True)
+    print(to_yaml(config.to_dict()), end="", flush=True)
     plan = make_plan(config, work_dir)
     print(*(f"# {line}" for line in plan_lines(plan)), sep="\n", flush=True)
     check_plan(plan, work_dir, resolve_device(config.device))

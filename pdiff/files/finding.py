@@ -5,23 +5,21 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pdiff.files.kinds import kind_of, unreadable
 from pdiff.files.naming import listed
-from pdiff.files.reader import Reader
+from pdiff.files.paths import natural
 from pdiff.files.values import same
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.processes import is_main
 from pdiff.runtime.progress import progress, say
 
+if TYPE_CHECKING:
+    from pdiff.files.reader import Reader
+
 # Of the files in a folder; a file or glob that is named is taken at its word.
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".chkpt", ".bin", ".th", ".tar", ".pkl", ".model", ".weights")
-
-
-def natural(path: Path) -> tuple[list[str | int], str]:
-    """Return what to sort a path by, so that numbers come in numerical order."""
-    parts = re.split(r"(\d+)", str(path))
-    return [int(part) if place % 2 else part for place, part in enumerate(parts)], str(path)
 
 
 def find_checkpoints(pattern: str) -> list[Path]:
@@ -96,7 +94,7 @@ def serial(path: Path) -> str:
     return re.sub(r"\d+", "", path.name)
 
 
-def distinct(paths: Sequence[Path], reader: Reader) -> list[Path]:
+def distinct(paths: Sequence[Path], reader: "Reader") -> list[Path]:
     """Return the files without those whose tensors of the network are all the same as another's.
 
     Of such files the one stays that is of the longest series: `epoch_9.pth`, not `best.pth`.
@@ -120,7 +118,7 @@ def distinct(paths: Sequence[Path], reader: Reader) -> list[Path]:
     return [path for path in paths if path not in copies]
 
 
-def are_same(path: Path, other: Path, reader: Reader) -> bool:
+def are_same(path: Path, other: Path, reader: "Reader") -> bool:
     """Say whether two files have the same tensors."""
     a, b = (reader.read(one) for one in (path, other))
     return a.keys() == b.keys() and all(same(a[name], b[name]) for name in a)

@@ -107,7 +107,7 @@ def lacking(
         where: the section of the config with the options.
         otherwise: what to do if no option helps.
     """
-    near = closest(names[0], tuple(state[names[0]].shape), found)
+    near = closest(names[0], tuple(state[names[0]].shape) if names[0] in state else (), found)
     more = f" and {len(names) - 1} more of the network's tensors" if len(names) > 1 else ""
     todo = PART + JOIN if PART_NAME.search(file) else remedy(names[0], near.name, found, state, where)
     if not todo and near.name not in state:

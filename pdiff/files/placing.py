@@ -10,8 +10,8 @@ from torch import Tensor
 
 from pdiff.files.naming import SURPLUS, unwrap
 from pdiff.files.stored import Found
-from pdiff.files.values import is_counter
 from pdiff.runtime.errors import PdiffError
+from pdiff.weights.roles import is_counter
 
 AVERAGES = {"ema", "swa", "avg", "average", "averaged", "averages", "polyak", "shadow"}
 
@@ -124,7 +124,7 @@ def choose(
     found: Sequence[Found], names: Mapping[str, str], state: Mapping[str, Tensor], first: Mapping[str, str]
 ) -> list[Fit]:
     """Return the prefix that fits the network, and those that find as much; none where none does."""
-    needed = {first[name] for name in state if not is_counter(name, state[name])} or set(first.values())
+    needed = {first[name] for name in state if not is_counter(state[name])} or set(first.values())
     for shapes in (state, None):
         choices, share = best(fits(found, names, shapes), needed, first)
         if share and is_sound(choices[0], share, found):

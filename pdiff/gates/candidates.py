@@ -10,6 +10,7 @@ from pdiff.run.check import Check, in_words
 from pdiff.run.record import read_gates
 from pdiff.run.results import read_metrics
 from pdiff.task.task import Metric
+from pdiff.weights.origin import COLLECTED, Origin, origin_of
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
@@ -22,11 +23,17 @@ def gate_candidates(run: "Run") -> list[Check]:
     """Return the check of the generated candidates."""
     generated, trained = (read_metrics(run, name) for name in ("generated", "oracle" if run.conditional else "trained"))
     lost = dead(generated, trained, run.built.metric)
-    return [check_alive(generated["select"], trained["select"], lost, run.built.metric, read_gates(run.directory))]
+    earlier, origin = read_gates(run.directory), origin_of(run.population.provenance)
+    return [check_alive(generated["select"], trained["select"], lost, run.built.metric, earlier, origin)]
 
 
 def check_alive(
-    generated: NDArray, trained: NDArray, lost: NDArray, metric: Metric, earlier: Sequence[Mapping[str, Any]]
+    generated: NDArray,
+    trained: NDArray,
+    lost: NDArray,
+    metric: Metric,
+    earlier: Sequence[Mapping[str, Any]],
+    origin: Origin = COLLECTED,
 ) -> Check:
     """Return whether most of the generated candidates work.
 
@@ -36,6 +43,7 @@ def check_alive(
         lost: which of the generated are dead `(M,)`; see `pdiff.analysis.dead`.
         metric: the task's.
         earlier: records of the checks of the stages before.
+        origin: of the population.
     """
     share = float(lost.mean())
     tails = [tail(metrics, metric) for metrics in (generated, trained)]
@@ -46,7 +54,8 @@ def check_alive(
     )
     if share < MOST_DEAD:
         return Check("alive", True, found, figures)
-    return Check("alive", False, f"got {found}, expected fewer than {MOST_DEAD:.0%} dead. {suspect(earlier)}", figures)
+    line = f"got {found}, expected fewer than {MOST_DEAD:.0%} dead. {suspect(earlier, origin)}"
+    return Check("alive", False, line, figures)
 
 
 def tail(metrics: Sequence[float], metric: Metric) -> float:
@@ -55,7 +64,7 @@ def tail(metrics: Sequence[float], metric: Metric) -> float:
     return ordered[int(TAIL * len(ordered))]
 
 
-def suspect(earlier: Sequence[Mapping[str, Any]]) -> str:
+def suspect(earlier: Sequence[Mapping[str, Any]], origin: Origin) -> str:
     """Return words for which part to look at, from the records of the checks before."""
     failed = [record for record in earlier if not record["passed"]]
     if failed:
@@ -66,6 +75,6 @@ def suspect(earlier: Sequence[Mapping[str, Any]]) -> str:
             "engine.autoencoder.noise (or latent_noise), or lower engine.autoencoder.latent."
         )
     return (
-        "Latents pass, and the codec was not measured on held-out checkpoints: look at engine.autoencoder, or collect "
-        "in branches (collect.branches)."
+        "Latents pass, and the codec was not measured on held-out checkpoints: look at engine.autoencoder, or "
+        f"{origin.more}."
     )

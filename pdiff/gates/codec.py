@@ -20,6 +20,7 @@ from pdiff.run.measuring import evaluate_split
 from pdiff.task.task import Evaluation, Task
 from pdiff.weights.conditions import Conditions
 from pdiff.weights.layout import Layout
+from pdiff.weights.origin import COLLECTED, Origin, origin_of
 from pdiff.weights.vectors import Rows, mean
 
 if TYPE_CHECKING:
@@ -34,15 +35,16 @@ def gate_codec(run: "Run") -> list[Check]:
     """Return the checks of the codec."""
     fitted, heldout = split_population(run)
     line, remedy, layout = heldout_record(run)["line"], run.engine.autoencoder.remedy, run.population.layout
+    origin = origin_of(run.population.provenance)
     average, seen = mean(fitted), through_codec(run.engine, fitted)
     if not len(heldout):
-        return [check_reconstruction(seen, None, average, layout, remedy, line), not_measured("decoded", line)]
+        return [check_reconstruction(seen, None, average, layout, remedy, line, origin), not_measured("decoded", line)]
     originals, decoded = through_codec(run.engine, heldout)
     number = len(originals)
     candidates = run.candidates(torch.cat([originals, decoded, average[None]]), conditions_of(run, heldout, number))
     results = evaluate_split(run, "the codec's gate", candidates, "select")
     return [
-        check_reconstruction(seen, (originals, decoded), average, layout, remedy, line),
+        check_reconstruction(seen, (originals, decoded), average, layout, remedy, line, origin),
         check_decoded(results[:number], results[number:-1], results[-1], run.task, remedy),
     ]
 
@@ -69,6 +71,7 @@ def check_reconstruction(
     layout: Layout,
     remedy: str,
     record: str,
+    origin: Origin = COLLECTED,
 ) -> Check:
     """Return whether fitted checkpoints come back as themselves, and held-out ones as more than the average.
 
@@ -79,6 +82,7 @@ def check_reconstruction(
         layout: of a vector, to say which tensor is to blame.
         remedy: which settings of the codec to raise.
         record: a sentence about what is held out, or why nothing is.
+        origin: of the population.
     """
     own = kept(*fitted, average).mean().item()
     by_tensor = kept_by_tensor(*fitted, average, layout)
@@ -107,8 +111,8 @@ def check_reconstruction(
         return Check("reconstruction", True, words, figures)
     line = (
         f"got {other:.0%} of what sets held-out checkpoints apart from the average through the codec, and {own:.0%} "
-        f"of fitted ones, expected more than 0% of both; {record}. It expresses single checkpoints alone: collect more "
-        "of them (collect.branches), or raise engine.autoencoder.noise (or latent_noise)."
+        f"of fitted ones, expected more than 0% of both; {record}. It expresses single checkpoints alone: "
+        f"{origin.more}, or raise engine.autoencoder.noise (or latent_noise)."
     )
     return Check("reconstruction", False, line, figures)
 

@@ -4,15 +4,17 @@ On whitened latents the moments of samples tell little: a denoiser that was neve
 its loss is held against that of the best linear denoiser, which knows mean and covariance and nothing else.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from pdiff.engine.objectives import Denoising
 from pdiff.engine.parameter_diffusion import ParameterDiffusion
+from pdiff.engine.schedule import build_sampler
 from pdiff.engine.whitening import Whitening
 from pdiff.run.check import Check, Figure, not_measured
 from pdiff.run.heldout import heldout_record, split_population
@@ -31,7 +33,8 @@ BATCH = 1000
 LEAST_SHARE = 0.01  # of the largest variance; whitened latents have it on all axes or not at all
 LARGEST_OFFSET = 0.5  # standard deviations of the population
 NORMS = (0.5, 1.5)  # of the samples, over the population's; the defaults lie at 0.8 to 1.0, a blow-up far above
-MOST_OUTSIDE = 0.1
+MOST_OUTSIDE = 0.1  # more than of a Gaussian
+TRAIN = "Raise engine.denoiser_training.steps, or its lr"
 EQUAL = "the fitted checkpoints do not differ"
 
 
@@ -66,7 +69,8 @@ def gate_denoiser(run: "Run") -> list[Check]:
             for rows in split_population(run)
         )
         other = None if heldout is None else denoising_losses(engine, heldout, seed, fitted, other_c)
-        checks.append(check_denoiser(denoising_losses(engine, fitted, seed, conditions=c), other, record))
+        own = denoising_losses(engine, fitted, seed, conditions=c)
+        checks.append(check_denoiser(own, other, record, remedy(engine.config)))
     if len(checks) == 1 or not all(check.figures for check in checks):
         return checks[:1]
     worst = max(range(len(checks)), key=lambda number: checks[number].figures["ratio"])
@@ -125,13 +129,31 @@ def denoising_losses(
     return errors.square().mean().item(), linear.mean().item()
 
 
-def check_denoiser(fitted: tuple[float, float], heldout: tuple[float, float] | None, record: str) -> Check:
+def remedy(config: Mapping[str, Any], sampling_steps: int | None = None) -> str:
+    """Return which settings of an engine may mend its diffusion: none that are as they should be already.
+
+    Args:
+        config: the engine section in force.
+        sampling_steps: of the sampler; None where nothing was drawn.
+    """
+    ways = [TRAIN]
+    if sampling_steps is not None and sampling_steps < config["noise_schedule"]["timesteps"]:
+        ways.append(f"take more sampling steps (now {sampling_steps})")
+    if not config["whiten"]:
+        ways.append("set engine.whiten")
+    return f"{'; '.join(ways)}."
+
+
+def check_denoiser(
+    fitted: tuple[float, float], heldout: tuple[float, float] | None, record: str, todo: str = f"{TRAIN}."
+) -> Check:
     """Return whether the denoiser learnt at least what mean and covariance say; what it knows by heart fails nothing.
 
     Args:
         fitted: its loss on the latents that it was trained on, and that of the best linear one.
         heldout: the same two on latents that neither has seen; None without any.
         record: a sentence about what is held out, or why nothing is.
+        todo: what may mend it.
     """
     if not fitted[1]:
         return not_measured("denoiser", EQUAL)
@@ -144,8 +166,7 @@ def check_denoiser(fitted: tuple[float, float], heldout: tuple[float, float] | N
     if ratio <= HIGHEST_RATIO:
         return Check("denoiser", True, f"{found}; {words_for_memory(figures, record)}", figures)
     line = (
-        f"got {found}, expected at most {HIGHEST_RATIO}: the diffusion has not even learnt mean and covariance. "
-        "Raise engine.denoiser_training.steps, or its lr; engine.whiten makes the task easier."
+        f"got {found}, expected at most {HIGHEST_RATIO}: the diffusion has not even learnt mean and covariance. {todo}"
     )
     return Check("denoiser", False, line, figures)
 
@@ -164,8 +185,8 @@ def words_for_memory(figures: Mapping[str, Figure], record: str) -> str:
     if figures["memorisation"] <= MUCH_MEMORISED:
         return words
     return (
-        f"{words}. Much of the gain is memory of single checkpoints: lower engine.denoiser_training.steps, collect "
-        "more checkpoints, or take a smaller engine.denoiser"
+        f"{words}. Much of the gain is memory of single checkpoints: lower engine.denoiser_training.steps, take "
+        "more checkpoints, or a smaller engine.denoiser"
     )
 
 
@@ -178,24 +199,42 @@ def gate_latents(run: "Run") -> list[Check]:
     """
     engine, (fitted, heldout) = run.engine, split_population(run)
     sampled = read_tensors(run.directory.folder("generate") / "latents.safetensors")["latents"]
+    steps = len(build_sampler(run.drawing["sampler"], engine.schedule).timesteps)
+    todo = remedy(engine.config, steps)
     if not run.conditional:
-        return [check_latents(sampled, engine.encode(fitted))]
+        return [check_latents(sampled, engine.encode(fitted), todo)]
     wanted, rows = open_wanted(run), torch.cat([fitted.rows, heldout.rows])
     asked = wanted.conditions.take(run.generated_for[: len(sampled)])
     inside = ~asked.beyond(wanted.seen).any(1)
     if not inside.any():
         return [not_measured("latents", "every wanted condition lies beyond the range of the seen ones.")]
-    return [check_latents(sampled[inside], engine.encode(Rows(run.population.tensor(), rows)), elsewhere=True)]
+    return [check_latents(sampled[inside], engine.encode(Rows(run.population.tensor(), rows)), todo, elsewhere=True)]
 
 
-def check_latents(sampled: Tensor, latents: Tensor, elsewhere: bool = False) -> Check:
+def outside_by_chance(own: Tensor) -> float:
+    """Return how many of a Gaussian's draws lie farther out than all of the latents that it was fitted to: a share.
+
+    Of few latents that is much: N of them span no more than N - 1 axes, and on as many all N have one and the same
+    norm, which half of the draws exceed.
+
+    Args:
+        own: the latents in units of their standard deviations along their principal axes `(N, L)`.
+    """
+    from scipy.stats import chi2
+
+    return float(chi2.sf(own.double().square().sum(1).max().item(), own.shape[1]))
+
+
+def check_latents(sampled: Tensor, latents: Tensor, todo: str = f"{TRAIN}.", elsewhere: bool = False) -> Check:
     """Return whether samples `(M, L)` have the moments and norms of the population's latents `(N, L)`.
 
-    Both are looked at in units of the population's standard deviations along its principal axes.
+    Both are looked at in units of the population's standard deviations along its principal axes. As many samples may
+    lie outside the envelope as of a Gaussian with the population's moments, and a tenth more.
 
     Args:
         sampled: what was drawn.
         latents: those of the population.
+        todo: what may mend it.
         elsewhere: the samples are for conditions of their own, so that their mean may be another, and only the axes
             count that carry some of the variance.
     """
@@ -210,19 +249,22 @@ def check_latents(sampled: Tensor, latents: Tensor, elsewhere: bool = False) -> 
         "std": new.std(0, correction=0).mean().item(),
         "norm": (new.norm(dim=1).mean() / own.norm(dim=1).mean()).item(),
         "outside": (new.norm(dim=1) > own.norm(dim=1).max()).double().mean().item(),
+        "outside_by_chance": outside_by_chance(own),
     }
+    chance = figures["outside_by_chance"]
+    most = chance + max(MOST_OUTSIDE, 3 * math.sqrt(chance * (1 - chance) / len(new)))
     found = (
         f"sampled latents with {figures['norm']:.2f} times the population's norm, {figures['std']:.2f} times its "
-        f"spread, {figures['offset']:.2f} off its mean, {figures['outside']:.0%} outside its envelope"
+        f"spread, {figures['offset']:.2f} off its mean, {figures['outside']:.0%} outside its envelope "
+        f"(of a Gaussian {chance:.0%})"
     )
     low, high = NORMS
     near = elsewhere or figures["offset"] <= LARGEST_OFFSET
-    if low <= figures["norm"] <= high and near and figures["outside"] <= MOST_OUTSIDE:
+    if low <= figures["norm"] <= high and near and figures["outside"] <= most:
         return Check("latents", True, found, figures)
     offset = "" if elsewhere else f"at most {LARGEST_OFFSET} off, "
     line = (
         f"got {found}, expected {low} to {high} times its norm, {offset}at most "
-        f"{MOST_OUTSIDE:.0%} outside. The diffusion does not match the latents: raise engine.denoiser_training.steps, "
-        "take more sampling steps, or set engine.whiten."
+        f"{most:.0%} outside. The diffusion does not match the latents. {todo}"
     )
     return Check("latents", False, line, figures)

@@ -18,7 +18,9 @@ from pdiff.run.measuring import evaluate_split
 from pdiff.task.task import Evaluation, Metric
 from pdiff.weights.gram import centred_gram
 from pdiff.weights.layout import Layout
+from pdiff.weights.origin import COLLECTED, Origin, origin_of, sentence
 from pdiff.weights.provenance import RUN_KEYS, runs_of
+from pdiff.weights.vectors import parts
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
@@ -27,6 +29,7 @@ MOST_COPIES = 0.05  # a loss scaler that skips its first steps repeats a few che
 LEAST_RANK = 1.02  # below it 99.7 % of the variance lies on one line; trainings that still drift have 1.1 or more
 HIGHEST_BARRIER = 0.2  # fine-tunings of one network show 0 to 0.02, two independent networks 0.89
 MOST_BETWEEN = 0.95  # branches of one network have 0.3 to 0.6, two independent networks 0.9996
+SAME = 0.999  # the similarity of two networks that differ in the order of their sums alone
 INTERIOR = (0.25, 0.5, 0.75)
 
 
@@ -37,16 +40,19 @@ def gate_population(run: "Run") -> list[Check]:
     finite = check_finite(vectors, population.layout, provenance)
     if not finite.passed:
         return [finite]
-    copies, gram = check_copies(vectors, provenance), centred_gram(population.tensor())
+    origin = origin_of(provenance)
+    copies, gram = check_copies(vectors, provenance, origin), centred_gram(population.tensor())
     if not copies.passed:
         return [finite, copies]
-    return [finite, copies, gate_basin(run, gram), check_runs(gram, runs_of(provenance)), check_rank(gram)]
+    runs = check_runs(gram, runs_of(provenance), origin)
+    basin = None if run.conditional else gate_order(run)
+    return [finite, copies, basin or gate_basin(run, gram), runs, check_rank(gram, origin)]
 
 
-def origin(record: Mapping[str, Any], row: int) -> str:
+def place_of(record: Mapping[str, Any], row: int) -> str:
     """Return words for where a checkpoint comes from."""
     if "file" in record:
-        return record["file"]
+        return record["file"] + (f" ({record['lineage']})" if record.get("lineage") is not None else "")
     words = [f"{key} {record[key]}" for key in (*RUN_KEYS, "step") if key in record]
     return f"checkpoint {row}" + (f" ({', '.join(words)})" if words else "")
 
@@ -62,13 +68,13 @@ def check_finite(vectors: np.ndarray, layout: Layout, provenance: Sequence[Mappi
     record = provenance[bad[0]]
     cause = "Remove the file." if "file" in record else "The training diverged: collect at a lower rate."
     line = (
-        f"got NaN or infinity in {origin(record, bad[0])}, {tensor!r} ({len(bad)} of {len(vectors)} checkpoints), "
+        f"got NaN or infinity in {place_of(record, bad[0])}, {tensor!r} ({len(bad)} of {len(vectors)} checkpoints), "
         f"expected none. {cause}"
     )
     return Check("finite", False, line, {**figures, "first": bad[0]})
 
 
-def check_copies(vectors: np.ndarray, provenance: Sequence[Mapping[str, Any]]) -> Check:
+def check_copies(vectors: np.ndarray, provenance: Sequence[Mapping[str, Any]], origin: Origin = COLLECTED) -> Check:
     """Return whether the vectors `(N, P)` differ from each other, a few repeated ones allowed."""
     first: dict[bytes, int] = {}
     copies = []
@@ -82,11 +88,52 @@ def check_copies(vectors: np.ndarray, provenance: Sequence[Mapping[str, Any]]) -
         return Check("copies", True, f"{len(copies)} of {len(vectors)} checkpoints repeat another", figures)
     row, original = copies[0]
     line = (
-        f"got {len(copies)} of {len(vectors)} checkpoints that repeat another ({origin(provenance[row], row)} is "
-        f"{origin(provenance[original], original)}), expected at most {MOST_COPIES:.0%}. The selection is not being "
-        "trained, or files were given twice: look at the training's rate and at what it freezes."
+        f"got {len(copies)} of {len(vectors)} checkpoints that repeat another ({place_of(provenance[row], row)} is "
+        f"{place_of(provenance[original], original)}), expected at most {MOST_COPIES:.0%}. {origin.copies}"
     )
     return Check("copies", False, line, figures)
+
+
+def sorted_values(vectors: Tensor, layout: Layout) -> Tensor:
+    """Return vectors `(M, P)` with the values of each tensor in rising order: no order of units changes that."""
+    return torch.cat([vectors[:, entry.slice].sort(1).values for entry in layout], 1) + 0.0  # and -0 is 0
+
+
+def reordered(vectors: Tensor, layout: Layout) -> list[tuple[int, int]]:
+    """Return which of the vectors `(N, P)` hold the values of an earlier one in another order, each with that one."""
+    first: dict[bytes, int] = {}
+    found, row = [], 0
+    for part in parts(vectors):
+        for values in sorted_values(part, layout):
+            original = first.setdefault(hashlib.sha256(values.numpy().tobytes()).digest(), row)
+            if original != row and not torch.equal(vectors[row], vectors[original]):
+                found.append((row, original))
+            row += 1
+    return found
+
+
+def gate_order(run: "Run") -> Check | None:
+    """Return the failed check of checkpoints that are one network whose units stand in another order; None of others.
+
+    Where a tensor has few different values, it may hold those of another one and be another; so the first two that seem
+    to be one network are held against each other on `select`.
+    """
+    population = run.population
+    found = reordered(population.tensor(), population.layout)
+    if len(found) <= MOST_COPIES * len(population):
+        return None
+    candidates = run.candidates(population.tensor()[list(found[0])])
+    one, other = evaluate_split(run, "two checkpoints", candidates, "select")
+    if run.task.similarity(one.signature[None], other.signature[None]).item() < SAME:
+        return None
+    names = [place_of(population.provenance[row], row) for row in found[0]]
+    line = (
+        f"got the same function in another order: {len(found)} of {len(population)} checkpoints hold the values of an "
+        f"earlier one in every tensor and do the same, but their units (channels, heads) are permuted ({names[0]} is "
+        f"{names[1]}), expected at most {MOST_COPIES:.0%}. They tell nothing beside it: leave them out, or bring the "
+        "units of all checkpoints into the order of one of them."
+    )
+    return Check("basin", False, line, {"reordered": len(found)})
 
 
 def farthest_pair(gram: Tensor) -> tuple[int, int]:
@@ -101,12 +148,13 @@ def gate_basin(run: "Run", gram: Tensor) -> Check:
     """Return whether the metric on `select` holds on the line between the two farthest checkpoints."""
     if run.conditional:
         return not_measured("basin", "the checkpoints are for different conditions.")
-    rows = farthest_pair(gram)
-    ends = torch.from_numpy(np.array(run.population.vectors[list(rows)]))
+    rows, population = farthest_pair(gram), run.population
+    ends = torch.from_numpy(np.array(population.vectors[list(rows)]))
     line = torch.stack([torch.lerp(ends[0], ends[1], weight) for weight in (0.0, *INTERIOR, 1.0)])
     results = evaluate_split(run, "the line between two checkpoints", run.candidates(line), "select")
-    names = tuple(origin(run.population.provenance[row], row) for row in rows)
-    return check_basin([result.metric for result in results], run.task.metric, names, standard_error(results[0]))
+    names = tuple(place_of(population.provenance[row], row) for row in rows)
+    metrics, error = [result.metric for result in results], standard_error(results[0])
+    return check_basin(metrics, run.task.metric, names, error, origin_of(population.provenance))
 
 
 def standard_error(result: Evaluation) -> float:
@@ -116,7 +164,13 @@ def standard_error(result: Evaluation) -> float:
     return (result.scores.double().std() / math.sqrt(len(result.scores))).item()
 
 
-def check_basin(metrics: Sequence[float], metric: Metric, ends: tuple[str, str], error: float = 0.0) -> Check:
+def check_basin(
+    metrics: Sequence[float],
+    metric: Metric,
+    ends: tuple[str, str],
+    error: float = 0.0,
+    origin: Origin = COLLECTED,
+) -> Check:
     """Return whether two checkpoints lie in one basin.
 
     Args:
@@ -124,6 +178,7 @@ def check_basin(metrics: Sequence[float], metric: Metric, ends: tuple[str, str],
         metric: the task's.
         ends: words for the two.
         error: standard error of the metric at an end; a distance from chance within two of them is none.
+        origin: of the population.
     """
     good = goodness(metrics, metric)
     mean = good[[0, -1]].mean().item()
@@ -132,7 +187,7 @@ def check_basin(metrics: Sequence[float], metric: Metric, ends: tuple[str, str],
     if metric.chance is not None and mean <= 2 * error:
         line = (
             f"got {metric.name} {in_words(metrics[0])} and {in_words(metrics[-1])} in the two farthest, expected "
-            f"clearly better than chance ({metric.chance:.4f}). The training failed: train longer, or at a lower rate."
+            f"clearly better than chance ({metric.chance:.4f}). {origin.failed}"
         )
         return Check("basin", False, line, figures)
     share = f"{barrier:.0%}" if math.isfinite(barrier) else "all"
@@ -141,20 +196,21 @@ def check_basin(metrics: Sequence[float], metric: Metric, ends: tuple[str, str],
         return Check("basin", True, f"one basin: {found}", figures)
     line = (
         f"got several basins ({ends[0]} and {ends[1]}): {found}, expected at most {HIGHEST_BARRIER:.0%}. These are "
-        "independently trained networks: take fine-tunings of one (collect.branches, not collect.seeds)."
+        f"independently trained networks: {origin.basins}."
     )
     return Check("basin", False, line, figures)
 
 
-def check_runs(gram: Tensor, runs: Sequence[Sequence[int]]) -> Check:
+def check_runs(gram: Tensor, runs: Sequence[Sequence[int]], origin: Origin = COLLECTED) -> Check:
     """Return whether each training covers some of the ground that lies between the trainings.
 
     Args:
         gram: `(N, N)`, of the centred vectors.
         runs: the rows of each training.
+        origin: of the population.
     """
     if len(runs) == 1 or len(runs) == len(gram):
-        reason = "the provenance names one training." if len(runs) == 1 else "each checkpoint is of another training."
+        reason = f"{origin.alone}." if len(runs) == 1 else "each checkpoint is of another training."
         return not_measured("runs", reason)
     between = sum(gram[rows][:, rows].sum().item() / len(rows) for rows in runs) / gram.trace().item()
     figures = {"runs": len(runs), "between": between, "within": 1 - between}
@@ -163,7 +219,7 @@ def check_runs(gram: Tensor, runs: Sequence[Sequence[int]]) -> Check:
         return Check("runs", True, found, figures)
     line = (
         f"got {between:.2%} of the variance between the {len(runs)} trainings, expected at most {MOST_BETWEEN:.0%}: "
-        "the population is a few points, not a distribution. Fine-tune one network, longer or at a higher rate."
+        f"the population is a few points, not a distribution. {sentence(origin.points)}"
     )
     return Check("runs", False, line, figures)
 
@@ -175,7 +231,7 @@ def effective_rank(gram: Tensor) -> float:
     return torch.exp(-(shares * shares.log()).sum()).item() if len(shares) else 0.0
 
 
-def check_rank(gram: Tensor) -> Check:
+def check_rank(gram: Tensor, origin: Origin = COLLECTED) -> Check:
     """Return whether the population extends into more than one direction."""
     rank = effective_rank(gram)
     figures = {"effective_rank": rank, "spread": math.sqrt(gram.trace().item() / max(len(gram) - 1, 1))}
@@ -183,6 +239,6 @@ def check_rank(gram: Tensor) -> Check:
         return Check("rank", True, f"the checkpoints use {rank:.1f} directions (effective rank)", figures)
     line = (
         f"got an effective rank of {rank:.2f}, expected at least {LEAST_RANK}: the checkpoints lie on one line, so "
-        "there is no distribution to learn. Collect more checkpoints, over more steps or branches."
+        f"there is no distribution to learn. {sentence(origin.steps)}"
     )
     return Check("rank", False, line, figures)

@@ -1,20 +1,33 @@
-"""Configs: YAML through mmengine's Config, merged over defaults, every unknown key refused."""
+"""Configs: YAML, merged over defaults, every unknown key refused."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
 from pdiff.engine.settings import engine_config
-from pdiff.runtime.errors import PdiffError, check_keys, check_not_negative, check_positive, check_section, check_type
-from pdiff.runtime.settings import merge, named, numbers, read_yaml
+from pdiff.runtime.errors import (
+    PdiffError,
+    UnknownKey,
+    check_keys,
+    check_not_negative,
+    check_positive,
+    check_section,
+    check_type,
+)
+from pdiff.runtime.settings import DEEPEST, file_that_says, merge, named, read_word, read_yaml
 from pdiff.task.plugins import default_config, plugin_name
 
 PACKAGE = Path(__file__).parent
 FOREIGN_SECTIONS = ("task", "collect", "engine")  # read by the plugin, and by the engine
 # Where the default, null, does not say it.
 TYPES = {
+    "plugin": str | None,
+    "select": str | None,
     "checkpoints.files": str | None,
     "checkpoints.key": str | None,
     "checkpoints.base": str | None,
@@ -36,8 +49,8 @@ def resolve(values: Mapping[str, Any]) -> Config:
     defaults = read_yaml(PACKAGE / "defaults.yaml")
     check_keys(values, defaults, "config")
     complete = merge(defaults, values)
-    for name in ("seed", "device"):
-        check_type(complete[name], type(defaults[name]), name)
+    for name in ("plugin", "seed", "device", "select"):
+        check_type(complete[name], TYPES.get(name, type(defaults[name])), name)
     for section in ("task", "collect"):
         check_section(complete[section], section)
     own = {key: value for key, value in defaults.items() if isinstance(value, dict) and key not in FOREIGN_SECTIONS}
@@ -55,7 +68,9 @@ def resolve(values: Mapping[str, Any]) -> Config:
             name: None if source is None else named(source, f"{where}.{name}")
             for name, source in complete["evaluate"][table].items()
         }
-    complete["checkpoints"]["format"] = named(complete["checkpoints"]["format"], "checkpoints.format")
+    form = complete["checkpoints"]["format"]
+    form = {"type": form} if isinstance(form, str) else form
+    complete["checkpoints"]["format"] = named(form, "checkpoints.format")
     for key in ("split", "symmetry"):
         value = complete["fit"][key]
         complete["fit"][key] = None if value is None else named(value, f"fit.{key}")
@@ -64,7 +79,10 @@ def resolve(values: Mapping[str, Any]) -> Config:
 
 
 def check_checkpoints(checkpoints: Mapping[str, Any]) -> None:
-    """Raise a `PdiffError` for conditions of files where no files are given, or that are neither text nor columns."""
+    """Raise a `PdiffError` for a name that is empty, or conditions without files or that are no text and no columns."""
+    for key in ("files", "base", "conditions"):
+        if isinstance(checkpoints[key], str) and not checkpoints[key].strip():
+            raise PdiffError(f"checkpoints.{key}: got {checkpoints[key]!r}, expected a name. Give one, or null.")
     if not isinstance(checkpoints["conditions"], str | list | None):
         raise PdiffError(f"checkpoints.conditions: got {checkpoints['conditions']!r}, expected a text or columns.")
     if checkpoints["conditions"] is not None and checkpoints["files"] is None:
@@ -101,9 +119,7 @@ def check_own(
     check_not_negative("compare", margin=compare["margin"])
 
 
-def load_config(
-    plugin: str | None, path: str | None, over: Mapping[str, Any], options: Mapping[str, Any]
-) -> Config:
+def load_config(plugin: str | None, path: str | None, over: Mapping[str, Any], options: Mapping[str, Any]) -> Config:
     """Return the complete config of a run from what the command line says.
 
     Args:
@@ -118,25 +134,88 @@ def load_config(
     if not plugin and not path:
         raise PdiffError("run: got neither --plugin nor --config. Give one; `tools/plugins.py list` shows the plugins.")
     embedded = default_config(plugin) if plugin and not path else path
-    values = read_yaml(Path(embedded)) if embedded else {}
+    values = read_yaml(embedded) if embedded else {}
+    check_type(values.get("plugin"), TYPES["plugin"], "plugin")
     if plugin and values.get("plugin") not in (None, plugin, plugin_name(plugin)):
         raise PdiffError(f"--plugin: got {plugin!r}, but {embedded} is for {values['plugin']!r}. Leave one out.")
     values["plugin"] = plugin or values.get("plugin")
     if not values["plugin"]:
         raise PdiffError(f"config {path}: names no plugin. Add `plugin: <name>` to it, or give --plugin.")
     values |= {key: value for key, value in over.items() if value is not None}
-    return resolve(merge(values, numbers(nested(options))))
+    return resolve(merge(values, nested(options)))
+
+
+@contextmanager
+def told_of_bases(path: str | None) -> Iterator[None]:
+    """Say of an unknown key which `_base_` of a config file it is from, where the file itself does not have it."""
+    try:
+        yield
+    except UnknownKey as error:
+        top = error.where == "config"
+        file = file_that_says(path, error.key if top else f"{error.where}.{error.key}") if path else None
+        if file is None or path is None or file.samefile(os.path.expanduser(path)):
+            raise
+        remedy = "Leave it out of that file" if top else f"`_delete_: true` in your {error.where} drops that of it"
+        raise PdiffError(f"{error} It is from {file}, which is the _base_. {remedy}.") from None
+
+
+def read_options(words: Sequence[str], found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return dotted keys and the values that words of the command line, `a.b=value`, give them.
+
+    Args:
+        words: of one `--cfg-options`.
+        found: keys and values of those before it.
+
+    Raises:
+        PdiffError: a word sets nothing, or a key is given twice.
+    """
+    options = dict(found)
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or "" in key.split("."):
+            raise PdiffError(f"--cfg-options: got {word!r}, expected a.b=value. Mend it.")
+        if not text:
+            raise PdiffError(
+                f"--cfg-options: got {word!r}, which is no value, as of a variable of the shell that is not set. "
+                f"Give one: null for none, {key}=\"''\" for the empty text."
+            )
+        if key in options:
+            raise PdiffError(f"--cfg-options: got {key!r} twice. Leave one out.")
+        options[key] = read_option(key, text)
+    return options
+
+
+def read_option(key: str, text: str) -> Any:
+    """Return the value of one key of the command line; a key that takes a text takes it as it is typed, but `null`."""
+    quoted = text[0] in "'\"" and text[0] == text[-1]
+    return text if key in keys_of_texts() and not quoted and text != "null" else read_word(text)
+
+
+@cache
+def keys_of_texts() -> frozenset[str]:
+    """Return the core's keys that take a text and nothing else."""
+    defaults = read_yaml(PACKAGE / "defaults.yaml")
+    texts = {key for key, kind in TYPES.items() if kind == str | None}
+    texts |= {key for key, value in defaults.items() if isinstance(value, str)}
+    for section, values in defaults.items():
+        if isinstance(values, dict):
+            texts |= {f"{section}.{key}" for key, value in values.items() if isinstance(value, str)}
+    return frozenset(texts)
 
 
 def nested(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return dotted keys as nested sections; the word null is none, as in YAML, where mmengine's parser wants None."""
+    """Return dotted keys as nested sections."""
     result: dict[str, Any] = {}
     for key, value in options.items():
         section = result
         *path, last = key.split(".")
+        if len(path) >= DEEPEST:
+            raise PdiffError(f"--cfg-options: got {key[:40] + '...'!r}, expected at most {DEEPEST} levels. Shorten it.")
         for part in path:
             section = section.setdefault(part, {})
             if not isinstance(section, dict):
                 raise PdiffError(f"--cfg-options: got {key!r}, but another option sets {part!r} itself. Leave one out.")
-        section[last] = None if value == "null" else value
+        if last in section:
+            raise PdiffError(f"--cfg-options: got {key!r}, but another option sets a part of it. Leave one out.")
+        section[last] = value
     return result

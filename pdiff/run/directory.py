@@ -13,12 +13,15 @@ import yaml
 from pdiff.run.stage import STAGES
 from pdiff.runtime import processes
 from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.settings import to_yaml
 from pdiff.runtime.storage import explain_write_errors, read_json, read_text, sha256, write_json, write_text
 
 ORDER = list(STAGES)
 FOLLOWED = ".lock.others"
 DROPPED = ".dropped"
 TORN = ("*.part", ".tmp??????")  # left by a write that was killed: by pdiff's own, and by safetensors inside it
+ROWS = ("vectors.f32", "provenance.jsonl")
+PREPARED = ("task", "logs")  # in the folder of the collection: what is there before the first snapshot
 NOT_RECORDED = ("*.part", "*.state.safetensors", "*.log", "*.json.tmp")
 
 
@@ -90,11 +93,14 @@ class RunDirectory:
                 nothing is changed then.
         """
         self.drop(self.repeated(config, stages, resume, overwrite))
-        write_text(self.path / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+        write_text(self.path / "config.yaml", to_yaml(config))
 
     def repeated(self, config: dict[str, Any], stages: Sequence[str], resume: bool, overwrite: bool) -> list[str]:
         """Return the stages whose files do not hold for a run of `stages` with `config`; see `begin`."""
+        self.check_own()
         changed = self.changed_keys(config)
+        if self.holds_nothing() and (changed or not resume):
+            return ORDER
         if changed and not overwrite:
             raise PdiffError(
                 f"{self.path}: was made with another config ({', '.join(changed[:4])} differ). "
@@ -112,6 +118,33 @@ class RunDirectory:
                 f"{stages[0]} alone would not fit it. Give --stage all --overwrite, or another --work-dir."
             )
         return self.from_first([*stale, *([] if resume else stages)])
+
+    def check_own(self) -> None:
+        """Raise a `PdiffError` for a directory in which something else has the name of what a run writes."""
+        names = [name for name in (row.folder for row in STAGES.values()) if (self.path / name).exists()]
+        known = (self.path / "config.yaml").exists()
+        if (known and "evaluate" not in self.config()) or (names and not known):
+            found = "a config.yaml" if known else names[0]
+            raise PdiffError(f"{self.path}: holds {found} that is not of a run. Give another --work-dir.")
+
+    def holds_nothing(self) -> bool:
+        """Say whether what a run left here is lost to nobody: it stopped before its first snapshot, or in an import.
+
+        Files in the folder of the collection that no collection writes are somebody's, too.
+        """
+        if self.records() or any(self.folder(stage).exists() for stage in ORDER[1:]):
+            return False
+        if (self.path / "config.yaml").exists() and (self.config().get("checkpoints") or {}).get("files"):
+            return True  # whatever it has read is still in the files
+        folder = self.folder("collect")
+        files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+        return all(path.parts[0] in PREPARED or self._is_empty(folder / path) for path in files)
+
+    @staticmethod
+    def _is_empty(path: Path) -> bool:
+        """Say whether a file of a collection is what it has before its first snapshot."""
+        begun = path.name == "layout.json" or path.name.endswith(".part")
+        return begun or (path.name in ROWS and not path.stat().st_size)
 
     @staticmethod
     def from_first(stages: Sequence[str]) -> list[str]:
@@ -145,7 +178,8 @@ class RunDirectory:
         """Return the config that the directory was made with; raise a `PdiffError` when its file is corrupt."""
         path = self.path / "config.yaml"
         try:
-            return yaml.safe_load(read_text(path)) or {}
+            config = yaml.safe_load(read_text(path))
+            return config if isinstance(config, dict) else {}
         except yaml.YAMLError as error:
             raise PdiffError(f"{path}: is corrupt ({' '.join(str(error).split())}). Give another --work-dir.") from None
 

@@ -1,5 +1,6 @@
 """One candidate of a run, or a network for a condition that a user names, as a file that other programs load."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ import torch
 
 from pdiff.analysis.conditional import REFERENCES
 from pdiff.analysis.statistics import best_index
+from pdiff.files.adapters import write_adapter
 from pdiff.run.asking import read_condition
 from pdiff.run.conditional_sources import drawn
 from pdiff.run.config import resolve
@@ -18,8 +20,22 @@ from pdiff.run.sources import open_pool, open_source, source_names, source_table
 from pdiff.runtime.errors import PdiffError, known
 from pdiff.runtime.progress import logger
 from pdiff.runtime.storage import read_json
+from pdiff.task.plugins import installed
 from pdiff.weights.conditions import Conditions
 from pdiff.weights.vectors import Vectors
+
+
+def made_in(path: Path) -> Path:
+    """Return the folder that relative paths in the config of a run are from: where it was run, if that is still there.
+
+    That is looked for from the run's directory first, for a project may have been moved as a whole.
+    """
+    directory, file, here = RunDirectory(path), Path(path) / "environment.json", Path.cwd()
+    record = read_json(file) if file.exists() else {}
+    places = [Path(path) / record["folder_from_run"], Path(record["folder"])] if "folder" in record else []
+    plugin = os.path.expanduser(directory.config()["plugin"]) if (directory.path / "config.yaml").exists() else ""
+    fits = (place for place in places if place.is_dir() and (plugin in installed() or (place / plugin).exists()))
+    return next(fits, here).resolve()
 
 
 def open_run(path: Path) -> Run:
@@ -41,7 +57,8 @@ def export(path: Path, source: str, pick: str, output: Path) -> int:
         source: whose candidates.
         pick: `best` (on the select split; not in a run with conditions) or a number.
         output: a path with a suffix that the task can write; without other word from the task a `.safetensors`, `.pth`
-            or `.pt` file with the full state dict.
+            or `.pt` file with the full state dict; a folder, in a run whose checkpoints are peft's adapters, for an
+            adapter like them.
 
     Raises:
         PdiffError: the run is not there, source, number or suffix is unknown, or nothing says which candidate.
@@ -51,8 +68,17 @@ def export(path: Path, source: str, pick: str, output: Path) -> int:
     check_single(source, vectors)
     index = pick_index(run, source, pick, len(vectors))
     run.candidates(vectors).load(run.task.model, index)
-    run.task.export(run.task.model, output)
+    write_network(run, output)
     return index
+
+
+def write_network(run: Run, output: Path) -> None:
+    """Write the network of the task to a file as the task does; to a folder, where adapters came in, as an adapter."""
+    if run.config.checkpoints.format["type"] == "peft" and not output.suffix:
+        kept = read_json(run.directory.folder("collect") / "zoo.json")
+        write_adapter(output, kept, run.task.model.state_dict())
+        return
+    run.task.export(run.task.model, output)
 
 
 def export_for(path: Path, source: str, texts: Sequence[str], output: Path) -> str:
@@ -85,7 +111,7 @@ def export_for(path: Path, source: str, texts: Sequence[str], output: Path) -> s
     vectors = open_source(run, name, pool).vectors
     check_single(name, vectors)
     run.candidates(vectors, conditions).load(run.task.model, 0)
-    run.task.export(run.task.model, output)
+    write_network(run, output)
     return name
 
 

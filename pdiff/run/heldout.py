@@ -15,6 +15,7 @@ from torch import Tensor
 from pdiff.analysis.dependence import integrated_time
 from pdiff.runtime.storage import read_json
 from pdiff.weights.gram import centred_gram
+from pdiff.weights.origin import COLLECTED, Origin, origin_of, sentence
 from pdiff.weights.provenance import branch_labels
 from pdiff.weights.vectors import Rows
 
@@ -30,17 +31,23 @@ def choose_heldout(run: "Run") -> dict[str, Any]:
 
     Of a population with conditions, that is `pdiff.run.splits.choose_conditions`.
     """
-    vectors, branches = run.population.tensor(), branch_labels(run.population.provenance)
-    return choose(run.config.fit.heldout, branches, lambda: integrated_time(centred_gram(vectors).numpy(), branches))
+    vectors, provenance = run.population.tensor(), run.population.provenance
+    branches = branch_labels(provenance)
+
+    def time() -> float:
+        return integrated_time(centred_gram(vectors).numpy(), branches)
+
+    return choose(run.config.fit.heldout, branches, time, origin_of(provenance))
 
 
-def choose(share: float, branches: NDArray, time: Callable[[], float]) -> dict[str, Any]:
+def choose(share: float, branches: NDArray, time: Callable[[], float], origin: Origin = COLLECTED) -> dict[str, Any]:
     """Return what is held out of a population.
 
     Args:
         share: of the population, from 0 to 0.5.
         branches: which branch each vector belongs to `(N,)`.
         time: computes the integrated time of the vectors, where there is one branch.
+        origin: of the population.
 
     Returns:
         `rows` that are held out; `gap`, rows that are neither that nor fitted; `by`: `branches`, `block` or `none`;
@@ -50,10 +57,10 @@ def choose(share: float, branches: NDArray, time: Callable[[], float]) -> dict[s
     if share == 0:
         return nothing(size, "fit.heldout is 0. Raise it.")
     if size < FEWEST:
-        return nothing(size, f"that takes at least {FEWEST}. Collect more, in several branches (collect.branches).")
+        return nothing(size, f"that takes at least {FEWEST}. {sentence(origin.more)}")
     if count > 1:
-        return hold_branches(share, branches)
-    return hold_block(share, size, math.ceil(time()))
+        return hold_branches(share, branches, origin)
+    return hold_block(share, size, math.ceil(time()), origin)
 
 
 def nothing(size: int, reason: str) -> dict[str, Any]:
@@ -61,33 +68,30 @@ def nothing(size: int, reason: str) -> dict[str, Any]:
     return {"rows": [], "gap": [], "by": NONE, "line": f"none of {size} checkpoints is held out: {reason}"}
 
 
-def hold_branches(share: float, branches: NDArray) -> dict[str, Any]:
+def hold_branches(share: float, branches: NDArray, origin: Origin) -> dict[str, Any]:
     """Hold out whole branches, evenly spaced over all of them; at least one is held out, and at least one is not."""
     total = int(branches.max()) + 1
     count = min(max(round(share * total), 1), total - 1)
     rows = np.flatnonzero(np.isin(branches, spaced(total, count)))
     if 3 * (len(branches) - len(rows)) < len(branches):
-        reason = "the other branches are too short to fit to. Collect branches of one length."
+        reason = f"the other {origin.branches} are too short to fit to. Take {origin.branches} of one length."
         return nothing(len(branches), reason)
-    line = f"{count} of {total} branches are held out, {len(rows)} of {len(branches)} checkpoints"
+    line = f"{count} of {total} {origin.branches} are held out, {len(rows)} of {len(branches)} checkpoints"
     return {"rows": rows.tolist(), "gap": [], "by": BRANCHES, "line": line}
 
 
-def hold_block(share: float, size: int, time: int) -> dict[str, Any]:
+def hold_block(share: float, size: int, time: int, origin: Origin) -> dict[str, Any]:
     """Hold out a block from the middle of one series, of at least `time` rows, with a gap of `time` on either side."""
     length = max(round(share * size), time)
     start = (size - length) // 2
     if 3 * (size - length - 2 * time) < size:
         reason = (
-            f"they are of one training, and depend on each other over {time} steps, so that too few would be left to "
-            "fit to. Collect several branches (collect.branches)."
+            f"{origin.alone}, and depend on each other over {time} steps, so that too few would be left to fit to. "
+            f"{sentence(origin.apart)}"
         )
         return nothing(size, reason)
     gap = [*range(start - time, start), *range(start + length, start + length + time)]
-    line = (
-        f"a block of {length} of {size} checkpoints is held out, with a gap of {time} on either side, of a single "
-        "training, which tells less than a branch of its own would (collect.branches)"
-    )
+    line = f"a block of {length} of {size} checkpoints is held out, with a gap of {time} on either side, {origin.block}"
     return {"rows": [*range(start, start + length)], "gap": gap, "by": BLOCK, "line": line}
 
 

@@ -14,6 +14,7 @@ from pdiff.run.directory import RunDirectory
 from pdiff.runtime.cost import Stopwatch
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.seeding import derive_seed, resolve_device
+from pdiff.runtime.settings import at_home
 from pdiff.runtime.storage import read_json, read_tensors
 from pdiff.task.contract import check_names, check_task
 from pdiff.task.plugins import load_plugin, plugin_name
@@ -21,6 +22,8 @@ from pdiff.task.task import Candidates, Task
 from pdiff.weights.conditions import Conditions
 from pdiff.weights.layout import Layout
 from pdiff.weights.population import Population
+from pdiff.weights.roles import free_names
+from pdiff.weights.ties import first_names
 from pdiff.weights.vectors import Vectors
 
 
@@ -28,7 +31,7 @@ class Run:
     """What a stage works with; each thing is made or read when a stage first asks for it.
 
     Args:
-        config: the resolved config.
+        config: the resolved config; what it names by `~` is looked for in the folder of the user who runs it.
         directory: where the stages read and write.
 
     Attributes:
@@ -36,7 +39,7 @@ class Run:
     """
 
     def __init__(self, config: Config, directory: RunDirectory):
-        self.config = config
+        self.config = Config(at_home(config.to_dict()))
         self.directory = directory
         self.stopwatch = Stopwatch()
         check_opencv()
@@ -85,11 +88,21 @@ class Run:
         return {"run": {"plugin": self.name, "seed": self.config.seed}}
 
     @cached_property
-    def layout(self) -> Layout:
-        """The layout of the selection."""
+    def selected(self) -> tuple[str, ...]:
+        """The names of the selection, tied tensors under the first of theirs."""
         names = self.hook.select_params(task=self.built, cfg=self.config)
         check_names(self.name, names, self.built.model)
-        return Layout.of(self.built.model.state_dict(), names)
+        first = first_names(self.built.model)
+        return tuple(dict.fromkeys(first[name] for name in names))
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The layout of the selection, but for its counters, which have no place in a vector."""
+        state = self.built.model.state_dict()
+        names = free_names(state, self.selected)
+        if not names:
+            raise PdiffError(f"select: got {self.config.select!r}, which selects counters alone. Select a parameter.")
+        return Layout.of(state, names)
 
     @cached_property
     def population(self) -> Population:

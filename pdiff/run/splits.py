@@ -284,5 +284,5 @@ def check_sizes(groups: Mapping[str, int]) -> None:
         if groups[name] < least:
             raise PdiffError(
                 f"fit.split: got {groups[name]} groups of conditions that are {name}, expected at least {least}. "
-                "Collect networks for more conditions, or change fit.split."
+                "Take networks for more conditions, or change fit.split."
             )

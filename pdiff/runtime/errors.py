@@ -16,6 +16,21 @@ class PdiffError(Exception):
     """A mistake that the user can mend: shown as one line, without a traceback."""
 
 
+class UnknownKey(PdiffError):
+    """A key of the config that nobody reads.
+
+    Args:
+        where: its section.
+        key: its name.
+        choices: the names that are read there.
+    """
+
+    def __init__(self, where: str, key: str, choices: Iterable[str]):
+        super().__init__(f"{where}: got unknown key {key!r}. {known(key, choices)}")
+        self.where = where
+        self.key = key
+
+
 def say(line: str) -> None:
     """Print a line to the standard error output."""
     print(line, file=sys.stderr)
@@ -91,7 +106,8 @@ def check_type(value: Any, expected: Any, where: str) -> None:
         return
     allowed = (int, float) if expected is float else (expected,)
     if not isinstance(value, allowed) or (isinstance(value, bool) and expected is not bool):
-        raise PdiffError(f"{where}: got {value!r}, expected {NAMES[expected]}.")
+        advice = f" Write [{value}]." if expected is list and isinstance(value, str) else ""
+        raise PdiffError(f"{where}: got {value!r}, expected {NAMES[expected]}.{advice}")
 
 
 def check_section(section: Any, where: str) -> None:
@@ -106,4 +122,4 @@ def check_keys(section: Mapping[str, Any], choices: Iterable[str], where: str) -
     choices = list(choices)
     for key in section:
         if key not in choices:
-            raise PdiffError(f"{where}: got unknown key {key!r}. {known(key, choices)}")
+            raise UnknownKey(where, key, choices)

@@ -1,5 +1,6 @@
 """The stages in their order; each reads and writes files of the run directory, and most end with a gate."""
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -51,7 +52,8 @@ def run_pipeline(
             read_description(directory.folder("fit"))  # of another version: then nothing is dropped that needs it
         directory.begin(config.to_dict(), stages, resume, overwrite)
         settings = {"seed": config.seed, "command": shlex.join(sys.argv), "processes": processes.size()}
-        write_json(directory.path / "environment.json", {**environment(run.device), **settings})
+        folder = {"folder": os.getcwd(), "folder_from_run": os.path.relpath(os.getcwd(), directory.path.resolve())}
+        write_json(directory.path / "environment.json", {**environment(run.device), **settings, **folder})
         for stage in ORDER[: ORDER.index(stages[0])]:
             pass_gate(directory, stage, gates)
 

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,10 @@ from torch import Tensor
 
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.storage import finite_or_null, read_tensors, write_tensors
-from pdiff.task.contract import check_iterable, check_same_names, check_snapshot
+from pdiff.task.contract import check_iterable, check_params, check_same_names, check_snapshot
 from pdiff.task.task import Snapshot
 from pdiff.weights.population import Population
+from pdiff.weights.ties import frozen_names, merged
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
@@ -88,7 +90,7 @@ def continued_snapshots(
     if not implementation:
         raise PdiffError(f"plugin {run.name}: lacks the hook collect. Define it, or give checkpoints.files.")
     logs = run.directory.folder("collect") / "logs"
-    arguments = {"task": run.built, "names": run.layout.names, "cfg": run.config, "folder": logs, "branch": branch}
+    arguments = {"task": run.built, "names": run.selected, "cfg": run.config, "folder": logs, "branch": branch}
     if "state" in implementation[0].argnames:
         state, rows = read_state(population.folder)
         population.truncate(rows)
@@ -121,11 +123,14 @@ def read_state(folder: Path) -> tuple[dict[str, Tensor] | None, int]:
 
 
 def checked(run: "Run", snapshots: Iterator[Snapshot]) -> Iterator[Snapshot]:
-    """Yield the snapshots, each of them looked at."""
+    """Yield the snapshots, each of them looked at, its tied tensors under the first of their names."""
     check_iterable(run.name, "collect", snapshots, Snapshot)
     for snapshot in snapshots:
-        check_snapshot(run.name, snapshot, run.layout)
-        yield snapshot
+        check_snapshot(run.name, snapshot)
+        params = merged(run.built.model, snapshot.params, f"plugin {run.name}: collect")
+        if params:
+            check_params(run.name, params, run.layout, run.selected)
+        yield replace(snapshot, params=params)
 
 
 def repeated(snapshots: Iterator[Snapshot], population: Population) -> Iterator[Snapshot]:
@@ -181,8 +186,9 @@ def stored_condition(snapshot: Snapshot) -> dict[str, dict[str, float]]:
 def check_frozen(run: "Run") -> None:
     """Raise a `PdiffError` when the collection changed what is not selected: no candidate would be what was trained."""
     base = read_tensors(run.directory.base)
-    for name, tensor in run.built.model.state_dict().items():
-        if name not in run.layout.names and not torch.equal(tensor.cpu(), base[name]):
+    state = run.built.model.state_dict()
+    for name in frozen_names(run.built.model, run.selected):
+        if not torch.equal(state[name].cpu(), base[name]):
             raise PdiffError(
                 f"plugin {run.name}: collect changed {name!r}, which is not selected. "
                 "Freeze it (running statistics: keep the layer in eval mode), or select it."

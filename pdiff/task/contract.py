@@ -12,6 +12,7 @@ from pdiff.runtime.errors import PdiffError
 from pdiff.task.task import Evaluation, Metric, Picture, Snapshot, Task
 from pdiff.weights.conditions import check_condition
 from pdiff.weights.layout import Layout
+from pdiff.weights.ties import first_names, partly_shared
 
 SPLITS = ("select", "test")  # a split `train` is needed only where the config measures on it
 
@@ -57,6 +58,11 @@ def check_names(plugin: str, names: Any, model: nn.Module) -> None:
             raise fault(plugin, line)
         if names.count(name) > 1:
             raise fault(plugin, f"select_params returned {name!r} {names.count(name)} times. Name it once.")
+    first = first_names(model)
+    pair = partly_shared(model, {first[name] for name in names})
+    if pair:
+        line = f"select_params returned {pair[0]!r}, which shares a part of its memory with {pair[1]!r}."
+        raise fault(plugin, f"{line} Tie whole tensors, or give each memory of its own (clone it).")
 
 
 def check_iterable(plugin: str, hook: str, value: Any, item: type) -> None:
@@ -66,8 +72,8 @@ def check_iterable(plugin: str, hook: str, value: Any, item: type) -> None:
         raise fault(plugin, f"{hook} returned {kind(value)}, {words}")
 
 
-def check_snapshot(plugin: str, snapshot: Any, layout: Layout) -> None:
-    """Raise a `PdiffError` unless `collect` yielded a snapshot of the selection, or one that only rests."""
+def check_snapshot(plugin: str, snapshot: Any) -> None:
+    """Raise a `PdiffError` unless `collect` yielded a snapshot with sound values."""
     if not isinstance(snapshot, Snapshot):
         line = f"collect yielded {kind(snapshot)}, expected pdiff.Snapshot. Yield pdiff.Snapshot(params, ...)."
         raise fault(plugin, line)
@@ -80,8 +86,6 @@ def check_snapshot(plugin: str, snapshot: Any, layout: Layout) -> None:
     if "condition" in snapshot.provenance:
         line = "collect yielded a provenance with the key 'condition', which is kept for Snapshot.condition."
         raise fault(plugin, f"{line} Give the numbers there, or rename the key.")
-    if snapshot.params:
-        check_params(plugin, snapshot.params, layout)
 
 
 def check_same_names(plugin: str, row: int, condition: Any, first: Mapping[str, float] | None) -> None:
@@ -111,8 +115,8 @@ def check_tensors(plugin: str, field: str, tensors: Any) -> None:
             raise fault(plugin, f"collect yielded {kind(tensor)} as {field} {name!r}, expected a tensor.")
 
 
-def check_params(plugin: str, params: Mapping[str, Tensor], layout: Layout) -> None:
-    """Raise a `PdiffError` unless `params` is the selection, tensor by tensor."""
+def check_params(plugin: str, params: Mapping[str, Tensor], layout: Layout, selected: Sequence[str]) -> None:
+    """Raise a `PdiffError` unless `params` is the selection, tensor by tensor; see `check_snapshot`."""
     for entry in layout:
         if entry.name not in params:
             raise fault(plugin, f"collect yielded a snapshot without {entry.name!r}. Yield every tensor of `names`.")
@@ -121,7 +125,7 @@ def check_params(plugin: str, params: Mapping[str, Tensor], layout: Layout) -> N
             line = f"collect yielded {entry.name!r} of shape {shape}, expected {entry.shape}, that of the network."
             raise fault(plugin, line)
     for name in params:
-        if name not in layout.names:
+        if name not in selected:
             line = f"collect yielded {name!r}, which is not selected. Yield the tensors of `names` alone."
             raise fault(plugin, line)
 

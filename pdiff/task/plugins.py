@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 GROUP = "pdiff.plugins"
 REQUIRED = ("build", "evaluate")
+BELOW = ("*/__init__.py", "src/*/__init__.py")  # where a project's folder has its package
+NO_PLUGINS = ("tests", "test", "docs", "examples")
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def load_plugin(name: str) -> "pluggy.PluginManager":
 
 def plugin_name(name: str) -> str:
     """Return the short name of a plugin that is given by name or by path."""
-    return Path(os.path.abspath(name)).stem if is_path(name) else name
+    return located(name).stem if is_path(name) else name
 
 
 def register(name: str, plugin: object) -> "pluggy.PluginManager":
@@ -109,7 +111,26 @@ def import_plugin(name: str) -> ModuleType:
 
 def is_path(name: str) -> bool:
     """Say whether a plugin is given by its path."""
-    return "/" in name or name.endswith(".py") or (Path(name).is_dir() and name not in installed())
+    return "/" in name or name[:1] == "~" or name.endswith(".py") or (os.path.isdir(name) and name not in installed())
+
+
+def located(name: str) -> Path:
+    """Return the file or the package's folder of a plugin that is given by its path.
+
+    A folder without `__init__.py` means the package one folder below, as `plugins new` writes it, or in its `src`.
+
+    Raises:
+        PdiffError: there are several packages below it.
+    """
+    path = Path(os.path.abspath(os.path.expanduser(name)))
+    if not os.path.isdir(path) or (path / "__init__.py").is_file():
+        return path
+    found = sorted(file.parent for pattern in BELOW for file in path.glob(pattern))
+    packages = [folder for folder in found if folder.name not in NO_PLUGINS]
+    if len(packages) > 1:
+        names = ", ".join(map(str, packages))
+        raise PdiffError(f"plugin: got {str(path)!r}, expected a folder with one package. Give one of {names}.")
+    return packages[0] if packages else path
 
 
 def entry_point(name: str) -> EntryPoint:
@@ -127,9 +148,9 @@ def plugin_file(name: str) -> Path | None:
         PdiffError: there is no such plugin.
     """
     if is_path(name):
-        path = Path(os.path.abspath(name))
-        file = path / "__init__.py" if path.is_dir() else path
-        if not file.is_file():
+        path = located(name)
+        file = path / "__init__.py" if os.path.isdir(path) else path
+        if not os.path.isfile(file):
             raise PdiffError(f"plugin: got {str(path)!r}, expected a Python file or a folder with __init__.py.")
         return file
     try:

@@ -14,6 +14,7 @@ from pdiff.task.contract import check_pictures, fault
 from pdiff.task.task import Evaluation
 from pdiff.testing.finding import NotApplicable
 from pdiff.testing.tensors import bits, changed, state_of
+from pdiff.weights.ties import frozen_names
 
 if TYPE_CHECKING:
     from pdiff.testing.specimen import Specimen
@@ -102,7 +103,8 @@ def check_undisturbed(specimen: "Specimen") -> str:
     """`evaluate` leaves the frozen part of the network as it is."""
     run = specimen.trained
     base, after = read_tensors(run.directory.base), state_of(run.task.model)
-    wrong = [name for name in changed(base, after) if name not in run.population.layout.names]
+    frozen = frozen_names(run.task.model, run.population.layout.names)
+    wrong = [name for name in changed(base, after) if name in frozen]
     if wrong:
         words = f"evaluate changed {wrong[0]!r}, which is not selected. Call model.eval() before the forward pass."
         raise fault(run.name, words)

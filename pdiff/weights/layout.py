@@ -1,15 +1,20 @@
-"""The bijection between a selection of named tensors and one flat float32 vector."""
+"""The bijection between a selection of named tensors and one flat float32 vector.
+
+What must stay positive is in the vector as its logarithm (`pdiff.weights.roles`), so that it is one to rounding there.
+"""
 
 import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from pdiff.runtime.errors import PdiffError
+from pdiff.weights.memory import memory_of
+from pdiff.weights.roles import code_of, decode, encode
 
 # Every value of these types is a float32 value too, so that the way into the vector loses nothing.
 EXACT = (torch.float32, torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int8, torch.int16)
@@ -19,12 +24,21 @@ LARGEST_EXACT_INTEGER = 2**24
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor of a layout: its name, shape, dtype and the place of its first value in the vector."""
+    """One tensor of a layout.
+
+    Attributes:
+        name: of the tensor.
+        shape: its own.
+        dtype: its own.
+        offset: the place of its first value in the vector.
+        code: `log` where the vector holds its logarithm; see `pdiff.weights.roles`.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: torch.dtype
     offset: int
+    code: str = ""
 
     @property
     def size(self) -> int:
@@ -47,20 +61,25 @@ class Layout:
     def of(cls, tensors: Mapping[str, Tensor], names: Iterable[str] | None = None) -> "Layout":
         """Return the layout of the tensors called `names`, in that order (default: all of `tensors`).
 
+        What shares its memory with one before it, as tied parameters of a network do, is no further tensor.
+
         Raises:
             PdiffError: a name is missing, or a dtype has values that float32 cannot hold.
         """
-        entries, offset = [], 0
+        entries, offset, known = [], 0, {}
         for name in tensors if names is None else names:
             if name not in tensors:
                 raise PdiffError(f"selection: got {name!r}, which the network does not have. Check the selector.")
             tensor = tensors[name]
+            if memory_of(tensor) in known:
+                continue
+            known[memory_of(tensor)] = tensor  # as long as it is kept, no other can have its memory
             if tensor.dtype not in EXACT + COUNTERS:
                 raise PdiffError(
                     f"{name}: got dtype {tensor.dtype}, which float32 cannot hold exactly. "
                     "Cast the network to float32 or leave this tensor out of the selection."
                 )
-            entries.append(Entry(name, tuple(tensor.shape), tensor.dtype, offset))
+            entries.append(Entry(name, tuple(tensor.shape), tensor.dtype, offset, code_of(name, tensor)))
             offset += tensor.numel()
         return cls(tuple(entries))
 
@@ -82,11 +101,13 @@ class Layout:
             origin: where they come from, for the error line.
 
         Raises:
-            PdiffError: a tensor is missing, has another shape, or values that float32 cannot hold.
+            PdiffError: a tensor is missing, has another shape, or values that float32 cannot hold; or is a variance
+                and holds negative values.
         """
         vector = torch.empty(self.size, dtype=torch.float32)
         for entry in self.entries:
-            vector[entry.slice] = self._checked(entry, tensors, origin).reshape(-1)
+            tensor = self._checked(entry, tensors, origin)
+            vector[entry.slice] = (encode(tensor) if entry.code else tensor).reshape(-1)
         return vector
 
     def _checked(self, entry: Entry, tensors: Mapping[str, Tensor], origin: str) -> Tensor:
@@ -103,20 +124,25 @@ class Layout:
         too_large = (tensor > LARGEST_EXACT_INTEGER) | (tensor < -LARGEST_EXACT_INTEGER)
         if tensor.dtype in COUNTERS and too_large.any():
             raise PdiffError(f"{origin}: {entry.name!r} holds integers above 2**24. Leave it out of the selection.")
+        if entry.code and (tensor < 0).any():
+            raise PdiffError(
+                f"{origin}: {entry.name!r} holds {tensor.min().item():.3g}, expected no negative value, as it is a "
+                "running variance. Take another file, or leave it out of the selection."
+            )
         return tensor
 
     def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
         """Return the tensors that a vector `(P,)` stands for, in their own shapes and dtypes.
 
         Integer tensors take the nearest integer that their dtype holds, since generated values lie between and
-        beyond integers.
+        beyond integers; what the vector holds the logarithm of takes the nearest positive number.
 
         Raises:
             PdiffError: the vector has another length than P.
         """
         if vector.shape != (self.size,):
             raise PdiffError(f"vector: got shape {tuple(vector.shape)}, expected ({self.size},), the layout's length.")
-        return {entry.name: _cast(vector[entry.slice].reshape(entry.shape), entry.dtype) for entry in self.entries}
+        return {entry.name: _restored(vector[entry.slice].reshape(entry.shape), entry) for entry in self.entries}
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self.entries)
@@ -124,7 +150,13 @@ class Layout:
     def to_json(self) -> list[dict]:
         """Return the layout as JSON-ready records."""
         return [
-            {"name": e.name, "shape": list(e.shape), "dtype": str(e.dtype).removeprefix("torch."), "offset": e.offset}
+            {
+                "name": e.name,
+                "shape": list(e.shape),
+                "dtype": str(e.dtype).removeprefix("torch."),
+                "offset": e.offset,
+                **({"code": e.code} if e.code else {}),
+            }
             for e in self.entries
         ]
 
@@ -138,7 +170,9 @@ class Layout:
         layout = cls.of(
             {r["name"]: torch.empty(r["shape"], dtype=getattr(torch, r["dtype"]), device="meta") for r in records}
         )
-        if layout.to_json() != records:
+        codes = zip(layout, (r.get("code", "") for r in records), strict=True)
+        layout = cls(tuple(replace(entry, code=code) for entry, code in codes))  # of old ones, variances as they are
+        if layout.to_json() != records or not {entry.code for entry in layout} <= {"", "log"}:
             raise ValueError("shapes and offsets do not fit together")
         return layout
 
@@ -147,7 +181,10 @@ class Layout:
         return hashlib.sha256(json.dumps(self.to_json()).encode()).hexdigest()[:16]
 
 
-def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+def _restored(tensor: Tensor, entry: Entry) -> Tensor:
+    dtype = entry.dtype
+    if entry.code:
+        return decode(tensor, dtype)
     if dtype.is_floating_point:
         return tensor.to(dtype)
     if dtype == torch.bool:

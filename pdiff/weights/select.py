@@ -2,19 +2,27 @@
 
 `last_norms(2)`, `norms`, `head`, `all`, `regex(...)`, `module(layer4.1)`, joined by `+` (union) and `-`
 (exclusion), read from left to right. `+buffers` adds the buffers (running statistics, say) of the modules
-selected so far. The affine buffers of a frozen batch normalisation count as parameters.
+selected so far: of those with a selected tensor of their own, and of all below a module whose parameters are all
+selected. A regular expression means buffers where it spells their last name, if no parameter has it, or matches no
+parameter. The affine buffers of a frozen batch normalisation count as parameters. Tied tensors are one, and any of
+their names means it.
 """
 
 import difflib
 import re
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 
 from torch import nn
 
 from pdiff.runtime.errors import PdiffError, known
+from pdiff.weights.ties import first_names, frozen_names, state_names
 
 # Layers with normalised weights, such as mmdet's NormedLinear, speak of norms in their names.
 NO_NORMS = (nn.Linear, nn.modules.conv._ConvNd)
+# What splits terms, and what does not: an escaped letter, or a set of letters of a regular expression.
+SIGNS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]?|[-+()]", re.DOTALL)
+LONGEST = 200  # letters of an expression in an error line
 TERM = re.compile(r"\s*(?P<word>\w+)\s*(?:\((?P<argument>.*)\))?\s*", re.DOTALL)
 
 
@@ -36,45 +44,53 @@ def select(model: nn.Module, selector: str, head: Sequence[str] = ()) -> list[st
         matched = match_term(model, term, head, chosen)
         chosen = chosen - matched if sign == "-" else chosen | matched
     if not chosen:
-        raise PdiffError(f"select: got {selector!r}, which leaves nothing selected. Take an exclusion away.")
+        raise PdiffError(f"select: got '{shown(selector)}', which leaves nothing selected. Take an exclusion away.")
     return [name for name in state_names(model) if name in chosen]
 
 
+def shown(text: str) -> str:
+    """Return an expression as an error line shows it: on one line, of a long one the beginning and the end."""
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 def split_terms(selector: str) -> list[tuple[str, str]]:
-    """Return the signed terms of a selector; `+` and `-` inside parentheses belong to the term."""
+    """Return the signed terms of a selector; `+` and `-` inside parentheses belong to the term.
+
+    In a regular expression, `\\(` and `[(]` open nothing.
+
+    Raises:
+        PdiffError: a parenthesis has no counterpart.
+    """
     terms, sign, start, depth = [], "+", 0, 0
-    for position, letter in enumerate(selector):
+    for found in SIGNS.finditer(selector):
+        letter = found[0]
         depth += (letter == "(") - (letter == ")")
-        if letter in "+-" and depth == 0:
-            terms.append((sign, selector[start:position]))
-            sign, start = letter, position + 1
-    terms.append((sign, selector[start:]))
-    return terms
+        if depth < 0:
+            break
+        if letter in ("+", "-") and depth == 0:
+            terms.append((sign, selector[start : found.start()]))
+            sign, start = letter, found.end()
+    if depth and not TERM.fullmatch(selector[start:]):
+        line = f"select: cannot read '{shown(selector.strip())}'. A parenthesis lacks its counterpart:"
+        raise PdiffError(f"{line} add it, or write \\( for one that is meant as such.")
+    return [*terms, (sign, selector[start:])]
 
 
 def match_term(model: nn.Module, term: str, head: Sequence[str], chosen: set[str]) -> set[str]:
     """Return the tensor names that one term matches; `chosen` is what the terms before it selected."""
     parsed = TERM.fullmatch(term)
     if parsed is None:
-        raise PdiffError(f"select: cannot read {term.strip()!r}. {known(term, TERMS)}")
+        raise PdiffError(f"select: cannot read '{shown(term.strip())}'. {known(term, TERMS)}")
     word, argument = parsed["word"], parsed["argument"]
     if word not in TERMS:
-        raise PdiffError(f"select: got unknown selector {word!r}. {known(word, TERMS)}")
+        hint = f"Write module({word}) for the module. " if word in dict(model.named_modules()) else ""
+        raise PdiffError(f"select: got unknown selector '{shown(word)}'. {hint}{known(word, TERMS)}")
     if (argument is not None) != (word in WITH_ARGUMENT):
         rule = f"{word}(...)" if word in WITH_ARGUMENT else f"{word} without parentheses"
-        raise PdiffError(f"select: got {term.strip()!r}, expected {rule}.")
+        raise PdiffError(f"select: got '{shown(term.strip())}', expected {rule}.")
     return TERMS[word](model, (argument or "").strip(), head, chosen)
-
-
-def first_names(model: nn.Module) -> dict[str, str]:
-    """Return for every name of the state dict the first name of its tensor, which is another for a tied one."""
-    state, first = model.state_dict(keep_vars=True), {}
-    return {name: first.setdefault(id(tensor), name) for name, tensor in state.items()}
-
-
-def state_names(model: nn.Module) -> list[str]:
-    """Return every name of the state dict once, tied tensors under their first name."""
-    return list(dict.fromkeys(first_names(model).values()))
 
 
 def is_norm(module: nn.Module) -> bool:
@@ -102,8 +118,8 @@ def training_modules(
     Raises:
         PdiffError: the mode would change a buffer, a running statistic say, that is not selected.
     """
-    selected, found = set(names), []
-    frozen = set(model.state_dict()) - selected
+    frozen, found = set(frozen_names(model, names)), []
+    selected = model.state_dict().keys() - frozen
     for path, module in model.named_modules():
         prefix = f"{path}." if path else ""
         if not among(module) or selected.isdisjoint(prefix + n for n, _ in module.named_parameters(recurse=False)):
@@ -131,6 +147,13 @@ def parameter_names(model: nn.Module, module_name: str = "") -> set[str]:
     return {first[name] for name in names if name in first}
 
 
+def buffer_names(model: nn.Module, module_name: str = "") -> set[str]:
+    """Return the buffers below a module, as far as they are in the state dict."""
+    prefix, first = f"{module_name}." if module_name else "", first_names(model)
+    names = (prefix + n for n, _ in model.get_submodule(module_name).named_buffers(remove_duplicate=False))
+    return {first[name] for name in names if name in first}
+
+
 def _all(model, argument, head, chosen):
     return parameter_names(model)
 
@@ -148,8 +171,8 @@ def _norms(model, argument, head, chosen):
 
 def _last_norms(model, argument, head, chosen):
     norms = _norm_modules(model)
-    if not argument.isdecimal() or not 1 <= int(argument) <= len(norms):
-        raise PdiffError(f"select: got last_norms({argument}), expected a number from 1 to {len(norms)}.")
+    if not re.fullmatch(r"\d{1,9}", argument) or not 1 <= int(argument) <= len(norms):
+        raise PdiffError(f"select: got last_norms({shown(argument)}), expected a number from 1 to {len(norms)}.")
     return set().union(*(parameter_names(model, name) for name in norms[-int(argument) :]))
 
 
@@ -162,34 +185,52 @@ def _head(model, argument, head, chosen):
 def _module(model, argument, head, chosen):
     modules = dict(model.named_modules(remove_duplicate=False))
     if argument not in modules:
-        raise PdiffError(f"select: got module({argument}), which is not in the network. {_closest(argument, modules)}")
-    names = parameter_names(model, argument)
+        line = f"select: got module({shown(argument)}), which is not in the network."
+        raise PdiffError(f"{line} {_closest(argument, modules)}")
+    names = parameter_names(model, argument) or buffer_names(model, argument)
     if not names:
-        raise PdiffError(f"select: module({argument}) has no parameters. {_closest(argument, modules)}")
+        raise PdiffError(f"select: module({shown(argument)}) has no parameters. {_closest(argument, modules)}")
     return names
 
 
 def _regex(model, argument, head, chosen):
     try:
-        pattern = re.compile(argument)
-    except re.error as error:
-        raise PdiffError(f"select: got regex({argument}), which is no regular expression ({error}).") from None
-    names = {name for name in parameter_names(model) if pattern.search(name)}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what later versions of Python may read another way
+            pattern = re.compile(argument)
+    except (re.error, OverflowError, RecursionError) as error:
+        line = f"select: got regex({shown(argument)}), which is no regular expression"
+        raise PdiffError(f"{line} ({shown(str(error))}).") from None
+    first, parameters, buffers = first_names(model), parameter_names(model), buffer_names(model)
+    found = [name for name in first if pattern.search(name)]
+    names = {first[name] for name in found} & parameters
+    usual = {_last(name) for name in parameters}
+    spelt = {first[name] for name in found if _last(name) in argument and _last(name) not in usual}
+    names |= spelt & buffers if names else {first[name] for name in found} & buffers
     if not names:
-        raise PdiffError(f"select: regex({argument}) matches nothing. {_closest(argument, parameter_names(model))}")
+        raise PdiffError(f"select: regex({shown(argument)}) matches nothing. {_closest(argument, first)}")
     return names
 
 
 def _buffers(model, argument, head, chosen):
-    owners = {name.rpartition(".")[0] for name in chosen}
-    names = {name for name in _buffer_names(model) if name.rpartition(".")[0] in owners} - chosen
+    first, parameters = first_names(model), parameter_names(model)
+    owners = {name.rpartition(".")[0] for name in first if first[name] in chosen}
+    whole = _around(n for n in first if first[n] in parameters & chosen)
+    whole -= _around(n for n in first if first[n] in parameters - chosen)
+    buffers = buffer_names(model)
+    names = {n for n in first if first[n] in buffers and (n.rpartition(".")[0] in owners or _around([n]) & whole)}
     if not names:
         raise PdiffError("select: the selected modules have no buffers. Take '+buffers' away, or put it last.")
-    return names
+    return {first[name] for name in names}
 
 
-def _buffer_names(model: nn.Module) -> set[str]:
-    return set(state_names(model)) & {name for name, _ in model.named_buffers()}
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _around(names: Iterable[str]) -> set[str]:
+    """Return the paths of all modules around tensors; that of the network itself is empty."""
+    return {".".join(parts[:end]) for parts in (name.split(".") for name in names) for end in range(len(parts))}
 
 
 def _closest(word: str, names: Iterable[str]) -> str:

@@ -40,6 +40,8 @@ def build_task(seed, device, network: dict, data: dict, eval_batch: int = 250, c
     splits = build_data(data, eval_batch, device, seed)
     given = network.get("pretrained") or network.get("checkpoint")
     facts = {"select": "images that the weights which the network came with may have seen"} if given else {}
+    if splits["train"].names:
+        facts["classes"] = list(splits["train"].names)
     chance, under = 1 / splits["train"].classes, splits
     if conditions is not None:
         kind = build_kind(conditions, seed)

@@ -6,6 +6,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.modules.batchnorm import _NormBase
 
+from pdiff import spread
+
 
 def has_batch_statistics(model: nn.Module) -> bool:
     """Say whether a module of the network keeps running statistics of its batches, which a stack cannot update."""
@@ -25,10 +27,10 @@ def stacked_forward(model: nn.Module, stacked: Mapping[str, Tensor], images: Ten
     count = len(next(iter(stacked.values())))
     if count == 1:
         alone = {name: tensor[0] for name, tensor in stacked.items()}
-        return functional_call(model, alone, (images[0] if images.ndim == 5 else images,))[None]
+        return functional_call(model, spread(model, alone), (images[0] if images.ndim == 5 else images,))[None]
 
     def forward(tensors: dict[str, Tensor], batch: Tensor) -> Tensor:
-        return functional_call(model, tensors, (batch,))
+        return functional_call(model, spread(model, tensors), (batch,))
 
     own = 0 if images.ndim == 5 else None
     return vmap(forward, in_dims=(0, own), randomness="different")(dict(stacked), images)

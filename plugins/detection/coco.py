@@ -16,25 +16,58 @@ SIZES = {"AP_small": 1, "AP_medium": 2, "AP_large": 3}
 MAXIMUM = 100  # detections of a class in an image that AP heeds, where proposal_nums has it; as in pycocotools
 
 
+def numbered(ids: Sequence[int | float | str]) -> dict[int | float | str, int]:
+    """Return a number from 1 on for each id, in the order of the ids, texts behind numbers."""
+    return {name: number for number, name in enumerate(sorted(ids, key=lambda i: (isinstance(i, str), i)), 1)}
+
+
+def renumbered(content: Mapping[str, Any], images: Mapping[Any, int], categories: Mapping[Any, int]) -> dict[str, list]:
+    """Return what AP needs to know of some images and categories of a COCO file, all ids numbers from 1 on."""
+    rows = [row for row in content["annotations"] if row["image_id"] in images and row["category_id"] in categories]
+    return {
+        "images": [{"id": number} for number in images.values()],
+        "categories": [
+            {"id": categories[category["id"]], "name": category["name"]}
+            for category in content["categories"]
+            if category["id"] in categories
+        ],
+        "annotations": [
+            {
+                "id": number,
+                "image_id": images[row["image_id"]],
+                "category_id": categories[row["category_id"]],
+                "bbox": row["bbox"],
+                "area": row["area"],
+                "iscrowd": int(row.get("iscrowd", 0)),
+            }
+            for number, row in enumerate(rows, 1)
+        ],
+    }
+
+
 class CandidateMetric(CocoMetric):
     """mmdet's CocoMetric, one instance per candidate, all with the same ground truths.
 
-    It differs in two things: the precisions are not rounded to three digits, and `faster_coco_eval` computes
-    them, with the results of pycocotools in a fraction of the time.
+    It differs in three things: the precisions are not rounded to three digits; `faster_coco_eval` computes them, with
+    the results of pycocotools in a fraction of the time; and images, categories and annotations have numbers of our
+    own, since COCO's tools take an annotation with the id 0 for none, which costs an object that was found, and know no
+    ids but integers.
 
     Args:
         ann_file: COCO annotations.
-        images: ids of the images that are evaluated.
+        images: ids of the images that are evaluated, numbers or texts.
         categories: ids of the categories, in the order of the labels.
         settings: of the config's CocoMetric; `iou_thrs` and `proposal_nums` are heeded.
     """
 
     def __init__(self, ann_file: str, images: Sequence[int], categories: Sequence[int], **settings: Any):
         super().__init__(metric="bbox", **settings)
+        self.image_numbers, self.category_numbers = numbered(images), numbered(categories)
         with contextlib.redirect_stdout(io.StringIO()):
-            self._coco_api = COCO(ann_file)
-        self.cat_ids = list(categories)
-        self.img_ids = list(images)
+            content = renumbered(COCO.load_json(ann_file), self.image_numbers, self.category_numbers)
+            self._coco_api = COCO(content)
+        self.cat_ids = [self.category_numbers[category] for category in categories]
+        self.img_ids = [self.image_numbers[image] for image in images]
 
     def another(self) -> "CandidateMetric":
         """Return an empty accumulator with the same ground truths."""
@@ -87,6 +120,6 @@ class CandidateMetric(CocoMetric):
     def rows(self, prediction: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the detections of an image `(D, 7)`: image, x, y, width, height, score, category."""
         x1, y1, x2, y2 = prediction["bboxes"].astype(np.float64).reshape(-1, 4).T
-        image = np.full(len(x1), prediction["img_id"], np.float64)
+        image = np.full(len(x1), self.image_numbers[prediction["img_id"]], np.float64)
         category = np.array(self.cat_ids, np.float64)[prediction["labels"]]
         return np.stack([image, x1, y1, x2 - x1, y2 - y1, prediction["scores"].astype(np.float64), category], 1)

@@ -1,19 +1,24 @@
 """Image data as tensors: scikit-learn digits, torchvision datasets, image folders, `.npz` arrays; three splits."""
 
 import copy
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from mmengine.registry import Registry
+from pdiff_plugins.images.decoding import Decoder
+from pdiff_plugins.images.folders import Images, check_classes, find_images, listed, notes, ordered
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from pdiff import PdiffError, build, known
+from pdiff import PdiffError, build, known, progress
 
 DATASETS = Registry("dataset", scope="pdiff")
 Arrays = tuple[Tensor, Tensor]
+LARGE = 256  # side in pixels up to which squares of one size are kept as they are
 
 
 class Split:
@@ -26,10 +31,20 @@ class Split:
         size: side in pixels of what the network sees.
         eval_batch: images per batch of the evaluation.
         device: where batches are put.
+        names: of the classes, in the order of the labels, where the data name them.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, classes: int, size: int, eval_batch: int, device: torch.device):
-        self.images, self.labels, self.classes = images, labels, classes
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        classes: int,
+        size: int,
+        eval_batch: int,
+        device: torch.device,
+        names: Sequence[str] = (),
+    ):
+        self.images, self.labels, self.classes, self.names = images, labels, classes, names
         self.size, self.eval_batch, self.device = size, eval_batch, device
         self.mean = torch.zeros(images.shape[1])
         self.std = torch.ones(images.shape[1])
@@ -69,9 +84,9 @@ class Split:
 
 def build_splits(cfg: dict, eval_batch: int, device: torch.device, seed: int) -> dict[str, Split]:
     """Return the splits `train`, `select` and `test`, their images as they are; `seed` is the run's."""
-    arrays, size = build(DATASETS, cfg, "task.data", {"run_seed": seed})
+    arrays, size, *names = build(DATASETS, cfg, "task.data", {"run_seed": seed})
     classes = 1 + max(int(labels.max()) for _, labels in arrays.values())
-    return {name: Split(*pair, classes, size, eval_batch, device) for name, pair in arrays.items()}
+    return {name: Split(*pair, classes, size, eval_batch, device, *names) for name, pair in arrays.items()}
 
 
 def build_data(cfg: dict, eval_batch: int, device: torch.device, seed: int) -> dict[str, Split]:
@@ -100,8 +115,25 @@ def stratified(images: Tensor, labels: Tensor, first: int, seed: int, where: str
     return (images[a], labels[a]), (images[b], labels[b])
 
 
+def check_parts(train: Arrays, test: Arrays) -> None:
+    """Raise a `PdiffError` when a part has no image, or the test images have channels or labels that no other has."""
+    for name, (images, labels) in (("training", train), ("test", test)):
+        if not len(labels):
+            raise PdiffError(f"task.data: got no {name} image, expected some. Give some.")
+        if labels.min() < 0:
+            raise PdiffError(f"task.data: got the label {labels.min()} of a {name} image, expected 0 or more. Mend it.")
+        if images.shape[1] != train[0].shape[1]:
+            got = f"got {images.shape[1]} channels of the test images, expected {train[0].shape[1]} as in training"
+            raise PdiffError(f"task.data: {got}. Make them alike.")
+    new = test[1][~torch.isin(test[1], train[1])].unique().tolist()
+    if new:
+        line = f"task.data: got test images with the labels {listed(list(map(str, new)))}, which no training image has."
+        raise PdiffError(f"{line} Give both the same classes.")
+
+
 def with_select(train: Arrays, test: Arrays, select: int, limit: int | None, seed: int) -> dict[str, Arrays]:
     """Return three splits: `select` images are taken out of the training images; `limit` of the rest are kept."""
+    check_parts(train, test)
     chosen, rest = stratified(*train, select, seed, "task.data.select")
     if limit not in (None, len(rest[1])):
         rest, _ = stratified(*rest, limit, seed, "task.data.train")
@@ -163,6 +195,8 @@ def _as_tensors(images: np.ndarray, labels: np.ndarray) -> Arrays:
     if not fits or labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
         found = f"images {images.dtype} {images.shape} and labels {labels.dtype} {labels.shape}"
         raise PdiffError(f"task.data: got {found}, expected uint8 (S, H, W, C) and one integer label each.")
+    if images.shape[1] in (1, 3, 4) and images.shape[3] > 4:
+        raise PdiffError(f"task.data: got images {images.shape}, expected (S, H, W, C). Put the channels last.")
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels.astype(np.int64))
 
 
@@ -208,48 +242,78 @@ def torchvision_data(
 
 
 @DATASETS.register_module(name="folder")
-def folder(run_seed: int, path: str, size: int, select: int, train: int | None = None, seed: int | None = None):
+def folder(
+    run_seed: int,
+    path: str,
+    size: int,
+    select: int,
+    train: int | None = None,
+    seed: int | None = None,
+    order: str | list = "name",
+    background: str = "white",
+    values: list | None = None,
+):
     """Load images from `path/train/<class>/*` and `path/test/<class>/*` (or `val`), decoded once into memory.
 
     Args:
         run_seed: seed of the run.
         path: the folder.
-        size: side in pixels: images that are no squares of one size are resized to it on the shorter side and cropped
-            at the centre.
+        size: side in pixels: images that are no squares of one size, of at most 256 pixels or twice the `size`, are
+            resized to it on the shorter side and cropped at the centre.
         select: number of training images that choose the best candidate instead.
         train: number of training images to keep; default: all.
         seed: of the splits; default: that of the run.
+        order: of the classes, which numbers the labels: `name` as torchvision has it (0, 1, 10, 2), `number` for the
+            numbers in the names (0, 1, 2, 10), or a list of the names.
+        background: colour that transparent pixels lie on.
+        values: `[black, white]` of images with more than 8 bits; default: 0 and 65535 of 16 bits, 0 and 1 of floats
+            that lie in between.
     """
-    from torchvision.datasets import ImageFolder
-
-    test = next((part for part in ("test", "val") if (Path(path) / part).is_dir()), None)
-    if test is None or not (Path(path) / "train").is_dir():
+    root = Path(path)
+    test = next((part for part in ("test", "val") if (root / part).is_dir()), None)
+    if test is None or not (root / "train").is_dir():
         raise PdiffError(f"task.data.path: got {path!r}, expected a folder with train/ and test/ (or val/) in it.")
-    try:
-        parts = [ImageFolder(str(Path(path) / part), loader=_load_image) for part in ("train", test)]
-    except FileNotFoundError as error:
-        raise PdiffError(f"task.data.path: {error}.") from None
-    here, there = (", ".join(part.classes) for part in parts)
-    if here != there:
-        raise PdiffError(f"task.data.path: got the classes {there} in {test}/, expected {here} as in train/.")
-    pairs = [_decode(part, size) for part in parts]
-    return with_select(*pairs, select, train, run_seed if seed is None else seed), size
-
-
-def _load_image(path: str):
-    from torchvision.datasets.folder import pil_loader
-
-    try:
-        return pil_loader(path)
-    except OSError as error:
-        raise PdiffError(f"{path}: cannot be read as an image ({error}). Mend it, or take it away.") from None
+    parts, decoder = [find_images(root / part) for part in ("train", test)], Decoder(background, values)
+    check_classes(*parts)
+    classes = ordered(list(parts[0].files), order)
+    pairs = [_decode(Images(part, classes, decoder), size) for part in parts]
+    decoder.check()
+    for note in notes(parts, classes, order, decoder):
+        logging.getLogger("pdiff").warning("task.data: %s", note)
+    return with_select(*pairs, select, train, run_seed if seed is None else seed), size, classes
 
 
 def _decode(dataset, size: int) -> Arrays:
-    """Return all images of a torchvision dataset, resized and cropped unless they are squares of one size."""
-    from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
+    """Return all images of a dataset, resized and cropped unless they are squares of one size, and not large.
 
-    images, labels = zip(*((image, label) for image, label in dataset), strict=True)
-    if len({(*image.size, image.mode) for image in images}) > 1 or images[0].width != images[0].height:
-        images = [center_crop(resize(image.convert("RGB"), size, antialias=True), [size, size]) for image in images]
+    Images are made small one by one: photographs never lie in memory together.
+    """
+    from torchvision.transforms.functional import pil_to_tensor
+
+    images, labels, problems, one = [], [], [], None
+    with progress("read images", len(dataset)) as advance:
+        for index in range(len(dataset)):
+            try:
+                image, label = dataset[index]
+            except PdiffError as error:
+                problems.append(str(error))
+                continue
+            square = image.width == image.height <= max(LARGE, 2 * size)
+            kind = (*image.size, image.mode) if square else None
+            one = one if labels else kind  # what all images so far are, if they are squares of one size
+            if one and kind != one:
+                images, one = [_fit(before, size) for before in images], None
+            images.append(image if one else _fit(image, size))
+            labels.append(label)
+            advance()
+    if problems:
+        others = [line.partition(": ")[0] for line in problems[1:]]
+        raise PdiffError(problems[0] + (f" Others with problems: {listed(others)}." if others else ""))
     return torch.stack([pil_to_tensor(image) for image in images]), torch.tensor(labels, dtype=torch.int64)
+
+
+def _fit(image: Image.Image, size: int) -> Image.Image:
+    """Return the middle of an image, `size` x `size`."""
+    from torchvision.transforms.functional import center_crop, resize
+
+    return center_crop(resize(image.convert("RGB"), size, antialias=True), [size, size])

@@ -54,7 +54,8 @@ class TaskRunner(QuietRunner):
     """
 
     def __init__(self, described: Config | None = None, **settings):
-        self.described, self.begun, self.validation = described or Config({}), False, contextlib.ExitStack()
+        self.described, self.validation = described or Config({}), contextlib.ExitStack()
+        self.begun, self.stepped = False, False
         super().__init__(**settings)
 
     def dump_config(self) -> None:
@@ -67,8 +68,9 @@ class TaskRunner(QuietRunner):
             return super().build_val_loop(loop)
 
     def call_hook(self, fn_name: str, **arguments) -> None:
-        """Note that the training begins; keep what the metrics of its validations print from the terminal."""
+        """Note that the training begins, and its first step ends; keep what its validations print from the terminal."""
         self.begun |= fn_name == "before_train"
+        self.stepped |= fn_name == "after_train_iter"
         if fn_name == "before_val":
             self.validation.enter_context(silence())
         super().call_hook(fn_name, **arguments)
@@ -389,11 +391,16 @@ def run(
             **own,
         )
         runner.train()
+    except PdiffError:
+        raise
     except Exception as error:
-        if runner is not None and runner.begun:
+        if runner is not None and runner.stepped:
             raise
-        line = f"collect.{name.partition('_')[0]}: mmengine cannot build the training ({one_line(error)})."
-        raise PdiffError(f"{line} Check hooks, loop, optimiser and schedule in {config.filename}.") from None
+        begun = runner is not None and runner.begun
+        line = "the first step of the training fails" if begun else "mmengine cannot build the training"
+        advice = "pipeline, data_preprocessor, heads and losses" if begun else "hooks, loop, optimiser and schedule"
+        line = f"collect.{name.partition('_')[0]}: {line} ({one_line(error)})."
+        raise PdiffError(f"{line} Check {advice} in {config.filename}.") from None
     finally:
         if runner is not None:
             runner.close()

@@ -2,15 +2,17 @@
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
 from pdiff_plugins.openmmlab.draws import Wrapper
 from pdiff_plugins.openmmlab.libraries import LOADERS, Library, one_line, silence
+from pdiff_plugins.openmmlab.metainfo import check_metainfo, plain_datasets
 from pdiff_plugins.openmmlab.scenes import compose_scenes
 from torch.utils.data import DataLoader, Dataset
 
@@ -72,6 +74,7 @@ def build_splits(
     root: str | None = None,
     scenes: dict | None = None,
     seen: bool = False,
+    check: Callable[[Dataset, str], None] | None = None,
 ) -> dict[str, Split]:
     """Return the splits `train`, `select` and `test`; no image of `select` is in another one.
 
@@ -88,6 +91,7 @@ def build_splits(
         root: folder that takes the place of every `data_root` of the config; null keeps them.
         scenes: compose scenes of scikit-learn's digits with these settings and take their folder as root; null: none.
         seen: whether candidates are measured on training images, too.
+        check: looks at each data set, built but not yet read, and the name of its split.
 
     Raises:
         PdiffError: a data set cannot be built, has no image, or one that is not there.
@@ -104,31 +108,41 @@ def build_splits(
         use_root(config, Path(root))
     chooser = select_loader(config, select.get("source", "val"))
     loaders = {"train": config.train_dataloader, "select": chooser, "test": config.test_dataloader}
-    datasets = {name: build_dataset(library, loader.get("dataset"), name) for name, loader in loaders.items()}
-    chosen = choose(datasets["select"], select.get("images"), seed, "select")
-    reserved = {image_path(datasets["select"], index) for index in chosen}
-    keep(datasets["select"], chosen, "select")
-    for name, settings in (("train", train), ("test", test)):
-        keep_others(datasets[name], reserved, settings.get("images"), seed, name)
+    datasets = {name: build_dataset(library, loader.get("dataset"), name, check) for name, loader in loaders.items()}
+
+    def reduce(name: str, images: int | None, reserved: Collection[str]) -> None:
+        datasets[name] = reduced(library, loaders[name].dataset, datasets[name], name, images, reserved, seed)
+
+    reduce("select", select.get("images"), ())
+    reserved, chosen = set(image_paths(datasets["select"])), len(datasets["select"])
+    reduce("train", train.get("images"), reserved)
+    reduce("test", test.get("images"), reserved)
     if seen:
         loaders["seen"] = seen_loader(config)
-        datasets["seen"] = build_dataset(library, loaders["seen"].dataset, "seen")
-        keep_others(datasets["seen"], reserved, None, seed, "seen")
-        keep(datasets["seen"], choose(datasets["seen"], min(len(chosen), len(datasets["seen"])), seed, "seen"), "seen")
+        datasets["seen"] = build_dataset(library, loaders["seen"].dataset, "seen", check)
+        reduce("seen", None, reserved)
+        reduce("seen", min(chosen, len(datasets["seen"])), reserved)
     return {name: Split(dataset, without(loaders[name], "dataset")) for name, dataset in datasets.items()}
 
 
 def use_root(config: Config, root: Path) -> None:
     """Make a folder the root of every data set of the config, and of the annotations of its evaluators."""
     for key in LOADERS:
-        if config.get(key) and "data_root" not in config[key].dataset:
-            line = f"task.data.root: got {root}, but the data set of {key} has no data_root."
-            raise PdiffError(f"{line} Leave it out, and change the config.")
-        if config.get(key):
-            config[key].dataset.data_root = f"{root}/"
-    for loader, evaluator in (("val_dataloader", "val_evaluator"), ("test_dataloader", "test_evaluator")):
-        if config.get(loader) and "ann_file" in (config.get(evaluator) or {}):
-            config[evaluator].ann_file = str(root / config[loader].dataset.ann_file)
+        for dataset in plain_datasets(config[key].dataset) if config.get(key) else ():
+            if "data_root" not in dataset:
+                line = f"task.data.root: got {root}, but the data set of {key} has no data_root."
+                raise PdiffError(f"{line} Leave it out, and change the config.")
+            dataset["data_root"] = f"{root}/"
+    for loader, name in (("val_dataloader", "val_evaluator"), ("test_dataloader", "test_evaluator")):
+        for evaluator in evaluators(config, name) if config.get(loader) else ():
+            if "ann_file" in evaluator:
+                evaluator["ann_file"] = str(root / config[loader].dataset.ann_file)
+
+
+def evaluators(config: Config, name: str) -> Sequence[Mapping[str, Any]]:
+    """Return the settings of the config's evaluators of a name, one or several; none where it has none."""
+    found = config.get(name) or []
+    return found if isinstance(found, list | tuple) else [found]
 
 
 def evaluator_settings(config: Config, metric: str, keys: Sequence[str]) -> dict[str, Any]:
@@ -142,9 +156,8 @@ def evaluator_settings(config: Config, metric: str, keys: Sequence[str]) -> dict
     Raises:
         PdiffError: the config has no such evaluator.
     """
-    evaluators = config.get("test_evaluator") or []
-    evaluators = evaluators if isinstance(evaluators, list | tuple) else [evaluators]
-    found = next((e for e in evaluators if str(e.get("type")).rpartition(".")[2] == metric), None)
+    every = evaluators(config, "test_evaluator")
+    found = next((each for each in every if str(each.get("type")).rpartition(".")[2] == metric), None)
     if found is None:
         raise PdiffError(
             f"task.model.config: its test_evaluator has no {metric}, which the candidates are measured with. "
@@ -166,21 +179,16 @@ def select_loader(config: Config, source: str) -> Mapping[str, Any]:
         if not config.get("val_dataloader"):
             raise PdiffError("task.data.select.source: got 'val', but the config has no val_dataloader. Use train.")
         return config.val_dataloader
-    dataset = copy.deepcopy(config.train_dataloader.dataset)
-    if "pipeline" not in dataset or "pipeline" not in config.test_dataloader.dataset:
-        raise PdiffError(
-            f"task.data.select.source: got 'train', but its {dataset.type} has no pipeline of its own. Use val."
-        )
-    dataset.pipeline = config.test_dataloader.dataset.pipeline
-    loader = copy.deepcopy(config.test_dataloader)
-    loader.dataset = dataset
-    return loader
+    if "pipeline" not in next(plain_datasets(config.test_dataloader.dataset)):
+        raise PdiffError("task.data.select.source: got 'train', but the data set of test has no pipeline. Use val.")
+    return seen_loader(config)
 
 
 def seen_loader(config: Config) -> Mapping[str, Any]:
     """Return a loader of the training images as `test` sees them; data sets inside a wrapper come without it."""
     loader = copy.deepcopy(config.test_dataloader)
-    loader.dataset = seen_dataset(config.train_dataloader.dataset, config.test_dataloader.dataset.get("pipeline"))
+    pipeline = next(plain_datasets(config.test_dataloader.dataset)).get("pipeline")
+    loader.dataset = seen_dataset(config.train_dataloader.dataset, pipeline)
     return loader
 
 
@@ -197,9 +205,16 @@ def seen_dataset(settings: Any, pipeline: Any) -> Any:
     return settings
 
 
-def build_dataset(library: Library, settings: Mapping[str, Any], name: str) -> Dataset:
+def build_dataset(
+    library: Library,
+    settings: Mapping[str, Any],
+    name: str,
+    check: Callable[[Dataset, str], None] | None = None,
+) -> Dataset:
     """Build a data set as the library does, and check that it has images and that they are there."""
     check_section(settings, f"{name}_dataloader.dataset")
+    for plain in plain_datasets(settings):
+        look_at(library, plain, name, check)
     try:
         with library.scope(), silence():
             dataset = library.registry("DATASETS").build(copy.deepcopy(settings))
@@ -215,8 +230,26 @@ def build_dataset(library: Library, settings: Mapping[str, Any], name: str) -> D
         raise without_images(settings, name)
     for path in image_paths(dataset):
         if path and "://" not in path and not os.path.exists(path):
-            raise PdiffError(f"task.data: the data set of {name} names {path}, which is not there. Check data_prefix.")
+            remedy = "Write / for the backslash." if "\\" in path else "Check data_prefix."
+            raise PdiffError(f"task.data: the data set of {name} names {path}, which is not there. {remedy}")
     return dataset
+
+
+def look_at(
+    library: Library, settings: Mapping[str, Any], name: str, check: Callable[[Dataset, str], None] | None
+) -> None:
+    """Check what a data set calls its classes and, if it can be built unread, its files."""
+    check_section(settings, f"{name}_dataloader.dataset")
+    check_metainfo(settings.get("metainfo") or {}, name)
+    try:
+        with library.scope(), silence():
+            dataset = library.registry("DATASETS").build({**copy.deepcopy(settings), "lazy_init": True})
+    except Exception:  # the building in earnest says what is wrong; other classes are never unread
+        return
+    if isinstance(dataset, BaseDataset):
+        check_metainfo(dataset.metainfo, name)
+        if check is not None:
+            check(dataset, name)
 
 
 def without_images(settings: Mapping[str, Any], name: str) -> PdiffError:
@@ -251,27 +284,68 @@ def choose(dataset: Dataset, images: int | None, seed: int, name: str) -> Sequen
     return sorted(order[:images].tolist())
 
 
-def keep_others(dataset: Dataset, reserved: set[str], images: int | None, seed: int, name: str) -> None:
-    """Take the reserved images out of a data set, and all but `images` of the rest."""
-    rest = [index for index in range(len(dataset)) if image_path(dataset, index) not in reserved]
+def reduced(
+    library: Library,
+    settings: Mapping[str, Any],
+    whole: Dataset,
+    name: str,
+    images: int | None,
+    reserved: Collection[str],
+    seed: int,
+) -> Dataset:
+    """Return a data set without the reserved images, and with some of the others, drawn at random.
+
+    Args:
+        library: whose data set it is.
+        settings: of the data set; a wrapper is built anew around the rest of what is inside.
+        whole: the data set, which may be changed.
+        name: of the split.
+        images: how many; None for all.
+        reserved: paths of images that are left out.
+        seed: of the choice.
+    """
+    settings = copy.deepcopy(settings)
+    inner = list(plain_datasets(settings))
+    wrapped = inner[0] is not settings
+    datasets = [build_dataset(library, plain, name) for plain in inner] if wrapped else [whole]
+    places = [(part, index) for part, dataset in enumerate(datasets) for index in range(len(dataset))]
+    rest = [place for place in places if image_path(datasets[place[0]], place[1]) not in reserved]
     if not rest:
         raise PdiffError(
             f"task.data.select: takes all images of {name}, as both are the same files. "
             "Give task.data.select.images, the number of those that it may take."
         )
-    keep(dataset, rest, name)
-    keep(dataset, choose(dataset, images, seed, name), name)
+    taken = [rest[number] for number in choose(rest, images, seed, name)]
+    if taken == places:
+        return whole
+    parts = [[index for number, index in taken if number == part] for part in range(len(inner))]
+    if not wrapped:
+        return keep(whole, parts[0], name)
+    for plain, indices in zip(inner, parts, strict=True):
+        plain["indices"] = subset(plain.get("indices"), indices)
+    return build_dataset(library, settings, name)
 
 
-def keep(dataset: Dataset, indices: Sequence[int], name: str) -> None:
-    """Reduce a data set to the samples of `indices`."""
-    if len(indices) == len(dataset):
-        return
+def subset(own: int | Sequence[int] | None, indices: Sequence[int]) -> list[int]:
+    """Return which images of its annotations a data set shall have, to keep `indices` of those that it has now.
+
+    Args:
+        own: mmengine's `indices` of the data set: its images, or the number of the first, or of the last where below 0.
+        indices: positions among them.
+    """
+    if isinstance(own, int):
+        return [index + min(own, 0) for index in indices]
+    return [own[index] for index in indices] if own is not None else list(indices)
+
+
+def keep(dataset: Dataset, indices: Sequence[int], name: str) -> Dataset:
+    """Reduce a data set to the samples of `indices`, and return it."""
     try:
         dataset.get_subset_(list(indices))
     except (AttributeError, NotImplementedError):
         kind = type(dataset).__name__
         raise PdiffError(
-            f"task.data.{name}: cannot take images out of a {kind}. Give the config a plain data set, "
+            f"task.data.{name}: cannot take images out of a {kind}. Give the config one of mmengine's data sets, "
             "or task.data.select.source=val with images that are not in train."
         ) from None
+    return dataset

@@ -8,17 +8,20 @@ import io
 import logging
 import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.logging import MMLogger
 from mmengine.registry import OPTIM_WRAPPERS
+from mmengine.utils import is_installed
 from pdiff_plugins.openmmlab.checkpoint import load_weights
 from pdiff_plugins.openmmlab.extension import provide_operators
+from pdiff_plugins.openmmlab.stock import drop_pretrained, set_classes
 from torch import nn
 
 from pdiff import Bfloat16OptimWrapper, PdiffError, check_section, derive_seed, isolated_seed
@@ -35,6 +38,16 @@ def ignore_known_warnings() -> None:
 def register_bfloat16_wrapper() -> None:
     """Let configs name `Bfloat16OptimWrapper`: mmengine's own wrapper for mixed precision refuses CPUs."""
     OPTIM_WRAPPERS.register_module(module=Bfloat16OptimWrapper, force=True)
+
+
+def register_package(name: str) -> None:
+    """Let configs build on those of a library (`_base_ = 'mmseg::...'`) that another distribution than its first ships.
+
+    Args:
+        name: of the library's module, by which OneDL's builds are found: mmengine asks for `mmsegmentation` alone.
+    """
+    if not is_installed(MODULE2PACKAGE.get(name, name)):
+        MODULE2PACKAGE[name] = name
 
 
 @dataclass(frozen=True)
@@ -68,6 +81,7 @@ class Library:
                 "pip install onedl-mmengine onedl-mmcv onedl-mmdetection onedl-mmsegmentation"
             ) from None
         register_bfloat16_wrapper()
+        register_package(self.name)
 
     def registry(self, name: str) -> Any:
         """Return one of the library's registries, `MODELS` say."""
@@ -95,6 +109,8 @@ def open_config(
     cast: bool = False,
     options: dict | None = None,
     channels_last: bool = False,
+    classes: Sequence[str] | None = None,
+    pretrained: bool = True,
 ) -> Config:
     """Return a config of the library with `options` merged over it.
 
@@ -107,6 +123,10 @@ def open_config(
         channels_last: the memory layout in which convolutions in bfloat16 are fast
             (`optim_wrapper.type=Bfloat16OptimWrapper` in `options`).
         options: what `--cfg-options` is for the library's own tools: nested sections, or dotted keys.
+        classes: names of the classes of the data, in the order of the labels: for every data set of the config, and
+            their number for every head. Null: what the config says.
+        pretrained: false leaves out initial weights from a file or an address (`init_cfg`, `pretrained`), in every part
+            of the network.
 
     Raises:
         PdiffError: there is no such file, it cannot be read, or it is no config of the library.
@@ -127,6 +147,10 @@ def open_config(
         if not values.get(section):
             line = f"task.model.config: {config} has no {section}, so it is no whole config of {library.name}."
             raise PdiffError(f"{line} Give one that a detector or segmentor is trained with.")
+    if classes is not None:
+        set_classes(values, LOADERS, classes)
+    if not pretrained:
+        drop_pretrained(values.model)
     return values
 
 
@@ -229,7 +253,7 @@ def init_weights(model: nn.Module) -> None:
     except Exception as error:  # a download that fails raises many kinds
         raise PdiffError(
             f"task.model: the initial weights of the config cannot be had ({one_line(error)}). "
-            "Give task.model.checkpoint, or switch them off: task.model.options.model.backbone.init_cfg=null."
+            "Give task.model.checkpoint, or switch them off: task.model.pretrained=false."
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Scenes of scikit-learn's handwritten digits on textured canvases: boxes for detection, label maps for segmentation.
+"""Scenes of scikit-learn's handwritten digits on textured canvases: boxes and masks, label maps for segmentation.
 
 Pixels are computed in integers alone, so that a scene is the same on every machine.
 """
@@ -18,7 +18,7 @@ from pdiff import PdiffError, check_positive, check_type, derive_seed, explain_w
 
 CLASSES = tuple("0123456789")
 GROUPS = {"train": (0, 60), "select": (60, 75), "test": (75, 100)}  # shares of the 1,797 digits, in percent
-FORMAT = 1  # to be raised when the same settings shall give other scenes
+FORMAT = 2  # to be raised when the same settings shall give other scenes
 MOST_DIGITS = 8
 TRIES = 60  # places that are tried for one digit
 WHERE = "task.data.scenes"
@@ -163,6 +163,13 @@ def png(pixels: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
+def run_lengths(mask: np.ndarray) -> list[int]:
+    """Return COCO's plain run lengths of a mask `(H, W)`, bool: down the columns, those outside first, then in turn."""
+    pixels = mask.T.ravel()
+    changes = np.flatnonzero(np.diff(pixels, prepend=False))
+    return np.diff(changes, prepend=0, append=len(pixels)).tolist()
+
+
 def digit_groups(seed: int) -> dict[str, np.ndarray]:
     """Return for each split the rows of scikit-learn's digits that it may use; no row is in two splits."""
     rows = np.random.default_rng(derive_seed(seed, "groups")).permutation(1797)
@@ -186,10 +193,12 @@ def scene_files(settings: dict) -> Iterator[tuple[str, bytes]]:
             yield f"{split}_labels/{name}", png(label_map)
             images.append({"id": index + 1, "file_name": name, "width": size, "height": size})
             for row, (x, y, w, h), label in zip(rows, boxes.tolist(), classes.tolist(), strict=False):
-                area = np.count_nonzero(label_map[y : y + h, x : x + w])
+                visible = np.zeros((size, size), bool)
+                visible[y : y + h, x : x + w] = label_map[y : y + h, x : x + w]
                 annotation = {"id": len(annotations) + 1, "image_id": index + 1, "category_id": label + 1}
-                digit = {"bbox": [x, y, w, h], "area": int(area), "iscrowd": 0, "digit": int(row)}
-                annotations.append(annotation | digit)
+                digit = {"bbox": [x, y, w, h], "area": int(visible.sum()), "iscrowd": 0, "digit": int(row)}
+                mask = {"size": [size, size], "counts": run_lengths(visible)}
+                annotations.append(annotation | digit | {"segmentation": mask})
         categories = [{"id": number, "name": name} for number, name in enumerate(CLASSES, 1)]
         coco = {"images": images, "annotations": annotations, "categories": categories}
         yield f"{split}.json", json.dumps(coco).encode()
@@ -265,9 +274,9 @@ def compose_scenes(
     """Write the scenes once and return their folder; a later call only checks that every file is as it was written.
 
     For each split the folder has images (`train/000000.png`, RGB), label maps (`train_labels/000000.png`, 8 bits, 0 for
-    the background, 1 to 10 for the digits) and boxes (`train.json`, COCO's format; `area` counts the digit's pixels,
-    `digit` is its row in scikit-learn's set). The splits share no image of a digit. A scene depends on the seed, the
-    split, its number, `size` and `digits`, and not on the number of scenes.
+    the background, 1 to 10 for the digits), boxes and masks (`train.json`, COCO's format; `area` counts the digit's
+    pixels, `digit` is its row in scikit-learn's set). The splits share no image of a digit. A scene depends on the
+    seed, the split, its number, `size` and `digits`, and not on the number of scenes.
 
     Args:
         train: number of training scenes.

@@ -10,6 +10,7 @@ from pdiff_plugins.openmmlab.data import Split, build_splits
 from pdiff_plugins.openmmlab.libraries import Library, build_network, open_config
 from pdiff_plugins.openmmlab.prediction import check_prediction
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from pdiff import Metric, Task, call
 
@@ -25,6 +26,7 @@ def build_task(
     measure: Callable[[Config, str, Split], Any],
     similarity: Callable[[Tensor, Tensor], Tensor],
     seen: bool = True,
+    check: Callable[[Dataset, str], None] | None = None,
 ) -> Task:
     """Return a task whose network holds the library's config as `cfg` and the names of the classes as `dataset_meta`.
 
@@ -39,9 +41,11 @@ def build_task(
         measure: from the config, the name of a split and the split to what `evaluate` works with.
         similarity: of two stacks of signatures.
         seen: add the split `seen`, training images as the test sees them.
+        check: looks at each data set before it is read.
     """
     config = call(open_config, model, "task.model", library=library)
-    splits = call(build_splits, data, "task.data", library=library, config=config, seed=seed, seen=seen)
+    given = {"library": library, "config": config, "seed": seed, "seen": seen, "check": check}
+    splits = call(build_splits, data, "task.data", **given)
     primary = metric(splits)
     measured = {name: measure(config, name, split) for name, split in splits.items() if name != "train"}
     reading = {name: model[name] for name in ("key", "prefix", "rename", "cast") if name in model}

@@ -131,7 +131,7 @@ def test_too_few_branches_are_told_in_one_line_without_a_number(fitted, heldout,
     found = world.examine(world.fitted)
     assert found.line == (
         f"copying is not tested: {fitted} branches are fitted and {heldout} held out, expected at least 3 and one: "
-        f"{key}collect more, in more branches (collect.branches)"
+        f"{key}collect more, in several branches (collect.branches)"
     )
     assert {getattr(found, name) for name in ("statistic", "p", "p_raw", "own", "reference", "share")} == {None}
     assert (found.controls, found.power, found.copies) == ({}, False, False)

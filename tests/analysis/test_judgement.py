@@ -238,9 +238,13 @@ def test_trained_that_are_too_dependent_have_no_interval_and_say_so():
     assert not find(case).main.known
     assert row(case, "trained")["mean_ci"] is None
     assert row(case, "trained")["effective_n"] == 1
-    assert "raise collect.branches" in judge(find(case)).line
+    assert "collect more, in several branches (collect.branches)" in judge(find(case)).line
     line = "the trained are too few, or too dependent, for a test: 30 checkpoints in 1 branches, one independent in "
     assert notes(case, find(case))[0].startswith(line)
+    files = replace(case, provenance=[{"file": f"{number}.pth"} for number in range(30)])
+    assert "1 trainings that are told apart, one independent in " in notes(files, find(files))[0]
+    assert "Say which files are of one training (checkpoints.lineage), and bring more" in notes(files, find(files))[0]
+    assert not any("collect." in words for words in (*notes(files, find(files)), judge(find(files)).line))
 
 
 def test_few_of_many_checkpoints_are_no_test_of_those_that_were_not_measured():

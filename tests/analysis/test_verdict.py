@@ -25,6 +25,7 @@ from pdiff.analysis.verdict import (
     others,
     quality,
 )
+from pdiff.weights.origin import FILES
 
 RIGHT = dict.fromkeys(("codec", "noise", "fresh"), Control(0.5, True))
 CLOSE = Copying(-9.0, 1e-9, 1e-9, 0.1, 0.9, 0.5, 1.0, RIGHT, "the generated lie close")
@@ -217,7 +218,12 @@ def test_undecided_without_an_interval_says_what_lacks():
     line = judge(findings(UNKNOWN)).line
     assert line.startswith("not decided: ")
     assert "without an interval" in line
-    assert line.endswith("raise collect.branches")
+    assert line.endswith("for a test: collect more, in several branches (collect.branches)")
+
+
+def test_undecided_of_files_asks_for_files():
+    line = judge(findings(UNKNOWN, origin=FILES)).line
+    assert line.endswith("for a test: bring files of more trainings of one network")
 
 
 def test_baselines_are_named_by_how_the_generated_stand_to_them():

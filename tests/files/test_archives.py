@@ -172,8 +172,13 @@ def test_names_that_the_metadata_of_safetensors_tells_of_are_there(tmp_path):
 
 def damaged(path: Path) -> str:
     """Return the line over a file."""
+
+    def read() -> None:
+        for found in read_content(path).values():
+            found.load()
+
     with pytest.raises(PdiffError) as raised:
-        read_content(path)
+        read()
     assert str(raised.value).startswith(f"{path}: ")
     assert "\n" not in str(raised.value)
     return str(raised.value)

@@ -7,6 +7,7 @@ from pdiff.analysis.dead import dead
 from pdiff.gates.candidates import check_alive
 from pdiff.run.check import Check
 from pdiff.task.task import Metric
+from pdiff.weights.origin import UNKNOWN
 
 ACCURACY = Metric("accuracy", chance=0.1)
 TRAINED = [0.9 + 0.001 * row for row in range(20)]
@@ -67,3 +68,10 @@ def test_the_cause_follows_from_the_earlier_gates(earlier, words):
     assert check([0.1] * 5, TRAINED, ACCURACY, earlier).line.endswith(words) or words in (
         check([0.1] * 5, TRAINED, ACCURACY, earlier).line
     )
+
+
+def test_for_files_the_cause_names_no_setting_of_a_collection():
+    generated, trained = np.full(5, 0.1), np.array(TRAINED)
+    lost = np.ones(5, dtype=bool)
+    line = check_alive(generated, trained, lost, ACCURACY, [record("fit", "decoded")], UNKNOWN).line
+    assert line.endswith("or say which files are of one training (checkpoints.lineage), and bring more.")

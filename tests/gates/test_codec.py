@@ -5,6 +5,7 @@ from pdiff.analysis.kept import kept
 from pdiff.gates.codec import check_decoded, check_reconstruction
 from pdiff.task.task import Evaluation, Metric, Task
 from pdiff.weights.layout import Layout
+from pdiff.weights.origin import COLLECTED, UNKNOWN
 
 LAYOUT = Layout.of({"weight": torch.zeros(2, 3), "bias": torch.zeros(2)})
 ORIGINALS = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
@@ -61,7 +62,15 @@ def test_held_out_checkpoints_that_come_back_as_the_average_fail():
         check.line
     )
     assert "expected more than 0% of both" in check.line
-    assert "collect more of them (collect.branches), or raise engine.autoencoder.noise" in check.line
+    assert "collect more, in several branches (collect.branches), or raise engine.autoencoder.noise" in check.line
+
+
+def test_the_advice_follows_from_where_the_checkpoints_come_from():
+    seen, unseen = (FITTED, FITTED), (ORIGINALS, AVERAGE.expand(5, 8))
+    checks = [check_reconstruction(seen, unseen, AVERAGE, LAYOUT, "", RECORD, each) for each in (COLLECTED, UNKNOWN)]
+    lines = [check.line for check in checks]
+    assert ["collect.branches" in line for line in lines] == [True, False]
+    assert "say which files are of one training (checkpoints.lineage)" in lines[1]
 
 
 def test_without_held_out_checkpoints_the_fitted_are_measured_alone():

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pdiff import ParameterDiffusion
+from pdiff.engine.whitening import Whitening
 from pdiff.gates.diffusion import (
     check_denoiser,
     check_latents,
@@ -11,6 +12,7 @@ from pdiff.gates.diffusion import (
     denoising_losses,
     gate_denoiser,
     linear_loss,
+    remedy,
 )
 from pdiff.run.config import resolve
 from pdiff.run.directory import RunDirectory
@@ -113,7 +115,7 @@ def test_what_is_known_by_heart_is_said_and_fails_nothing():
     assert check.figures["memorisation"] == pytest.approx(4)
     found = "; on held-out checkpoints 1.20 times, a memorisation of 4.00 (1: as good on them as on the fitted); "
     assert f"{found}{RECORD}. Much of the gain is" in check.line
-    assert "memory of single checkpoints: lower engine.denoiser_training.steps, collect more checkpoints" in check.line
+    assert "memory of single checkpoints: lower engine.denoiser_training.steps, take more checkpoints" in check.line
 
 
 def test_a_healthy_denoiser_has_little_memory():
@@ -171,6 +173,37 @@ def test_samples_that_do_not_match_fail(change):
     assert "expected 0.5 to 1.5 times its norm, at most 0.5 off, at most 10% outside. The diffusion does not" in (
         check.line
     )
+
+
+def test_of_few_latents_half_of_a_gaussians_draws_lie_outside_and_pass():
+    few = latents(rows=18, variances=torch.ones(32))
+    whitening = Whitening(32)
+    whitening.fit(few)
+    drawn = whitening.inverse(torch.randn(200, 32, generator=torch.Generator().manual_seed(1)))
+    check = check_latents(drawn, few)
+    assert check.passed
+    assert check.figures["outside"] == pytest.approx(check.figures["outside_by_chance"], abs=0.12)
+    assert check.figures["outside_by_chance"] == pytest.approx(0.5, abs=0.05)
+    blown_up = check_latents(few.mean(0) + 1.3 * (drawn - few.mean(0)), few)
+    assert not blown_up.passed
+    assert "at most 63% outside" in blown_up.line
+
+
+def test_of_many_latents_few_draws_lie_outside_by_chance():
+    assert check_latents(latents(seed=1), latents()).figures["outside_by_chance"] < 0.01
+
+
+@pytest.mark.parametrize(
+    ("whiten", "steps", "words"),
+    [
+        (True, None, "Raise engine.denoiser_training.steps, or its lr."),
+        (True, 1000, "Raise engine.denoiser_training.steps, or its lr."),
+        (True, 50, "Raise engine.denoiser_training.steps, or its lr; take more sampling steps (now 50)."),
+        (False, 1000, "Raise engine.denoiser_training.steps, or its lr; set engine.whiten."),
+    ],
+)
+def test_no_setting_is_asked_for_that_is_set(whiten, steps, words):
+    assert remedy(ParameterDiffusion({"whiten": whiten}).config, steps) == words
 
 
 def test_latents_that_do_not_differ_are_not_measured():

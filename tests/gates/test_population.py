@@ -10,11 +10,13 @@ from pdiff.gates.population import (
     check_runs,
     effective_rank,
     farthest_pair,
+    reordered,
     standard_error,
 )
 from pdiff.task.task import Evaluation, Metric
 from pdiff.weights.gram import centred_gram
 from pdiff.weights.layout import Layout
+from pdiff.weights.origin import FILES, UNKNOWN, origin_of
 from pdiff.weights.provenance import runs_of
 
 LAYOUT = Layout.of({"weight": torch.zeros(2, 3), "bias": torch.zeros(2)})
@@ -70,7 +72,16 @@ def test_repeated_checkpoints_are_named():
     check = check_copies(vectors, STEPS)
     assert not check.passed
     assert "got 2 of 20 checkpoints that repeat another (checkpoint 1 (network 0, branch 0, step 1) is" in check.line
-    assert "The selection is not being trained, or files were given twice" in check.line
+    assert "The selection is not being trained: look at the training's rate and at what it freezes." in check.line
+
+
+def test_repeated_files_are_named_and_nothing_is_said_of_a_training():
+    vectors = rows(count=3)
+    vectors[1:3] = vectors[0]
+    records = [{"file": f"run{number}/last.pth", "network": number, "lineage": f"run{number}"} for number in range(3)]
+    line = check_copies(vectors, records, origin_of(records)).line
+    assert "(run1/last.pth (run1) is run0/last.pth (run0))" in line
+    assert "Files were given twice, or differ in nothing that is selected: leave the copies out, or select" in line
 
 
 @pytest.mark.parametrize("rank", [1, 2, 5])
@@ -123,6 +134,21 @@ def test_a_metric_that_breaks_down_between_two_checkpoints_names_them(metrics, m
     assert not check.passed
     assert "got several basins (checkpoint 0 and checkpoint 9): between the two farthest checkpoints" in check.line
     assert f"{metric.name} loses {lost}, expected at most 20%. These are independently trained networks" in check.line
+    assert check.line.endswith("take fine-tunings of one (collect.branches, not collect.seeds).")
+
+
+@pytest.mark.parametrize(("origin", "asked"), [(FILES, False), (UNKNOWN, True)])
+def test_files_of_several_basins_are_not_told_of_a_collection(origin, asked):
+    line = check_basin([0.9, 0.5, 0.1, 0.5, 0.9], ACCURACY, ("a.pth", "b.pth"), origin=origin).line
+    assert "take the files of one training, or of fine-tunings of one network, alone (checkpoints.files)" in line
+    assert ("checkpoints.lineage" in line) == asked
+    line = check_basin([0.1] * 5, ACCURACY, ("a.pth", "b.pth"), origin=origin).line
+    assert "The files do not fit the task: check that task.data is what they were trained on" in line
+
+
+def test_files_on_one_line_are_to_be_more():
+    line = check_rank(gram(np.linspace(0, 1, 20, dtype=np.float32)[:, None] * np.ones(8, np.float32)), FILES).line
+    assert line.endswith("no distribution to learn. Bring more files, of other steps or trainings.")
 
 
 def test_ends_that_are_no_better_than_chance_are_said_to_be():
@@ -155,9 +181,32 @@ def test_trainings_that_are_far_apart_fail():
 
 
 @pytest.mark.parametrize(
-    ("runs", "reason"), [([range(20)], "names one training"), ([[row] for row in range(20)], "of another training")]
+    ("runs", "reason"), [([range(20)], "of one training"), ([[row] for row in range(20)], "of another training")]
 )
 def test_runs_that_cannot_be_told_apart_are_not_measured(runs, reason):
     check = check_runs(gram(rows()), runs)
     assert check.passed
     assert reason in check.line
+
+
+def test_an_unknown_lineage_is_said_to_be_unknown():
+    runs = runs_of([{"file": f"{row}.pth"} for row in range(20)])
+    assert check_runs(gram(rows()), runs, UNKNOWN).line == (
+        "not measured: they count as of one training, since their lineage is unknown (checkpoints.lineage)."
+    )
+
+
+def permuted(vectors, order):
+    """Return vectors whose tensor `weight` `(2, 3)` has its columns in another order."""
+    found = vectors.copy()
+    found[:, :6] = vectors[:, :6].reshape(-1, 2, 3)[:, :, order].reshape(-1, 6)
+    return found
+
+
+def test_the_order_of_units_leaves_the_values_of_each_tensor():
+    vectors = rows(count=6)
+    vectors[4] = permuted(vectors[1:2], [2, 0, 1])
+    vectors[5] = vectors[2]
+    assert reordered(torch.from_numpy(vectors), LAYOUT) == [(4, 1)], "the last one is a copy, in the same order"
+    vectors[4, [0, 7]] = vectors[4, [7, 0]]
+    assert reordered(torch.from_numpy(vectors), LAYOUT) == [], "a value moved to another tensor"

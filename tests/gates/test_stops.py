@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from pdiff import PdiffError
 from pdiff.run.config import resolve
@@ -11,6 +12,7 @@ from pdiff.run.directory import ORDER, RunDirectory
 from pdiff.run.record import read_gates
 from pdiff.runtime.settings import merge
 from pdiff.stages.pipeline import run_pipeline
+from pdiff.weights.population import Population
 
 CONFIG = {
     "plugin": str(Path(__file__).with_name("handwriting.py")),
@@ -111,3 +113,39 @@ def test_a_population_of_fewer_than_ten_measures_no_codec(tmp_path):
         "not measured: none of 9 checkpoints is held out: that takes at least 10. Collect more, in several branches "
         "(collect.branches)."
     )
+
+
+def write_files(folder: Path, states: list[dict]) -> dict:
+    """Write state dicts into a folder, and return the section of a config that takes them."""
+    for number, state in enumerate(states):
+        torch.save(state, folder / f"{number:02}.pth")
+    return {"files": str(folder)}
+
+
+def in_order(state: dict, order: torch.Tensor) -> dict:
+    """Return a network whose first hidden units stand in another order: the same function."""
+    first = {"0.weight": state["0.weight"][order], "0.bias": state["0.bias"][order]}
+    return {**state, **first, "2.weight": state["2.weight"][:, order]}
+
+
+def test_files_of_one_network_in_another_order_are_said_to_be(sound, tmp_path):
+    population = Population.open(sound.folder("collect"))
+    own = [population.layout.unflatten(population.tensor()[row]) for row in (0, 50)]
+    states = [in_order(state, torch.randperm(32)) for state in own for _ in range(4)]
+    directory = RunDirectory(tmp_path / "run")
+    with pytest.raises(PdiffError) as stopped:
+        run_pipeline(config(checkpoints=write_files(tmp_path, states)), directory)
+    assert str(stopped.value).startswith(
+        "gate collect/basin: got the same function in another order: 6 of 8 checkpoints hold the values of an earlier "
+        "one in every tensor and do the same, but their units (channels, heads) are permuted (01.pth is 00.pth)"
+    )
+
+
+def test_files_that_hold_the_same_values_but_do_something_else_are_no_copies(sound, tmp_path):
+    population = Population.open(sound.folder("collect"))
+    own = population.layout.unflatten(population.tensor()[0])
+    states = [{**own, "2.weight": own["2.weight"][:, torch.randperm(32)]} for _ in range(6)]
+    directory = RunDirectory(tmp_path / "run")
+    run_pipeline(config(checkpoints=write_files(tmp_path, states)), directory, ORDER[:1], gates=False)
+    basin = next(record for record in read_gates(directory) if record["name"] == "basin")
+    assert "another order" not in basin["line"]

@@ -1,11 +1,14 @@
-"""The resolved config: defaults, presets, `_base_` files, and a line for every key that nobody reads."""
+"""The resolved config: defaults, presets, options of the command line, and a line for every key that nobody reads."""
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pdiff.engine.settings import PRESETS, engine_config
-from pdiff.run.config import load_config, nested, resolve
-from pdiff.runtime.errors import PdiffError
-from pdiff.runtime.settings import merge, read_yaml
+from pdiff.run.config import load_config, nested, read_options, resolve, told_of_bases
+from pdiff.runtime.errors import PdiffError, check_keys
+from pdiff.runtime.settings import Loader, to_yaml
 
 
 @pytest.fixture
@@ -22,64 +25,14 @@ def write(path, text: str) -> str:
     return str(path)
 
 
-def test_merge_goes_into_sections_and_leaves_its_arguments_alone():
-    base, over = {"a": {"x": 1, "y": {"z": 2}}, "b": 3}, {"a": {"y": {"w": 4}}, "c": 5}
-    assert merge(base, over) == {"a": {"x": 1, "y": {"z": 2, "w": 4}}, "b": 3, "c": 5}
-    assert (base, over) == ({"a": {"x": 1, "y": {"z": 2}}, "b": 3}, {"a": {"y": {"w": 4}}, "c": 5})
-
-
-def test_merge_replaces_a_section_of_another_type():
-    base = {"a": {"type": "one", "x": 1}}
-    assert merge(base, {"a": {"type": "two", "y": 2}}) == {"a": {"type": "two", "y": 2}}
-    assert merge(base, {"a": {"type": "one", "y": 2}}) == {"a": {"type": "one", "x": 1, "y": 2}}
-    assert merge(base, {"a": {"x": 2}}) == {"a": {"type": "one", "x": 2}}
-
-
-def test_merging_nothing_changes_nothing():
-    base = {"a": {"x": [1, 2]}, "b": None}
-    assert merge(base, {}) == base
-    assert merge({}, base) == base
-    assert merge(base, base) == base
-
-
 def test_dotted_keys_become_sections():
     assert nested({"a.b.c": 1, "a.b.d": 2, "e": 3}) == {"a": {"b": {"c": 1, "d": 2}}, "e": 3}
 
 
-def test_the_word_null_of_the_command_line_is_none():
-    assert nested({"a.b": "null", "c": "nullable"}) == {"a": {"b": None}, "c": "nullable"}
-
-
-@pytest.mark.parametrize("options", [{"a": 1, "a.b": 2}, {"a.b": 2, "a.b.c": 1}])
+@pytest.mark.parametrize("options", [{"a": 1, "a.b": 2}, {"a.b": 2, "a.b.c": 1}, {"a.b": 2, "a": 1}])
 def test_a_dotted_key_below_a_value_is_refused(options):
     with pytest.raises(PdiffError, match=r"a(\.b)?"):
         nested(options)
-
-
-def test_a_config_file_is_merged_over_its_base(tmp_path):
-    write(tmp_path / "base.yaml", "seed: 1\ntask: {network: {depth: 2, width: 3}}\n")
-    path = write(tmp_path / "mine.yaml", "_base_: base.yaml\ntask: {network: {width: 4}}\n")
-    assert read_yaml(path) == {"seed": 1, "task": {"network": {"depth": 2, "width": 4}}}
-
-
-def test_a_missing_config_file_is_refused(tmp_path):
-    with pytest.raises(PdiffError, match=r"^config: got '.*absent\.yaml', which is no file\. Check the path\.$"):
-        read_yaml(tmp_path / "absent.yaml")
-
-
-@pytest.mark.parametrize("text", ["a: [1\n", "a: 1\n b: 2\n", "- a\n", "3\n", "", "_base_: absent.yaml\n", "\x00"])
-def test_a_file_that_is_no_config_is_refused_in_one_line(tmp_path, text):
-    path = write(tmp_path / "mine.yaml", text)
-    with pytest.raises(PdiffError, match=r"^config .*mine\.yaml: cannot be read \(.+\)\.$") as caught:
-        read_yaml(path)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_config_file_never_runs_code(tmp_path):
-    path = write(tmp_path / "mine.py", f"open({str(tmp_path / 'proof')!r}, 'w').close()\n")
-    with pytest.raises(PdiffError, match=r"mine\.py"):
-        read_yaml(path)
-    assert not (tmp_path / "proof").exists()
 
 
 def test_the_presets_are_fast_paper_and_tokens():
@@ -156,6 +109,11 @@ def test_a_value_where_a_section_belongs_is_refused_by_its_place(section, value)
         ({"generate": {"num": 0}}, r"^generate\.num: got 0, expected an integer from 1 on\.$"),
         ({"generate": {"path": -1}}, r"^generate\.path: got -1, expected a finite number from 0 on\.$"),
         ({"generate": {"sampler": "DDIM"}}, r"^generate\.sampler: got 'DDIM', expected a section\."),
+        ({"plugin": 5}, r"^plugin: got 5, expected a text\.$"),
+        ({"select": True}, r"^select: got True, expected a text\.$"),
+        ({"checkpoints": {"files": ""}}, r"^checkpoints\.files: got '', expected a name\. Give one, or null\.$"),
+        ({"checkpoints": {"base": " "}}, r"^checkpoints\.base: got ' ', expected a name\."),
+        ({"evaluate": {"train": "a,b"}}, r"^evaluate\.train: got 'a,b', expected a list\. Write \[a,b\]\.$"),
         ({"evaluate": {"train": None}}, r"^evaluate\.train: got None, expected a list\.$"),
         ({"evaluate": {"num": 0}}, r"^evaluate\.num: got 0, expected an integer from 1 on\.$"),
         ({"evaluate": {"sources": "all"}}, r"^evaluate\.sources: got 'all', expected a section\."),
@@ -213,7 +171,7 @@ def test_the_plugin_alone_gives_its_embedded_config(plugin):
 def test_a_plugin_without_embedded_config_gets_the_defaults(tmp_path, empty_plugin):
     (tmp_path / "plain.py").write_text(empty_plugin)
     config = load_config(str(tmp_path / "plain.py"), None, {}, {})
-    assert (config.seed, config.select, config.engine.preset) == (0, None, "fast")
+    assert (config.seed, config.select, config.engine.preset) == (0, "head", "fast")
 
 
 def test_the_file_alone_names_the_plugin(tmp_path):
@@ -224,7 +182,7 @@ def test_the_file_alone_names_the_plugin(tmp_path):
 
 def test_the_file_replaces_the_embedded_config(plugin, tmp_path):
     config = load_config(plugin, write(tmp_path / "a.yaml", "seed: 9\n"), {}, {})
-    assert (config.plugin, config.seed, config.select) == (plugin, 9, None)
+    assert (config.plugin, config.seed, config.select) == (plugin, 9, "head")
 
 
 def test_the_command_line_goes_over_the_file_and_its_options_over_all(plugin):
@@ -259,3 +217,96 @@ def test_an_unknown_plugin_is_refused():
 def test_an_unknown_option_is_refused(plugin):
     with pytest.raises(PdiffError, match=r"^generate: got unknown key 'number'\."):
         load_config(plugin, None, {}, {"generate.number": 3})
+
+
+def test_words_of_the_command_line_are_values_by_dotted_key():
+    words = ["seed=3", "select=regex(a{1,2}b)", "evaluate.train=[generated, soup]", "generate.sampler={type: DDIM}"]
+    assert read_options(words, {"device": "cpu"}) == {
+        "device": "cpu",
+        "seed": 3,
+        "select": "regex(a{1,2}b)",
+        "evaluate.train": ["generated", "soup"],
+        "generate.sampler": {"type": "DDIM"},
+    }
+
+
+@pytest.mark.parametrize(
+    "text", ["007", "5", "1e3", "true", "nan", "2024_01", "my runs/ck", "lr=0.1,seed=1/*.pth", "~", "[a]", "{a: b}"]
+)
+@pytest.mark.parametrize("key", ["checkpoints.files", "checkpoints.prefix", "select", "plugin", "device"])
+def test_a_key_that_takes_a_text_takes_it_as_it_is_typed(key, text):
+    assert read_options([f"{key}={text}"], {}) == {key: text}
+    assert read_options([f"{key}='{text}'"], {}) == {key: text}
+
+
+def test_null_is_none_for_every_key_and_a_text_in_quotes():
+    words = ["checkpoints.files=null", "task.data.scenes=null", "select='null'", "checkpoints.prefix=''"]
+    assert list(read_options(words, {}).values()) == [None, None, "null", ""]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["checkpoints"], r"^--cfg-options: got 'checkpoints', expected a\.b=value\. Mend it\.$"),
+        (["=3"], r"^--cfg-options: got '=3', expected a\.b=value\."),
+        (["a..b=3"], r"^--cfg-options: got 'a\.\.b=3', expected a\.b=value\."),
+        (["checkpoints.files="], r"^--cfg-options: got 'checkpoints\.files=', which is no value, .* Give one: null "),
+        (["seed=1", "seed=2"], r"^--cfg-options: got 'seed' twice\. Leave one out\.$"),
+    ],
+)
+def test_a_word_that_sets_nothing_or_a_key_that_is_set_is_refused(words, line):
+    with pytest.raises(PdiffError, match=line):
+        read_options(words, {})
+
+
+def test_a_key_of_many_parts_is_refused(plugin):
+    with pytest.raises(PdiffError, match=r"^--cfg-options: got 'a\.a\..*\.\.\.', expected at most 40 levels\. Sh"):
+        load_config(plugin, None, {}, {".".join("a" * 1000): 1})
+
+
+EVERY = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+KEYS = ("seed", "select", "plugin", "checkpoints.files", "task.x", "evaluate.train", "engine.denoiser", "fit", "a.b")
+SIGNS = "[]{}()<>,:;&*!|#%@`'\"\\-+=?~.$/ \t\n\0\ud800é0179eEx_"
+PIECES = st.sampled_from([*SIGNS, "null", "true", "<<", "1e3", "!!python/"])
+
+
+@EVERY
+@given(st.sampled_from(KEYS), st.one_of(st.text(), st.lists(PIECES).map("".join)))
+def test_every_word_either_works_or_is_refused_in_one_line(key, text):
+    try:
+        options = read_options([f"{key}={text}"], {})
+        config = load_config("classification", None, {}, options)
+        assert yaml.load(to_yaml(config.to_dict()), Loader) == config.to_dict()
+    except PdiffError as error:
+        assert str(error)  # noqa: PT017
+
+
+@EVERY
+@given(st.lists(st.text(), max_size=3))
+def test_every_list_of_words_either_works_or_is_refused_in_one_line(words):
+    try:
+        load_config("classification", None, {}, read_options(words, {}))
+    except PdiffError as error:
+        assert str(error)  # noqa: PT017
+
+
+def test_an_unknown_key_of_a_base_is_told_with_its_file_and_the_way_to_drop_it(plugin, tmp_path):
+    base = write(tmp_path / "base.yaml", "task: {network: {depth: 2}}\nsed: 1\n")
+    path = write(tmp_path / "own.yaml", f"_base_: base.yaml\nplugin: {plugin}\ntask: {{width: 3}}\n")
+    with pytest.raises(PdiffError) as caught, told_of_bases(path):
+        check_keys({"network": {}, "width": 3}, ["width"], "task")
+    assert str(caught.value) == (
+        f"task: got unknown key 'network'. Known: width. It is from {base}, which is the _base_. "
+        "`_delete_: true` in your task drops that of it."
+    )
+    line = r"unknown key 'sed'\..* which is the _base_\. Leave it out of that file\.$"
+    with pytest.raises(PdiffError, match=line), told_of_bases(path):
+        load_config(None, path, {}, {})
+
+
+@pytest.mark.parametrize("key", ["width", "depth"])
+def test_an_unknown_key_of_the_file_itself_is_told_as_it_is(tmp_path, key):
+    write(tmp_path / "base.yaml", "seed: 1\n")
+    path = write(tmp_path / "own.yaml", "_base_: base.yaml\ntask: {width: 3}\n")
+    with pytest.raises(PdiffError, match=rf"^task: got unknown key '{key}'\. Known: a\.$"), told_of_bases(path):
+        check_keys({key: 3}, ["a"], "task")

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from pdiff.run.config import resolve
 from pdiff.run.directory import RunDirectory
-from pdiff.run.export import export, export_for
+from pdiff.run.export import export, export_for, made_in
 from pdiff.run.run import Run
 from pdiff.run.sources import open_pool
 from pdiff.runtime.errors import PdiffError
@@ -184,3 +184,37 @@ def test_no_candidate_is_the_best_of_those_for_different_conditions(conditional,
     assert done.code == 2
     assert done.err.startswith("error: --pick: got 'best', but the candidates are for different conditions, and")
     assert not (tmp_path / "network.safetensors").exists()
+
+
+def test_command_finds_what_the_config_names_by_a_relative_path_from_any_folder(closed, call, tmp_path, monkeypatch):
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    project.mkdir()
+    elsewhere.mkdir()
+    shutil.copy(closed["plugin"], project / "mine.py")
+    monkeypatch.chdir(project)
+    config = resolve({**closed, "plugin": "./mine.py"})
+    run_pipeline(config, RunDirectory(Path("runs/one")), ["collect", "fit", "generate"], gates=False)
+    monkeypatch.chdir(elsewhere)
+    arguments = ["--source", "ridge", "--condition", *ASKED, "-o", "one.safetensors"]
+    done = call("export", project / "runs" / "one", *arguments)
+    assert (done.code, done.out) == (0, "one.safetensors: ridge for bit0=0.25 bit1=0.75\n"), done.err
+    assert Path.cwd() == elsewhere
+    project.rename(tmp_path / "moved")
+    done = call("export", "../moved/runs/one", *arguments, "-o", "two.safetensors")
+    assert done.code == 0, done.err
+    assert Path("one.safetensors").read_bytes() == Path("two.safetensors").read_bytes()
+
+
+def test_relative_paths_are_from_where_the_run_was_made_then_from_here(tmp_path, monkeypatch):
+    run, there = tmp_path / "runs" / "one", tmp_path / "there"
+    run.mkdir(parents=True)
+    there.mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert made_in(run) == tmp_path  # nothing says it
+    (run / "config.yaml").write_text("plugin: mine.py\n")
+    write_json(run / "environment.json", {"folder": str(there), "folder_from_run": "../nowhere"})
+    assert made_in(run) == tmp_path  # the plugin is not there
+    (there / "mine.py").touch()
+    assert made_in(run) == there
+    (run / "config.yaml").write_text("plugin: classification\n")
+    assert made_in(run) == there

@@ -8,6 +8,7 @@ from pdiff.run.directory import ORDER, RunDirectory
 from pdiff.run.heldout import choose, heldout_record, split_population
 from pdiff.run.run import Run
 from pdiff.stages.pipeline import run_pipeline
+from pdiff.weights.origin import FILES, UNKNOWN
 
 
 def branches(count, length=10):
@@ -63,6 +64,15 @@ def test_where_nothing_can_be_held_out_the_record_says_why(share, labels, time, 
     found = chosen(share, labels, time)
     assert (found["rows"], found["gap"], found["by"]) == ([], [], "none")
     assert found["line"].startswith(line)
+
+
+@pytest.mark.parametrize("origin", [FILES, UNKNOWN])
+def test_of_files_no_record_speaks_of_a_collection(origin):
+    cases = [(3, 3, 1), (1, 100, 19), (1, 100, 4), (3, 10, 1)]
+    lines = [choose(0.3, branches(*sizes), lambda time=time: time, origin)["line"] for *sizes, time in cases]
+    assert not any("collect" in line or "branch" in line for line in lines)
+    assert ["unknown (checkpoints.lineage)" in line for line in lines] == [False, *[origin is UNKNOWN] * 2, False]
+    assert lines[3] == "1 of 3 trainings are held out, 10 of 30 checkpoints"
 
 
 def test_at_least_a_third_is_left_to_fit_to():

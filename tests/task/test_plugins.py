@@ -1,6 +1,7 @@
 """Plugins by entry point and by path: the good ones work, and each bad one says why."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -201,3 +202,37 @@ def test_a_plugin_that_is_edited_is_imported_anew_with_its_modules(tmp_path, emp
         os.utime(folder / "__init__.py", ns=(number, number))
         plugin = import_plugin(str(folder))
         assert plugin.value == value
+
+
+@pytest.mark.parametrize("below", ["mine", "other", "src/mine"])
+def test_the_folder_around_a_package_is_the_plugin_in_it(tmp_path, empty_plugin, below):
+    package = tmp_path / "project" / below
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(empty_plugin)
+    (package / "default.yaml").write_text("seed: 3\n")
+    (tmp_path / "project" / "tests").mkdir()
+    (tmp_path / "project" / "tests" / "__init__.py").touch()
+    name = str(tmp_path / "project")
+    assert plugin_name(name) == package.name
+    assert default_config(name) == package / "default.yaml"
+    assert Path(import_plugin(name).__file__).parent == package
+
+
+def test_the_folder_around_several_packages_is_refused_and_names_them(tmp_path, empty_plugin):
+    for package in ("one", "two"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text(empty_plugin)
+    with pytest.raises(PdiffError, match=r"^plugin: got '.*', expected a folder with one package\. Give one of .*/one"):
+        load_plugin(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["nowhere/mine", "./mine.py", "~/mine", "a" * 300, "a/" + "b" * 300, "\0", "~", "/"])
+def test_a_path_without_a_plugin_is_refused(name):
+    with pytest.raises(PdiffError, match="^plugin: got "):
+        load_plugin(name)
+
+
+def test_a_plugin_in_the_folder_of_the_user_is_found(tmp_path, empty_plugin, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.py").write_text(empty_plugin)
+    assert hook_names(load_plugin("~/mine.py"), "mine") == ["build", "evaluate"]

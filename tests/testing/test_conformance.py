@@ -128,7 +128,7 @@ BROKEN = [
     (
         "layout",
         "    return Task(",
-        "    cfg.select = 'head+buffers'\n    layers[2].register_buffer('big', torch.tensor(2**24 + 1))\n"
+        "    cfg.select = 'head+buffers'\n    layers[2].register_buffer('big', torch.tensor([0, 2**24 + 1]))\n"
         "    return Task(",
         "'2.big' holds integers above 2**24. Leave it out",
     ),

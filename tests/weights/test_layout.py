@@ -53,6 +53,13 @@ def test_unflatten_restores_every_tensor():
     assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
 
 
+def test_what_shares_its_memory_is_one_tensor():
+    tensor = torch.arange(6.0).view(2, 3)
+    tensors = {"a": tensor, "b": tensor.T, "c": tensor[:1], "d": tensor.clone(), "e": tensor}
+    assert Layout.of(tensors).names == ("a", "c", "d")
+    assert Layout.of(tensors, ["e", "d"]).names == ("e", "d")
+
+
 def test_flatten_restores_every_vector():
     layout = Layout.of({"a": torch.zeros(2, 3), "b": torch.tensor(0.0), "c": torch.zeros(4)})
     vector = torch.randn(layout.size, generator=torch.Generator().manual_seed(0))

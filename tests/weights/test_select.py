@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from pdiff.runtime.errors import PdiffError
-from pdiff.weights.select import is_norm, select, split_terms, training_modules
+from pdiff.weights.select import TERMS, is_norm, select, split_terms, training_modules
 
 
 class Net(nn.Module):
@@ -36,6 +38,19 @@ HEAD = ["fc.weight", "fc.bias"]
 CONVOLUTIONS = ["layers.a-1.0.weight", "layers.a-1.0.bias", "layers.b+2.0.weight", "layers.b+2.0.bias"]
 ALL = ["stem.weight", *CONVOLUTIONS[:2], *BATCH, *CONVOLUTIONS[2:], *GROUP, *FROZEN, *LAYER, *HEAD]
 BATCH_STATISTICS = ["layers.a-1.1.running_mean", "layers.a-1.1.running_var", "layers.a-1.1.num_batches_tracked"]
+PIECES = [
+    *TERMS,
+    *" +-()[]{}|\\.*?^$,0123\n",
+    "fc",
+    "norm",
+    "layers.a-1",
+    "running_var",
+    "weight",
+    "(?P<",
+    "(?#",
+    "é",
+    "\0",
+]
 FROZEN_STATISTICS = ["frozen.running_mean", "frozen.running_var"]
 
 
@@ -66,6 +81,18 @@ def net():
         (" head +\n norms ", [*BATCH, *GROUP, *FROZEN, *LAYER, *HEAD]),
         ("module(layers.a-1.1)+buffers", [*BATCH, *BATCH_STATISTICS]),
         ("module(frozen)+buffers", [*FROZEN, *FROZEN_STATISTICS]),
+        ("regex(running_mean)", [BATCH_STATISTICS[0], FROZEN_STATISTICS[0]]),
+        (r"regex(a-1\.1\.(weight|running_var))", [BATCH[0], BATCH_STATISTICS[1]]),
+        (r"regex(a-1\.1)", BATCH),
+        (r"regex(a-1\.1)+regex(running_.*)", [*BATCH, *BATCH_STATISTICS[:2], *FROZEN_STATISTICS]),
+        (
+            "norms+buffers-regex(num_batches_tracked)-module(frozen)",
+            [*BATCH, *BATCH_STATISTICS[:2], *GROUP, *FROZEN_STATISTICS, *LAYER],
+        ),
+        ("norms+buffers-buffers-module(frozen)", [*BATCH, *GROUP, *LAYER]),
+        (r"regex([(]|^fc)+norms-norms", HEAD),
+        (r"regex(\(|^fc)", HEAD),
+        (r"regex((^fc|^norm)\.b{1,2}ias)", ["fc.bias", "norm.bias"]),
         ("norms+buffers-module(frozen)", [*BATCH, *BATCH_STATISTICS, *GROUP, *FROZEN_STATISTICS, *LAYER]),
     ],
 )
@@ -86,6 +113,56 @@ def test_statistics_belong_to_a_selection_only_when_asked_for(net):
 
 def test_buffers_are_those_of_the_modules_selected_before(net):
     assert select(net, "module(frozen)+buffers+head", head=["fc"]) == [*FROZEN, *FROZEN_STATISTICS, *HEAD]
+
+
+def test_buffers_of_modules_without_parameters_belong_to_a_module_around_them_that_is_selected_whole():
+    block = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2, affine=False))
+    model = nn.Sequential(block, nn.Linear(2, 2))
+    linear, statistics = ["0.0.weight", "0.0.bias"], [f"0.1.{name}" for name, _ in block[1].named_buffers()]
+    assert select(model, "module(0)+buffers") == [*linear, *statistics]
+    assert select(model, "all-module(1)+buffers") == [*linear, *statistics]
+    assert select(model, "module(0.1)") == select(model, "module(0.1)+buffers") == statistics
+    with pytest.raises(PdiffError, match="have no buffers"):
+        select(model, "regex(weight)+buffers")
+
+
+def test_a_buffer_that_is_called_like_parameters_is_not_meant_with_them():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Identity())
+    model[1].register_buffer("bias", torch.ones(2))
+    assert select(model, "regex(bias)") == ["0.bias"]
+    assert select(model, r"regex(1\.bias)") == ["1.bias"]
+    assert select(model, "all+buffers") == ["0.weight", "0.bias", "1.bias"]
+
+
+@pytest.mark.parametrize("selector", ["module(0)+buffers", "all+buffers"])
+def test_buffers_of_a_parametrization_belong_to_its_module(selector):
+    from torch.nn.utils.parametrizations import spectral_norm
+
+    below = "0.parametrizations.weight"
+    names = ["0.bias", f"{below}.original", f"{below}.0._u", f"{below}.0._v"]
+    assert select(nn.Sequential(spectral_norm(nn.Linear(2, 2))), selector) == names
+
+
+def test_both_parts_of_a_weight_norm_belong_to_its_module():
+    from torch.nn.utils.parametrizations import weight_norm
+
+    names = ["0.bias", "0.parametrizations.weight.original0", "0.parametrizations.weight.original1"]
+    assert select(nn.Sequential(weight_norm(nn.Linear(2, 2))), "module(0)") == names
+
+
+def outcome(model: nn.Module, selector: str) -> list[str]:
+    """Return the error line of a selector, or the names that it means and that the network lacks."""
+    try:
+        return sorted(set(select(model, selector, head=["fc"])) - set(model.state_dict()))
+    except PdiffError as error:
+        return [str(error)]
+
+
+@settings(max_examples=300, deadline=None, database=None)
+@given(st.one_of(st.text(), st.lists(st.sampled_from(PIECES), max_size=12).map("".join)))
+def test_whatever_is_written_is_a_selection_or_one_line(net, selector):
+    found = outcome(net, selector)
+    assert found == [] or (found[0].startswith("select: ") and found[0].isprintable())
 
 
 def test_buffers_that_the_state_dict_lacks_are_not_selected():
@@ -162,11 +239,24 @@ def test_a_shared_module_is_selected_through_either_name():
     ("selector", "line"),
     [
         ("nroms", r"^select: got unknown selector 'nroms'\. Did you mean 'norms'\? Known: all, buffers, head,"),
+        ("fc", r"^select: got unknown selector 'fc'\. Write module\(fc\) for the module\. Known: all"),
         ("all+", r"^select: cannot read ''\. .*Known: all"),
         ("-norms", r"^select: cannot read ''\. .*Known: all"),
         ("", r"^select: cannot read ''\. .*Known: all"),
         ("all norms", r"^select: cannot read 'all norms'\."),
-        ("module(fc", r"^select: cannot read 'module\(fc'\."),
+        ("module(fc", r"^select: cannot read 'module\(fc'\. A parenthesis lacks its counterpart: add it, or write"),
+        ("head+a,)", r"^select: cannot read 'head\+a,\)'\. A parenthesis lacks"),
+        ("(a,b", r"^select: cannot read '\(a,b'\. A parenthesis lacks"),
+        ("[[1,2]", r"^select: cannot read '\[\[1,2\]'\. Known: "),
+        ("regex(a{1,2}b)", r"^select: regex\(a\{1,2\}b\) matches nothing\. Closest names: "),
+        ("regex((bn1|bn2),x)", r"^select: regex\(\(bn1\|bn2\),x\) matches nothing\."),
+        ("module(a,b)", r"^select: got module\(a,b\), which is not in the network\."),
+        ("module((fc))", r"^select: got module\(\(fc\)\), which is not in the network\. Closest names: fc"),
+        ("norms++head", r"^select: cannot read ''\. Known: "),
+        ("regex(a{99999999999})", r"^select: got regex\(a\{99999999999\}\), which is no regular expression"),
+        (f"regex({'(' * 5000}{')' * 5000})", r"^select: got regex\(\({100} \.\.\. \){100}\), which is no regular"),
+        (f"last_norms({'9' * 5000})", r"^select: got last_norms\(9{100} \.\.\. 9{100}\), expected a number"),
+        ("module(a\nb\ud800)", r"^select: got module\(a\\nb\\ud800\), which is not in the network\."),
         ("module", r"^select: got 'module', expected module\(\.\.\.\)\.$"),
         ("norms(2)", r"^select: got 'norms\(2\)', expected norms without parentheses\.$"),
         ("last_norms(0)", r"^select: got last_norms\(0\), expected a number from 1 to 4\.$"),

@@ -50,7 +50,7 @@ def seconds(function: Callable[..., object], *arguments: object, repeats: int) -
 def networks(run: Run, config: str, count: int | None, **settings: int) -> Candidates:
     """Return the first networks, or all, that a config collects with other settings of `collect`, by dotted keys."""
     cfg = load_config(None, config, {}, settings)
-    given = {"task": run.built, "names": run.layout.names, "cfg": cfg, "state": None, "folder": None, "branch": None}
+    given = {"task": run.built, "names": run.selected, "cfg": cfg, "state": None, "folder": None, "branch": None}
     snapshots = list(islice(run.hook.collect(**given), count))
     vectors = torch.stack([run.layout.flatten(snapshot.params) for snapshot in snapshots])
     conditions = Conditions.of([snapshot.condition for snapshot in snapshots])

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from PIL import Image
 
 from pdiff.run.config import resolve
 from pdiff.runtime.errors import PdiffError
@@ -35,6 +36,18 @@ def task(config):
         loss.backward()
         optimizer.step()
     return task
+
+
+def test_facts_name_the_classes_of_a_folder_in_the_order_of_the_labels(config, tmp_path):
+    for part, count in (("train", 3), ("test", 1)):
+        for label in ("9", "10"):
+            (tmp_path / part / label).mkdir(parents=True)
+            for index in range(count):
+                Image.new("L", (8, 8), 20 * index + int(label)).save(tmp_path / part / label / f"{index}.png")
+    for order, expected in (("name", ["10", "9"]), ("number", ["9", "10"])):
+        data = {"type": "folder", "path": str(tmp_path), "size": 8, "select": 2, "order": order}
+        config["task"] = {"network": {"type": "mlp", "hidden": [4]}, "data": data}
+        assert HOOK.build(cfg=resolve(config), folder=None).facts["classes"] == expected
 
 
 def candidates_of(task, count: int = 4) -> Candidates:

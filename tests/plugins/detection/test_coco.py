@@ -221,6 +221,72 @@ def test_perfect_candidate_reaches_one(write):
     assert set(figures(write(content), content, found).values()) == {1.0}
 
 
+def perfect(content: dict) -> dict:
+    """Return detections that are the objects themselves."""
+    labels = {category["id"]: label for label, category in enumerate(content["categories"])}
+    found = {}
+    for image in content["images"]:
+        rows = [row for row in content["annotations"] if row["image_id"] == image["id"]]
+        boxes = corners(torch.tensor([row["bbox"] for row in rows], dtype=torch.float64).reshape(-1, 4))
+        classes = torch.tensor([labels[row["category_id"]] for row in rows]).long()
+        found[image["id"]] = {"bboxes": boxes, "scores": torch.ones(len(rows)), "labels": classes}
+    return found
+
+
+def test_annotation_with_the_id_zero_can_be_found_which_mmdet_takes_for_not_found(write):
+    content = annotations(images=1, objects=3)
+    for number, (row, category) in enumerate(zip(content["annotations"], CATEGORIES.values(), strict=True)):
+        row |= {"id": number, "category_id": category}
+    path, found = write(content), perfect(content)
+    assert figures(path, content, found)["AP"] == 1
+    assert figures_of_mmdet(path, content, found)["AP"] < 0.9
+
+
+KINDS = {
+    "from zero": lambda number: number,
+    "texts": lambda number: f"id {number:03}",
+    "floats": float,
+    "huge": lambda number: 10**20 + number,
+    "negative": lambda number: number - 1000,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ids_of_every_kind_give_the_same_figures(write, kind):
+    content, new = annotations(), KINDS[kind]
+    found, expected = detections(content), figures(write(content), content, detections(content))
+    order = {row["id"]: new(number) for number, row in enumerate(content["annotations"])}
+    for key in ("images", "categories"):
+        for record in content[key]:
+            record["id"] = new(record["id"])
+    for row in content["annotations"]:
+        row |= {"id": order[row["id"]], "image_id": new(row["image_id"]), "category_id": new(row["category_id"])}
+    found = {new(image): instances for image, instances in found.items()}
+    assert figures(write(content, "other.json"), content, found) == expected
+
+
+@pytest.mark.parametrize("box", [[5, 5, 0, 10], [5, 5, 0, 0], [500, 5, 20, 20], [-50, -50, 20, 20], [-5, -5, 20, 20]])
+def test_boxes_that_mmdet_does_not_train_with_count_as_in_mmdet(write, box):
+    content = annotations()
+    for number in (0, 9, 20):
+        content["annotations"][number] |= {"bbox": box, "area": 100, "iscrowd": 0}
+    content["annotations"][1]["area"] = 0
+    path = write(content)
+    for found in (detections(content), perfect(content)):
+        assert rounded(figures(path, content, found)) == figures_of_mmdet(path, content, found)
+
+
+def test_object_that_says_nothing_of_a_crowd_is_none(write):
+    content = annotations()
+    for row in content["annotations"]:
+        row["iscrowd"] = 0
+    found = detections(content)
+    expected = figures(write(content), content, found)
+    for row in content["annotations"]:
+        del row["iscrowd"]
+    assert figures(write(content), content, found) == expected
+
+
 def test_accumulators_do_not_share_results(write):
     content = annotations()
     path, good, bad = write(content), detections(content), detections(content, seed=1, false=50)

@@ -275,6 +275,26 @@ def with_objects(content):
     content["y_train"] = np.array([{}] * 30, dtype=object)
 
 
+def with_channels_first(content):
+    content["x_train"] = np.zeros((30, 3, 8, 8), np.uint8)
+
+
+def with_grey_test_images(content):
+    content["x_test"] = content["x_test"][..., :1]
+
+
+def with_a_negative_label(content):
+    content["y_train"] = content["y_train"] - 1
+
+
+def with_a_new_label(content):
+    content["y_test"][0] = 5
+
+
+def without_test_images(content):
+    content["x_test"], content["y_test"] = content["x_test"][:0], content["y_test"][:0]
+
+
 @pytest.mark.parametrize(
     ("spoil", "line"),
     [
@@ -285,6 +305,11 @@ def with_objects(content):
         (without_a_label, r"^task\.data: got images uint8 \(9, 4, 4, 3\) and labels int64 \(8,\), .* label each\.$"),
         (with_column, r"^task\.data: got .*labels int64 \(30, 1\).* one integer label each\.$"),
         (with_fractions, r"^task\.data: got .*labels float64 \(9,\).* one integer label each\.$"),
+        (with_channels_first, r"^task\.data: got images \(30, 3, 8, 8\), expected \(S, H, W, C\)\."),
+        (with_grey_test_images, r"^task\.data: got 1 channels of the test images, expected 3 as in training\."),
+        (with_a_negative_label, r"^task\.data: got the label -1 of a training image, expected 0 or more\."),
+        (with_a_new_label, r"^task\.data: got test images with the labels 5, which no training image has\."),
+        (without_test_images, r"^task\.data: got no test image, expected some\."),
         (with_strings, r"^task\.data: got .*labels <U1 \(30,\).* one integer label each\.$"),
     ],
 )
@@ -368,7 +393,14 @@ def test_folder_without_its_parts_is_refused(pictures, part):
 
 def test_class_folder_without_images_is_refused_by_name(pictures):
     (pictures / "train" / "empty").mkdir()
-    with pytest.raises(PdiffError, match=r"^task\.data\.path: Found no valid file for the classes empty"):
+    with pytest.raises(PdiffError, match=r"^task\.data\.path: the class folders without an image in .*/train are e"):
+        folder(pictures)
+
+
+def test_every_image_that_is_damaged_is_named(pictures):
+    for number in range(6):
+        (pictures / "train" / "dog" / f"{number}.png").write_bytes(b"")
+    with pytest.raises(PdiffError, match=r"dog/0\.png: .* Others with problems: .*dog/1\.png, .* and 2 more\.$"):
         folder(pictures)
 
 
@@ -382,8 +414,65 @@ def test_image_that_is_damaged_is_refused_by_name(pictures, length):
 
 def test_parts_with_other_classes_are_refused(pictures):
     (pictures / "test" / "cat").rename(pictures / "test" / "eel")
-    with pytest.raises(PdiffError, match=r"^task\.data\.path: got the classes dog, eel in test/, expected cat, dog"):
+    with pytest.raises(PdiffError, match=r"^task\.data\.path: got the classes cat in train/ alone and eel in test/ a"):
         folder(pictures)
+
+
+def paint(path, value: int, size=(6, 6)) -> None:
+    """Write an image of one grey value."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", size, value).save(path)
+
+
+@pytest.fixture
+def numbers(tmp_path):
+    """Return a folder of the classes 0, 1, 2, 10 and 11, each of its own brightness, ten times its number."""
+    for part, count in (("train", 3), ("test", 1)):
+        for name in ("0", "1", "2", "10", "11"):
+            for index in range(count):
+                paint(tmp_path / part / name / f"{index}.png", 10 * int(name) + index)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("order", "names"),
+    [
+        ("name", ["0", "1", "10", "11", "2"]),
+        ("number", ["0", "1", "2", "10", "11"]),
+        ([11, 10, 2, 1, 0], ["11", "10", "2", "1", "0"]),
+    ],
+)
+def test_class_folders_are_labels_in_the_order_asked_for(numbers, caplog, order, names):
+    split = folder(numbers, select=5, order=order)["test"]
+    assert split.names == names
+    brightness = dict(zip(split.labels.tolist(), split.images[:, 0, 0, 0].tolist(), strict=True))
+    assert [brightness[label] for label in range(5)] == [10 * int(name) for name in names]
+    assert f"the labels 0, 1, 2, ... are the classes {', '.join(names)}" in caplog.text
+
+
+def test_folder_without_anything_unusual_is_read_without_a_word(pictures, caplog):
+    assert folder(pictures)["train"].names == ["cat", "dog"]
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(("side", "size", "kept"), [(256, 8, 256), (257, 8, 8), (300, 150, 300), (302, 150, 150)])
+def test_large_squares_of_one_size_are_made_small_too(tmp_path, side, size, kept):
+    for part, count in (("train", 2), ("test", 1)):
+        for label in ("cat", "dog"):
+            write_images(tmp_path / part / label, count, sizes=((side, side),))
+    assert folder(tmp_path, size=size, select=2)["test"].images.shape == (2, 3, kept, kept)
+
+
+def test_photographs_of_many_sizes_are_made_small_one_by_one(tmp_path, monkeypatch):
+    from pdiff_plugins.images import data
+
+    for part in ("train", "test"):
+        for label in ("cat", "dog"):
+            write_images(tmp_path / part / label, 4, sizes=((40, 30), (30, 40), (32, 32), (50, 50)))
+    given = []
+    monkeypatch.setattr(data.torch, "stack", lambda images, stack=torch.stack: given.append(images) or stack(images))
+    folder(tmp_path, size=8)
+    assert {image.shape for images in given for image in images} == {(3, 8, 8)}
 
 
 def write_idx(path, values: np.ndarray) -> None:

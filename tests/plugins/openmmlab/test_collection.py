@@ -300,6 +300,15 @@ def test_wrong_settings_of_the_fine_tuning_are_refused_before_any_training(colle
         next(snapshots(library=MMDET, train={}, finetune=finetune, **given))
 
 
+@pytest.mark.parametrize(("part", "train"), [("train", {}), ("finetune", NONE)])
+def test_a_first_step_that_fails_is_told_in_one_line(raised, part, train):
+    line = raised(options={"model.bbox_head.regress_ranges": [[-1, 36]]}, train=train)
+    assert line.startswith(
+        f"collect.{part}: the first step of the training fails (AssertionError: assert len(points) == "
+    )
+    assert "). Check pipeline, data_preprocessor, heads and losses in " in line
+
+
 def test_every_leaves_out_the_steps_between_and_changes_none(collect):
     every_step = collect(finetune={"steps": 5, "optimizer": ADAMW}).rows()
     collection = collect(finetune={"steps": 5, "optimizer": ADAMW, "every": 2})

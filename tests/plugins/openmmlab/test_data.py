@@ -16,7 +16,9 @@ from pdiff_plugins.openmmlab.data import (
     choose,
     evaluator_settings,
     image_paths,
+    keep,
     seen_dataset,
+    subset,
     use_root,
 )
 from pdiff_plugins.openmmlab.libraries import open_config
@@ -248,20 +250,56 @@ def test_training_data_that_are_repeated_are_taken_as_they_are(build_wrapped, wr
     assert len(batch["inputs"]) == 2
 
 
+WRAPPERS = [("RepeatDataset", {"times": 2}), ("MultiImageMixDataset", {"pipeline": []})]
+
+
+@pytest.mark.parametrize(("kind", "settings"), WRAPPERS)
+def test_images_of_select_are_taken_out_of_what_a_wrapper_holds(build_wrapped, wrapped, kind, settings):
+    splits = build_wrapped(wrapped(kind, **settings), select={"source": "train", "images": 3}, seen=True)
+    select, train, seen = (set(names(splits[name])) for name in ("select", "train", "seen"))
+    assert (len(select), len(train), len(seen)) == (3, 5, 3)
+    assert not select & train
+    assert seen <= train
+    assert type(splits["train"].dataset).__name__ == kind
+    assert len(splits["train"].dataset) == 5 * settings.get("times", 1)
+
+
+@pytest.mark.parametrize(("kind", "settings"), WRAPPERS)
+def test_a_wrapper_holds_as_many_images_as_are_wanted(build_wrapped, wrapped, kind, settings):
+    splits = build_wrapped(wrapped(kind, **settings), train={"images": 2})
+    assert len(set(names(splits["train"]))) == 2
+
+
+def test_images_are_taken_out_of_each_of_several_data_sets(build_wrapped, tiny_config):
+    plain = tiny_config().train_dataloader.dataset.to_dict()
+    both = [{**plain, "indices": 4}, {**plain, "indices": [7, 5, 6]}]
+    options = {"train_dataloader.dataset": {"_delete_": True, "type": "ConcatDataset", "datasets": both}}
+    splits = build_wrapped(options, select={"source": "train", "images": 2})
+    assert len(names(splits["train"])) == 5
+    assert sorted(names(splits["train"]) + names(splits["select"])) == [
+        f"train/{i:06d}.png" for i in (0, 1, 2, 3, 5, 6, 7)
+    ]
+
+
 @pytest.mark.parametrize(
-    ("kind", "settings"), [("RepeatDataset", {"times": 2}), ("MultiImageMixDataset", {"pipeline": []})]
+    ("own", "kept"),
+    [(None, [1, 2]), ([9, 7, 5], [7, 5]), (3, [1, 2]), (-3, [-2, -1])],
+    ids=["all", "list", "first", "last"],
 )
-def test_images_cannot_be_taken_out_of_a_wrapper(build_wrapped, wrapped, kind, settings):
-    line = f"task.data.train: cannot take images out of a {kind}. Give the config a plain data set"
-    options = {**wrapped(kind, **settings), **TRAIN_AS_VAL}
-    assert raised(build_wrapped, options, select={"images": 2}).startswith(line)
-    assert raised(build_wrapped, wrapped(kind, **settings), train={"images": 2}).startswith(line)
+def test_a_subset_of_a_subset_is_one_of_the_annotations(own, kept):
+    assert subset(own, [1, 2]) == kept
 
 
-def test_a_wrapper_without_a_pipeline_cannot_give_images_to_select(build_wrapped, wrapped):
-    line = "task.data.select.source: got 'train', but its RepeatDataset has no pipeline of its own. Use val."
-    settings = {"source": "train", "images": 2}
-    assert raised(build_wrapped, wrapped("RepeatDataset", times=2), select=settings) == line
+def test_images_cannot_be_taken_out_of_a_data_set_that_does_not_know_how(splits):
+    line = "task.data.train: cannot take images out of a Shared. Give the config one of mmengine's data sets, or "
+    assert raised(keep, Shared(splits["train"].dataset), [0], "train").startswith(line)
+
+
+def test_images_of_train_need_the_pipeline_of_test(mmdet, tiny_config):
+    config = tiny_config()
+    del config.test_dataloader.dataset["pipeline"]
+    line = "task.data.select.source: got 'train', but the data set of test has no pipeline. Use val."
+    assert raised(build_splits, mmdet, config, 0, select={"source": "train", "images": 2}) == line
 
 
 def test_root_takes_the_place_of_every_root(mmdet, scenes, splits):
@@ -281,9 +319,19 @@ def test_scenes_are_composed_and_their_folder_is_the_root(mmdet, scenes, splits)
     assert config.train_dataloader.dataset.data_root == f"{scenes}/"
 
 
+def test_root_reaches_data_sets_in_wrappers_and_each_of_several_evaluators(tiny_config, wrapped, tmp_path):
+    config = tiny_config()
+    config.merge_from_dict(wrapped("RepeatDataset", times=2))
+    config.test_evaluator = [{"type": "CocoMetric", "ann_file": "here.json"}, {"type": "DumpResults"}]
+    use_root(config, tmp_path)
+    assert config.train_dataloader.dataset.dataset.data_root == f"{tmp_path}/"
+    assert config.test_evaluator[0].ann_file == str(tmp_path / "test.json")
+
+
 def test_root_for_a_config_without_roots_is_refused(tiny_config, wrapped, tmp_path):
     config = tiny_config()
     config.merge_from_dict(wrapped("RepeatDataset", times=2))
+    del config.train_dataloader.dataset.dataset["data_root"]
     line = f"task.data.root: got {tmp_path}, but the data set of train_dataloader has no data_root."
     assert raised(use_root, config, tmp_path) == f"{line} Leave it out, and change the config."
 
@@ -359,6 +407,20 @@ def test_an_image_that_is_not_there_is_named(build, root, name):
     (root / name / "000002.png").unlink()
     line = f"task.data: the data set of {name} names {root}/{name}/000002.png, which is not there. Check data_prefix."
     assert raised(build, root=str(root)) == line
+
+
+def test_a_backslash_in_the_name_of_an_image_is_pointed_at(build, root):
+    images = json.loads((root / "test.json").read_text())["images"]
+    edit(root / "test.json", images=[{**image, "file_name": f"a\\{image['file_name']}"} for image in images])
+    line = f"task.data: the data set of test names {root}/test/a\\000000.png, which is not there."
+    assert raised(build, root=str(root)) == f"{line} Write / for the backslash."
+
+
+def test_a_data_set_inside_a_wrapper_that_is_no_section_is_refused(mmdet, tiny_config):
+    config = tiny_config()
+    config.test_dataloader.dataset = {"type": "RepeatDataset", "times": 2, "dataset": "coco"}
+    line = "test_dataloader.dataset: got 'coco', expected a section. Write keys with their values below it."
+    assert raised(build_splits, mmdet, config, 0) == line
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -30,6 +30,8 @@ print(provide_operators())
 {REPORT}
 import mmcv.ops
 """
+
+
 @pytest.fixture(scope="module")
 def ops():
     """Return `mmcv.ops` with the stand-in."""

@@ -172,6 +172,18 @@ def test_options_that_do_not_fit_the_config_are_refused_where_they_stand(mmdet, 
     assert reason in line
 
 
+@pytest.mark.parametrize(
+    ("library", "base", "kind"),
+    [(MMDET, "fcos/fcos_r50-caffe_fpn_gn-head_1x_coco", "FCOS"), (MMSEG, "_base_/models/fcn_r50-d8", "EncoderDecoder")],
+    ids=["mmdet", "mmseg"],
+)
+def test_a_config_builds_on_one_that_the_library_ships(written, library, base, kind):
+    library.load()
+    text = "train_dataloader = dict(batch_size=2)\ntest_dataloader = dict(batch_size=2)\n"
+    config = open_config(library, written(f"_base_ = '{library.name}::{base}.py'\n{text}"))
+    assert (config.model.type, config.train_dataloader.batch_size) == (kind, 2)
+
+
 def test_a_config_of_another_library_is_refused(mmdet, written):
     path = written(WHOLE + "default_scope = 'mmseg'\n")
     line = f"task.model.config: {path} is for mmseg, expected a config of mmdet."
@@ -305,14 +317,15 @@ def test_initial_weights_that_cannot_be_had_are_refused_at_once(tiny_config, off
     line = raised(build_network, MMDET, config, 0, None)
     assert time.monotonic() - start < 10
     assert line.startswith("task.model: the initial weights of the config cannot be had (")
-    assert "Give task.model.checkpoint, or switch them off: task.model.options.model.backbone.init_cfg=null." in line
+    assert "Give task.model.checkpoint, or switch them off: task.model.pretrained=false." in line
 
 
-def test_initial_weights_can_be_switched_off_as_the_line_says(tiny_config, offline):
+def test_initial_weights_can_be_switched_off_as_the_line_says(mmdet, tiny_config, offline):
     missing = {"model.backbone.init_cfg": {"type": "Pretrained", "checkpoint": "torchvision://resnet18"}}
-    config = tiny_config(missing)
-    config.merge_from_dict({"model": {"backbone": {"init_cfg": None}}})
-    assert torch.equal(weights(config), weights(tiny_config({"model.backbone.init_cfg": None})))
+    config, plain = tiny_config(missing), {"model.backbone.init_cfg": None}
+    assert open_config(mmdet, SHIPPED, options=missing).model.backbone.init_cfg == missing["model.backbone.init_cfg"]
+    config.model = open_config(mmdet, SHIPPED, options={"model": config.model.to_dict()}, pretrained=False).model
+    assert torch.equal(weights(config), weights(tiny_config(plain)))
 
 
 def test_weights_of_a_checkpoint_need_no_initial_ones(tiny_config, tmp_path, offline):

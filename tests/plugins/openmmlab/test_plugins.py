@@ -104,9 +104,7 @@ def test_run_that_is_killed_again_and_again_ends_with_the_same_bytes(
 ):
     case, run = cases(plugin), tmp_path / "run"
     finished, rows = results(case.run.path), run / "population" / "provenance.jsonl"
-    go_on = partial(
-        run_pipeline, resolve(case.values()), RunDirectory(run), ORDER[:4], resume=True, gates=False
-    )
+    go_on = partial(run_pipeline, resolve(case.values()), RunDirectory(run), ORDER[:4], resume=True, gates=False)
     assert killed(go_on, "os.rename", run / "population" / "collect.state.safetensors", 3)
     assert length(rows) == 0, "killed in the base training, before any snapshot"
     assert killed(go_on, "open", rows, 6)

@@ -17,6 +17,7 @@ from pdiff_plugins.openmmlab.scenes import (
     digit_groups,
     enlarge,
     ink,
+    run_lengths,
 )
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -151,7 +152,7 @@ def test_the_folder_has_the_stated_files(whole):
     lists = {"settings.json", "checksums.json", *(f"{split}.json" for split in SPLITS)}
     assert set(contents(whole)) == images | lists
     assert [path.name for path in whole.parent.iterdir()] == [whole.name]
-    settings = {**SPLITS, "size": SIZE, "digits": [2, 5], "seed": 0, "format": 1}
+    settings = {**SPLITS, "size": SIZE, "digits": [2, 5], "seed": 0, "format": 2}
     assert json.loads((whole / "settings.json").read_text()) == settings
 
 
@@ -184,7 +185,15 @@ def test_coco_lists_fit_the_images_and_the_label_maps(whole, split, capsys):
             inside = label_map[y : y + h, x : x + w]
             assert annotation["area"] == (inside == annotation["category_id"]).sum() > 0
             assert annotation["iscrowd"] == 0
+            mask = coco.annToMask(annotation).astype(bool)
+            assert np.array_equal(mask[y : y + h, x : x + w], inside > 0)
+            assert mask.sum() == annotation["area"]
         assert sum(annotation["area"] for annotation in annotations) == (label_map > 0).sum()
+
+
+@pytest.mark.parametrize(("mask", "runs"), [("0110", [1, 2, 1]), ("1000", [0, 1, 3]), ("0000", [4]), ("1111", [0, 4])])
+def test_run_lengths_go_down_the_columns_and_begin_outside(mask, runs):
+    assert run_lengths(np.array([pixel == "1" for pixel in mask]).reshape(2, 2)) == runs
 
 
 def test_the_number_of_digits_is_a_setting(tmp_path):
