@@ -35,7 +35,7 @@ HARMLESS = re.compile(
     | torch\.(device|Size|layout|dtype|strided|sparse_\w+|per_\w+_affine\w*|Generator)
     | torch\.(_utils\.torch\.)?(memory_format|channels_last\w*|\w+_format)
     | torch\.serialization\._get_layout | torch\.nn\.parameter\.(Parameter|Buffer) | torch\.(_tensor\.)?Tensor
-    | torch\.optim(\.\w+)+ | torch\.nn\.modules\.loss\.\w+ | torch\.(cuda\.)?amp\.grad_scaler\.\w+
+    | torch\.optim\.(\w+\.)?[A-Z]\w* | torch\.nn\.modules\.loss\.\w+ | torch\.(cuda\.)?amp\.grad_scaler\.\w+
     """,
     re.VERBOSE,
 )
