@@ -26,7 +26,7 @@ EXTRAS = {
     "segmentation": ["torchvision", "onedl-mmcv", "onedl-mmsegmentation"],
     "generation": ["torchvision", "torchmetrics", "torch-fidelity"],
     "examples": ["peft", "transformers"],
-    "test": ["pytest", "hypothesis", "pytest-xdist", "ruff~=0.17.0", "build", "setuptools>=64"],
+    "test": ["pytest", "hypothesis", "peft", "pytest-xdist", "ruff~=0.17.0", "build", "setuptools>=64"],
 }
 EXTRAS["all"] = sorted({r for name, group in EXTRAS.items() if name not in ("examples", "test") for r in group})
 

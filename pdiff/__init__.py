@@ -11,7 +11,7 @@ MODULES = {
     "pdiff.engine.runner": ["QuietRunner"],
     "pdiff.engine.scaling": ["Scaling"],
     "pdiff.engine.training": ["Bfloat16OptimWrapper", "ShowProgress"],
-    "pdiff.files.formats": ["FORMATS", "Member"],
+    "pdiff.files.formats": ["FORMATS", "Zoo"],
     "pdiff.files.reader": ["Reader"],
     "pdiff.run.sources": ["SOURCES"],
     "pdiff.runtime.errors": ["PdiffError", "check_keys", "check_positive", "check_section", "check_type", "known"],

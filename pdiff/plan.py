@@ -18,8 +18,7 @@ from mmengine.config import Config
 from torch import nn
 
 from pdiff.engine.parameter_diffusion import ParameterDiffusion
-from pdiff.files.checkpoint_conditions import read_conditions
-from pdiff.files.finding import find_checkpoints
+from pdiff.files.members import find_members
 from pdiff.run.directory import RunDirectory
 from pdiff.run.run import Run
 from pdiff.run.sources import check_sources, possible, tell_members
@@ -106,7 +105,7 @@ def make_plan(config: Config, work_dir: Path) -> Plan:
         engine.prepare(run.layout, torch.device("meta"))
         check_sources(run)
         check_conditions(config, run.layout)
-        told = known_provenance(run.config, RunDirectory(work_dir))
+        told = known_provenance(run, RunDirectory(work_dir))
         checkpoints = ASSUMED if told is None else len(told)
         wanted, oracles = count_wanted(run, told or [])
         if told is not None and not wanted:
@@ -123,14 +122,13 @@ def make_plan(config: Config, work_dir: Path) -> Plan:
         )
 
 
-def known_provenance(config: Config, directory: RunDirectory) -> Sequence[Mapping[str, Any]] | None:
+def known_provenance(run: Run, directory: RunDirectory) -> Sequence[Mapping[str, Any]] | None:
     """Return what is known of each checkpoint, collected or in the user's files; None before a collection."""
     if "collect" in directory.records():
         return Population.open(directory.folder("collect")).provenance
-    if config.checkpoints.files is None:
+    if run.config.checkpoints.files is None:
         return None
-    files, given = find_checkpoints(config.checkpoints.files), config.checkpoints.conditions
-    return [{}] * len(files) if given is None else read_conditions(given, files)
+    return find_members(run.config.checkpoints, run.built.model, run.layout.names)[1]
 
 
 def count_wanted(run: Run, provenance: Sequence[Mapping[str, Any]]) -> tuple[int, int]:

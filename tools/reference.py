@@ -58,7 +58,7 @@ GROUPS = {  # heading: place in a config, what reads it, and which of its argume
         ("engine.denoiser", "pdiff:DENOISERS", "size condition"),
         ("engine.sampler, generate.sampler", "pdiff:SAMPLERS", "schedule"),
     ],
-    "Files": [("checkpoints.format", "pdiff:FORMATS", "pattern reader")],
+    "Files": [("checkpoints.format", "pdiff:FORMATS", "pattern reader names")],
     "Conditions": [
         ("fit.split", "pdiff.run.splits:SPLITS", "rows rng"),
         ("fit.symmetry", "pdiff.run.symmetry:SYMMETRIES", "layout"),
@@ -86,11 +86,11 @@ GROUPS = {  # heading: place in a config, what reads it, and which of its argume
         ("collect", f"{CLASSIFICATION}.many:snapshots_of_many", f"{NETWORK} network state branch"),
         ("collect.networks", f"{CLASSIFICATION}.together:train_together", "model data conditions begins seed first"),
     ],
-    "Detection": [("task", "pdiff_plugins.detection:detection_task", "seed device seen")],
+    "Detection": [("task", "pdiff_plugins.detection:detection_task", "seed device seen validated")],
     "Segmentation": [("task", "pdiff_plugins.segmentation:segmentation_task", "seed device seen")],
     "Detection and segmentation": [
         ("task.model", f"{OPENMMLAB}.libraries:open_config", "library"),
-        ("task.data", f"{OPENMMLAB}.data:build_splits", "library config seed seen"),
+        ("task.data", f"{OPENMMLAB}.data:build_splits", "library config seed seen check"),
         ("task.data.scenes", f"{OPENMMLAB}.scenes:compose_scenes", ""),
         ("collect", f"{OPENMMLAB}.collection:snapshots", f"{NETWORK} device state folder library branch"),
         ("collect.train", f"{OPENMMLAB}.collection:train_base", RUNNER),

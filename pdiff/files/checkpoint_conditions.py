@@ -3,14 +3,14 @@
 import csv
 import io
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from pdiff.runtime.errors import PdiffError
+from pdiff.files.paths import below_common_folder
+from pdiff.runtime.errors import PdiffError, known
 from pdiff.weights.conditions import check_condition
 
 WHERE = "checkpoints.conditions"
@@ -21,14 +21,17 @@ PADDED = re.compile(r"0\d+")  # digits that are no number as people write one: b
 Told = tuple[str, Mapping[str, Any]]
 
 
-def read_conditions(source: str, files: Sequence[Path]) -> list[dict[str, Any]]:
+def read_conditions(
+    source: str, files: Sequence[Path | str], kept: Sequence[int] | None = None
+) -> list[dict[str, Any]]:
     """Return what the provenance of each checkpoint says of its condition.
 
     Args:
         source: path of a table, `.csv` or `.json`, with a row for each file or glob; or a regular expression, whose
             named groups are found in the files' names. Both look at names, or at paths below the files' common folder
             where there is a slash in the name, glob or expression.
-        files: the checkpoints, N of them.
+        files: the checkpoints.
+        kept: numbers of those that are taken, N of them; default: all.
 
     Returns:
         N mappings: numbers by name under `condition`, and texts under `split` and `group` where there are any.
@@ -37,9 +40,30 @@ def read_conditions(source: str, files: Sequence[Path]) -> list[dict[str, Any]]:
         PdiffError: the table cannot be read, a file has no row or several, a row no file, a value is no finite number,
             the expression does not match, or names differ.
     """
-    folder = os.path.commonpath([os.path.abspath(file.parent) for file in files])
-    paths = [Path(os.path.abspath(file)).relative_to(folder).as_posix() for file in files]
-    told = rows_of(Path(source), paths) if source.endswith((".csv", ".json")) else groups_of(source, paths)
+    paths, kept = below_common_folder(files), range(len(files)) if kept is None else kept
+    if source.endswith((".csv", ".json")):
+        return said(rows_of(Path(source), paths, kept))
+    return said(groups_of(source, [paths[number] for number in kept]))
+
+
+def conditions_of(names: Sequence[str], columns: Mapping[str, Sequence[Any]], origins: Sequence[str]) -> list[dict]:
+    """Return what the provenance of each checkpoint says of its condition, which columns of the zoo hold.
+
+    Args:
+        names: of the columns; `split` and `group` are texts beside the condition.
+        columns: N cells by column.
+        origins: where each of the N checkpoints comes from, for error lines.
+    """
+    for name in names:
+        if name not in columns:
+            raise PdiffError(f"{WHERE}: got column {name!r}. {known(str(name), columns)}")
+    cells = {name: [str(c) for c in columns[name]] if name in LABELS else columns[name] for name in names}
+    rows = zip(*cells.values(), strict=True)
+    return said([(f"{WHERE}, {o}", dict(zip(names, row, strict=True))) for o, row in zip(origins, rows, strict=True)])
+
+
+def said(told: Sequence[Told]) -> list[dict[str, Any]]:
+    """Return what was told of checkpoints as their provenance says it, once it is looked at."""
     first = told[0][1]
     for where, values in told:
         check_told(values, first, where)
@@ -62,12 +86,13 @@ def check_told(values: Mapping[str, Any], first: Mapping[str, Any], where: str) 
             raise PdiffError(f"{where}: got {values[name]!r} for {name!r}, expected a text. Mend it.")
 
 
-def rows_of(table: Path, paths: Sequence[str]) -> list[Told]:
-    """Return the row of a table for each checkpoint.
+def rows_of(table: Path, paths: Sequence[str], kept: Sequence[int]) -> list[Told]:
+    """Return the row of a table for each checkpoint that is taken.
 
     Args:
         table: the file.
         paths: of the checkpoints, below their common folder.
+        kept: numbers of those that are taken.
     """
     found: list[Told | None] = [None] * len(paths)
     rows = list((csv_rows if table.suffix == ".csv" else json_rows)(table, read(table)))
@@ -87,11 +112,11 @@ def rows_of(table: Path, paths: Sequence[str]) -> list[Told]:
                 both = f"{found[index][0]} and {where.removeprefix(f'{table}, ')}"
                 raise PdiffError(f"{both}: both match {paths[index]!r}. Leave one of them.")
             found[index] = (where, values)
-    without = [path for path, row in zip(paths, found, strict=True) if row is None]
+    without = [paths[number] for number in kept if found[number] is None]
     if without:
         words = f"{WHERE}: {table} has no row for {without[0]!r}"
-        raise PdiffError(f"{words} ({len(without)} of {len(paths)} checkpoints). Add it, or a glob that matches it.")
-    return found
+        raise PdiffError(f"{words} ({len(without)} of {len(kept)} checkpoints). Add it, or a glob that matches it.")
+    return [found[number] for number in kept]
 
 
 def matches(path: str, pattern: str) -> bool:

@@ -1,46 +1,78 @@
-"""What the files of a population are (`checkpoints.format`): each format finds the members of a zoo."""
+"""What the files of a population are (`checkpoints.format`): each format finds the networks of a zoo.
 
-import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+A format is a function of `pattern` (`checkpoints.files`), `reader`, `layout` if it wants it, and its own settings.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from mmengine.registry import Registry
 from torch import Tensor
 
-from pdiff.files.finding import distinct, find_checkpoints
-from pdiff.files.reader import Reader
+from pdiff.weights.layout import Layout
+from pdiff.weights.mapped import Mapped
 
-FORMATS = Registry("format", scope="pdiff", locations=["pdiff.files.formats"])
+FORMATS = Registry(
+    "format", scope="pdiff", locations=[f"pdiff.files.{name}" for name in ("state_dicts", "ray", "matrix", "adapters")]
+)
+
+Cell = float | str | None  # what a zoo says of a network; None where it says nothing
 
 
 @dataclass(frozen=True)
-class Member:
-    """One network of a zoo.
+class Zoo:
+    """The N networks that a format finds.
 
     Attributes:
-        origin: where it comes from: a path below the zoo's folder.
-        columns: what the zoo says of it: numbers and texts by name.
-        read: returns its tensors by the network's names, a part of the network where the file holds no more.
+        origins: where each comes from: a path below their common folder.
+        read: from a network's number, its tensors by the names of the task's network; then the names that must be there
+            and what to do where one is not, as `Reader.read` takes them: without them all that there are.
+        columns: what the zoo says of each, N cells by column.
+        lineage: which training each is of, where the format knows it.
+        kept: what the run must keep of them, JSON values: an export may need it.
+        blocks: from a layout and numbers of networks, their vectors `(M, P)`: for a zoo that holds them side by side.
+        mapped: from a layout, where all vectors lie as a population has them; None where they do not.
     """
 
-    origin: str
-    columns: Mapping[str, float | str]
-    read: Callable[[], dict[str, Tensor]]
+    origins: Sequence[str]
+    read: Callable[..., dict[str, Tensor]]
+    columns: Mapping[str, Sequence[Cell]] = field(default_factory=dict)
+    lineage: Sequence[str] | None = None
+    kept: Mapping[str, Any] = field(default_factory=dict)
+    blocks: Callable[[Layout, Sequence[int]], Tensor] | None = None
+    mapped: Callable[[Layout], Mapped | None] | None = None
+
+    def __len__(self) -> int:
+        return len(self.origins)
+
+    def take(self, rows: Sequence[int]) -> "Zoo":
+        """Return some of the networks, in the order of `rows`."""
+        if len(rows) == len(self) and all(row == place for place, row in enumerate(rows)):
+            return self
+        return replace(
+            self,
+            origins=[self.origins[row] for row in rows],
+            read=lambda number, *wanted: self.read(rows[number], *wanted),
+            columns={name: [cells[row] for row in rows] for name, cells in self.columns.items()},
+            lineage=None if self.lineage is None else [self.lineage[row] for row in rows],
+            blocks=self.blocks and (lambda layout, numbers: self.blocks(layout, [rows[n] for n in numbers])),
+            mapped=None,
+        )
 
 
-@FORMATS.register_module(name="files")
-def files(pattern: str, reader: Reader) -> Sequence[Member]:
-    """Find one state dict in each file.
+def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Cell]]:
+    """Yield numbers and texts by name, dots between the levels; lists are left out."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flattened(value, f"{prefix}{name}.")
+        elif value is None or isinstance(value, int | float | str):
+            yield f"{prefix}{name}", value
 
-    Args:
-        pattern: a folder or a glob.
-        reader: of the files.
-    """
-    paths = distinct(find_checkpoints(pattern), reader)
-    folder = os.path.commonpath([os.path.abspath(path.parent) for path in paths])
 
-    def member(path: Path) -> Member:
-        return Member(Path(os.path.abspath(path)).relative_to(folder).as_posix(), {}, lambda: reader.read(path))
-
-    return [member(path) for path in paths]
+def renamed(name: str, rename: Mapping[str, str]) -> str:
+    """Return a name with regular expressions replaced, one after another (`checkpoints.rename`)."""
+    for expression, replacement in rename.items():
+        name = re.sub(expression, replacement, name)
+    return name

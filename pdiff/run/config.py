@@ -68,7 +68,9 @@ def resolve(values: Mapping[str, Any]) -> Config:
             name: None if source is None else named(source, f"{where}.{name}")
             for name, source in complete["evaluate"][table].items()
         }
-    complete["checkpoints"]["format"] = named(complete["checkpoints"]["format"], "checkpoints.format")
+    form = complete["checkpoints"]["format"]
+    form = {"type": form} if isinstance(form, str) else form
+    complete["checkpoints"]["format"] = named(form, "checkpoints.format")
     for key in ("split", "symmetry"):
         value = complete["fit"][key]
         complete["fit"][key] = None if value is None else named(value, f"fit.{key}")

@@ -9,6 +9,7 @@ import torch
 
 from pdiff.analysis.conditional import REFERENCES
 from pdiff.analysis.statistics import best_index
+from pdiff.files.adapters import write_adapter
 from pdiff.run.asking import read_condition
 from pdiff.run.conditional_sources import drawn
 from pdiff.run.config import resolve
@@ -56,7 +57,8 @@ def export(path: Path, source: str, pick: str, output: Path) -> int:
         source: whose candidates.
         pick: `best` (on the select split; not in a run with conditions) or a number.
         output: a path with a suffix that the task can write; without other word from the task a `.safetensors`, `.pth`
-            or `.pt` file with the full state dict.
+            or `.pt` file with the full state dict; a folder, in a run whose checkpoints are peft's adapters, for an
+            adapter like them.
 
     Raises:
         PdiffError: the run is not there, source, number or suffix is unknown, or nothing says which candidate.
@@ -66,8 +68,17 @@ def export(path: Path, source: str, pick: str, output: Path) -> int:
     check_single(source, vectors)
     index = pick_index(run, source, pick, len(vectors))
     run.candidates(vectors).load(run.task.model, index)
-    run.task.export(run.task.model, output)
+    write_network(run, output)
     return index
+
+
+def write_network(run: Run, output: Path) -> None:
+    """Write the network of the task to a file as the task does; to a folder, where adapters came in, as an adapter."""
+    if run.config.checkpoints.format["type"] == "peft" and not output.suffix:
+        kept = read_json(run.directory.folder("collect") / "zoo.json")
+        write_adapter(output, kept, run.task.model.state_dict())
+        return
+    run.task.export(run.task.model, output)
 
 
 def export_for(path: Path, source: str, texts: Sequence[str], output: Path) -> str:
@@ -100,7 +111,7 @@ def export_for(path: Path, source: str, texts: Sequence[str], output: Path) -> s
     vectors = open_source(run, name, pool).vectors
     check_single(name, vectors)
     run.candidates(vectors, conditions).load(run.task.model, 0)
-    run.task.export(run.task.model, output)
+    write_network(run, output)
     return name
 
 

@@ -1,51 +1,154 @@
 """A population from checkpoints that the user has, instead of a collection."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from pdiff.files.checkpoint_conditions import read_conditions
-from pdiff.files.finding import distinct, find_checkpoints
-from pdiff.files.reader import Reader
+from pdiff.files.formats import Zoo
+from pdiff.files.members import find_members, reader_of
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.progress import progress
-from pdiff.runtime.storage import write_tensors
+from pdiff.runtime.storage import write_json, write_tensors
+from pdiff.weights.layout import Layout
 from pdiff.weights.population import Population
+from pdiff.weights.roles import is_counter
+from pdiff.weights.ties import frozen_names
+from pdiff.weights.vectors import row_slices
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
 
+BUILT = "built"  # for checkpoints.base: the network as the plugin builds it
+OTHERWISE = (
+    "Or name a file with the frozen part as checkpoints.base, or give checkpoints.base=built to take it from the "
+    "network that the plugin builds."
+)
+ROWS, VALUES = 256, 2**24  # that are written at once: 64 MiB
+
 
 def import_checkpoints(run: "Run") -> None:
-    """Fill the population from files, all of one network with one frozen part."""
+    """Fill the population from files, all of one network with one frozen part; go on where that was interrupted."""
+    zoo, provenance = find_members(run.config.checkpoints, run.built.model, run.layout.names)
+    records = [{**run.origin, **record} for record in provenance]
+    base, held = read_base(run, zoo)
+    population = continued(run, records)
+    mapped = zoo.mapped(run.layout) if zoo.mapped else None
+    if zoo.blocks:
+        check_frozen_columns(run, zoo, held)
+    if mapped:
+        Population.create(population.folder, run.layout).refer(mapped, records)
+    elif zoo.blocks:
+        take_blocks(zoo, population, records)
+    else:
+        take_one_by_one(zoo, population, records, {name: base[name] for name in held})
+    if zoo.kept:
+        write_json(population.folder / "zoo.json", zoo.kept)
+    write_tensors(run.directory.base, base)
+
+
+def read_base(run: "Run", zoo: Zoo) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the network that candidates are put into, and the names of what all checkpoints must have like it.
+
+    Raises:
+        PdiffError: nothing says what the frozen part is.
+    """
     settings, own = run.config.checkpoints, run.built.model.state_dict()
-    reader = Reader(run.built.model, "checkpoints", settings.key, settings.prefix, settings.rename, settings.cast)
-    files = distinct(find_checkpoints(settings.files), reader)
-    given = settings.conditions
-    conditions = [{}] * len(files) if given is None else read_conditions(given, files)
-    frozen = [name for name in own if name not in run.selected]
-    base_file = Path(settings.base) if settings.base else files[0]
-    base = reader.read(base_file, frozen, "Or name a file with the frozen part as checkpoints.base.")
-    wanted = run.layout.names if settings.base else list(own)
-    population = Population.create(run.directory.folder("collect"), run.layout)
-    with progress("read checkpoints", len(files)) as advance:
-        for file, condition in zip(files, conditions, strict=True):
-            tensors = reader.read(file, wanted, "Or give the file of the frozen part as checkpoints.base.")
-            vector = population.layout.flatten(tensors, str(file))
-            if settings.base is None:
-                check_same_base(tensors, base, file, base_file)
-            population.append(vector, {**run.origin, "file": file.name, **condition})
-            advance()
-    write_tensors(run.directory.base, {name: base.get(name, tensor) for name, tensor in own.items()})
+    frozen = frozen_names(run.built.model, run.selected)
+    if settings.base == BUILT:
+        return own, []
+    if settings.base is None:
+        found = zoo.read(0, frozen, OTHERWISE)
+    else:
+        found = reader_of(settings, run.built.model).read(Path(settings.base), frozen, OTHERWISE)
+    missing = [name for name in frozen if name not in found and not is_counter(own[name])]
+    if missing:
+        raise PdiffError(f"{zoo.origins[0]}: lacks {missing[0]!r}, which is not selected. {OTHERWISE}")
+    return {**own, **found}, [] if settings.base else [name for name in frozen if name in found]
 
 
-def check_same_base(tensors: dict[str, Tensor], base: dict[str, Tensor], file: Path, base_file: Path) -> None:
-    """Raise a `PdiffError` when two files differ in what is not selected."""
-    for name, tensor in base.items():
+def continued(run: "Run", records: Sequence[dict[str, Any]]) -> Population:
+    """Return the population, with those of the checkpoints in it that an interrupted import has left."""
+    folder = run.directory.folder("collect")
+    population = Population.open(folder) if (folder / "layout.json").exists() else None
+    if population is None or population.elsewhere or population.layout != run.layout:
+        return Population.create(folder, run.layout)
+    kept = 0
+    for found, record in zip(population.provenance, records, strict=False):
+        if found != {**record, "crc32": found["crc32"]}:
+            break
+        kept += 1
+    population.truncate(kept)
+    return population
+
+
+def take_blocks(zoo: Zoo, population: Population, records: Sequence[dict[str, Any]]) -> None:
+    """Add the networks that are not in the population yet, many at once."""
+    start, count = len(population), len(zoo) - len(population)
+    with progress("read checkpoints", len(zoo), start) as advance:
+        for place in row_slices((count, population.layout.size), max(1, VALUES // population.layout.size)):
+            rows = range(start + place.start, start + place.stop)
+            population.append_rows(zoo.blocks(population.layout, rows), records[rows.start : rows.stop])
+            for _ in rows:
+                advance()
+
+
+def take_one_by_one(
+    zoo: Zoo, population: Population, records: Sequence[dict[str, Any]], frozen: dict[str, Tensor]
+) -> None:
+    """Add the networks that are not in the population yet; what was read before one that cannot be read is kept.
+
+    Args:
+        zoo: the networks.
+        population: where they go.
+        records: the provenance of each.
+        frozen: what all must have alike.
+    """
+    vectors: list[Tensor] = []
+    wanted = [*frozen, *population.layout.names]
+
+    def write() -> None:
+        begin = len(population)
+        if vectors:
+            population.append_rows(torch.stack(vectors), records[begin : begin + len(vectors)])
+            vectors.clear()
+
+    with progress("read checkpoints", len(zoo), len(population)) as advance:
+        try:
+            for number in range(len(population), len(zoo)):
+                tensors, origin = zoo.read(number, wanted, OTHERWISE), zoo.origins[number]
+                check_same_base(tensors, frozen, origin, zoo.origins[0])
+                vectors.append(population.layout.flatten(tensors, origin))
+                if len(vectors) == ROWS or len(vectors) * population.layout.size >= VALUES:
+                    write()
+                advance()
+        finally:
+            write()
+
+
+def check_same_base(tensors: dict[str, Tensor], frozen: dict[str, Tensor], origin: str, first: str) -> None:
+    """Raise a `PdiffError` when a checkpoint and the first one differ in what is not selected."""
+    for name, tensor in frozen.items():
         if not torch.equal(tensors[name], tensor):
-            raise PdiffError(
-                f"{file}: differs from {base_file} in {name!r}, which is not selected. "
-                "Select it, or say whose frozen part to take with checkpoints.base."
-            )
+            raise different(origin, first, name)
+
+
+def check_frozen_columns(run: "Run", zoo: Zoo, held: Sequence[str]) -> None:
+    """Raise a `PdiffError` where networks that lie side by side differ in what is not selected."""
+    for name in held:
+        layout = Layout.of(run.built.model.state_dict(), [name])
+        first = zoo.blocks(layout, range(1))
+        for place in row_slices((len(zoo), layout.size), max(1, VALUES // layout.size)):
+            differs = (zoo.blocks(layout, range(place.start, place.stop)) != first).any(1).nonzero()
+            if len(differs):
+                raise different(zoo.origins[place.start + int(differs[0])], zoo.origins[0], name)
+
+
+def different(origin: str, first: str, name: str) -> PdiffError:
+    """Return the error over two checkpoints that differ in a tensor which is not selected."""
+    return PdiffError(
+        f"{origin}: differs from {first} in {name!r}, which is not selected. "
+        "Select it, or say whose frozen part to take with checkpoints.base."
+    )

@@ -2,12 +2,13 @@
 
 `vectors.f32` holds the rows (little-endian float32), `provenance.jsonl` one line per row with the row's
 CRC-32. A row exists once its line is complete: bytes behind the last line are a torn write, and are ignored.
+Rows that lie in a user's file as they would in `vectors.f32` are not copied: `vectors.json` says where they are.
 """
 
 import json
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.storage import explain_write_errors, read_json, read_text, write_json
 from pdiff.weights.conditions import Conditions, check_condition
 from pdiff.weights.layout import Layout
+from pdiff.weights.mapped import Mapped
 from pdiff.weights.vectors import Vectors, parts, row_slices, unwritten
 
 
@@ -31,7 +33,10 @@ class Population:
         self.layout = layout
         self.provenance = provenance
         self._ends = [0, *ends]  # where each line of provenance.jsonl ends, in bytes
-        self._mapped: Tensor | None = None
+        self._tensor: Tensor | None = None
+        self._conditions: tuple[int, Conditions | None] | None = None  # of so many rows
+        place = self.folder / "vectors.json"
+        self.elsewhere = Mapped.from_json(read_json(place)) if place.exists() else None
 
     @classmethod
     def create(cls, folder: Path, layout: Layout) -> "Population":
@@ -41,6 +46,7 @@ class Population:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "provenance.jsonl").write_bytes(b"")
             (folder / "vectors.f32").write_bytes(b"")
+            (folder / "vectors.json").unlink(missing_ok=True)
         write_json(folder / "layout.json", layout.to_json())
         return cls(folder, layout, [], [])
 
@@ -66,20 +72,23 @@ class Population:
     @property
     def vectors_path(self) -> Path:
         """The file of the rows."""
-        return self.folder / "vectors.f32"
+        return self.elsewhere.path if self.elsewhere else self.folder / "vectors.f32"
+
+    @property
+    def mapped(self) -> Mapped:
+        """Where the rows lie."""
+        return Mapped(self.vectors_path, self.elsewhere.offset if self.elsewhere else 0, (len(self), self.layout.size))
 
     @property
     def vectors(self) -> np.ndarray:
         """The rows `(N, P)` as a read-only memory map, float32."""
-        if len(self) == 0:
-            return np.empty((0, self.layout.size), np.float32)
-        return np.memmap(self.vectors_path, np.dtype("<f4"), "r", shape=(len(self), self.layout.size))
+        return self.mapped.array()
 
     def tensor(self) -> Tensor:
         """Return the rows `(N, P)`, float32, read from the file as needed; the tensor cannot be written to."""
-        if self._mapped is None or len(self._mapped) != len(self):
-            self._mapped = unwritten(self.vectors)
-        return self._mapped
+        if self._tensor is None or len(self._tensor) != len(self):
+            self._tensor = unwritten(self.vectors)
+        return self._tensor
 
     @property
     def conditions(self) -> Conditions | None:
@@ -88,6 +97,11 @@ class Population:
         Raises:
             PdiffError: some rows have one and others none, or other names.
         """
+        if self._conditions is None or self._conditions[0] != len(self):
+            self._conditions = len(self), self._read_conditions()
+        return self._conditions[1]
+
+    def _read_conditions(self) -> Conditions | None:
         found = [record.get("condition") for record in self.provenance]
         if not any(found):
             return None
@@ -97,27 +111,40 @@ class Population:
         return Conditions.of(found)
 
     def append(self, vector: Tensor, provenance: Mapping[str, Any]) -> None:
-        """Add one vector `(P,)` and its provenance; on return both are on disk.
+        """Add one vector `(P,)` and its provenance; see `append_rows`."""
+        if vector.shape != (self.layout.size,):
+            raise PdiffError(f"population: got a vector {tuple(vector.shape)}, expected ({self.layout.size},).")
+        self.append_rows(vector[None], [provenance])
+
+    def append_rows(self, vectors: Tensor, provenance: Sequence[Mapping[str, Any]]) -> None:
+        """Add vectors `(M, P)` and the provenance of each; on return they are on disk.
 
         A NaN is added too: the gate of the collection names it (pdiff/gates/population.py), and nothing is lost.
 
         Raises:
-            PdiffError: the vector has another length, the provenance is no JSON, or the disk is full; nothing is
-                added then.
+            PdiffError: the provenance is no JSON, or the disk is full; nothing is added then.
         """
-        if vector.shape != (self.layout.size,):
-            raise PdiffError(f"population: got a vector {tuple(vector.shape)}, expected ({self.layout.size},).")
-        vector = vector.detach().cpu().to(torch.float32)
-        data = vector.numpy().astype("<f4").tobytes()
-        record = {**provenance, "crc32": zlib.crc32(data)}
-        try:
-            line = (json.dumps(record, allow_nan=False) + "\n").encode()
-        except (TypeError, ValueError) as error:
-            raise PdiffError(f"population: provenance {record} is no JSON ({error}). Use plain values.") from None
-        _write_at(self.vectors_path, len(self) * len(data), data)
-        _write_at(self.folder / "provenance.jsonl", self._ends[-1], line)
-        self.provenance.append(record)
-        self._ends.append(self._ends[-1] + len(line))
+        assert self.elsewhere is None, "a user's file is never written to"
+        rows = np.ascontiguousarray(vectors.detach().cpu().to(torch.float32).numpy(), dtype="<f4")
+        records = [{**own, "crc32": zlib.crc32(row)} for own, row in zip(provenance, rows, strict=True)]
+        lines = [_line(record) for record in records]
+        _write_at(self.vectors_path, len(self) * self.layout.size * 4, rows.data)
+        self._add(records, lines)
+
+    def refer(self, mapped: Mapped, provenance: Sequence[Mapping[str, Any]]) -> None:
+        """Take rows that lie in another file `(N, P)`, and the provenance of each, into an empty population.
+
+        Nothing is copied: the file must stay where and as it is, which `open` checks.
+        """
+        write_json(self.folder / "vectors.json", mapped.to_json())
+        self.elsewhere = mapped
+        records = [{**own, "crc32": zlib.crc32(row)} for own, row in zip(provenance, mapped.rows(), strict=True)]
+        self._add(records, [_line(record) for record in records])
+
+    def _add(self, records: Sequence[dict], lines: Sequence[bytes]) -> None:
+        _write_at(self.folder / "provenance.jsonl", self._ends[-1], b"".join(lines))
+        self.provenance += records
+        self._ends += list(accumulate(map(len, lines), initial=self._ends[-1]))[1:]
 
     def extend(self, other: "Population") -> None:
         """Add all rows of another population of this layout, with their provenance; on return they are on disk."""
@@ -125,13 +152,11 @@ class Population:
         for place in row_slices(other.vectors.shape):
             rows = np.ascontiguousarray(other.vectors[place])
             _write_at(self.vectors_path, (begin + place.start) * width * 4, rows.data)
-        lines = [(json.dumps(record) + "\n").encode() for record in other.provenance]
-        _write_at(self.folder / "provenance.jsonl", self._ends[-1], b"".join(lines))
-        self.provenance += other.provenance
-        self._ends += list(accumulate(map(len, lines), initial=self._ends[-1]))[1:]
+        self._add(other.provenance, [_line(record) for record in other.provenance])
 
     def truncate(self, length: int) -> None:
         """Forget every row from `length` on."""
+        assert self.elsewhere is None, "a user's file is never written to"
         self.provenance = self.provenance[:length]
         self._ends = self._ends[: len(self) + 1]
         with explain_write_errors(self.folder):
@@ -144,26 +169,28 @@ class Population:
         Raises:
             PdiffError: `vectors.f32` is shorter than its rows, or a row was changed.
         """
-        expected = len(self) * self.layout.size * 4
-        found = self.vectors_path.stat().st_size if self.vectors_path.exists() else 0
-        if found < expected:
-            raise PdiffError(
-                f"{self.vectors_path}: got {found} bytes, expected {expected}; the file is truncated. Collect again."
-            )
-        for row, (vector, record) in enumerate(zip(self.vectors, self.provenance, strict=True)):
-            if zlib.crc32(vector.tobytes()) != record["crc32"]:
-                raise PdiffError(f"{self.vectors_path}: row {row} differs from its checksum. Collect again.")
+        place = self.mapped
+        found = place.path.stat().st_size if place.path.exists() else 0
+        remedy = "Put it back as it was, or collect again." if self.elsewhere else "Collect again."
+        if found < place.end:
+            raise PdiffError(f"{place.path}: got {found} bytes, expected {place.end}; the file is truncated. {remedy}")
+        for row, (vector, record) in enumerate(zip(place.rows(), self.provenance, strict=True)):
+            if zlib.crc32(vector) != record["crc32"]:
+                raise PdiffError(f"{place.path}: row {row} differs from its checksum. {remedy}")
 
 
 def write_population(folder: Path, layout: Layout, vectors: Vectors) -> None:
     """Write a population `(N, P)` at once, numbers as provenance; what was in `folder` is dropped."""
-    population, sums = Population.create(folder, layout), []
+    population = Population.create(folder, layout)
     for part in parts(vectors):
-        rows = np.ascontiguousarray(part.numpy(), dtype="<f4")
-        _write_at(population.vectors_path, len(sums) * layout.size * 4, rows.data)
-        sums += [zlib.crc32(row.tobytes()) for row in rows]
-    lines = (json.dumps({"step": step, "crc32": crc32}) + "\n" for step, crc32 in enumerate(sums))
-    _write_at(population.folder / "provenance.jsonl", 0, "".join(lines).encode())
+        population.append_rows(part, [{"step": len(population) + step} for step in range(len(part))])
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    try:
+        return (json.dumps(record, allow_nan=False) + "\n").encode()
+    except (TypeError, ValueError) as error:
+        raise PdiffError(f"population: provenance {record} is no JSON ({error}). Use plain values.") from None
 
 
 def _write_at(path: Path, offset: int, data: bytes) -> None:
@@ -178,9 +205,10 @@ def _write_at(path: Path, offset: int, data: bytes) -> None:
 def _read_provenance(path: Path) -> tuple[list[dict], list[int]]:
     lines = read_text(path).split("\n")[:-1]
     try:
-        records = [json.loads(line) for line in lines]
+        records = json.loads(f"[{','.join(lines)}]")  # at once, so that a name that comes again is kept once
     except json.JSONDecodeError as error:
         raise PdiffError(f"{path}: is corrupt ({error}). Collect again.") from error
-    if not all(isinstance(record, dict) and "crc32" in record for record in records):
+    whole = len(records) == len(lines) and all(isinstance(record, dict) and "crc32" in record for record in records)
+    if not whole:
         raise PdiffError(f"{path}: is corrupt (a line without checksum). Collect again.")
     return records, list(accumulate(len(line.encode()) + 1 for line in lines))
