@@ -141,8 +141,8 @@ class ParameterDiffusion:
         if conditions is not None:
             conditions = check_conditions("fit.conditions", conditions, len(vectors))
         self.prepare(layout, condition=0 if conditions is None else conditions.shape[1])
-        if self.end_of_schedule:
-            logger.warning("%s", self.end_of_schedule)
+        if words := words_for_end(self.schedule):
+            logger.warning(words)
         if self.autoencoder.latent >= len(vectors):
             logger.warning(
                 "engine: a latent of %d for %d vectors, which lie in at most %d dimensions: the rest of it carries "
@@ -241,11 +241,6 @@ class ParameterDiffusion:
         seed = derive_seed(self.seed, name)
         self.history[name] = train(objective, rows, name, folder, seed, identity, **settings)
         getattr(self, name).eval()
-
-    @property
-    def end_of_schedule(self) -> str | None:
-        """What is wrong with the last timestep of the noise schedule; None where nothing is."""
-        return words_for_end(self.schedule)
 
     def check_fitted(self) -> None:
         """Raise a `PdiffError` before the fit."""
