@@ -27,7 +27,7 @@ from pdiff.engine.intake import (
 )
 from pdiff.engine.objectives import Denoising, Reconstruction
 from pdiff.engine.registries import AUTOENCODERS, DENOISERS, SCALINGS
-from pdiff.engine.scaling import Scaled, Scaling
+from pdiff.engine.scaling import Scaled, Scaling, dominated
 from pdiff.engine.schedule import build_sampler, noise_schedule, words_for_end
 from pdiff.engine.settings import check_codec_training, check_training, engine_config
 from pdiff.engine.whitening import Whitening
@@ -45,12 +45,27 @@ FORMAT = 2
 KEYS = ("config", "seed", "width", "layout")  # of a description
 NOT_FITTED = "engine: is not fitted yet. Call fit(vectors), or ParameterDiffusion.load(folder)."
 ENOUGH = 10  # samples, to tell how wide they are spread
-WIDTHS = (0.75, 1.25)  # times the spread of the population; beyond, it is worth a warning
+WIDTHS = (0.8, 1.25)  # times the spread of the population; beyond, it is worth a warning
 
 
 def last(values: Iterator[Any]) -> Any:
     """Return the last of some values, none of the others kept."""
     return deque(values, maxlen=1)[0]
+
+
+def why_narrow(config: Mapping[str, Any], spread: float) -> str:
+    """Return words that follow a spread: which setting pulls what is decoded to the average, where one does.
+
+    Args:
+        config: an engine section, complete.
+        spread: of decoded vectors, over that of the fitted ones.
+    """
+    noise = {"engine.autoencoder.noise": config["autoencoder"].get("noise")}
+    noise |= {"engine.latent_noise": config["latent_noise"]}
+    asked = [f"{key} (now {value})" for key, value in noise.items() if value]
+    if spread >= WIDTHS[0] or not asked:
+        return ""
+    return f"; what is decoded is pulled to the average on purpose: for a wider spread lower {asked[0]}"
 
 
 class ParameterDiffusion:
@@ -126,8 +141,8 @@ class ParameterDiffusion:
         if conditions is not None:
             conditions = check_conditions("fit.conditions", conditions, len(vectors))
         self.prepare(layout, condition=0 if conditions is None else conditions.shape[1])
-        if self.end_of_schedule:
-            logger.warning("%s", self.end_of_schedule)
+        if words := words_for_end(self.schedule):
+            logger.warning(words)
         if self.autoencoder.latent >= len(vectors):
             logger.warning(
                 "engine: a latent of %d for %d vectors, which lie in at most %d dimensions: the rest of it carries "
@@ -180,8 +195,13 @@ class ParameterDiffusion:
 
     def fit_codec(self, vectors: Tensor | Rows, folder: Path | None) -> None:
         """Fit scaling and autoencoder to `(N, P)`, and keep how widely these are spread."""
-        self.width = deviations(vectors).mean().item()
-        self.train_codec(*self.fit_closed_form(vectors), folder)
+        deviation = deviations(vectors)
+        self.width = deviation.mean().item()
+        rows = self.fit_closed_form(vectors)
+        found = dominated(self.scaling, deviation, self.layout)
+        if found:
+            logger.warning("engine: %s, and the others are lost: set engine.scaling.type to per_coordinate", found)
+        self.train_codec(*rows, folder)
 
     def fit_closed_form(self, vectors: Tensor | Rows) -> tuple[Autoencoder, Tensor | Scaled]:
         """Fit to `(N, P)` what is not trained; return what is, and the rows it is trained on."""
@@ -221,11 +241,6 @@ class ParameterDiffusion:
         seed = derive_seed(self.seed, name)
         self.history[name] = train(objective, rows, name, folder, seed, identity, **settings)
         getattr(self, name).eval()
-
-    @property
-    def end_of_schedule(self) -> str | None:
-        """What is wrong with the last timestep of the noise schedule; None where nothing is."""
-        return words_for_end(self.schedule)
 
     def check_fitted(self) -> None:
         """Raise a `PdiffError` before the fit."""
@@ -302,7 +317,8 @@ class ParameterDiffusion:
             # What is drawn for a few conditions is right to be narrower than all that was fitted.
             expected = conditions is not None or WIDTHS[0] <= spread <= WIDTHS[1]
             level = logging.INFO if expected else logging.WARNING
-            logger.log(level, "sample: %d vectors with %.2f times the spread of the fitted ones", n, spread)
+            why = "" if expected else why_narrow(self.config, spread)
+            logger.log(level, "sample: %d vectors with %.2f times the spread of the fitted ones%s", n, spread, why)
         return vectors
 
     @torch.no_grad()

@@ -120,5 +120,13 @@ def _prepared(scheduler: Any, steps: int | None) -> Any:
 
 
 def build_sampler(cfg: dict, schedule: Any) -> Any:
-    """Return the sampler that a config section describes (`type`, `steps`, ...), for a training schedule."""
-    return build(SAMPLERS, cfg, "engine.sampler", schedule=schedule)
+    """Return the sampler that a config section describes (`type`, `steps`, ...), for a training schedule.
+
+    Raises:
+        PdiffError: the section cannot be, or its type returned no sampler.
+    """
+    found = build(SAMPLERS, cfg, "engine.sampler", schedule=schedule)
+    if not all(callable(getattr(found, name, None)) for name in ("step", "scale_model_input")):
+        line = f"engine.sampler: {cfg['type']!r} returned {type(found).__name__}, expected a scheduler of diffusers"
+        raise PdiffError(f"{line}, its timesteps set. Return it.")
+    return found

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from pdiff.engine.schedule import words_for_end
 from pdiff.run.check import Check
 
 if TYPE_CHECKING:
@@ -10,5 +11,6 @@ if TYPE_CHECKING:
 
 def gate_schedule(run: "Run") -> list[Check]:
     """Return the check of a schedule that leaves some of the signal; none of one that does not."""
-    words, left = run.engine.end_of_schedule, run.engine.schedule.alphas_cumprod[-1].item()
+    schedule = run.engine.schedule
+    words, left = words_for_end(schedule), schedule.alphas_cumprod[-1].item()
     return [Check("schedule", False, words, {"signal": left})] if words else []
