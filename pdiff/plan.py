@@ -21,7 +21,7 @@ from pdiff.engine.parameter_diffusion import ParameterDiffusion
 from pdiff.files.members import find_members
 from pdiff.run.directory import RunDirectory
 from pdiff.run.run import Run
-from pdiff.run.sources import check_sources, possible
+from pdiff.run.sources import check_sources, possible, tell_members
 from pdiff.run.splits import check_conditions, split_conditions
 from pdiff.run.stage import STAGES
 from pdiff.run.symmetry import build_symmetry
@@ -108,6 +108,8 @@ def make_plan(config: Config, work_dir: Path) -> Plan:
         told = known_provenance(run, RunDirectory(work_dir))
         checkpoints = ASSUMED if told is None else len(told)
         wanted, oracles = count_wanted(run, told or [])
+        if told is not None and not wanted:
+            tell_members(run, checkpoints)
         counts = count_conditional(run, wanted, oracles) if wanted else count_candidates(run, checkpoints)
         return Plan(
             parameters=run.layout.size,

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -27,7 +28,7 @@ from pdiff.analysis.statistics import (
     sample_interval,
     superiority,
 )
-from pdiff.analysis.verdict import GENERATED, TRAINED, Findings
+from pdiff.analysis.verdict import FEW_ERRORS, GENERATED, TRAINED, Findings
 from pdiff.runtime.errors import PdiffError
 from pdiff.task.task import Metric
 from pdiff.weights.origin import Origin, origin_of, sentence
@@ -42,6 +43,8 @@ CORE = {
     "a Gaussian through the codec (latent_gaussian)": ("latent_gaussian",),
     "noise on checkpoints (relative_noise)": NOISES,
 }
+SMALL = 0.1  # share of the test samples
+TINY = 1e-300
 FEW = 10  # candidates of a core baseline, but for the one soup, and of what is told from averages
 
 
@@ -241,7 +244,7 @@ def find(case: Case) -> Findings:
     trained = case.counted(case.sources[TRAINED])
     if GENERATED in values and not len(trained):
         line = f"trained: got no checkpoint with a finite {case.metric.name} on test, expected one to compare with."
-        raise PdiffError(f"{line} Mend the evaluation, or collect others.")
+        raise PdiffError(f"{line} Mend the evaluation, or take other checkpoints; 1e60 counts as infinite.")
     return Findings(
         metric=case.metric.name,
         dead=float(generated.dead.mean()),
@@ -258,7 +261,30 @@ def find(case: Case) -> Findings:
         averages=case.averages,
         novelty=new(case, values),
         origin=case.origin,
+        errors=most_errors(case),
     )
+
+
+def errors_of(case: Case, name: str) -> float | None:
+    """Return on how many test samples a network of a source errs, the median; None where nobody knows.
+
+    A sample counts by what it is short of the best value: n samples that are equally short, and no others, count as n.
+    Where all are a little short, a difference of two networks is told by all of them.
+    """
+    source = case.sources[name]
+    if case.metric.best is None or source.scores is None or not source.finite.any():
+        return None
+    short = (source.scores[torch.from_numpy(source.finite)].double() - case.metric.best).abs()
+    squares = short.square().sum(1)
+    return torch.where(squares > 0, short.sum(1).square() / squares.clamp(min=TINY), 0.0).median().item()
+
+
+def most_errors(case: Case) -> float | None:
+    """Return the larger number of errors of the trained and the generated, where it is a small share of the samples."""
+    found = [errors_of(case, name) for name in (TRAINED, GENERATED)]
+    if None in found:
+        return None
+    return max(found) if max(found) < SMALL * case.sources[TRAINED].scores.shape[1] else None
 
 
 def lacking(case: Case) -> list[str]:
@@ -307,6 +333,10 @@ def new(case: Case, values: Mapping[str, Values]) -> Novelty:
     """Return whether the generated behave unlike the trained, and unlike noise that is as good."""
     if GENERATED not in values or case.sources[GENERATED].dead.all():
         return Novelty(None, None, None, None, False, "not shown to be new: no generated network lives")
+    errors = most_errors(case)
+    if errors is not None and errors <= FEW_ERRORS:
+        line = f"not shown to be new: {errors:.0f} errors on the test samples are too few to tell behaviour apart"
+        return Novelty(None, None, None, None, False, line)
     generated = living(case, GENERATED, case.nearest[GENERATED])
     if not len(generated.metrics):
         line = "not shown to be new: none of the evaluated trained is one that was fitted"

@@ -7,8 +7,9 @@
 4. worse: surely worse than the trained, and not surely within the margin.
 5. better: surely better than the trained and than every baseline; where a core baseline was left out: baselines left
    out.
-6. saturated: within the margin of the trained, and the trained are so near the best value that the test set cannot tell
-   anybody from it.
+6. saturated: the trained are so near the best value that the test set cannot tell anybody from it, and the generated
+   are within the margin of them; or both err on so few test samples that even a network without an error could not be
+   told from them (a sign test of five pairs has a p of .06 at least).
 7. as good: surely not worse than the trained by more than the margin.
 8. not decided: none of these.
 
@@ -37,6 +38,7 @@ KINDS = (DEAD, COPIES, AVERAGE_LIKE, WORSE, BETTER, LEFT_OUT, SATURATED, AS_GOOD
 
 TRAINED = "trained"
 GENERATED = "generated"
+FEW_ERRORS = 5  # test samples that all tell for one of two networks: p is .06 in a sign test, of six .03
 MOST_DEAD = 0.1  # from here on, what the living reach says little
 
 
@@ -52,6 +54,8 @@ class Findings:
             generated are all dead.
         margin: how far below the trained is as good, in the metric's units.
         room: how far the trained are from the best value there is; None where that is not known.
+        errors: on how many test samples a trained and a generated network err, whichever is more; None where that is
+            not known, or is no small share of them.
         lacking: the core baselines that were left out, in words.
         copying: whether the generated vectors are copies of trained ones.
         averaging: whether the generated behave like averages of trained ones; None where these are not in `means`.
@@ -72,6 +76,7 @@ class Findings:
     averages: str | None
     novelty: Novelty
     origin: Origin = COLLECTED
+    errors: float | None = None
 
     @property
     def main(self) -> Difference:
@@ -167,7 +172,12 @@ def why_left_out(findings: Findings) -> str | None:
 
 def why_saturated(findings: Findings) -> str | None:
     """Return why nobody could be better, if so."""
-    found, room = findings.main, findings.room
+    found, room, errors = findings.main, findings.room, findings.errors
+    if errors is not None and errors <= FEW_ERRORS:
+        return (
+            f"no room to tell: {errors:.0f} errors on the test samples, where not even a network without one could be "
+            f"told from the trained; {findings.against(TRAINED)}"
+        )
     if room is None or not found.known or not within(findings):
         return None
     reach = found.interval[1] - found.difference
@@ -225,10 +235,15 @@ OF_QUALITY = 3  # the rules from here on ask how good the generated are, those b
 
 
 def others(findings: Findings) -> str:
-    """Return how the generated stand to every baseline, all comparisons taken together."""
+    """Return how the generated stand to every baseline, all comparisons taken together.
+
+    Where a comparison by itself says more, as its interval does, that is told beside its name.
+    """
     words = {1: "better than", 0: "no clear difference to", -1: "worse than"}
+    alone = {1: " (better if it were the only one)", 0: "", -1: " (worse if it were the only one)"}
     baselines = [other for other in findings.differences if other != TRAINED]
-    named = {relation: [o for o in baselines if findings.relation(o) == relation] for relation in words}
+    said = {o: o if findings.relation(o) else o + alone[findings.relation(o, together=False)] for o in baselines}
+    named = {relation: [said[o] for o in baselines if findings.relation(o) == relation] for relation in words}
     return "; ".join(f"{words[relation]} {', '.join(names)}" for relation, names in named.items() if names)
 
 

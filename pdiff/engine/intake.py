@@ -1,6 +1,6 @@
 """What a user hands to the engine: vectors and conditions of several kinds, looked at and brought where they belong."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any
 
@@ -10,7 +10,42 @@ from torch import Tensor
 
 from pdiff.runtime.errors import PdiffError, check_not_negative
 from pdiff.weights.layout import Layout
-from pdiff.weights.vectors import Rows, Vectors, row_slices, unwritten
+from pdiff.weights.vectors import Made, Rows, Vectors, row_slices, unwritten
+
+
+def as_vectors(where: str, rows: Any, expected: str) -> Vectors:
+    """Return rows of real numbers as something that torch can look at, without copying them.
+
+    Args:
+        where: words for whose they are, in the error line.
+        rows: a torch tensor, a numpy array, or what is in storage.
+        expected: their shape, in words.
+
+    Raises:
+        PdiffError: they are something else, or no real numbers, or torch has no values of them.
+    """
+    if isinstance(rows, Rows | Made):
+        return rows
+    if isinstance(rows, np.ndarray) and rows.dtype.kind in "fiu" and rows.dtype.itemsize <= 8:
+        return unwritten(rows)
+    got = f"a {type(rows).__name__} of {rows.dtype}" if isinstance(rows, Tensor | np.ndarray) else type(rows).__name__
+    if isinstance(rows, Tensor):
+        whole = not rows.is_complex() and rows.dtype != torch.bool and not rows.is_quantized
+        if whole and rows.layout == torch.strided and not rows.is_meta:
+            return rows.detach()
+        got += "" if rows.layout == torch.strided and not rows.is_meta else f" ({rows.layout}, on {rows.device})"
+    raise PdiffError(f"{where}: got {got}, expected {expected} as a torch tensor or a numpy array.")
+
+
+def finite(where: str, parts: Iterator[Tensor]) -> Iterator[Tensor]:
+    """Yield rows `(m, W)`, a few at a time; raise a `PdiffError` that names one with a NaN."""
+    first = 0
+    for rows in parts:
+        for row in rows.isfinite().all(1).logical_not().nonzero()[:1]:
+            number = first + row.item()
+            raise PdiffError(f"{where}: got NaN or infinity in row {number}, expected finite numbers. Leave it out.")
+        first += len(rows)
+        yield rows
 
 
 def as_it_came(method: Callable) -> Callable:
@@ -18,14 +53,13 @@ def as_it_came(method: Callable) -> Callable:
 
     @wraps(method)
     def wrapped(self, rows: Vectors | np.ndarray, *args: Any, **kwargs: Any) -> Tensor | np.ndarray:
-        if isinstance(rows, np.ndarray):
-            return method(self, unwritten(rows), *args, **kwargs).numpy()
-        return method(self, rows, *args, **kwargs)
+        found = method(self, as_vectors(method.__name__, rows, "rows (M, ...) of real numbers"), *args, **kwargs)
+        return found.numpy() if isinstance(rows, np.ndarray) else found
 
     return wrapped
 
 
-def check_width(what: str, rows: Vectors | np.ndarray, width: int, whose: str) -> None:
+def check_width(what: str, rows: Vectors, width: int, whose: str) -> None:
     """Raise a `PdiffError` unless there are rows `(M, width)`, at least one."""
     if rows.ndim != 2 or rows.shape[1] != width or not len(rows):
         raise PdiffError(f"{what}: got shape {tuple(rows.shape)}, expected (M, {width}), {whose}.")
@@ -35,11 +69,7 @@ def on_device(vectors: Tensor | np.ndarray | Rows, device: torch.device) -> Tens
     """Return vectors as float32 on a device; on the CPU nothing is copied that need not be."""
     if isinstance(vectors, Rows):
         return vectors if device.type == "cpu" else copied(vectors, device)
-    if not isinstance(vectors, Tensor | np.ndarray):
-        got = type(vectors).__name__
-        raise PdiffError(f"population: got {got}, expected vectors (N, P) as a torch tensor or a numpy array.")
-    vectors = unwritten(vectors) if isinstance(vectors, np.ndarray) else vectors.detach()
-    return vectors.to(device, torch.float32)
+    return as_vectors("population", vectors, "vectors (N, P)").to(device, torch.float32)
 
 
 def copied(vectors: Rows, device: torch.device) -> Tensor:
@@ -77,10 +107,7 @@ def check_conditions(where: str, conditions: Any, count: int, size: int | None =
     if size == 0:
         raise PdiffError(f"{where}: got some, but the engine was fitted without. Leave them out, or fit with them.")
     expected = f"({count}, {size or 'C'})"
-    if not isinstance(conditions, Tensor | np.ndarray):
-        got = type(conditions).__name__
-        raise PdiffError(f"{where}: got {got}, expected {expected} as a torch tensor or a numpy array.")
-    given = unwritten(conditions) if isinstance(conditions, np.ndarray) else conditions.detach()
+    given = as_vectors(where, conditions, expected)
     if given.ndim != 2 or len(given) != count or not given.shape[1] or size not in (None, given.shape[1]):
         raise PdiffError(f"{where}: got shape {tuple(given.shape)}, expected {expected}, a row for each vector.")
     given = given.to(torch.float32)

@@ -15,11 +15,20 @@ from pdiff.engine.autoencoder import Autoencoder
 from pdiff.engine.conditioning import Conditioning
 from pdiff.engine.denoiser import Denoiser
 from pdiff.engine.drawing import denoise
-from pdiff.engine.intake import as_it_came, check_conditions, check_vectors, check_wanted, check_width, on_device
+from pdiff.engine.intake import (
+    as_it_came,
+    as_vectors,
+    check_conditions,
+    check_vectors,
+    check_wanted,
+    check_width,
+    finite,
+    on_device,
+)
 from pdiff.engine.objectives import Denoising, Reconstruction
 from pdiff.engine.registries import AUTOENCODERS, DENOISERS, SCALINGS
-from pdiff.engine.scaling import Scaled, Scaling
-from pdiff.engine.schedule import build_sampler, noise_schedule
+from pdiff.engine.scaling import Scaled, Scaling, dominated
+from pdiff.engine.schedule import build_sampler, noise_schedule, words_for_end
 from pdiff.engine.settings import check_codec_training, check_training, engine_config
 from pdiff.engine.whitening import Whitening
 from pdiff.runtime import processes
@@ -29,18 +38,34 @@ from pdiff.runtime.registry import build, call
 from pdiff.runtime.seeding import derive_seed, generator, isolated_seed, resolve_device
 from pdiff.runtime.storage import read_json, read_tensors, write_json, write_tensors
 from pdiff.weights.layout import Layout
-from pdiff.weights.vectors import Rows, Vectors, deviations, parts, relative_width, row_slices, unwritten
+from pdiff.weights.vectors import Rows, Vectors, deviations, parts, relative_width, row_slices
 
 PARTS = ("scaling", "autoencoder", "whitening", "denoiser")
 FORMAT = 2
+KEYS = ("config", "seed", "width", "layout")  # of a description
 NOT_FITTED = "engine: is not fitted yet. Call fit(vectors), or ParameterDiffusion.load(folder)."
 ENOUGH = 10  # samples, to tell how wide they are spread
-WIDTHS = (0.75, 1.25)  # times the spread of the population; beyond, it is worth a warning
+WIDTHS = (0.8, 1.25)  # times the spread of the population; beyond, it is worth a warning
 
 
 def last(values: Iterator[Any]) -> Any:
     """Return the last of some values, none of the others kept."""
     return deque(values, maxlen=1)[0]
+
+
+def why_narrow(config: Mapping[str, Any], spread: float) -> str:
+    """Return words that follow a spread: which setting pulls what is decoded to the average, where one does.
+
+    Args:
+        config: an engine section, complete.
+        spread: of decoded vectors, over that of the fitted ones.
+    """
+    noise = {"engine.autoencoder.noise": config["autoencoder"].get("noise")}
+    noise |= {"engine.latent_noise": config["latent_noise"]}
+    asked = [f"{key} (now {value})" for key, value in noise.items() if value]
+    if spread >= WIDTHS[0] or not asked:
+        return ""
+    return f"; what is decoded is pulled to the average on purpose: for a wider spread lower {asked[0]}"
 
 
 class ParameterDiffusion:
@@ -107,11 +132,17 @@ class ParameterDiffusion:
             PdiffError: fewer than two vectors, a NaN, another length than the layout's, or conditions of another shape.
         """
         vectors = on_device(vectors, self.device)
+        if not isinstance(layout, Layout | None):
+            raise PdiffError(
+                f"fit.layout: got {type(layout).__name__}, expected a pdiff.Layout. Leave it out, or give one."
+            )
         layout = layout or Layout.of({"vector": torch.empty(vectors.shape[-1:])})
         check_vectors(vectors, layout)
         if conditions is not None:
             conditions = check_conditions("fit.conditions", conditions, len(vectors))
         self.prepare(layout, condition=0 if conditions is None else conditions.shape[1])
+        if words := words_for_end(self.schedule):
+            logger.warning(words)
         if self.autoencoder.latent >= len(vectors):
             logger.warning(
                 "engine: a latent of %d for %d vectors, which lie in at most %d dimensions: the rest of it carries "
@@ -164,8 +195,13 @@ class ParameterDiffusion:
 
     def fit_codec(self, vectors: Tensor | Rows, folder: Path | None) -> None:
         """Fit scaling and autoencoder to `(N, P)`, and keep how widely these are spread."""
-        self.width = deviations(vectors).mean().item()
-        self.train_codec(*self.fit_closed_form(vectors), folder)
+        deviation = deviations(vectors)
+        self.width = deviation.mean().item()
+        rows = self.fit_closed_form(vectors)
+        found = dominated(self.scaling, deviation, self.layout)
+        if found:
+            logger.warning("engine: %s, and the others are lost: set engine.scaling.type to per_coordinate", found)
+        self.train_codec(*rows, folder)
 
     def fit_closed_form(self, vectors: Tensor | Rows) -> tuple[Autoencoder, Tensor | Scaled]:
         """Fit to `(N, P)` what is not trained; return what is, and the rows it is trained on."""
@@ -217,22 +253,24 @@ class ParameterDiffusion:
         """Return the latents `(M, L)` of vectors `(M, P)`.
 
         Raises:
-            PdiffError: the engine is not fitted, or the vectors are of another length.
+            PdiffError: the engine is not fitted, or the vectors are of another length, or not finite.
         """
         self.check_fitted()
         check_width("encode", vectors, self.layout.size, "the layout's length")
-        batches = (self.scaling(rows.to(self.device, torch.float32)) for rows in parts(vectors, batch_size))
-        return torch.cat([self.autoencoder.encode(rows).cpu() for rows in batches])
+        check_positive("encode", batch_size=batch_size)
+        batches = finite("encode", (rows.to(self.device, torch.float32) for rows in parts(vectors, batch_size)))
+        return torch.cat([self.autoencoder.encode(self.scaling(rows)).cpu() for rows in batches])
 
     @as_it_came
     def decode(self, latents: Tensor | np.ndarray, batch_size: int = 1000) -> Tensor | np.ndarray:
         """Return the vectors `(M, P)` of latents `(M, L)`.
 
         Raises:
-            PdiffError: the engine is not fitted, or the latents are of another length.
+            PdiffError: the engine is not fitted, or the latents are of another length, or not finite.
         """
         self.check_fitted()
         check_width("decode", latents, self.autoencoder.latent, "that of a latent")
+        check_positive("decode", batch_size=batch_size)
         vectors = torch.empty(len(latents), self.layout.size)
         start = 0
         for rows in self.decoded(latents, batch_size):
@@ -244,9 +282,9 @@ class ParameterDiffusion:
     def decoded(self, latents: Tensor, batch_size: int = 1000) -> Iterator[Tensor]:
         """Yield the vectors of latents `(M, L)`, on the CPU, a few at a time."""
         self.check_fitted()
-        for place in row_slices((len(latents), self.layout.size), batch_size):
-            rows = self.autoencoder.decode(latents[place].to(self.device, torch.float32))
-            yield self.scaling.inverse(rows).cpu()
+        places = row_slices((len(latents), self.layout.size), batch_size)
+        for rows in finite("decode", (latents[place].to(self.device, torch.float32) for place in places)):
+            yield self.scaling.inverse(self.autoencoder.decode(rows)).cpu()
 
     def sample(
         self,
@@ -279,7 +317,8 @@ class ParameterDiffusion:
             # What is drawn for a few conditions is right to be narrower than all that was fitted.
             expected = conditions is not None or WIDTHS[0] <= spread <= WIDTHS[1]
             level = logging.INFO if expected else logging.WARNING
-            logger.log(level, "sample: %d vectors with %.2f times the spread of the fitted ones", n, spread)
+            why = "" if expected else why_narrow(self.config, spread)
+            logger.log(level, "sample: %d vectors with %.2f times the spread of the fitted ones%s", n, spread, why)
         return vectors
 
     @torch.no_grad()
@@ -289,8 +328,8 @@ class ParameterDiffusion:
         1: as wide; 0: a single point. A codec that shrinks, or a diffusion that did not converge, shows here.
         """
         self.check_fitted()
-        check_width("spread", vectors, self.layout.size, "the layout's length")
-        own = unwritten(vectors) if isinstance(vectors, np.ndarray) else vectors
+        own = as_vectors("spread", vectors, "vectors (M, P)")
+        check_width("spread", own, self.layout.size, "the layout's length")
         return relative_width(deviations(own).mean().item(), self.width)
 
     @torch.no_grad()
@@ -405,8 +444,13 @@ class ParameterDiffusion:
 
 def read_description(folder: Path) -> dict[str, Any]:
     """Return what `save` wrote of an engine beside its tensors; raise a `PdiffError` where it is of another format."""
+    if not (folder / "engine.json").is_file():
+        raise PdiffError(f"{folder}: has no engine.json. Give a folder that `ParameterDiffusion.save` wrote.")
     description = read_json(folder / "engine.json")
-    found = description.get("format")
+    found = description.get("format") if isinstance(description, dict) else None
+    missing = [key for key in KEYS if key not in description] if found == FORMAT else []
+    if missing:
+        raise PdiffError(f"{folder / 'engine.json'}: lacks {missing[0]!r}. Fit again.")
     if found != FORMAT:
         raise PdiffError(f"{folder / 'engine.json'}: got format {found!r}, expected {FORMAT}. Fit again.")
     return description

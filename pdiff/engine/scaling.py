@@ -10,6 +10,8 @@ from pdiff.weights.layout import Layout
 from pdiff.weights.vectors import Rows, along_columns, parts
 
 EVERY = slice(None)
+DOMINANT = 0.9  # of the scaled variance
+FEW = 0.01  # of the coordinates that change; a single one counts as few among at least 10
 
 
 class Scaling(nn.Module, ABC):
@@ -78,6 +80,29 @@ class PerCoordinate(Scaling):
     def moments(self, vectors: Tensor | Rows, layout: Layout) -> tuple[Tensor, Tensor]:
         """Return the moments over the checkpoints."""
         return along_columns(lambda block: block.mean(0), vectors), along_columns(lambda block: block.std(0), vectors)
+
+
+def dominated(scaling: Scaling, deviation: Tensor, layout: Layout) -> str | None:
+    """Return words for a few coordinates that carry all but a tenth of the scaled variance; None without such.
+
+    Beside them the others look like noise to an autoencoder, and are lost.
+
+    Args:
+        scaling: a fitted one.
+        deviation: the standard deviation of each coordinate of the population `(P,)`.
+        layout: to name the coordinate that varies most.
+    """
+    variance = (deviation.to(scaling.std.device) / scaling.std).double().square()
+    changing, total = int((variance > 0).sum()), variance.sum()
+    reached = variance.topk(min(max(int(FEW * changing), 1), len(variance))).values.cumsum(0) > DOMINANT * total
+    if changing < 10 or not reached.any():
+        return None
+    few = int(reached.byte().argmax()) + 1
+    place = int(variance.argmax())
+    entry = next(entry for entry in layout if entry.slice.start <= place < entry.slice.stop)
+    which = f"{entry.name}[{place - entry.offset}]"
+    words = f"{which} alone carries" if few == 1 else f"{few} coordinates ({which}, for one) alone carry"
+    return f"{words} more than {DOMINANT:.0%} of the scaled variance of {changing} that change"
 
 
 class Scaled:

@@ -10,6 +10,21 @@ BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 
 
+MOST_SIGNAL = 0.01  # alpha_bar at the last timestep; 1000 linear steps leave 4e-5, 100 of them .36
+
+
+def words_for_end(schedule: Any) -> str | None:
+    """Return what is wrong where the signal is not gone at the last timestep, alpha_bar_T; None where it is."""
+    steps, left = schedule.config.num_train_timesteps, schedule.alphas_cumprod[-1].item()
+    if left <= MOST_SIGNAL:
+        return None
+    return (
+        f"engine.noise_schedule: got a share of the signal of {left:.2g} at the last of {steps} timesteps, expected at "
+        f"most {MOST_SIGNAL}: sampling starts from noise alone, which the training would never see. Raise timesteps or "
+        "beta_end, or set beta_schedule to squaredcos_cap_v2."
+    )
+
+
 def _check(key: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise PdiffError(f"engine.noise_schedule.{key}: got {value!r}. {known(value, choices)}")
@@ -105,5 +120,13 @@ def _prepared(scheduler: Any, steps: int | None) -> Any:
 
 
 def build_sampler(cfg: dict, schedule: Any) -> Any:
-    """Return the sampler that a config section describes (`type`, `steps`, ...), for a training schedule."""
-    return build(SAMPLERS, cfg, "engine.sampler", schedule=schedule)
+    """Return the sampler that a config section describes (`type`, `steps`, ...), for a training schedule.
+
+    Raises:
+        PdiffError: the section cannot be, or its type returned no sampler.
+    """
+    found = build(SAMPLERS, cfg, "engine.sampler", schedule=schedule)
+    if not all(callable(getattr(found, name, None)) for name in ("step", "scale_model_input")):
+        line = f"engine.sampler: {cfg['type']!r} returned {type(found).__name__}, expected a scheduler of diffusers"
+        raise PdiffError(f"{line}, its timesteps set. Return it.")
+    return found

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from pdiff.files.archives import read_content
 from pdiff.files.folders import flattened, folders_of
-from pdiff.files.formats import FORMATS, Zoo, below_common_folder
+from pdiff.files.formats import FORMATS, Zoo
 from pdiff.files.naming import begin, rename
 from pdiff.files.nesting import select_key, tensors
+from pdiff.files.paths import below_common_folder
 from pdiff.files.placing import place
 from pdiff.files.reader import Reader
 from pdiff.runtime.errors import PdiffError

@@ -1,8 +1,9 @@
 """The content of a checkpoint file: nested mappings and lists with tensors that are not read yet."""
 
+import io
 import struct
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,14 +21,14 @@ from pdiff.runtime.storage import read_tensors_and_metadata
 LOCAL_HEADER = 30  # bytes of a zip record's own header before its name
 
 
-def read_bytes(file: BinaryIO, size: int) -> Tensor:
-    """Return the next bytes of a file as a tensor, uint8 `(size,)`."""
+def read_bytes(file: BinaryIO, size: int) -> bytearray:
+    """Return the next bytes of a file."""
     if size > Path(file.name).stat().st_size:
         raise ValueError(f"{size} bytes in a smaller file")
     values = bytearray(size)
     if file.readinto(values) != size:
         raise ValueError("its values are cut short")
-    return as_tensor(values)
+    return values
 
 
 def as_tensor(values: bytearray) -> Tensor:
@@ -35,17 +36,32 @@ def as_tensor(values: bytearray) -> Tensor:
     return torch.frombuffer(values, dtype=torch.uint8) if values else torch.empty(0, dtype=torch.uint8)
 
 
+def read_record(path: Path, record: zipfile.ZipInfo) -> bytearray:
+    """Return what a record of a zip archive holds.
+
+    What is not compressed is read by its place: zipfile refuses a checksum that torch was told to leave out.
+    """
+    if record.compress_type != zipfile.ZIP_STORED:
+        with zipfile.ZipFile(path) as archive:
+            return bytearray(archive.read(record))
+    with open(path, "rb") as file:
+        file.seek(record.header_offset)
+        name, extra = struct.unpack("<HH", file.read(LOCAL_HEADER)[26:])
+        file.seek(name + extra, 1)
+        return read_bytes(file, record.file_size)
+
+
 class ZipValues:
     """The storages of a file that `torch.save` wrote as a zip archive.
 
     Args:
         path: the file.
-        archive: the same, open.
+        records: those of the archive, by name.
         folder: of the archive, in which the storages are.
     """
 
-    def __init__(self, path: Path, archive: zipfile.ZipFile, folder: str):
-        self._path, self._folder, self._records = path, folder, dict(archive.NameToInfo)
+    def __init__(self, path: Path, records: Mapping[str, zipfile.ZipInfo], folder: str):
+        self._path, self._folder, self._records = path, folder, records
         self.load = cache(self._load)
 
     def _record(self, key: str) -> zipfile.ZipInfo:
@@ -57,28 +73,20 @@ class ZipValues:
 
     def _load(self, key: str) -> Tensor:
         """Return the bytes of a storage, uint8 `(bytes,)`."""
-        record = self._record(key)
-        if record.compress_type != zipfile.ZIP_STORED:
-            with zipfile.ZipFile(self._path) as archive:
-                return as_tensor(bytearray(archive.read(record)))
-        with open(
-            self._path, "rb"
-        ) as file:  # torch may have left the checksum out, without which zipfile reads nothing
-            file.seek(record.header_offset)
-            name, extra = struct.unpack("<HH", file.read(LOCAL_HEADER)[26:])
-            file.seek(name + extra, 1)
-            return read_bytes(file, record.file_size)
+        return as_tensor(read_record(self._path, self._record(key)))
 
 
 def read_zip(path: Path, unknown: list[str]) -> Any:
     """Return the content of a file that `torch.save` wrote as a zip archive."""
     with zipfile.ZipFile(path) as archive:
-        pickled = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
-        folder = pickled.removesuffix("data.pkl")
-        if f"{folder}byteorder" in archive.NameToInfo and archive.read(f"{folder}byteorder") != b"little":
-            raise PdiffError(f"{path}: was written on a machine of the other byte order. Save it again on this one.")
-        with archive.open(pickled) as file:
-            return Unpickler(file, ZipValues(path, archive, folder), unknown).load()
+        records = dict(archive.NameToInfo)
+    pickled = next(name for name in records if name.endswith("/data.pkl"))
+    folder = pickled.removesuffix("data.pkl")
+    order = records.get(f"{folder}byteorder")
+    if order and read_record(path, order) != b"little":
+        raise PdiffError(f"{path}: was written on a machine of the other byte order. Save it again on this one.")
+    file = io.BytesIO(read_record(path, records[pickled]))
+    return Unpickler(file, ZipValues(path, records, folder), unknown).load()
 
 
 class LegacyValues:
@@ -102,7 +110,7 @@ class LegacyValues:
         start, size = self.places[key]
         with open(self._path, "rb") as file:
             file.seek(start)
-            return read_bytes(file, size)
+            return as_tensor(read_bytes(file, size))
 
 
 def read_legacy(path: Path, unknown: list[str]) -> Any:

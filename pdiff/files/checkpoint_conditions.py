@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from pdiff.files.formats import below_common_folder
+from pdiff.files.paths import below_common_folder
 from pdiff.runtime.errors import PdiffError, known
 from pdiff.weights.conditions import check_condition
 

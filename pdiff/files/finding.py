@@ -2,25 +2,24 @@
 
 import glob
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pdiff.files.kinds import kind_of, unreadable
 from pdiff.files.naming import listed
-from pdiff.files.reader import Reader
+from pdiff.files.paths import natural
 from pdiff.files.values import same
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.processes import is_main
 from pdiff.runtime.progress import progress, say
 
+if TYPE_CHECKING:
+    from pdiff.files.reader import Reader
+
 # Of the files in a folder; a file or glob that is named is taken at its word.
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".chkpt", ".bin", ".th", ".tar", ".pkl", ".model", ".weights")
-
-
-def natural(path: Path) -> tuple[list[str | int], str]:
-    """Return what to sort a path by, so that numbers come in numerical order."""
-    parts = re.split(r"(\d+)", str(path))
-    return [int(part) if place % 2 else part for place, part in enumerate(parts)], str(path)
 
 
 def find_checkpoints(pattern: str) -> list[Path]:
@@ -90,8 +89,15 @@ def tell(paths: Sequence[Path], reason: str) -> None:
         say(f"checkpoints.files: {names} {reason}, and count once")
 
 
-def distinct(paths: Sequence[Path], reader: Reader) -> list[Path]:
+def serial(path: Path) -> str:
+    """Return what the names of a series have in common: a name without its numbers."""
+    return re.sub(r"\d+", "", path.name)
+
+
+def distinct(paths: Sequence[Path], reader: "Reader") -> list[Path]:
     """Return the files without those whose tensors of the network are all the same as another's.
+
+    Of such files the one stays that is of the longest series: `epoch_9.pth`, not `best.pth`.
 
     Args:
         paths: the files.
@@ -99,10 +105,11 @@ def distinct(paths: Sequence[Path], reader: Reader) -> list[Path]:
     """
     if len(paths) < 2:
         return list(paths)
+    series = Counter(map(serial, paths))
     first: dict[frozenset, Path] = {}
     copies = []
     with progress("compare checkpoints", len(paths)) as advance:
-        for path in paths:
+        for path in sorted(paths, key=lambda path: (-series[serial(path)], natural(path))):
             marks = frozenset((name, one.tensor.mark()) for name, one in reader.find(path).placed.items())
             if first.setdefault(marks, path) != path and are_same(path, first[marks], reader):
                 copies.append(path)
@@ -111,7 +118,7 @@ def distinct(paths: Sequence[Path], reader: Reader) -> list[Path]:
     return [path for path in paths if path not in copies]
 
 
-def are_same(path: Path, other: Path, reader: Reader) -> bool:
+def are_same(path: Path, other: Path, reader: "Reader") -> bool:
     """Say whether two files have the same tensors."""
     a, b = (reader.read(one) for one in (path, other))
     return a.keys() == b.keys() and all(same(a[name], b[name]) for name in a)

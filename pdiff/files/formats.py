@@ -3,10 +3,8 @@
 A format is a function of `pattern` (`checkpoints.files`), `reader`, `layout` if it wants it, and its own settings.
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from mmengine.registry import Registry
@@ -61,10 +59,3 @@ class Zoo:
             blocks=self.blocks and (lambda layout, numbers: self.blocks(layout, [rows[n] for n in numbers])),
             mapped=None,
         )
-
-
-def below_common_folder(paths: Sequence[Path]) -> list[str]:
-    """Return each path below the folder that all share, with slashes."""
-    absolute = [os.path.abspath(path) for path in paths]
-    folder = os.path.commonpath([os.path.dirname(path) for path in absolute])
-    return [Path(os.path.relpath(path, folder)).as_posix() for path in absolute]

@@ -20,7 +20,7 @@ HARMLESS = re.compile(
     | random\.Random | logging\.(Logger|RootLogger|getLogger) | typing\.\w+ | enum\.(Enum|IntEnum|StrEnum|Flag|IntFlag)
     | numpy\.(ndarray|dtype|(bool|int|uint|float|complex|str|bytes|void|object|datetime|timedelta)\w*|number|generic)
     | numpy\.(core|_core)\.(multiarray\.(_reconstruct|scalar)|numeric\._frombuffer) | numpy\.dtypes\.\w+
-    | numpy\.ma\.core\.\w+ | numpy\.random\.(_pickle\.\w+|mtrand\.RandomState|bit_generator\.\w+|_\w+\.\w+)
+    | numpy\.ma\.(core\.)?\w+ | numpy\.random\.(_pickle\.\w+|mtrand\.RandomState|bit_generator\.\w+|_\w+\.\w+)
     | pandas\._libs\.(tslibs\.\w+\.\w+|internals\.\w+)
     | pandas\.core\.(frame|series|internals|indexes|dtypes|arrays)(\.[a-z_]+)?\.(_new_\w+|_unpickle\w*|[A-Z]\w*)
     | omegaconf(\.[a-z_]+)?\.[A-Z]\w* | ml_collections\.config_dict(\.config_dict)?\.\w+
@@ -32,9 +32,10 @@ HARMLESS = re.compile(
         \.(callbacks|utilities|core)(\.[a-z_]+)*\.[A-Z]\w*
     | transformers\.(trainer_utils|trainer_callback|training_args|configuration_utils)\.\w+
     | transformers\.models\.\w+\.configuration_\w+\.\w+
-    | torch\.(device|Size|memory_format|layout|dtype|strided|sparse_\w+|per_\w+_affine\w*|\w+_format|Generator)
+    | torch\.(device|Size|layout|dtype|strided|sparse_\w+|per_\w+_affine\w*|Generator)
+    | torch\.(_utils\.torch\.)?(memory_format|channels_last\w*|\w+_format)
     | torch\.serialization\._get_layout | torch\.nn\.parameter\.(Parameter|Buffer) | torch\.(_tensor\.)?Tensor
-    | torch\.optim(\.\w+)+ | torch\.nn\.modules\.loss\.\w+ | torch\.(cuda\.)?amp\.grad_scaler\.\w+
+    | torch\.optim\.(\w+\.)?[A-Z]\w* | torch\.nn\.modules\.loss\.\w+ | torch\.(cuda\.)?amp\.grad_scaler\.\w+
     """,
     re.VERBOSE,
 )

@@ -149,13 +149,15 @@ def text_or_data(head: bytes) -> str:
         return "the index of a network in parts. Join the parts, and give the file that you get: " + JOIN
     if start[:1] in (b"{", b"["):
         return "JSON, no tensors. Name checkpoints alone."
-    words = start[:40].decode("utf-8", "ignore").splitlines()[:1] or [""]
-    if words[0].isprintable() and len(words[0].encode()) > len(start[:40]) // 2:
-        return f"text that begins with {words[0]!r}. Name checkpoints alone."
+    words = start[:512].decode("utf-8", "ignore")
+    if len(words.encode()) > 0.9 * len(start[:512]) and all(
+        letter.isprintable() or letter.isspace() for letter in words
+    ):
+        return f"text that begins with {words.splitlines()[0][:40]!r}. Name checkpoints alone."
     return f"damaged, or no checkpoint: it begins with {head[:8]!r}. {AGAIN}"
 
 
 JOIN = (
-    "torch.save({name: t for part in parts for name, t in torch.load(part).items()}, 'whole.pth'), "
-    "or safetensors.torch.load_file for parts of that format."
+    "torch.save({name: t for part in parts for name, t in torch.load(part).items()}, 'whole.pth'); "
+    "safetensors.torch.load_file in place of torch.load for parts of that format."
 )

@@ -18,12 +18,11 @@ from pdiff.files.columns import WHERE, by_own_names, in_order, load, order_of, r
 from pdiff.files.formats import FORMATS, Zoo
 from pdiff.files.reader import Reader
 from pdiff.files.table import read_table
-from pdiff.files.values import is_counter
 from pdiff.runtime.errors import PdiffError, known
 from pdiff.runtime.progress import say
 from pdiff.weights.layout import Layout
 from pdiff.weights.mapped import Mapped
-from pdiff.weights.roles import encode
+from pdiff.weights.roles import encode, is_counter
 from pdiff.weights.vectors import row_slices, unwritten
 
 SUFFIXES = (".npy", ".pt", ".pth")
@@ -106,7 +105,7 @@ class Matrix:
 
     def read(self, number: int, names: Sequence[str], otherwise: str) -> dict[str, Tensor]:
         """Return tensors of a row."""
-        missing = [name for name in names if name not in self.order and not is_counter(name, self.own[name])]
+        missing = [name for name in names if name not in self.order and not is_counter(self.own[name])]
         if missing:
             more = f" and {len(missing) - 1} more of the network's tensors" if len(missing) > 1 else ""
             raise PdiffError(f"{self.path}: lacks {missing[0]!r}{more}. {otherwise}")

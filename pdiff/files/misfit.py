@@ -7,11 +7,15 @@ from typing import Any
 
 from torch import Tensor
 
+from pdiff.files.kinds import JOIN
 from pdiff.files.naming import listed
 from pdiff.files.nesting import children, is_optimizer
 from pdiff.files.stored import Found, Stored
 from pdiff.files.unpickling import Shell
 from pdiff.runtime.errors import PdiffError
+
+PART_NAME = re.compile(r"-\d+-of-\d+\.\w+$")
+PART = "It is a part of a network: join the parts, and give the file that you get: "
 
 
 def is_array(value: Any) -> bool:
@@ -24,6 +28,7 @@ def no_tensors(content: Any, file: str) -> PdiffError:
     if isinstance(content, Stored):
         return PdiffError(f"{file}: holds a single tensor without a name. Save a state dict: tensors by name.")
     within = [content, *(value for _, value in children(content))]
+    within += [value for inner in within for _, value in children(inner)]
     if any(is_optimizer(value) for value in within):
         words = "holds the state of an optimizer, and no network"
         return PdiffError(f"{file}: {words}. Give the file of the network that was saved with it.")
@@ -31,8 +36,8 @@ def no_tensors(content: Any, file: str) -> PdiffError:
         way = "torch.save({name: torch.from_numpy(array) for name, array in content.items()}, 'new.pth')"
         return PdiffError(f"{file}: holds arrays of numpy, and no tensors. Turn them into tensors: {way}.")
     keys = [key for key, _ in children(content)]
-    held = f"only {listed(keys)}" if keys else "nothing that has a name"
-    return PdiffError(f"{file}: holds no state dict, but {held}. Give a file with the tensors of the network.")
+    held = f"but {listed(keys)}" if keys else "and nothing that has a name"
+    return PdiffError(f"{file}: holds no state dict, {held}. Give a file with the tensors of the network.")
 
 
 def closest(name: str, shape: tuple[int, ...], found: Sequence[Found]) -> Found:
@@ -56,8 +61,9 @@ def rule(old: str, new: str) -> tuple[str, str]:
     gone, come = a[start : len(a) - end], b[start : len(b) - end]
     if start and not (gone and come):  # an insertion needs something to stand behind
         gone, come, start = [a[start - 1], *gone], [b[start - 1], *come], start - 1
-    pattern = re.escape(".".join([*gone, ""])) if gone else ""
-    return ("" if start else "^") + pattern, ".".join([*come, ""]) if come else ""
+    dot = [""] if end else []
+    pattern = re.escape(".".join([*gone, *dot])) if gone else ""
+    return ("" if start else "^") + pattern + ("" if end else "$"), ".".join([*come, *dot]) if come else ""
 
 
 def remedy(name: str, near: str, found: Sequence[Found], state: Mapping[str, Tensor], where: str) -> str:
@@ -74,14 +80,18 @@ def remedy(name: str, near: str, found: Sequence[Found], state: Mapping[str, Ten
         return ""
     pattern, replacement = rule(near, name)
     turned = [re.sub(pattern, replacement, one.name) for one in found]
-    fit = sum(new in state and new != one.name for one, new in zip(found, turned, strict=True))
-    if name not in turned or fit < 1:
+    fit = [
+        new
+        for one, new in zip(found, turned, strict=True)
+        if new != one.name and new in state and tuple(state[new].shape) == one.tensor.shape
+    ]
+    if name not in fit:
         return ""
     if pattern.startswith("^") and not replacement:
-        option = f"{where}.prefix={near[: len(near) - len(name)]}"
+        option = f"{where}.prefix={near[: len(near) - len(name)]!r}"
     else:
         option = f"{where}.rename: {{{pattern!r}: {replacement!r}}}"
-    return f"{option} would fit {fit} of its names."
+    return f"{option} would fit {len(fit)} of its names."
 
 
 def lacking(
@@ -97,7 +107,12 @@ def lacking(
         where: the section of the config with the options.
         otherwise: what to do if no option helps.
     """
-    near = closest(names[0], tuple(state[names[0]].shape), found)
+    near = closest(names[0], tuple(state[names[0]].shape) if names[0] in state else (), found)
     more = f" and {len(names) - 1} more of the network's tensors" if len(names) > 1 else ""
-    todo = remedy(names[0], near.name, found, state, where) or f"Look at {where}.key, prefix and rename."
-    return PdiffError(f"{file}: lacks {names[0]!r}{more}; it has {near.path!r}. {todo} {otherwise}".rstrip())
+    todo = PART + JOIN if PART_NAME.search(file) else remedy(names[0], near.name, found, state, where)
+    if not todo and near.name not in state:
+        todo = f"Look at {where}.key, prefix and rename."
+    if not todo and otherwise.startswith("Or "):
+        otherwise = otherwise[3].upper() + otherwise[4:]
+    words = " ".join(filter(None, [todo, otherwise]))
+    return PdiffError(f"{file}: lacks {names[0]!r}{more}; it has {near.path!r}. {words}".rstrip())

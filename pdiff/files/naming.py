@@ -67,7 +67,7 @@ def check_distinct(found: Sequence[Found], before: Sequence[Found], where: str) 
         other = seen.setdefault(one.path, old.path)
         if other != old.path:
             both = f"{other!r} and {old.path!r} both become {one.name!r}"
-            raise PdiffError(f"{where}.rename: {both}. Mend it, or choose one of them with {where}.prefix.")
+            raise PdiffError(f"{where}.rename: {both}. Mend it, or choose one by the prefix.")
 
 
 def listed(names: Sequence[str]) -> str:

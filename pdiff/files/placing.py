@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from pdiff.files.naming import SURPLUS, unwrap
 from pdiff.files.stored import Found
-from pdiff.files.values import is_counter
 from pdiff.runtime.errors import PdiffError
+from pdiff.weights.roles import is_counter
 
 AVERAGES = {"ema", "swa", "avg", "average", "averaged", "averages", "polyak", "shadow"}
 
@@ -44,9 +44,13 @@ class Fit:
         """Whether the prefix speaks of an average of weights."""
         return not AVERAGES.isdisjoint(re.split(r"[^a-z]", re.sub(r"([A-Z]+)", r"_\1", self.prefix).lower()))
 
+    def marks(self) -> dict[str, Hashable]:
+        """Return what is the same for the same tensors under other keys or with another prefix."""
+        return {name: one.tensor.mark() for name, one in self.placed.items()}
+
     def option(self, where: str, other: "Fit") -> str:
         """Return the option that chooses this and not the other one."""
-        return f"{where}.key={self.keys}" if self.keys != other.keys else f"{where}.prefix={self.beginning}"
+        return f"{where}.key={self.keys}" if self.keys != other.keys else f"{where}.prefix={self.beginning!r}"
 
     def below(self, found: Sequence[Found]) -> Iterator[tuple[str, Found]]:
         """Yield those tensors of the same mappings whose names begin with the prefix, with the rest of their names."""
@@ -120,7 +124,7 @@ def choose(
     found: Sequence[Found], names: Mapping[str, str], state: Mapping[str, Tensor], first: Mapping[str, str]
 ) -> list[Fit]:
     """Return the prefix that fits the network, and those that find as much; none where none does."""
-    needed = {first[name] for name in state if not is_counter(name, state[name])} or set(first.values())
+    needed = {first[name] for name in state if not is_counter(state[name])} or set(first.values())
     for shapes in (state, None):
         choices, share = best(fits(found, names, shapes), needed, first)
         if share and is_sound(choices[0], share, found):
@@ -148,8 +152,7 @@ def place(
     if not choices:
         return None
     chosen, *others = choices
-    own = {name: one.tensor.place for name, one in chosen.placed.items()}
-    others = [fit for fit in others if {name: one.tensor.place for name, one in fit.placed.items()} != own]
+    others = [fit for fit in others if fit.marks() != chosen.marks()]
     rivals = [fit for fit in others if fit.of_average == chosen.of_average]
     if rivals:
         options = [chosen.option(where, rivals[0]), *(fit.option(where, chosen) for fit in rivals)]

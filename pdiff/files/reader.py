@@ -12,11 +12,12 @@ from pdiff.files.naming import begin, check_distinct, listed, rename
 from pdiff.files.nesting import select_key, tensors
 from pdiff.files.placing import Placement, place
 from pdiff.files.stored import Found
-from pdiff.files.values import counters, is_counter, loaded, of_type, through_hooks, tie, value
+from pdiff.files.values import counters, loaded, of_type, through_hooks, tie, value
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.processes import is_main
 from pdiff.runtime.progress import say
-from pdiff.weights.select import first_names
+from pdiff.weights.roles import is_counter
+from pdiff.weights.ties import first_names
 
 
 class Reader:
@@ -102,9 +103,9 @@ class Reader:
         wanted = self._with_aliases(state if names is None else names)
         placed = {name: one for name, one in placement.placed.items() if name in wanted}
         values = {name: self._value(path, one, state[name]) for name, one in placed.items()}
-        values = tie(values, placed, self._first, str(path))
+        values = tie(values, placed, self._first, state, str(path))
         surplus = placement.surplus
-        missing = {name for name in wanted if name not in values and not is_counter(name, state[name])}
+        missing = {name for name in wanted if name not in values and not is_counter(state[name])}
         if missing and surplus:
             more = {name: tensor for name, tensor in self._by_old_names(path, placement).items() if name in missing}
             values, surplus = {**values, **more}, {} if more else surplus

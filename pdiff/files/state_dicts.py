@@ -1,7 +1,8 @@
 """The format `files`: one state dict in each file."""
 
 from pdiff.files.finding import distinct, find_checkpoints
-from pdiff.files.formats import FORMATS, Zoo, below_common_folder
+from pdiff.files.formats import FORMATS, Zoo
+from pdiff.files.paths import below_common_folder
 from pdiff.files.reader import Reader
 
 

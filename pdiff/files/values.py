@@ -7,12 +7,8 @@ from torch import Tensor, nn
 
 from pdiff.files.stored import Found
 from pdiff.runtime.errors import PdiffError
-
-
-def is_counter(name: str, tensor: Tensor) -> bool:
-    """Say whether a tensor counts something: old files lack such, and nothing is computed from it in `eval` mode."""
-    whole = not tensor.is_floating_point() and not tensor.is_complex() and tensor.ndim == 0
-    return whole or name.rpartition(".")[2] == "num_batches_tracked"
+from pdiff.weights.memory import viewed
+from pdiff.weights.roles import is_counter
 
 
 def kind_of_number(dtype: torch.dtype) -> str:
@@ -48,7 +44,8 @@ def of_type(tensor: Tensor, dtype: torch.dtype, what: str, cast: bool, option: s
         quantized = " It may be quantized: give the checkpoint before that." if kinds == ("whole", "floating") else ""
         raise PdiffError(f"{what} is {found}, expected {kinds[1]} numbers like the network's {expected}.{quantized}")
     turned = tensor.to(dtype)
-    if torch.promote_types(tensor.dtype, dtype) == dtype or same(turned.to(tensor.dtype), tensor):
+    wide = torch.float64 if kinds == ("floating", "floating") else tensor.dtype
+    if same(turned.to(wide), tensor.to(wide)):
         return turned
     if kinds != ("floating", "floating"):
         raise PdiffError(f"{what} is {found}, with values that the network's {expected} does not have. Mend the file.")
@@ -86,7 +83,11 @@ def value(found: Found, own: Tensor, file: str, cast: bool, option: str) -> Tens
 
 
 def tie(
-    values: Mapping[str, Tensor], placed: Mapping[str, Found], first: Mapping[str, str], file: str
+    values: Mapping[str, Tensor],
+    placed: Mapping[str, Found],
+    first: Mapping[str, str],
+    own: Mapping[str, Tensor],
+    file: str,
 ) -> dict[str, Tensor]:
     """Return the values with those of every name that a tensor has beside the one in the file.
 
@@ -94,6 +95,7 @@ def tie(
         values: tensors by the network's names.
         placed: where they stand in the file.
         first: the first name of the tensor of each name of the network.
+        own: the network's tensors, of which a tied one may be a view of another, transposed say.
         file: for the error line.
 
     Raises:
@@ -102,10 +104,11 @@ def tie(
     given: dict[str, str] = {}
     for name, tensor in values.items():
         other = given.setdefault(first[name], name)
-        if name in placed and other in placed and not same(values[other], tensor):
+        if name in placed and other in placed and not same(viewed(values[other], own[other], own[name]), tensor):
             both = f"{placed[other].path!r} and {placed[name].path!r}"
             raise PdiffError(f"{file}: {both} differ, but are one tensor in the network. Give a file of this network.")
-    return {name: values[given[one]] for name, one in first.items() if one in given}
+    sources = {name: given[one] for name, one in first.items() if one in given}
+    return {name: viewed(values[source], own[source], own[name]) for name, source in sources.items()}
 
 
 def counters(state: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -114,7 +117,7 @@ def counters(state: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> dict[
     return {
         name: tensor.detach().clone()
         for name, tensor in state.items()
-        if name not in values and is_counter(name, tensor) and (name.rpartition(".")[0] in modules or not modules)
+        if name not in values and is_counter(tensor) and (name.rpartition(".")[0] in modules or not modules)
     }
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pdiff.analysis.kept import kept, kept_by_tensor
 from pdiff.engine.parameter_diffusion import ParameterDiffusion
+from pdiff.engine.scaling import dominated
 from pdiff.run.check import Check, goodness, in_words, not_measured, share_lost, whole
 from pdiff.run.heldout import heldout_record, spaced, split_population
 from pdiff.run.measuring import evaluate_split
@@ -21,12 +22,13 @@ from pdiff.task.task import Evaluation, Task
 from pdiff.weights.conditions import Conditions
 from pdiff.weights.layout import Layout
 from pdiff.weights.origin import COLLECTED, Origin, origin_of
-from pdiff.weights.vectors import Rows, mean
+from pdiff.weights.vectors import Rows, deviations, mean
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
 
 LARGEST_LOSS = 0.1  # of the way to chance; the codecs of all four tasks lose less than 0.02
+LEAST_SPREAD = 0.5
 LEAST_KEPT = 0.7  # of the fitted; the defaults of the four tasks keep 0.80 to 0.97, a latent of one number 0.36 to 0.65
 MOST = 20  # checkpoints of each kind that are looked at, evenly spaced
 
@@ -37,6 +39,9 @@ def gate_codec(run: "Run") -> list[Check]:
     line, remedy, layout = heldout_record(run)["line"], run.engine.autoencoder.remedy, run.population.layout
     origin = origin_of(run.population.provenance)
     average, seen = mean(fitted), through_codec(run.engine, fitted)
+    lost = check_scaling(*seen, dominated(run.engine.scaling, deviations(fitted), layout))
+    if not lost.passed:
+        return [lost]
     if not len(heldout):
         return [check_reconstruction(seen, None, average, layout, remedy, line, origin), not_measured("decoded", line)]
     originals, decoded = through_codec(run.engine, heldout)
@@ -62,6 +67,27 @@ def through_codec(engine: ParameterDiffusion, rows: Rows) -> tuple[Tensor, Tenso
     """Return some of the rows `(M, P)`, evenly spaced, and what the codec makes of them."""
     originals = rows[spaced(len(rows), min(len(rows), MOST))]
     return originals, engine.decode(engine.encode(originals))
+
+
+def check_scaling(originals: Tensor, decoded: Tensor, found: str | None) -> Check:
+    """Return whether the codec keeps more than a few coordinates that vary more than all others.
+
+    Args:
+        originals: fitted checkpoints `(F, P)`.
+        decoded: what the codec makes of them.
+        found: words for these coordinates; None where there are none.
+    """
+    own, left = (rows.std(0, correction=0) for rows in (originals, decoded))
+    changing = own > 0
+    share = (left[changing] / own[changing]).median().item() if changing.any() else 1.0
+    figures = {"median_spread": share}
+    if not found or share >= LEAST_SPREAD:
+        return Check("scaling", True, f"half of the coordinates keep {share:.0%} of their spread or more", figures)
+    line = (
+        f"got {found}, and half of the coordinates keep {share:.0%} of their spread or less in the codec, expected "
+        f"{LEAST_SPREAD:.0%} at least: beside those few the others are lost. Set engine.scaling.type to per_coordinate."
+    )
+    return Check("scaling", False, line, figures)
 
 
 def check_reconstruction(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pdiff.engine.objectives import Denoising
-from pdiff.engine.parameter_diffusion import ParameterDiffusion
+from pdiff.engine.parameter_diffusion import WIDTHS, ParameterDiffusion, why_narrow
 from pdiff.engine.schedule import build_sampler
 from pdiff.engine.whitening import Whitening
 from pdiff.run.check import Check, Figure, not_measured
@@ -21,7 +21,7 @@ from pdiff.run.heldout import heldout_record, split_population
 from pdiff.run.wanted import open_wanted
 from pdiff.runtime.seeding import generator, normal
 from pdiff.runtime.storage import read_tensors
-from pdiff.weights.vectors import Rows
+from pdiff.weights.vectors import Made, Rows
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
@@ -191,18 +191,21 @@ def words_for_memory(figures: Mapping[str, Figure], record: str) -> str:
 
 
 def gate_latents(run: "Run") -> list[Check]:
-    """Return the check of the sampled latents.
+    """Return the checks of the sampled latents, and of how widely the vectors are spread that they decode to.
 
     Those for wanted conditions may lie where none of the fitted does, so they are held against the checkpoints for
     select conditions too, along the axes that carry some of the variance; those beyond the range of the seen ones are
-    left out, for nobody knows where they ought to lie.
+    left out, for nobody knows where they ought to lie. Their spread is that of their conditions.
     """
     engine, (fitted, heldout) = run.engine, split_population(run)
     sampled = read_tensors(run.directory.folder("generate") / "latents.safetensors")["latents"]
     steps = len(build_sampler(run.drawing["sampler"], engine.schedule).timesteps)
     todo = remedy(engine.config, steps)
     if not run.conditional:
-        return [check_latents(sampled, engine.encode(fitted), todo)]
+        latents = engine.encode(fitted)
+        decoded = Made(fitted.shape, lambda rows, rng: engine.decode(latents[rows]), generator(0))
+        widths = engine.spread(run.generated), engine.spread(decoded)
+        return [check_latents(sampled, latents, todo), check_spread(*widths, engine.config, todo)]
     wanted, rows = open_wanted(run), torch.cat([fitted.rows, heldout.rows])
     asked = wanted.conditions.take(run.generated_for[: len(sampled)])
     inside = ~asked.beyond(wanted.seen).any(1)
@@ -268,3 +271,20 @@ def check_latents(sampled: Tensor, latents: Tensor, todo: str = f"{TRAIN}.", els
         f"{most:.0%} outside. The diffusion does not match the latents. {todo}"
     )
     return Check("latents", False, line, figures)
+
+
+def check_spread(generated: float, codec: float, config: Mapping[str, Any], todo: str) -> Check:
+    """Return how widely the generated vectors are spread, and what is to blame where that is little; it fails nothing.
+
+    Args:
+        generated: their spread, over that of the fitted vectors.
+        codec: that of what the codec makes of the fitted vectors.
+        config: the engine section in force.
+        todo: what may mend the diffusion.
+    """
+    figures = {"spread": generated, "spread_of_decoded": codec}
+    line = f"generated vectors with {generated:.2f} times the spread of the fitted ones, decoded ones with {codec:.2f}"
+    blame = why_narrow(config, codec)
+    if codec and not WIDTHS[0] <= generated / codec <= WIDTHS[1]:
+        blame += f"; the diffusion draws {generated / codec:.2f} times as widely as it should. {todo.removesuffix('.')}"
+    return Check("spread", True, line + blame, figures)

@@ -49,7 +49,9 @@ def goodness(metrics: Sequence[float], metric: Metric) -> Tensor:
 
 def in_words(value: float) -> str:
     """Return a metric's text."""
-    return f"{value:.4f}" if math.isfinite(value) else "nothing finite"
+    if not math.isfinite(value):
+        return "nothing finite"
+    return f"{value:.4f}" if abs(value) < 1e9 else f"{value:.4g}"
 
 
 def share_lost(before: float, after: float) -> float:

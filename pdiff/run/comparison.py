@@ -76,6 +76,8 @@ def read_run(name: str, path: Path) -> Compared:
     if not file.is_file():
         raise PdiffError(f"{path}: is not compared yet. Finish the run: the same command with --resume.")
     summary = read_json(file)
+    if not isinstance(summary, dict):
+        raise PdiffError(f"{file}: holds no summary. Repeat its stage: --stage compare --overwrite.")
     if summary.get("conditional"):
         line = f"{path}: is a run over conditions, which has no trained to gain over and cannot be compared yet."
         raise PdiffError(f"{line} Leave it out; its own page is {file.with_name('report.html')}.")

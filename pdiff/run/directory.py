@@ -135,7 +135,7 @@ class RunDirectory:
         if self.records() or any(self.folder(stage).exists() for stage in ORDER[1:]):
             return False
         if (self.path / "config.yaml").exists() and (self.config().get("checkpoints") or {}).get("files"):
-            return True  # with --resume, too, it would be read again from its beginning
+            return True  # whatever it has read is still in the files
         folder = self.folder("collect")
         files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
         return all(path.parts[0] in PREPARED or self._is_empty(folder / path) for path in files)

@@ -16,6 +16,8 @@ from pdiff.runtime.storage import read_tensors, read_text
 if TYPE_CHECKING:
     from pdiff.run.run import Run
 
+LARGEST = 1e60  # a variance is squared once more
+
 
 def read_lines(run: "Run", source: str) -> list[dict[str, Any]]:
     """Return what was written of each candidate on each split."""
@@ -24,11 +26,14 @@ def read_lines(run: "Run", source: str) -> list[dict[str, Any]]:
 
 
 def read_metrics(run: "Run", source: str) -> dict[str, NDArray]:
-    """Return the primary metric of each candidate `(M,)`, by split; infinitely bad where there is none."""
+    """Return the primary metric of each candidate `(M,)`, by split; infinitely bad where there is none to compute with.
+
+    That is so, too, of one beyond `LARGEST`: no variance could be told.
+    """
     metrics: dict[str, list[float]] = {}
     for record in read_lines(run, source):
-        value = run.built.metric.worst if record["metric"] is None else record["metric"]
-        metrics.setdefault(record["split"], []).append(value)
+        value, lost = record["metric"], run.built.metric.worst
+        metrics.setdefault(record["split"], []).append(lost if value is None or abs(value) > LARGEST else value)
     return {split: np.array(values) for split, values in metrics.items()}
 
 

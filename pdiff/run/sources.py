@@ -17,6 +17,7 @@ from pdiff.engine.whitening import Whitening
 from pdiff.run.heldout import split_population
 from pdiff.run.wanted import Wanted, open_wanted
 from pdiff.runtime.errors import PdiffError, check_not_negative, check_positive, known
+from pdiff.runtime.progress import logger
 from pdiff.runtime.registry import build, prepare
 from pdiff.runtime.seeding import generator, normal
 from pdiff.task.task import Candidates
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pdiff.run.run import Run
 
 MEMBERS = 16  # of an average of a few
+OF_SEVERAL = ("soup_of", "ensemble")
 SOURCES = Registry("source", scope="pdiff", locations=["pdiff.run.sources", "pdiff.run.conditional_sources"])
 
 
@@ -154,6 +156,22 @@ def check_sources(run: "Run") -> None:
     for name in run.config.evaluate.train:
         if name not in names:
             raise PdiffError(f"evaluate.train: got {name!r}. {known(name, names)}")
+
+
+def tell_members(run: "Run", count: int, before: int | None = None) -> None:
+    """Say which averages and ensembles are of fewer checkpoints than their settings say, for there are no more.
+
+    Args:
+        run: the run.
+        count: of the checkpoints that they choose from.
+        before: of those that there were when this was said before; None where it was not.
+    """
+    table = run.config.evaluate.sources
+    for name in possible(run, table):
+        members = table[name].get("members", MEMBERS)
+        if table[name]["type"] in OF_SEVERAL and count < members and (before is None or members <= before):
+            words = "evaluate.sources.%s: takes all of %d checkpoints, for there are no %d. Set members, or it to null"
+            logger.warning(words, name, count, members)
 
 
 def open_source(run: "Run", name: str, pool: Pool) -> Drawn:

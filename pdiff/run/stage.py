@@ -49,7 +49,11 @@ TABLE = (
         folder="engine",
         sections=("engine", "fit"),
         function="pdiff.stages.fit:fit",
-        gates=("pdiff.gates.codec:gate_codec", "pdiff.gates.diffusion:gate_denoiser"),
+        gates=(
+            "pdiff.gates.codec:gate_codec",
+            "pdiff.gates.diffusion:gate_denoiser",
+            "pdiff.gates.schedule:gate_schedule",
+        ),
         shared=True,
     ),
     Stage(

@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from pdiff.run.sources import check_sources
+from pdiff.run.sources import check_sources, tell_members
 from pdiff.run.splits import check_conditions
 from pdiff.runtime import processes
+from pdiff.runtime.errors import PdiffError
 from pdiff.stages.branches import collect_branches, roots_of
 from pdiff.stages.importing import import_checkpoints
 from pdiff.stages.snapshots import collect_branch
@@ -32,3 +33,14 @@ def collect(run: "Run") -> None:
         processes.on_main(lambda: collect_branch(run))
     else:
         collect_branches(run, roots)
+    processes.on_main(lambda: look_at_number(run))
+
+
+def look_at_number(run: "Run") -> None:
+    """Raise a `PdiffError` where there are too few checkpoints to fit to, and say for which sources there are."""
+    count = len(run.population)
+    if count < 2:
+        remedy = "Name more files" if run.config.checkpoints.files else "Collect more"
+        raise PdiffError(f"population: got {count} checkpoint, expected at least 2. {remedy}.")
+    if not run.conditional:
+        tell_members(run, count)

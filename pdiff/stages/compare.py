@@ -27,7 +27,7 @@ from pdiff.report.table import markdown_table
 from pdiff.run.heldout import heldout_record
 from pdiff.run.record import read_gates
 from pdiff.run.results import read_sources
-from pdiff.run.sources import MEMBERS, open_pool
+from pdiff.run.sources import MEMBERS, Pool, open_pool
 from pdiff.run.stage import STAGES
 from pdiff.runtime.storage import read_json, read_tensors, read_text, write_json, write_text
 from pdiff.stages.compare_conditions import conditional_summary
@@ -87,7 +87,7 @@ def open_case(run: "Run") -> Case:
     among = survey(run.population.tensor(), run.population.layout, seed)
     placed = {name: source.vectors for name, source in sources.items() if source.has_place}
     averages = [name for name, source in sources.items() if source.type == "soup_of"]
-    few = [name for name in averages if members(run, name) < FEWEST_MEMBERS]
+    few = [name for name in averages if members(run, name, pool) < FEWEST_MEMBERS]
     return Case(
         metric=run.task.metric,
         sources=sources,
@@ -101,7 +101,7 @@ def open_case(run: "Run") -> Case:
         decode=pool.reconstruct,
         margin=run.config.compare.margin,
         seed=seed,
-        averages=averages_of_a_few({name: members(run, name) for name in averages}),
+        averages=averages_of_a_few({name: members(run, name, pool) for name in averages}),
         small=few,
     )
 
@@ -115,9 +115,9 @@ def averages_of_a_few(members: Mapping[str, int]) -> str | None:
     return min(enough, key=enough.get) if enough else max(members, key=members.get, default=None)
 
 
-def members(run: "Run", name: str) -> int:
-    """Return how many fitted ones each average of a source is made of."""
-    return run.config.evaluate.sources[name].get("members", MEMBERS)
+def members(run: "Run", name: str, pool: Pool) -> int:
+    """Return how many fitted ones each average of a source is made of: no more than there are."""
+    return min(run.config.evaluate.sources[name].get("members", MEMBERS), len(pool.fitted))
 
 
 def draw_pictures(run: "Run", sources: Mapping[str, SourceResults]) -> list[dict[str, str]]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pdiff.run.measuring import evaluate_split, hook_of
-from pdiff.run.sources import candidates_of, check_sources, open_pool, open_source, source_names
+from pdiff.run.sources import candidates_of, check_sources, open_pool, open_source, source_names, tell_members
 from pdiff.runtime import processes
 from pdiff.runtime.storage import read_json, read_tensors, write_json, write_tensors, write_text
 from pdiff.task.contract import SPLITS, check_evaluations
@@ -29,6 +29,8 @@ def evaluate(run: "Run") -> None:
     """
     folder, names, pool = run.directory.folder("evaluate"), source_names(run), open_pool(run)
     check_sources(run)
+    if not run.conditional:
+        tell_members(run, len(pool.fitted), len(pool.population))
     for source in processes.on_main(lambda: [name for name in names if not (folder / f"{name}.jsonl").exists()]):
         candidates = candidates_of(run, open_source(run, source, pool), pool)
         splits = (*SPLITS, "train") if source in run.config.evaluate.train and not run.conditional else SPLITS

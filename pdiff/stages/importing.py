@@ -16,6 +16,7 @@ from pdiff.runtime.storage import write_json, write_tensors
 from pdiff.weights.layout import Layout
 from pdiff.weights.population import Population
 from pdiff.weights.roles import free_names
+from pdiff.weights.ties import frozen_names
 from pdiff.weights.vectors import row_slices
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def import_checkpoints(run: "Run") -> None:
 def read_base(run: "Run", zoo: Zoo) -> dict[str, Tensor]:
     """Return what is not selected of the network that candidates are put into."""
     settings, own = run.config.checkpoints, run.built.model.state_dict()
-    frozen = [name for name in own if name not in run.selected]
+    frozen = frozen_names(run.built.model, run.selected)
     if settings.base == BUILT:
         return {name: own[name] for name in frozen}
     if settings.base is None:

@@ -18,8 +18,9 @@ SUFFIXES = (".safetensors", ".pth", ".pt")
 def export_state_dict(model: nn.Module, path: Path) -> None:
     """Write a network's state dict in the format of the file's suffix.
 
-    A safetensors file holds a tied tensor once and names its other names in the metadata, as safetensors' own
-    `save_model` does, so that `load_model` puts it back into a network with these ties.
+    A safetensors file holds a tied tensor once and has its other names in the metadata, as safetensors' own
+    `save_model` writes it, so that `load_model` puts it into a network with these ties. That cannot be done for views
+    of another order in memory, which are written one by one.
 
     Raises:
         PdiffError: the suffix is none of `.safetensors`, `.pth` and `.pt`.
@@ -27,7 +28,8 @@ def export_state_dict(model: nn.Module, path: Path) -> None:
     check_suffix(path, SUFFIXES)
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     if path.suffix == ".safetensors":
-        aliases = {name: first for name, first in first_names(model).items() if name != first}
+        tied = {name: first for name, first in first_names(model).items() if name != first}
+        aliases = {n: first for n, first in tied.items() if state[n].is_contiguous() and state[first].is_contiguous()}
         write_tensors(path, {name: state[name] for name in state if name not in aliases}, aliases or None)
     else:
         save_checkpoint(path, state)

@@ -3,8 +3,9 @@
 `last_norms(2)`, `norms`, `head`, `all`, `regex(...)`, `module(layer4.1)`, joined by `+` (union) and `-`
 (exclusion), read from left to right. `+buffers` adds the buffers (running statistics, say) of the modules
 selected so far: of those with a selected tensor of their own, and of all below a module whose parameters are all
-selected. A regular expression means buffers where it spells their last name, or matches no parameter. The affine
-buffers of a frozen batch normalisation count as parameters. Tied tensors are one, and any of their names means it.
+selected. A regular expression means buffers where it spells their last name, if no parameter has it, or matches no
+parameter. The affine buffers of a frozen batch normalisation count as parameters. Tied tensors are one, and any of
+their names means it.
 """
 
 import difflib
@@ -84,7 +85,8 @@ def match_term(model: nn.Module, term: str, head: Sequence[str], chosen: set[str
         raise PdiffError(f"select: cannot read '{shown(term.strip())}'. {known(term, TERMS)}")
     word, argument = parsed["word"], parsed["argument"]
     if word not in TERMS:
-        raise PdiffError(f"select: got unknown selector '{shown(word)}'. {known(word, TERMS)}")
+        hint = f"Write module({word}) for the module. " if word in dict(model.named_modules()) else ""
+        raise PdiffError(f"select: got unknown selector '{shown(word)}'. {hint}{known(word, TERMS)}")
     if (argument is not None) != (word in WITH_ARGUMENT):
         rule = f"{word}(...)" if word in WITH_ARGUMENT else f"{word} without parentheses"
         raise PdiffError(f"select: got '{shown(term.strip())}', expected {rule}.")
@@ -202,7 +204,9 @@ def _regex(model, argument, head, chosen):
     first, parameters, buffers = first_names(model), parameter_names(model), buffer_names(model)
     found = [name for name in first if pattern.search(name)]
     names = {first[name] for name in found} & parameters
-    names |= {first[name] for name in found if not names or name.rpartition(".")[2] in argument} & buffers
+    usual = {_last(name) for name in parameters}
+    spelt = {first[name] for name in found if _last(name) in argument and _last(name) not in usual}
+    names |= spelt & buffers if names else {first[name] for name in found} & buffers
     if not names:
         raise PdiffError(f"select: regex({shown(argument)}) matches nothing. {_closest(argument, first)}")
     return names
@@ -218,6 +222,10 @@ def _buffers(model, argument, head, chosen):
     if not names:
         raise PdiffError("select: the selected modules have no buffers. Take '+buffers' away, or put it last.")
     return {first[name] for name in names}
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def _around(names: Iterable[str]) -> set[str]:

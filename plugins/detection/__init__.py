@@ -8,7 +8,8 @@ from pdiff import Evaluation, Metric, PdiffError, Task, call, hookimpl, resolve_
 
 REQUIRES = ("mmdet", "mmcv", "faster_coco_eval")
 DETECTIONS = ("bboxes", "scores", "labels")
-HEADS = ("roi_head.bbox_head", "bbox_head")  # of two-stage detectors, of one-stage detectors
+# Of two-stage detectors, of one-stage detectors, of those that find objects by their masks.
+HEADS = ("roi_head.bbox_head", "bbox_head", "panoptic_head", "mask_head")
 PROPOSALS = ("rpn_head",)  # without a proposal, the head of a second stage is not asked
 
 
@@ -19,10 +20,19 @@ def build(cfg):
 
     MMDET.load()
     given = {"seed": cfg.seed, "device": resolve_device(cfg.device), "seen": bool(cfg.evaluate.train)}
+    given["validated"] = bool((cfg.collect.get("train") or {}).get("validate"))
     return call(detection_task, cfg.task, "task", **given)
 
 
-def detection_task(seed, device, model: dict, data: dict, score_threshold: float = 0.3, seen: bool = True) -> Task:
+def detection_task(
+    seed,
+    device,
+    model: dict,
+    data: dict,
+    score_threshold: float = 0.3,
+    seen: bool = True,
+    validated: bool = False,
+) -> Task:
     """Return the detection task; primary metric: COCO's AP, a fraction.
 
     Args:
@@ -32,6 +42,7 @@ def detection_task(seed, device, model: dict, data: dict, score_threshold: float
         data: the images of each split.
         score_threshold: from which on a detection counts in the signature, 0 to 1.
         seen: measure candidates on training images, too.
+        validated: whether mmdet's own validation runs during the training.
     """
     if not 0 <= score_threshold <= 1:
         raise PdiffError(f"task.score_threshold: got {score_threshold}, expected a number from 0 to 1.")
@@ -43,7 +54,7 @@ def detection_task(seed, device, model: dict, data: dict, score_threshold: float
 
     measured = partial(measure, threshold=score_threshold)
     metric = Metric("AP", chance=0.0, best=1.0)
-    given = {"seen": seen, "check": AnnotationCheck()}
+    given = {"seen": seen, "check": AnnotationCheck(validated)}
     task = build_task(MMDET, seed, device, model, data, lambda _: metric, HEADS, measured, shared_errors, **given)
     check_classes(task)
     return task

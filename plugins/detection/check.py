@@ -20,9 +20,14 @@ ORDER = "mmdet numbers the classes as a file lists them. List all in every file,
 
 
 class AnnotationCheck:
-    """Checks the COCO file of each data set, once for each file and its classes, and says what mmdet leaves out."""
+    """Checks the COCO file of each data set, once for each file and its classes, and says what mmdet leaves out.
 
-    def __init__(self) -> None:
+    Args:
+        validated: whether mmdet's own validation runs during the training; it asks for more than pdiff.
+    """
+
+    def __init__(self, validated: bool = False) -> None:
+        self.validated = validated
         self.orders: dict[tuple, tuple[str, Sequence[str]]] = {}
 
     def __call__(self, dataset: Dataset, name: str) -> None:
@@ -42,6 +47,8 @@ class AnnotationCheck:
                 raise PdiffError(f"{line} {ORDER}")
         self.orders[key] = (name, names)
         check_masks(content, dataset)
+        if self.validated:
+            check_validation(content, dataset)
         check_images(content, dataset)
         for note in notes(content, dataset, name):
             logging.getLogger("pdiff").warning("task.data: %s: %s", dataset.ann_file, note)
@@ -65,7 +72,8 @@ def names_in_order(content: Mapping[str, list], dataset: Dataset, name: str) -> 
         own = f"but {', '.join(map(repr, names[:10]))}{', ...' if names[10:] else ''}" if names else "and none at all"
         line = f"task.data: the annotations of {name} ({dataset.ann_file}) have not the categories"
         lacking = f"{', '.join(map(repr, missing[:3]))}{', ...' if missing[3:] else ''} of metainfo.classes"
-        raise PdiffError(f"{line} {lacking} ({len(missing)} of {len(classes)}), {own}. {ORDER}")
+        remedy = ORDER if len(missing) < len(classes) else "Give those of the data as task.model.classes."
+        raise PdiffError(f"{line} {lacking} ({len(missing)} of {len(classes)}), {own}. {remedy}")
     return [each for each in names if each in classes]
 
 
@@ -80,6 +88,15 @@ def check_masks(content: Mapping[str, list], dataset: Dataset) -> None:
         if not row.get("segmentation"):
             line = f"task.data: {dataset.ann_file}: annotations[{index}], id {row['id']!r}: has no 'segmentation'"
             raise PdiffError(f"{line}, but the pipeline loads masks. Give it, or a config for boxes alone.")
+
+
+def check_validation(content: Mapping[str, list], dataset: Dataset) -> None:
+    """Raise a `PdiffError` for an object that mmdet's CocoMetric, on pycocotools, fails at."""
+    for index, row in enumerate(content["annotations"]):
+        lacks = "integers as ids" if type(row["id"]) is not int else "'iscrowd'" if "iscrowd" not in row else ""
+        if lacks:
+            line = f"task.data: {dataset.ann_file}: annotations[{index}], id {row['id']!r}: mmdet's validation needs"
+            raise PdiffError(f"{line} {lacks}. Give them, or collect.train.validate=false.")
 
 
 def check_images(content: Mapping[str, list], dataset: Dataset) -> None:

@@ -18,6 +18,7 @@ from pdiff import PdiffError, build, known, progress
 
 DATASETS = Registry("dataset", scope="pdiff")
 Arrays = tuple[Tensor, Tensor]
+LARGE = 256  # side in pixels up to which squares of one size are kept as they are
 
 
 class Split:
@@ -257,8 +258,8 @@ def folder(
     Args:
         run_seed: seed of the run.
         path: the folder.
-        size: side in pixels: images that are no squares of one size are resized to it on the shorter side and cropped
-            at the centre.
+        size: side in pixels: images that are no squares of one size, of at most 256 pixels or twice the `size`, are
+            resized to it on the shorter side and cropped at the centre.
         select: number of training images that choose the best candidate instead.
         train: number of training images to keep; default: all.
         seed: of the splits; default: that of the run.
@@ -283,9 +284,9 @@ def folder(
 
 
 def _decode(dataset, size: int) -> Arrays:
-    """Return all images of a dataset, resized and cropped unless they are squares of one size.
+    """Return all images of a dataset, resized and cropped unless they are squares of one size, and not large.
 
-    Images of several sizes are made small one by one: photographs never lie in memory together.
+    Images are made small one by one: photographs never lie in memory together.
     """
     from torchvision.transforms.functional import pil_to_tensor
 
@@ -297,7 +298,8 @@ def _decode(dataset, size: int) -> Arrays:
             except PdiffError as error:
                 problems.append(str(error))
                 continue
-            kind = (*image.size, image.mode) if image.width == image.height else None
+            square = image.width == image.height <= max(LARGE, 2 * size)
+            kind = (*image.size, image.mode) if square else None
             one = one if labels else kind  # what all images so far are, if they are squares of one size
             if one and kind != one:
                 images, one = [_fit(before, size) for before in images], None

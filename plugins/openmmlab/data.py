@@ -239,6 +239,7 @@ def look_at(
     library: Library, settings: Mapping[str, Any], name: str, check: Callable[[Dataset, str], None] | None
 ) -> None:
     """Check what a data set calls its classes and, if it can be built unread, its files."""
+    check_section(settings, f"{name}_dataloader.dataset")
     check_metainfo(settings.get("metainfo") or {}, name)
     try:
         with library.scope(), silence():

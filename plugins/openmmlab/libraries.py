@@ -143,9 +143,9 @@ def open_config(
             f"task.model.config: {config} is for {scope}, expected a config of {library.name}. "
             f"Give one whose default_scope is {library.name!r}."
         )
-    for key in ("model", *LOADERS[::2]):
-        if not values.get(key):
-            line = f"task.model.config: {config} has no {key}, so it is no whole config of {library.name}."
+    for section in ("model", *LOADERS[::2]):
+        if not values.get(section):
+            line = f"task.model.config: {config} has no {section}, so it is no whole config of {library.name}."
             raise PdiffError(f"{line} Give one that a detector or segmentor is trained with.")
     if classes is not None:
         set_classes(values, LOADERS, classes)

@@ -1,6 +1,6 @@
 """A config as a library ships it, made fit for other data: its classes, and no weights from the internet."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
@@ -30,11 +30,16 @@ def set_classes(config: Config, loaders: Sequence[str], classes: Sequence[str]) 
     for key in loaders:
         for dataset in plain_datasets(config[key].dataset) if config.get(key) else ():
             dataset["metainfo"] = {"classes": tuple(classes)}
-    recount(config.model, len(classes), None, "model")
+    unfit = list(recount(config.model, len(classes), None, "model"))
+    if unfit:
+        raise PdiffError(
+            f"{WHERE}: {' and '.join(unfit)} {'has' if len(unfit) == 1 else 'have'} weights of other classes. "
+            f"Give {len(classes)}, or null, as task.model.options.{unfit[0]}{' and so on' if unfit[1:] else ''}."
+        )
 
 
-def recount(section: Any, count: int, before: int | None, where: str) -> None:
-    """Set the number of classes in a section of a model, and in all that is inside.
+def recount(section: Any, count: int, before: int | None, where: str) -> Iterator[str]:
+    """Set the number of classes in a section of a model, and in all that is inside; yield where weights do not fit it.
 
     Args:
         section: nested sections and lists, changed in place.
@@ -49,18 +54,22 @@ def recount(section: Any, count: int, before: int | None, where: str) -> None:
         if key in COUNTS:
             section[key] = 0 if key == "num_stuff_classes" else count
         elif key == "class_weight" and isinstance(value, list | tuple):
-            section[key] = new_weights(value, count, before, f"{where}.{key}")
+            section[key] = new_weights(value, count, before)
+            if section[key] is None:
+                yield f"{where}.{key}"
         elif key not in OTHER and isinstance(value, Mapping | list | tuple):
-            recount(value, count, before, f"{where}.{key}")
+            yield from recount(value, count, before, f"{where}.{key}")
 
 
-def new_weights(weights: Sequence[float], count: int, before: int | None, where: str) -> list[float]:
-    """Return the weights of `count` classes, the same for each as before; one behind them, for no object, stays."""
-    if len(weights) == before == count:
+def new_weights(weights: Sequence[float], count: int, before: int | None) -> list[float] | None:
+    """Return the weights of `count` classes, the same for each as before; None where they differ by class.
+
+    One behind those of the classes, for no object, stays.
+    """
+    if len(weights) == count == before:
         return list(weights)
     if before is None or len(weights) < before or len(set(weights[:before])) > 1:
-        line = f"{WHERE}: {where} has {len(weights)} weights, which are those of other classes."
-        raise PdiffError(f"{line} Give {count}, or null, as task.model.options.{where}.")
+        return None
     return [weights[0]] * count + list(weights[before:])
 
 

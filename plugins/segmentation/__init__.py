@@ -37,12 +37,14 @@ def segmentation_task(
         model: the library's config and what differs from it.
         data: the images of each split.
         signature_pixels: how many pixels of a split the signature looks at.
-        check_labels: read every label map once before anything is computed; without it, chance is not known.
+        check_labels: read the label maps, 5,000 of a larger split, once before anything is computed; without it,
+            chance is not known.
         seen: measure candidates on training images, too.
     """
     from pdiff_plugins.openmmlab.libraries import MMSEG
     from pdiff_plugins.openmmlab.task import build_task
-    from pdiff_plugins.segmentation.data import chance, check_head, check_splits, measure
+    from pdiff_plugins.segmentation.data import check_head, measure
+    from pdiff_plugins.segmentation.labels import chance, check_splits
 
     from pdiff import error_iou
 

@@ -1,12 +1,10 @@
-"""What label maps of a split are measured against, and whether its own label maps are sound."""
+"""What label maps of a split are measured against."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-import mmcv
-import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import ClassBalancedDataset, ConcatDataset, RepeatDataset
@@ -14,14 +12,11 @@ from mmseg.datasets import MultiImageMixDataset
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from pdiff_plugins.openmmlab.data import Split, evaluator_settings
 from pdiff_plugins.openmmlab.libraries import one_line
-from pdiff_plugins.openmmlab.pictures import image_size
 from pdiff_plugins.segmentation.metric import CandidateMetric
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from pdiff import Evaluation, Metric, PdiffError, check_positive, generator, progress
-
-T = TypeVar("T")
+from pdiff import Evaluation, Metric, PdiffError, check_positive, generator
 
 
 class Pixels:
@@ -178,78 +173,3 @@ def plain_datasets(dataset: Dataset) -> list[Dataset]:
     if isinstance(dataset, RepeatDataset | ClassBalancedDataset | MultiImageMixDataset):
         return plain_datasets(dataset.dataset)
     return [dataset]
-
-
-def chance(pixels: np.ndarray) -> float:
-    """Return the mIoU of one that calls every pixel the most frequent class, from the pixels of each class `(C,)`."""
-    return float(pixels.max() / pixels.sum() / np.count_nonzero(pixels))
-
-
-def check_splits(splits: Mapping[str, Split]) -> dict[str, np.ndarray]:
-    """Return how many pixels of each class a split has `(C,)`, by split.
-
-    Raises:
-        PdiffError: for the first label map that is missing or damaged, of another size than its image, or has a label
-            that is none of the classes; and for a split whose every pixel is ignored.
-    """
-    datasets = [(name, dataset) for name, split in splits.items() for dataset in plain_datasets(split.dataset)]
-    counted = {name: np.zeros(len(split.dataset.metainfo["classes"]), np.int64) for name, split in splits.items()}
-    with progress("check labels", sum(len(dataset) for _, dataset in datasets)) as advance:
-        for name, dataset in datasets:
-            for index in range(len(dataset)):
-                counted[name] += check_label_map(dataset, dataset.get_data_info(index))
-                advance()
-    for name, pixels in counted.items():
-        if not pixels.any():
-            line = f"task.data: every pixel of {name} is ignored."
-            raise PdiffError(f"{line} Give label maps with classes in them; those of a challenge's test data are kept.")
-    return counted
-
-
-def check_label_map(dataset: Dataset, info: Mapping[str, Any]) -> np.ndarray:
-    """Check the label map of one image, and return how many pixels of each class it has `(C,)`."""
-    path = info.get("seg_map_path")
-    if path is None:
-        line = f"task.data: the image {info['img_path']} has no label map, as data_prefix has no seg_map_path."
-        raise PdiffError(f"{line} Add it.")
-    if not os.path.exists(path):
-        line = f"task.data: the image {info['img_path']} has no label map, expected {path}."
-        raise PdiffError(f"{line} Check data_prefix and seg_map_suffix.")
-    labels = read(path, lambda: mmcv.imread(path, flag="unchanged", backend="pillow")).astype(np.int64)
-    size = read(info["img_path"], lambda: image_size(info["img_path"]))
-    if labels.shape != size:
-        raise PdiffError(f"task.data: {path} has the size {labels.shape}, expected {size}, that of its image. Mend it.")
-    present, pixels = np.unique(labels, return_counts=True)
-    found = classes_of(present, info)
-    count, ignored = len(dataset.metainfo["classes"]), dataset.ignore_index
-    alien = (found >= count) & (found != ignored)
-    if alien.any():
-        label, meant = present[alien][0], found[alien][0]
-        read_as = "" if label == meant else f" (read as {meant})"
-        raise PdiffError(
-            f"task.data: {path} has the label {label}{read_as}, expected 0 to {count - 1} or {ignored}, "
-            "which is ignored. Mend it, or set classes, ignore_index and reduce_zero_label in task.model.config."
-        )
-    counts = np.zeros(count, np.int64)
-    np.add.at(counts, found[found != ignored], pixels[found != ignored])
-    return counts
-
-
-def read(path: str, reader: Callable[[], T]) -> T:
-    """Return what is read of a file, or raise a `PdiffError` that names it."""
-    try:
-        return reader()
-    except Exception as error:  # libraries raise many kinds over a damaged file
-        raise PdiffError(
-            f"task.data: {path} cannot be read ({one_line(error)}). Mend it, or give task.check_labels=false "
-            "when it is in a format that only the config's pipeline reads."
-        ) from None
-
-
-def classes_of(labels: np.ndarray, info: Mapping[str, Any]) -> np.ndarray:
-    """Return what mmseg's LoadAnnotations makes of labels: reduced first, then mapped to the classes that are kept."""
-    reduced = np.where((labels == 0) | (labels == 255), 255, labels - 1) if info["reduce_zero_label"] else labels
-    found = reduced.copy()
-    for old, new in (info["label_map"] or {}).items():
-        found[reduced == old] = new
-    return found

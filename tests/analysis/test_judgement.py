@@ -23,7 +23,7 @@ from pdiff.analysis.judgement import (
 )
 from pdiff.analysis.references import Place
 from pdiff.analysis.source_results import SourceResults
-from pdiff.analysis.verdict import BETTER, DEAD, LEFT_OUT, judge
+from pdiff.analysis.verdict import BETTER, DEAD, LEFT_OUT, SATURATED, judge
 from pdiff.runtime.errors import PdiffError
 from pdiff.task.task import Metric
 
@@ -498,3 +498,34 @@ def test_a_run_without_averages_says_that_likeness_to_them_is_not_tested(given):
     case = case_of(trained_of(around(0.8, 40)), source("generated", around(0.8, 20)), few, branches=4, **given)
     line = "whether the generated are averages is not tested: "
     assert any(note.startswith(line) for note in notes(case, find(case)))
+
+
+def erring(name, counts, samples=1000, overlap=True, **given):
+    """Return a source of networks that err on so many test samples, the same ones or others each."""
+    scores = torch.ones(len(counts), samples)
+    for number, count in enumerate(counts):
+        scores[number, (0 if overlap else 10 * number) + torch.arange(count)] = 0.0
+    return source(name, scores.mean(1).numpy(), scores=scores, **given)
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+@pytest.mark.parametrize(("counts", "kind"), [([0] * 20, SATURATED), ([4] * 20, SATURATED), ([4, 5] * 10, SATURATED)])
+def test_a_task_with_a_handful_of_errors_has_no_room(counts, kind, overlap):
+    trained = erring("trained", counts, overlap=overlap, parents=np.arange(20))
+    case = case_of(trained, erring("generated", counts, overlap=overlap), metric=Metric("accuracy", best=1.0))
+    found = find(case)
+    assert judge(found).kind == kind
+    assert judge(found).line.startswith("saturated: no room to tell: ")
+    assert not found.novelty.distinct
+    assert "errors on the test samples are too few to tell behaviour apart" in found.novelty.line
+
+
+@pytest.mark.parametrize(
+    "given", [{"counts": [30] * 20}, {"counts": [4] * 20, "samples": 30}, {"counts": [4] * 20, "best": None}]
+)
+def test_many_errors_or_a_small_test_set_or_an_unknown_best_are_not_saturated(given):
+    counts, samples = given["counts"], given.get("samples", 1000)
+    trained = erring("trained", counts, samples, parents=np.arange(20))
+    metric = Metric("accuracy", best=given.get("best", 1.0))
+    case = case_of(trained, erring("generated", counts, samples), metric=metric)
+    assert find(case).errors is None or find(case).errors > 5

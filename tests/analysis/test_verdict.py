@@ -228,7 +228,9 @@ def test_undecided_of_files_asks_for_files():
 
 def test_baselines_are_named_by_how_the_generated_stand_to_them():
     found = findings(0.1, {"soup": gain(-0.1), "noise": gain(0.1), "codec": gain(0.0), "many": gain(0.025, family=40)})
-    assert others(found) == "better than noise; no clear difference to codec, many; worse than soup"
+    assert others(found) == (
+        "better than noise; no clear difference to codec, many (better if it were the only one); worse than soup"
+    )
     assert (found.relation("many"), found.relation("many", together=False)) == (0, 1)
 
 
@@ -245,3 +247,17 @@ def test_copies_and_averages_are_told_how_good_they_are_too():
     for kind in (COPIES, AVERAGE_LIKE):
         assert quality(CASES[kind]).kind == AS_GOOD
     assert quality(CASES[DEAD]) is None
+
+
+@pytest.mark.parametrize(("errors", "kind"), [(0.0, SATURATED), (5.0, SATURATED), (6.0, AS_GOOD), (None, AS_GOOD)])
+def test_a_handful_of_errors_leaves_no_room(errors, kind):
+    assert judge(findings(errors=errors)).kind == kind
+    assert judge(findings(gain(0.0, 0.1), errors=errors)).kind == (SATURATED if kind == SATURATED else NOT_DECIDED)
+    assert judge(findings(-0.1, errors=errors)).kind == WORSE
+
+
+def test_what_a_comparison_by_itself_says_stands_beside_its_name():
+    compared = {name: gain(value, family=9) for name, value in zip("abcd", (0.022, -0.022, 0.0, 0.1), strict=True)}
+    assert others(findings(others=compared)) == (
+        "better than d; no clear difference to a (better if it were the only one), b (worse if it were the only one), c"
+    )

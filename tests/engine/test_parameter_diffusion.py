@@ -373,3 +373,77 @@ def test_latent_that_is_longer_than_the_population_has_dimensions_is_told(caplog
     ParameterDiffusion({**SMALL, "autoencoder": {"latent": latent}}).fit(population(rows=10))
     line = f"engine: a latent of {latent} for 10 vectors, which lie in at most 9 dimensions"
     assert any(line in message for message in caplog.messages) is told
+
+
+@pytest.fixture(scope="module")
+def fitted() -> ParameterDiffusion:
+    """A fitted engine for vectors (M, 96), with a latent of 4."""
+    return ParameterDiffusion({**SMALL, "autoencoder": {"latent": 4}}).fit(population())
+
+
+@pytest.mark.parametrize("method", ["encode", "decode", "spread"])
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda rows: rows.tolist(), r"got list, expected .* as a torch tensor or a numpy array\."),
+        (lambda rows: None, r"got NoneType, expected"),
+        (lambda rows: rows > 0, r"got a Tensor of torch\.bool, expected"),
+        (lambda rows: rows.to(torch.complex64), r"got a Tensor of torch\.complex64, expected"),
+        (lambda rows: rows.to("meta"), r"got a Tensor of torch\.float32 \(torch\.strided, on meta\), expected"),
+        (lambda rows: rows.to_sparse(), r"got a Tensor of torch\.float32 \(torch\.sparse_coo, on cpu\), expected"),
+        (lambda rows: np.full(rows.shape, "a"), r"got a ndarray of <U1, expected"),
+        (lambda rows: np.full(rows.shape, None), r"got a ndarray of object, expected"),
+        (lambda rows: rows[:, :3], r"got shape \(5, 3\), expected \(M, \d+\), "),
+        (lambda rows: rows[0], r"got shape \(\d+,\), expected \(M, \d+\), "),
+        (lambda rows: rows[:0], r"got shape \(0, \d+\), expected \(M, \d+\), "),
+    ],
+    ids=["list", "none", "bool", "complex", "meta", "sparse", "texts", "objects", "short", "flat", "empty"],
+)
+def test_what_are_no_rows_of_numbers_is_refused_in_one_line(fitted, method, change, line):
+    rows = torch.ones(5, 4 if method == "decode" else 96)
+    with pytest.raises(PdiffError, match=rf"^{method}: {line}"):
+        getattr(fitted, method)(change(rows))
+
+
+@pytest.mark.parametrize("method", ["encode", "decode"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
+def test_a_row_that_is_not_finite_is_refused_by_its_number(fitted, method, value):
+    rows = torch.ones(5, 4 if method == "decode" else 96, dtype=torch.float64)
+    rows[3, 1] = value
+    with pytest.raises(PdiffError, match=rf"^{method}: got NaN or infinity in row 3, expected finite numbers\. Leave"):
+        getattr(fitted, method)(rows, batch_size=2)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.uint8])
+def test_numbers_of_every_type_are_taken(fitted, kind):
+    rows = torch.arange(5 * 96).view(5, 96).remainder(7)
+    assert torch.equal(fitted.encode(rows.to(kind)), fitted.encode(rows.float()))
+    if kind != torch.bfloat16:
+        assert np.array_equal(fitted.encode(rows.to(kind).numpy()), fitted.encode(rows.float()))
+
+
+@pytest.mark.parametrize(
+    ("rows", "layout", "line"),
+    [
+        (torch.ones(4, 3) > 0, None, r"^population: got a Tensor of torch\.bool, expected vectors"),
+        (np.full((4, 3), "a"), None, r"^population: got a ndarray of <U1, expected vectors"),
+        (torch.ones(4, 3), {"a": (3,)}, r"^fit\.layout: got dict, expected a pdiff\.Layout\. Leave it out"),
+    ],
+)
+def test_a_fit_to_what_are_no_vectors_is_refused_in_one_line(rows, layout, line):
+    with pytest.raises(PdiffError, match=line):
+        ParameterDiffusion(SMALL).fit(rows, layout)
+
+
+@pytest.mark.parametrize("text", [None, "null", "[]", '{"format": 2}'])
+def test_a_folder_without_an_engine_is_refused_by_its_name(tmp_path, text):
+    if text is not None:
+        (tmp_path / "engine.json").write_text(text)
+    words = r"has no engine\.json\. Give a folder|got format None, .*Fit again|lacks 'config'"
+    with pytest.raises(PdiffError, match=words):
+        ParameterDiffusion.load(tmp_path)
+
+
+def test_a_fit_with_a_schedule_that_does_not_end_in_noise_says_so(caplog):
+    ParameterDiffusion({**SMALL, "noise_schedule": {"timesteps": 10}, "sampler": {"steps": 5}}).fit(population())
+    assert any(line.startswith("engine.noise_schedule: got a share of the signal of 0.9") for line in caplog.messages)

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from pdiff.engine.scaling import PerCoordinate, PerTensor, Scaled
+from pdiff.engine.scaling import PerCoordinate, PerTensor, Scaled, dominated
 from pdiff.weights.layout import Layout
-from pdiff.weights.vectors import Rows
+from pdiff.weights.vectors import Rows, deviations
 
 LAYOUT = Layout.of({"a": torch.empty(3, 4), "b": torch.empty(5)})
 
@@ -70,3 +70,25 @@ def test_per_tensor_scales_a_single_value_by_its_deviation_over_the_checkpoints(
     scaling = PerTensor(1)
     scaling.fit(torch.arange(300.0)[:, None], layout)
     torch.testing.assert_close(scaling(torch.arange(300.0)[:, None]).std(correction=0), torch.tensor(1.0))
+
+
+def said_of(kind, columns, factor):
+    """Return what `dominated` says of 40 vectors of two tensors, some columns of which are multiplied."""
+    layout = Layout.of({"a": torch.empty(300), "b": torch.empty(5)})
+    vectors = torch.randn(40, 305, generator=torch.Generator().manual_seed(0))
+    vectors[:, columns] *= factor
+    scaling = kind(305)
+    scaling.fit(vectors, layout)
+    return dominated(scaling, deviations(vectors), layout)
+
+
+@pytest.mark.parametrize("kind", [PerTensor, PerCoordinate])
+def test_coordinates_alike_are_not_dominated(kind):
+    assert said_of(kind, [0, 1, 2], 3.0) is None
+
+
+def test_coordinates_that_are_much_larger_are_named_and_scaled_away_by_coordinate():
+    found = said_of(PerTensor, [17], 1e6)
+    assert found == "a[17] alone carries more than 90% of the scaled variance of 305 that change"
+    assert said_of(PerTensor, [3, 17], 1e6).startswith("2 coordinates (a[")
+    assert said_of(PerCoordinate, [17], 1e6) is None

@@ -3,6 +3,7 @@ import re
 import pytest
 import torch
 
+from pdiff.engine.registries import SAMPLERS
 from pdiff.engine.schedule import build_sampler, noise_schedule
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.registry import call
@@ -64,3 +65,13 @@ def test_unknown_sampler_settings_are_refused_by_name(cfg, words):
 def test_unknown_schedule_settings_are_refused_by_name(key):
     with pytest.raises(PdiffError, match=f"engine.noise_schedule.{key}: got 'other'"):
         call(noise_schedule, {key: "other"}, "engine.noise_schedule")
+
+
+@pytest.mark.parametrize("returned", [None, 3])
+def test_a_sampler_that_is_no_scheduler_is_refused(returned):
+    SAMPLERS.register_module(name="nothing", module=lambda schedule: returned, force=True)
+    try:
+        with pytest.raises(PdiffError, match=r"^engine\.sampler: 'nothing' returned \w+, expected a scheduler of diff"):
+            build_sampler({"type": "nothing"}, noise_schedule())
+    finally:
+        del SAMPLERS.module_dict["nothing"]

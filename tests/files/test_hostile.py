@@ -9,12 +9,12 @@ import sys
 
 import pytest
 import torch
-from tests.files.gadgets import STATE, call, function, gadgets, pickled, push, text, write
 
 from pdiff.files.archives import read_content
 from pdiff.files.nesting import tensors
 from pdiff.files.reader import Reader
 from pdiff.runtime.errors import PdiffError
+from tests.files.gadgets import STATE, call, function, gadgets, pickled, push, text, write
 
 NAMES = list(gadgets("mark"))
 FORMS = [(legacy, beside) for legacy in (False, True) for beside in (False, True)]

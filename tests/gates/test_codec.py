@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from pdiff.analysis.kept import kept
-from pdiff.gates.codec import check_decoded, check_reconstruction
+from pdiff.gates.codec import check_decoded, check_reconstruction, check_scaling
 from pdiff.task.task import Evaluation, Metric, Task
 from pdiff.weights.layout import Layout
 from pdiff.weights.origin import COLLECTED, UNKNOWN
@@ -117,3 +117,11 @@ def test_decoded_checkpoints_that_are_broken_fail(task):
         check.line
     )
     assert "is lost, expected at most 10%. The codec breaks the network" in check.line
+
+
+@pytest.mark.parametrize(("found", "factor", "passed"), [(None, 0.1, True), ("a[0]", 0.8, True), ("a[0]", 0.1, False)])
+def test_coordinates_that_are_lost_beside_a_few_large_ones_fail(found, factor, passed):
+    check = check_scaling(FITTED, towards_average(FITTED, 1 - factor), found)
+    assert check.passed == passed
+    assert check.figures["median_spread"] == pytest.approx(factor)
+    assert passed or check.line.endswith("the others are lost. Set engine.scaling.type to per_coordinate.")

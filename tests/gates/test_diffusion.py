@@ -8,6 +8,7 @@ from pdiff.engine.whitening import Whitening
 from pdiff.gates.diffusion import (
     check_denoiser,
     check_latents,
+    check_spread,
     conditions_of,
     denoising_losses,
     gate_denoiser,
@@ -253,3 +254,21 @@ def test_samples_for_conditions_may_have_another_mean_and_stray_on_axes_that_car
     found = check_latents(sampled, latents, elsewhere=True)
     assert found.passed
     assert found.figures["offset"] > 0.4
+
+
+@pytest.mark.parametrize(
+    ("generated", "codec", "noise", "words"),
+    [
+        (0.97, 0.98, 0.5, ""),
+        (0.72, 0.75, 0.5, "for a wider spread lower engine.autoencoder.noise (now 0.5)"),
+        (0.5, 0.9, 0.5, "; the diffusion draws 0.56 times as widely as it should. Train longer"),
+        (0.4, 0.4, 0.0, ""),
+    ],
+)
+def test_the_spread_of_the_generated_is_said_with_what_makes_it_narrow(generated, codec, noise, words):
+    config = ParameterDiffusion({"autoencoder": {"noise": noise}}).config
+    check = check_spread(generated, codec, config, "Train longer.")
+    assert check.passed
+    begin = f"generated vectors with {generated:.2f} times the spread of the fitted ones, decoded ones with {codec:.2f}"
+    assert check.line.startswith(begin)
+    assert check.line.endswith(words or begin)

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from pdiff.engine.schedule import MOST_SIGNAL
 from pdiff.gates import candidates, codec, diffusion, population
 
 PAGE = (Path(__file__).parents[2] / "docs" / "gates.md").read_text(encoding="utf-8")
 CHECKS = {
     "collect": ("finite", "copies", "basin", "runs", "rank"),
-    "fit": ("reconstruction", "decoded", "denoiser"),
+    "fit": ("reconstruction", "decoded", "denoiser", "schedule"),
     "generate": ("latents",),
     "evaluate": ("alive",),
 }
@@ -35,6 +36,7 @@ def test_every_check_is_on_the_page(name):
         ("fit/reconstruction", f"less than {100 * codec.LEAST_KEPT:.0f} %"),
         ("fit/decoded", f"more than {100 * codec.LARGEST_LOSS:.0f} %"),
         ("fit/denoiser", f"above {diffusion.HIGHEST_RATIO} times"),
+        ("fit/schedule", f"above {MOST_SIGNAL}"),
         ("generate/latents", "outside {} to {} times".format(*diffusion.NORMS)),
         ("generate/latents", f"more than {diffusion.LARGEST_OFFSET}"),
         ("generate/latents", f"more than {100 * diffusion.MOST_OUTSIDE:.0f} %"),

@@ -26,6 +26,7 @@ from pdiff.run.sources import (
     soup_of,
     source_names,
     swag,
+    tell_members,
     trained,
 )
 from pdiff.runtime.errors import PdiffError
@@ -163,6 +164,26 @@ def test_soup_of_one_is_a_trained_vector_and_of_all_the_soup(population, rng):
 def test_a_soup_has_no_more_members_than_there_are(population, rng):
     everyone = draw(soup_of, population, rng, members=9, num=1)
     torch.testing.assert_close(everyone, draw(soup, population, rng))
+
+
+@pytest.mark.parametrize(
+    ("count", "before", "told"),
+    [
+        (4, None, []),
+        (3, None, ["soup16"]),
+        (3, 8, ["soup16"]),
+        (3, 3, []),
+        (1, 2, ["two"]),
+        (1, None, ["soup16", "two"]),
+    ],
+)
+def test_sources_of_more_checkpoints_than_there_are_are_told_once(run, caplog, count, before, told):
+    sources = {"soup16": {"type": "soup_of", "members": 4}, "two": {"type": "soup_of", "members": 2}}
+    run.config.evaluate.sources = sources
+    tell_members(run, count, before)
+    words = f"takes all of {count} checkpoints, for there are no"
+    assert [line.split(": ")[0] for line in caplog.messages] == [f"evaluate.sources.{name}" for name in told]
+    assert all(words in line for line in caplog.messages)
 
 
 @pytest.mark.parametrize("members", [0, -1])

@@ -1,7 +1,6 @@
 """Plugins by entry point and by path: the good ones work, and each bad one says why."""
 
 import os
-
 from pathlib import Path
 
 import pytest
@@ -223,7 +222,7 @@ def test_the_folder_around_several_packages_is_refused_and_names_them(tmp_path, 
     for package in ("one", "two"):
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").write_text(empty_plugin)
-    with pytest.raises(PdiffError, match=r"^plugin: got '.*', expected a folder with one package\. Give one of .*/one, "):
+    with pytest.raises(PdiffError, match=r"^plugin: got '.*', expected a folder with one package\. Give one of .*/one"):
         load_plugin(str(tmp_path))
 
 

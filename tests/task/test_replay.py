@@ -824,6 +824,25 @@ def test_tied_weights_count_under_every_name():
         check(network, names, [matrix(), matrix()])
 
 
+@pytest.mark.parametrize("names", [["sel.weight"], ["tied.weight"]])
+@pytest.mark.parametrize("turned", [False, True])
+def test_weights_of_one_memory_count_under_every_name(names, turned):
+    network = Case(tied, matrix, "sel", {"sel": linear, "middle": linear, "tied": linear}).network()
+    weight = network.sel.weight.data
+    network.tied.weight = nn.Parameter(weight.T if turned else weight)
+    candidates, batch = candidates_for(network, names), matrix()
+    for index, result in enumerate(Replay(network, candidates)(batch)):
+        candidates.load(network, index)  # no copy of the network would keep this tie
+        assert same(result, network(batch).detach())
+
+
+def test_a_layer_that_is_used_twice_is_selected_in_both_places():
+    network = Case(tied, matrix, "sel", {"sel": linear, "middle": linear, "tied": linear}).network()
+    network.tied = network.middle
+    for names in (["sel.weight"], ["middle.weight"], ["tied.bias"]):
+        check(network, names, [matrix(), matrix()])
+
+
 @pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")  # deprecated, but networks hold such modules
 def test_scripted_modules_are_handed_back_and_rerun():
     def body(net, x):

@@ -123,7 +123,6 @@ def test_list_shows_the_plugin_with_its_hooks(call):
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
 def test_exported_candidate_loads_into_timm_strictly(call, finished, tmp_path, suffix):
     import timm
-
     from safetensors.torch import load_file
 
     path = tmp_path / f"model.{suffix}"

@@ -126,6 +126,14 @@ def test_buffers_of_modules_without_parameters_belong_to_a_module_around_them_th
         select(model, "regex(weight)+buffers")
 
 
+def test_a_buffer_that_is_called_like_parameters_is_not_meant_with_them():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Identity())
+    model[1].register_buffer("bias", torch.ones(2))
+    assert select(model, "regex(bias)") == ["0.bias"]
+    assert select(model, r"regex(1\.bias)") == ["1.bias"]
+    assert select(model, "all+buffers") == ["0.weight", "0.bias", "1.bias"]
+
+
 @pytest.mark.parametrize("selector", ["module(0)+buffers", "all+buffers"])
 def test_buffers_of_a_parametrization_belong_to_its_module(selector):
     from torch.nn.utils.parametrizations import spectral_norm
@@ -231,6 +239,7 @@ def test_a_shared_module_is_selected_through_either_name():
     ("selector", "line"),
     [
         ("nroms", r"^select: got unknown selector 'nroms'\. Did you mean 'norms'\? Known: all, buffers, head,"),
+        ("fc", r"^select: got unknown selector 'fc'\. Write module\(fc\) for the module\. Known: all"),
         ("all+", r"^select: cannot read ''\. .*Known: all"),
         ("-norms", r"^select: cannot read ''\. .*Known: all"),
         ("", r"^select: cannot read ''\. .*Known: all"),
@@ -318,6 +327,16 @@ def test_statistics_that_training_mode_would_change_must_be_selected(net):
 )
 def test_modules_with_a_selected_parameter_are_put_into_training_mode(net, names, modules):
     assert training_modules(net, names) == [net.get_submodule(name) for name in modules]
+
+
+def test_modules_that_hold_a_selected_tensor_under_another_name_are_put_into_training_mode():
+    model = nn.ModuleDict({"a": nn.BatchNorm1d(2), "b": nn.BatchNorm1d(2)})
+    model["b"].weight = model["a"].weight
+    statistics = [name for name, _ in model.named_buffers()]
+    assert training_modules(model, ["a.weight", *statistics]) == [model["a"], model["b"]]
+    assert select(model, "regex(b.weight)+buffers") == ["a.weight", *statistics]
+    with pytest.raises(PdiffError, match="changes b.running_mean, which is not selected"):
+        training_modules(model, ["a.weight", *statistics[:3]])
 
 
 def test_modules_of_one_kind_alone_may_be_put_into_training_mode(net):

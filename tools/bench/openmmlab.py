@@ -64,14 +64,14 @@ STOCK = {
     "YOLOX": Stock("mmdet::yolox/yolox_tiny_8xb8-300e_coco"),
     "Faster R-CNN": Stock("mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco", "module(roi_head.bbox_head.fc_cls)"),
     "Cascade R-CNN": Stock("mmdet::cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco", "regex(bbox_head.*fc_(cls|reg))"),
-    "Mask R-CNN": Stock("mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco", "module(roi_head.mask_head)"),
+    "Mask R-CNN": Stock("mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco", "regex(roi_head.*(fc_cls|conv_logits))"),
     "DETR": Stock("mmdet::detr/detr_r50_8xb2-150e_coco"),
-    "DINO": Stock("mmdet::dino/dino-4scale_r50_8xb2-12e_coco", "last_norms(2)"),
+    "DINO": Stock("mmdet::dino/dino-4scale_r50_8xb2-12e_coco", "last_norms(2)", {"model.num_queries": 100}),
     "Deformable DETR": Stock("mmdet::deformable_detr/deformable-detr_r50_16xb2-50e_coco"),
     "FCN": Stock("mmseg::fcn/fcn_r50-d8_4xb2-40k_cityscapes-512x1024"),
     "PSPNet": Stock("mmseg::pspnet/pspnet_r50-d8_4xb2-40k_cityscapes-512x1024", "last_norms(2)"),
     "DeepLabV3+": Stock("mmseg::deeplabv3plus/deeplabv3plus_r50-d8_4xb2-40k_cityscapes-512x1024"),
-    "UperNet": Stock("mmseg::upernet/upernet_r18_4xb4-80k_ade20k-512x512", "module(decode_head.conv_seg)"),
+    "UperNet": Stock("mmseg::upernet/upernet_r50_4xb4-80k_ade20k-512x512", "module(decode_head.conv_seg)"),
     "SegFormer": Stock("mmseg::segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512"),
     "Mask2Former": Stock("mmseg::mask2former/mask2former_r50_8xb2-160k_ade20k-512x512", "last_norms(2)"),
     "BiSeNetV2": Stock("mmseg::bisenetv2/bisenetv2_fcn_4xb4-160k_cityscapes-1024x1024"),
@@ -86,10 +86,15 @@ def resized(value: Any) -> Any:
     return max(min(value, SIDE), -SIDE // 2) if type(value) is int else value  # a negative border cuts a mosaic
 
 
+def sides(value: Any) -> list[Any]:
+    """Return every number in a size, or in a list of sizes, in a row."""
+    return [side for item in value for side in sides(item)] if isinstance(value, list | tuple) else [value]
+
+
 def sizes(section: Any, where: str) -> Iterator[tuple[str, Any]]:
     """Yield the dotted key and the new value of every size in pixels in nested sections and lists."""
     for key, value in section.items() if isinstance(section, Mapping) else enumerate(section):
-        if key in SIZES and resized(value) != value:
+        if key in SIZES and sides(value) != sides(resized(value)):
             yield f"{where}.{key}", resized(value)
         elif isinstance(value, Mapping | list | tuple):
             yield from sizes(value, f"{where}.{key}")

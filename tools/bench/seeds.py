@@ -1,38 +1,50 @@
 """Finished runs that differ in the seed alone: generated against trained, run by run and over all of them."""
 
 import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from pdiff.run.comparison import read_runs
 from pdiff.runtime.errors import command
-from pdiff.runtime.storage import read_json
 
 SHOWN = ("trained", "generated", "soup", "soup16", "gaussian", "latent_gaussian", "noise05")
 
 
 @command()
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Print, as Markdown, the mean of every source, the gain over the trained with its interval, and the verdict."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", type=Path, nargs="+", help="run directories")
-    summaries = [read_json(run / "report" / "summary.json") for run in parser.parse_args().runs]
+    parser.add_argument("runs", type=Path, nargs="+", help="run directories; a source that one lacks is left empty")
+    summaries = [run.summary for run in read_runs([run.expanduser() for run in parser.parse_args(argv).runs])]
     titles = ["seed", *SHOWN, "gain over trained (95 %)", "margin", "verdict", "but for that", "seconds"]
     print(f"| {' | '.join(titles)} |", "|" + "---|" * len(titles), sep="\n")
     for summary in summaries:
         print(f"| {' | '.join(cells(summary))} |")
-    means = (f"{np.mean([s['sources'][name]['mean'] for s in summaries]):.4f}" for name in SHOWN)
+    means = (in_words([mean_of(summary, name) for summary in summaries]) for name in SHOWN)
     print(f"| mean | {' | '.join(means)} |{' |' * (len(titles) - len(SHOWN) - 1)}")
     return 0
 
 
-def cells(summary: dict) -> list[str]:
+def mean_of(summary: Mapping[str, Any], name: str) -> float | None:
+    """Return the mean metric of a source; None where the run has no such source, or none of it lives."""
+    return summary["sources"].get(name, {}).get("mean")
+
+
+def in_words(values: Sequence[float | None]) -> str:
+    """Return the mean of some values in words; an empty word where one is missing."""
+    return "" if None in values else f"{np.mean(values):.4f}"
+
+
+def cells(summary: Mapping[str, Any]) -> list[str]:
     """Return a run's row."""
-    gain = summary["comparisons"]["trained"]
+    gain, means = summary["comparisons"]["trained"], (mean_of(summary, name) for name in SHOWN)
     interval = "({:+.4f} to {:+.4f})".format(*gain["ci"]) if gain["ci"] else ""
     return [
         str(summary["environment"]["seed"]),
-        *(f"{summary['sources'][name]['mean']:.4f}" for name in SHOWN),
+        *(in_words([mean]) for mean in means),
         f"{gain['difference']:+.4f} {interval}",
         f"{summary['margin']:.4f}",
         summary["verdict_kind"],

@@ -138,7 +138,7 @@ def test_annotations_that_number_the_classes_otherwise(refused, scenes, damage, 
     damage(scenes / f"{split}.json")
     line = refused({"task.data": {"root": str(scenes)}, "task.model.options.train_cfg.max_iters": 1})
     assert line.startswith("error: task.data: the annotations of ")
-    assert line.endswith("List all in every file, in one order.")
+    assert line.endswith(("List all in every file, in one order.", "Give those of the data as task.model.classes."))
 
 
 def test_data_that_are_wrapped(refused, scenes):

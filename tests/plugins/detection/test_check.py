@@ -122,7 +122,11 @@ def test_objects_that_mmdet_leaves_out_of_training_but_not_of_the_precision_are_
 def test_class_that_the_file_has_not_is_named(check, dataset, classes, lack):
     line = line_of(check, dataset(content(), metainfo={"classes": classes}))
     assert f"have not the categories {lack} of metainfo.classes (" in line
-    assert "but 'cat', 'dog'. mmdet numbers the classes as a file lists them." in line
+    assert "but 'cat', 'dog'. " in line
+    remedy = (
+        "Give those of the data as task.model.classes." if len(classes) == 2 else "List all in every file, in one ord"
+    )
+    assert remedy in line
 
 
 def test_files_that_list_the_classes_in_another_order_are_refused_whatever_their_ids(check, dataset):
@@ -175,6 +179,22 @@ def test_object_without_a_mask_is_refused_where_masks_are_loaded(check, dataset,
         assert "annotations[2], id 2: has no 'segmentation', but the pipeline loads masks." in line
     else:
         check(built, "train")
+
+
+@pytest.mark.parametrize(
+    ("values", "lacks"), [({"id": "b"}, "integers as ids"), ({"iscrowd": None}, "'iscrowd'"), ({"id": 7}, None)]
+)
+def test_validation_by_mmdet_asks_for_more(check, dataset, values, lacks):
+    from pdiff_plugins.detection.check import AnnotationCheck
+
+    made = content()
+    made["annotations"][1] = {k: v for k, v in (made["annotations"][1] | values).items() if v is not None}
+    check(dataset(made), "train")
+    if lacks:
+        line = line_of(AnnotationCheck(validated=True), dataset(made))
+        assert f"mmdet's validation needs {lacks}. Give them, or collect.train.validate=false." in line
+    else:
+        AnnotationCheck(validated=True)(dataset(made), "train")
 
 
 def test_data_set_that_reads_its_file_otherwise_is_left_alone(check, dataset):

@@ -153,3 +153,59 @@ def test_exported_candidate_detects_in_mmdet_what_it_detected_in_the_run(exporte
     assert figures == pytest.approx(own["details"], abs=1e-6)
     signature = read_tensors(detector.run.path / "evaluation" / "generated.safetensors")["test.signature"][best]
     assert torch.equal(errors.signature(), signature)
+
+
+SHARED_CONVOLUTIONS = {
+    "type": "RTMDet",
+    "bbox_head": {
+        "_delete_": True,
+        "type": "RTMDetSepBNHead",
+        "num_classes": 10,
+        "in_channels": 16,
+        "feat_channels": 16,
+        "stacked_convs": 1,
+        "with_objectness": False,
+        "anchor_generator": {"type": "MlvlPointGenerator", "offset": 0, "strides": [8, 16]},
+        "bbox_coder": {"type": "DistancePointBBoxCoder"},
+        "loss_cls": {"type": "QualityFocalLoss", "use_sigmoid": True, "beta": 2.0},
+        "loss_bbox": {"type": "GIoULoss", "loss_weight": 2.0},
+    },
+    "train_cfg": {"assigner": {"type": "DynamicSoftLabelAssigner", "topk": 4}, "allowed_border": -1, "pos_weight": -1},
+}
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory, cases):
+    """Return the collection of a head whose levels share their convolutions."""
+    folder, values = tmp_path_factory.mktemp("shared") / "run", cases("detection").values()
+    options = values["task"]["model"]["options"]
+    options["model"] |= SHARED_CONVOLUTIONS
+    options["train_cfg"] = {"max_iters": 2, "val_interval": 2}
+    values["collect"]["finetune"]["steps"] = 3
+    run_pipeline(resolve(values), RunDirectory(folder), ["collect"], gates=False)
+    return Run(resolve(values), RunDirectory(folder))
+
+
+def test_convolutions_that_levels_share_are_one_parameter(shared, detector):
+    first, other = (f"bbox_head.cls_convs.{level}.0.conv.weight" for level in (0, 1))
+    names = shared.population.layout.names
+    assert first in names
+    assert other not in names
+    assert "bbox_head.cls_convs.1.0.bn.weight" in names
+    assert len(shared.population) == 3
+    candidates = shared.candidates(shared.population.tensor())
+    detector.assert_same(
+        detector.evaluate(candidates, task=shared.task),
+        [detector.evaluate(candidates.take([index]), task=shared.task)[0] for index in range(3)],
+    )
+    assert torch.equal(shared.task.model.state_dict()[other], candidates[2][first])
+
+
+def test_exported_head_with_shared_convolutions_loads_in_mmdet(shared, tmp_path):
+    from mmdet.apis import init_detector
+
+    candidates = shared.candidates(shared.population.tensor())
+    candidates.load(shared.task.model, 1)
+    shared.task.export(shared.task.model, tmp_path / "detector.pth")
+    loaded = init_detector(str(tmp_path / "detector.py"), str(tmp_path / "detector.pth"), device="cpu").state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in shared.task.model.state_dict().items())

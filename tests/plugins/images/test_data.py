@@ -455,6 +455,14 @@ def test_folder_without_anything_unusual_is_read_without_a_word(pictures, caplog
     assert caplog.text == ""
 
 
+@pytest.mark.parametrize(("side", "size", "kept"), [(256, 8, 256), (257, 8, 8), (300, 150, 300), (302, 150, 150)])
+def test_large_squares_of_one_size_are_made_small_too(tmp_path, side, size, kept):
+    for part, count in (("train", 2), ("test", 1)):
+        for label in ("cat", "dog"):
+            write_images(tmp_path / part / label, count, sizes=((side, side),))
+    assert folder(tmp_path, size=size, select=2)["test"].images.shape == (2, 3, kept, kept)
+
+
 def test_photographs_of_many_sizes_are_made_small_one_by_one(tmp_path, monkeypatch):
     from pdiff_plugins.images import data
 

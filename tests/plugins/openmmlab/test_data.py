@@ -409,6 +409,20 @@ def test_an_image_that_is_not_there_is_named(build, root, name):
     assert raised(build, root=str(root)) == line
 
 
+def test_a_backslash_in_the_name_of_an_image_is_pointed_at(build, root):
+    images = json.loads((root / "test.json").read_text())["images"]
+    edit(root / "test.json", images=[{**image, "file_name": f"a\\{image['file_name']}"} for image in images])
+    line = f"task.data: the data set of test names {root}/test/a\\000000.png, which is not there."
+    assert raised(build, root=str(root)) == f"{line} Write / for the backslash."
+
+
+def test_a_data_set_inside_a_wrapper_that_is_no_section_is_refused(mmdet, tiny_config):
+    config = tiny_config()
+    config.test_dataloader.dataset = {"type": "RepeatDataset", "times": 2, "dataset": "coco"}
+    line = "test_dataloader.dataset: got 'coco', expected a section. Write keys with their values below it."
+    assert raised(build_splits, mmdet, config, 0) == line
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_image_that_cannot_be_decoded_is_refused_in_one_line(build, root, workers):
     split = build({"test_dataloader.num_workers": workers}, root=str(root))["test"]

@@ -62,13 +62,18 @@ def test_parts_that_do_not_count_the_classes_of_the_data_keep_their_number():
 
 @pytest.mark.parametrize("weights", [[0.8, 1.2, 1.0], [1.0, 1.0]])
 def test_weights_of_other_classes_are_refused(weights):
-    config = small(head=[{"num_classes": 3, "loss": {"class_weight": weights}}])
+    one = {"num_classes": 3, "loss": {"class_weight": weights}}
     where = "model.head.0.loss.class_weight"
     with pytest.raises(PdiffError) as caught:
-        set_classes(config, ("train_dataloader",), CLASSES)
+        set_classes(small(head=[one]), ("train_dataloader",), CLASSES)
     assert str(caught.value) == (
-        f"task.model.classes: {where} has {len(weights)} weights, which are those of other classes. "
-        f"Give 2, or null, as task.model.options.{where}."
+        f"task.model.classes: {where} has weights of other classes. Give 2, or null, as task.model.options.{where}."
+    )
+    with pytest.raises(PdiffError) as caught:
+        set_classes(small(head=[one, one]), ("train_dataloader",), CLASSES)
+    assert str(caught.value) == (
+        f"task.model.classes: {where} and model.head.1.loss.class_weight have weights of other classes. "
+        f"Give 2, or null, as task.model.options.{where} and so on."
     )
 
 
