@@ -26,22 +26,24 @@ config says is merged over the defaults; an unknown key is refused. A section wi
 type in the table; a `type` may also be `module:name`, or a class
 ([plugins.md](plugins.md#bring-a-part-of-the-engine)).
 
-A file is merged over those that its `_base_` names, one or a list of them, from its own folder. A section of another `type` replaces
-the one below it, and so does one with `_delete_: true`. Files are plain YAML, in UTF-8: no tags, no key twice. `~` at the
-beginning of a path is the user's folder; relative paths are from the folder that a command is called in.
+A file is merged over those that its `_base_` names, one or a list of them, from its own folder. A section of another
+`type` replaces the one below it, and so does one with `_delete_: true`. Files are plain YAML, in UTF-8: no tags, no key
+twice. `~` at the beginning of a path is the user's folder; relative paths are from the folder that a command is called
+in.
 
-On the command line a section is set key by key: `--cfg-options engine.sampler.type=DDPM engine.sampler.steps=100`. A value is
-what YAML reads:
+On the command line a section is set key by key: `--cfg-options engine.sampler.type=DDPM engine.sampler.steps=100`. A
+value is what YAML reads:
 
 | written | read |
 |---|---|
 | `3`, `-0.5`, `1e-3`, `true`, `false`, `null` | numbers, true, false, none |
 | `'[generated, soup]'`, `'{type: DDIM, steps: 20}'` | a list, a section (the outer quotes are the shell's) |
 | `"'007'"`, `"''"` | a text in quotes of its own; the empty text |
-| `my runs/*.pth`, `a,b`, `run[1]`, `regex(a{1,2}b)`, `007`, `1_000`, `2024-01-01`, `12:30`, `nan`, `yes`, `on`, `~/x` | a text, as it was typed |
+| `my runs/*.pth`, `a,b`, `run[1]`, `regex(a{1,2}b)`, `~/x` | a text, as it was typed |
+| `007`, `1_000`, `2024-01-01`, `12:30`, `nan`, `yes`, `on` | a text, as it was typed |
 
-The last row is also how a file is read. The core's keys that take a text, `checkpoints.files` for one, take whatever was typed,
-`true` and `5` too, but for `null`. Nothing behind `=` is an error, as is a key that is given twice.
+The last two rows are also how a file is read. The core's keys that take a text, `checkpoints.files` for one, take
+whatever was typed, `true` and `5` too, but for `null`. Nothing behind `=` is an error, as is a key that is given twice.
 """
 WORDS = {bool: "true or false", int: "integer", float: "number", str: "text", list: "list", NoneType: "null"}
 KEYED = re.compile(r"( *)(\w+):(?:.*\s# (.*))?")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pdiff.engine.registries import AUTOENCODERS
 from pdiff.engine.scaling import Scaled
 from pdiff.runtime.errors import PdiffError, check_not_negative, check_positive
-from pdiff.weights.gram import centred_blocks, centred_gram
+from pdiff.weights.gram import MOST, centred_blocks, centred_gram, leading_axes
 from pdiff.weights.vectors import mean
 
 KERNEL = 7
@@ -78,10 +78,17 @@ class PrincipalAutoencoder(Autoencoder):
         """Find the axes by the eigenvectors of the N x N Gram matrix, whose cost does not grow as P^2.
 
         A few passes over blocks of columns: the Gram matrix is the sum of theirs, and an axis is made block by block.
+        Of more than `MOST` vectors, whose Gram matrix is too large, they are found by `leading_axes`.
         """
         self.mean = mean(scaled)
-        eigenvalues, eigenvectors = torch.linalg.eigh(centred_gram(scaled))
         rank = min(self.latent, len(scaled) - 1)
+        if len(scaled) > MOST:
+            axes, variance = leading_axes(scaled, rank)
+            found = variance > variance.max() * 1e-12
+            self.axes[: int(found.sum())] = axes[found].to(self.axes.dtype)
+            self.set_units(variance[found])
+            return
+        eigenvalues, eigenvectors = torch.linalg.eigh(centred_gram(scaled))
         order = eigenvalues.argsort(descending=True)[:rank]
         variance = eigenvalues[order].clamp(min=0) / (len(scaled) - 1)
         found = variance > variance.max() * 1e-12
@@ -90,6 +97,10 @@ class PrincipalAutoencoder(Autoencoder):
         norms = norms.clamp(min=torch.finfo(norms.dtype).tiny)[:, None]
         for place, centred in centred_blocks(scaled):
             self.axes[: len(variance), place] = (leading.T @ centred / norms).to(self.axes.dtype)
+        self.set_units(variance)
+
+    def set_units(self, variance: Tensor) -> None:
+        """Set the unit of a latent, and what the noise leaves of each axis, by the variances along the axes."""
         unit = variance.mean().sqrt() if len(variance) else torch.ones(())
         ratio = variance / unit.square()
         self.unit = unit.to(self.unit)

@@ -5,20 +5,23 @@ not those of the network: peft leaves the adapter's own name out (`lora_A.weight
 """
 
 import sys
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from pdiff.files.archives import read_content
-from pdiff.files.formats import FORMATS, Zoo, flattened, renamed
-from pdiff.files.nesting import tensors
-from pdiff.files.paths import below_common_folder, folders_of
+from pdiff.files.folders import flattened, folders_of
+from pdiff.files.formats import FORMATS, Zoo
+from pdiff.files.naming import begin, rename
+from pdiff.files.nesting import select_key, tensors
+from pdiff.files.paths import below_common_folder
+from pdiff.files.placing import place
 from pdiff.files.reader import Reader
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.storage import read_json, write_json, write_tensors
+from pdiff.weights.ties import first_names
 
 CONFIG = "adapter_config.json"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
@@ -55,41 +58,41 @@ def weights_of(folder: Path) -> Path | None:
 
 
 class Adapters:
-    """Reads adapters into a network: into one of peft by the names that peft gives them in files.
+    """Reads adapters into a network: into one of peft by the names that peft gives its tensors in files.
 
     Args:
         reader: of files with the network's own names.
     """
 
     def __init__(self, reader: Reader):
-        self.rename, self.plain = reader.rename, reader
-        self.tensors = own_tensors(reader.model)
-        self.own = {theirs: name for theirs, (name, _) in self.tensors.items()}
-        self.theirs = {name: theirs for theirs, name in self.own.items()}
-        if self.own:
-            saved = module_of({theirs: tensor for theirs, (_, tensor) in self.tensors.items()})
+        own = own_tensors(reader.model)
+        self.theirs = {name: theirs for theirs, (name, _) in own.items()}
+        if own:
+            saved = module_of({theirs: tensor for theirs, (_, tensor) in own.items()})
             reader = Reader(saved, reader.where, reader.key, reader.prefix, reader.rename, reader.cast)
         self.reader = reader
 
-    def read(self, path: Path, names: Iterable[str] | None = None, otherwise: str = "") -> dict[str, Tensor]:
-        """Return the tensors of a file by the network's names; see `Reader.read`."""
-        theirs = None if names is None else [self.theirs.get(name, name) for name in names]
-        return {self.own.get(name, name): tensor for name, tensor in self.reader.read(path, theirs, otherwise).items()}
-
-    def read_either(self, path: Path, *wanted) -> dict[str, Tensor]:
-        """Return the tensors of a file with the names that peft gives them, or of one with the network's own."""
-        if self.own:
-            with suppress(PdiffError):  # which the network's own names may spare
-                found = self.read(path, *wanted)
-                if found:
-                    return found
-        return self.plain.read(path, *wanted)
+    def read(self, path: Path, names: Sequence[str], otherwise: str) -> dict[str, Tensor]:
+        """Return tensors of a file by the network's names; see `Reader.read`."""
+        if not self.theirs:
+            return self.reader.read(path, names, otherwise)
+        others = [name for name in names if name not in self.theirs]
+        if others:
+            more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+            raise PdiffError(f"{path}: lacks {others[0]!r}{more}, which peft leaves out of adapters. {otherwise}")
+        found = self.reader.read(path, [self.theirs[name] for name in names], otherwise)
+        return {name: found[self.theirs[name]] for name in names}
 
     def names_in(self, path: Path) -> dict[str, str]:
         """Return the network's name of each tensor by its name in a file."""
-        begins, found = self.reader.prefix, self.reader.find(path).placed
-        written = {renamed(one.path.removeprefix(begins), self.rename): one.path for one in tensors(read_content(path))}
-        return {written[one.path]: self.own.get(name, name) for name, one in found.items()}
+        reader, where = self.reader, f"{path}: {self.reader.where}"
+        raw = tensors(select_key(read_content(path), reader.key, where))
+        found = rename(begin(raw, reader.prefix, where), reader.rename, where)
+        placement = place(found, reader.model.state_dict(), first_names(reader.model), str(path), reader.where)
+        original = {id(one.tensor): one.path for one in raw}
+        own = {theirs: name for name, theirs in self.theirs.items()}
+        placed = placement.placed if placement else {}
+        return {original[id(one.tensor)]: own.get(name, name) for name, one in placed.items()}
 
 
 def own_tensors(model: nn.Module) -> dict[str, tuple[str, Tensor]]:

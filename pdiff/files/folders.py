@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pdiff.files.finding import natural
 from pdiff.files.formats import Cell
+from pdiff.files.paths import natural
 from pdiff.runtime.errors import PdiffError
 
 

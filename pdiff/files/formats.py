@@ -3,8 +3,7 @@
 A format is a function of `pattern` (`checkpoints.files`), `reader`, `layout` if it wants it, and its own settings.
 """
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,8 +26,8 @@ class Zoo:
 
     Attributes:
         origins: where each comes from: a path below their common folder.
-        read: from a network's number, its tensors by the names of the task's network; then the names that must be there
-            and what to do where one is not, as `Reader.read` takes them: without them all that there are.
+        read: from a network's number, names of tensors, and what to do where one is not there: those tensors; it raises
+            a `PdiffError` where one is not there.
         columns: what the zoo says of each, N cells by column.
         lineage: which training each is of, where the format knows it.
         kept: what the run must keep of them, JSON values: an export may need it.
@@ -37,7 +36,7 @@ class Zoo:
     """
 
     origins: Sequence[str]
-    read: Callable[..., dict[str, Tensor]]
+    read: Callable[[int, Sequence[str], str], dict[str, Tensor]]
     columns: Mapping[str, Sequence[Cell]] = field(default_factory=dict)
     lineage: Sequence[str] | None = None
     kept: Mapping[str, Any] = field(default_factory=dict)
@@ -54,25 +53,9 @@ class Zoo:
         return replace(
             self,
             origins=[self.origins[row] for row in rows],
-            read=lambda number, *wanted: self.read(rows[number], *wanted),
+            read=lambda number, names, otherwise: self.read(rows[number], names, otherwise),
             columns={name: [cells[row] for row in rows] for name, cells in self.columns.items()},
             lineage=None if self.lineage is None else [self.lineage[row] for row in rows],
             blocks=self.blocks and (lambda layout, numbers: self.blocks(layout, [rows[n] for n in numbers])),
             mapped=None,
         )
-
-
-def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Cell]]:
-    """Yield numbers and texts by name, dots between the levels; lists are left out."""
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from flattened(value, f"{prefix}{name}.")
-        elif value is None or isinstance(value, int | float | str):
-            yield f"{prefix}{name}", value
-
-
-def renamed(name: str, rename: Mapping[str, str]) -> str:
-    """Return a name with regular expressions replaced, one after another (`checkpoints.rename`)."""
-    for expression, replacement in rename.items():
-        name = re.sub(expression, replacement, name)
-    return name

@@ -32,10 +32,10 @@ HARMLESS = re.compile(
         \.(callbacks|utilities|core)(\.[a-z_]+)*\.[A-Z]\w*
     | transformers\.(trainer_utils|trainer_callback|training_args|configuration_utils)\.\w+
     | transformers\.models\.\w+\.configuration_\w+\.\w+
-    | torch\.(_utils\.torch\.)?(device|Size|memory_format|layout|dtype|strided|Generator)
-    | torch\.(_utils\.torch\.)?(sparse_\w+|per_\w+_affine\w*|\w+_format)
+    | torch\.(device|Size|layout|dtype|strided|sparse_\w+|per_\w+_affine\w*|Generator)
+    | torch\.(_utils\.torch\.)?(memory_format|channels_last\w*|\w+_format)
     | torch\.serialization\._get_layout | torch\.nn\.parameter\.(Parameter|Buffer) | torch\.(_tensor\.)?Tensor
-    | torch\.optim(\.\w+)+ | torch\.nn\.modules\.loss\.\w+ | torch\.(cuda\.)?amp\.grad_scaler\.\w+
+    | torch\.optim\.(\w+\.)?[A-Z]\w* | torch\.nn\.modules\.loss\.\w+ | torch\.(cuda\.)?amp\.grad_scaler\.\w+
     """,
     re.VERBOSE,
 )

@@ -22,6 +22,7 @@ from pdiff.runtime.errors import PdiffError, known
 from pdiff.runtime.progress import say
 from pdiff.weights.layout import Layout
 from pdiff.weights.mapped import Mapped
+from pdiff.weights.roles import encode, is_counter
 from pdiff.weights.vectors import row_slices, unwritten
 
 SUFFIXES = (".npy", ".pt", ".pth")
@@ -69,7 +70,7 @@ def matrix(
             got = f"{WHERE}.table: got {len(cells)} cells in column {name!r}"
             raise PdiffError(f"{got}, expected {len(values)}, a row for each of {path}. Mend it.")
     order = {name: order_of(name, places[name], own[name].shape, axes) for name in own if name in places}
-    found = Matrix(path, values, order)
+    found = Matrix(path, values, order, own)
     zoo = Zoo(
         origins=[f"{path.name}:{row}" for row in range(len(values))],
         read=found.read,
@@ -88,11 +89,13 @@ class Matrix:
         path: of the file.
         values: `(N, P)`, mapped.
         order: columns of each tensor of the network, in its shape.
+        own: tensors of the network, whose counters a matrix lacks.
     """
 
     path: Path
     values: Tensor | np.ndarray
     order: Mapping[str, Tensor]
+    own: Mapping[str, Tensor]
 
     def rows(self, place: slice | Sequence[int], columns: Tensor | slice) -> Tensor:
         """Return some columns of some rows, float32."""
@@ -100,21 +103,29 @@ class Matrix:
         rows = rows if isinstance(rows, Tensor) else unwritten(rows)
         return rows[..., columns].to(torch.float32)
 
-    def read(self, number: int, *wanted: Any) -> dict[str, Tensor]:
-        """Return the tensors of a row, whatever is wanted."""
-        return {name: self.rows(number, columns) for name, columns in self.order.items()}
+    def read(self, number: int, names: Sequence[str], otherwise: str) -> dict[str, Tensor]:
+        """Return tensors of a row."""
+        missing = [name for name in names if name not in self.order and not is_counter(self.own[name])]
+        if missing:
+            more = f" and {len(missing) - 1} more of the network's tensors" if len(missing) > 1 else ""
+            raise PdiffError(f"{self.path}: lacks {missing[0]!r}{more}. {otherwise}")
+        return {name: self.rows(number, self.order[name]) if name in self.order else self.own[name] for name in names}
 
     def blocks(self, layout: Layout, numbers: Sequence[int]) -> Tensor:
         """Return the vectors of some rows `(M, P)`."""
         place = slice(numbers[0], numbers[-1] + 1)  # which is read without a copy
         successive = list(numbers) == [*range(place.start, place.stop)]
-        return self.rows(place if successive else list(numbers), self.columns(layout))
+        rows = self.rows(place if successive else list(numbers), self.columns(layout))
+        for entry in layout:
+            if entry.code:
+                values = rows[:, entry.slice]
+                if (values < 0).any():
+                    raise PdiffError(f"{self.path}: {entry.name!r} has negative values, as no variance has. Mend it.")
+                rows = torch.cat([rows[:, : entry.offset], encode(values).float(), rows[:, entry.slice.stop :]], 1)
+        return rows
 
     def columns(self, layout: Layout) -> Tensor | slice:
         """Return the columns of a vector."""
-        missing = [name for name in layout.names if name not in self.order]
-        if missing:
-            raise PdiffError(f"{self.path}: lacks {missing[0]!r}. {known(missing[0], self.order)}")
         order = torch.cat([self.order[name].flatten() for name in layout.names])
         start = int(order[0])
         return (
@@ -124,7 +135,8 @@ class Matrix:
     def mapped(self, layout: Layout) -> Mapped | None:
         """Return where the vectors lie as a population has them; None where they do not."""
         columns = self.columns(layout)
-        whole = isinstance(columns, slice) and columns == slice(0, self.values.shape[1])
+        coded = any(entry.code for entry in layout)
+        whole = isinstance(columns, slice) and not coded and columns == slice(0, self.values.shape[1])
         offset = offset_of(self.path, self.values) if whole else None
         return None if offset is None else Mapped(self.path, offset, tuple(self.values.shape))
 

@@ -31,10 +31,8 @@ def find_members(checkpoints: Mapping[str, Any], model: nn.Module, names: Sequen
     Raises:
         PdiffError: there is none, or what is said of them is not there.
     """
-    reader = reader_of(checkpoints, model)
-    offered = {"names": names}
-    given = {"pattern": checkpoints["files"], "reader": reader}
-    zoo = build(FORMATS, checkpoints["format"], "checkpoints.format", offered, **given)
+    given = {"pattern": checkpoints["files"], "reader": reader_of(checkpoints, model)}
+    zoo = build(FORMATS, checkpoints["format"], "checkpoints.format", {"names": names}, **given)
     rows = range(len(zoo))
     if checkpoints["rows"] is not None:
         rows = rows_where(checkpoints["rows"], zoo.columns, len(zoo))
@@ -52,9 +50,9 @@ def find_members(checkpoints: Mapping[str, Any], model: nn.Module, names: Sequen
 
 
 def reader_of(checkpoints: Mapping[str, Any], model: nn.Module) -> Reader:
-    """Return what reads the files that the section of the config names into a network."""
-    names = checkpoints["key"], checkpoints["prefix"], checkpoints["rename"]
-    return Reader(model, "checkpoints", *names, checkpoints["cast"])
+    """Return what reads files into a network as a section of the config says."""
+    settings = (checkpoints[name] for name in ("key", "prefix", "rename", "cast"))
+    return Reader(model, "checkpoints", *settings)
 
 
 def cells_of(columns: Mapping[str, Sequence[Any]], count: int) -> list[dict[str, Any]]:

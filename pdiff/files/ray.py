@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pdiff.files.formats import FORMATS, Cell, Zoo, flattened
-from pdiff.files.paths import below_common_folder, folders_of, natural
+from pdiff.files.folders import flattened, folders_of
+from pdiff.files.formats import FORMATS, Cell, Zoo
+from pdiff.files.paths import below_common_folder, natural
 from pdiff.files.reader import Reader
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.progress import say

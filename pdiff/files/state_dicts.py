@@ -1,6 +1,5 @@
 """The format `files`: one state dict in each file."""
 
-from pdiff.files.adapters import Adapters
 from pdiff.files.finding import distinct, find_checkpoints
 from pdiff.files.formats import FORMATS, Zoo
 from pdiff.files.paths import below_common_folder
@@ -9,12 +8,11 @@ from pdiff.files.reader import Reader
 
 @FORMATS.register_module(name="files")
 def files(pattern: str, reader: Reader) -> Zoo:
-    """Find a network in each file: a checkpoint of `torch.save`, or safetensors.
+    """Find a network in each file, a checkpoint of `torch.save` or safetensors; those with the same tensors count once.
 
     Args:
         pattern: a file, folder or glob.
         reader: of the files.
     """
     paths = distinct(find_checkpoints(pattern), reader)
-    read = Adapters(reader).read_either
-    return Zoo(below_common_folder(paths), lambda number, *wanted: read(paths[number], *wanted))
+    return Zoo(below_common_folder(paths), lambda number, *wanted: reader.read(paths[number], *wanted))

@@ -7,6 +7,7 @@ the task's metric does not break down (Frankle et al., 2020, "Linear mode connec
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,11 +17,11 @@ from torch import Tensor
 from pdiff.run.check import Check, goodness, in_words, not_measured, share_lost, whole
 from pdiff.run.measuring import evaluate_split
 from pdiff.task.task import Evaluation, Metric
-from pdiff.weights.gram import centred_gram
+from pdiff.weights.gram import MOST, centred_gram
 from pdiff.weights.layout import Layout
 from pdiff.weights.origin import COLLECTED, Origin, origin_of, sentence
-from pdiff.weights.provenance import RUN_KEYS, runs_of
-from pdiff.weights.vectors import parts
+from pdiff.weights.provenance import RUN_KEYS, few_rows, runs_of
+from pdiff.weights.vectors import Rows, parts
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
@@ -41,12 +42,21 @@ def gate_population(run: "Run") -> list[Check]:
     if not finite.passed:
         return [finite]
     origin = origin_of(provenance)
-    copies, gram = check_copies(vectors, provenance, origin), centred_gram(population.tensor())
+    copies = check_copies(vectors, provenance, origin)
     if not copies.passed:
         return [finite, copies]
-    runs = check_runs(gram, runs_of(provenance), origin)
-    basin = None if run.conditional else gate_order(run)
-    return [finite, copies, basin or gate_basin(run, gram), runs, check_rank(gram, origin)]
+    looked = Rows(population.tensor(), few_rows(provenance, MOST))
+    gram, told = centred_gram(looked), [provenance[row] for row in looked.rows.tolist()]
+    basin = None if run.conditional else gate_order(run, looked)
+    others = [basin or gate_basin(run, gram, looked), check_runs(gram, runs_of(told), origin), check_rank(gram, origin)]
+    return [finite, copies, *(of_few(check, len(looked), len(vectors)) for check in others)]
+
+
+def of_few(check: Check, looked: int, count: int) -> Check:
+    """Return a check that says of how many of so many checkpoints it is, where not of all."""
+    if looked == count:
+        return check
+    return replace(check, line=f"{check.line.rstrip('.')}. Looked at: {looked} of {count} checkpoints, spaced evenly.")
 
 
 def place_of(record: Mapping[str, Any], row: int) -> str:
@@ -112,23 +122,24 @@ def reordered(vectors: Tensor, layout: Layout) -> list[tuple[int, int]]:
     return found
 
 
-def gate_order(run: "Run") -> Check | None:
+def gate_order(run: "Run", looked: Rows) -> Check | None:
     """Return the failed check of checkpoints that are one network whose units stand in another order; None of others.
 
     Where a tensor has few different values, it may hold those of another one and be another; so the first two that seem
     to be one network are held against each other on `select`.
     """
     population = run.population
-    found = reordered(population.tensor(), population.layout)
-    if len(found) <= MOST_COPIES * len(population):
+    numbers = reordered(looked, population.layout)
+    if len(numbers) <= MOST_COPIES * len(looked):
         return None
+    found = [tuple(looked.rows[list(pair)].tolist()) for pair in numbers]
     candidates = run.candidates(population.tensor()[list(found[0])])
     one, other = evaluate_split(run, "two checkpoints", candidates, "select")
     if run.task.similarity(one.signature[None], other.signature[None]).item() < SAME:
         return None
     names = [place_of(population.provenance[row], row) for row in found[0]]
     line = (
-        f"got the same function in another order: {len(found)} of {len(population)} checkpoints hold the values of an "
+        f"got the same function in another order: {len(found)} of {len(looked)} checkpoints hold the values of an "
         f"earlier one in every tensor and do the same, but their units (channels, heads) are permuted ({names[0]} is "
         f"{names[1]}), expected at most {MOST_COPIES:.0%}. They tell nothing beside it: leave them out, or bring the "
         "units of all checkpoints into the order of one of them."
@@ -144,11 +155,11 @@ def farthest_pair(gram: Tensor) -> tuple[int, int]:
     return min(first, second), max(first, second)
 
 
-def gate_basin(run: "Run", gram: Tensor) -> Check:
+def gate_basin(run: "Run", gram: Tensor, looked: Rows) -> Check:
     """Return whether the metric on `select` holds on the line between the two farthest checkpoints."""
     if run.conditional:
         return not_measured("basin", "the checkpoints are for different conditions.")
-    rows, population = farthest_pair(gram), run.population
+    rows, population = looked.rows[list(farthest_pair(gram))].tolist(), run.population
     ends = torch.from_numpy(np.array(population.vectors[list(rows)]))
     line = torch.stack([torch.lerp(ends[0], ends[1], weight) for weight in (0.0, *INTERIOR, 1.0)])
     results = evaluate_split(run, "the line between two checkpoints", run.candidates(line), "select")

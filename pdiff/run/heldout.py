@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pdiff.analysis.dependence import integrated_time
 from pdiff.runtime.storage import read_json
-from pdiff.weights.gram import centred_gram
+from pdiff.weights.gram import MOST, centred_gram
 from pdiff.weights.origin import COLLECTED, Origin, origin_of, sentence
 from pdiff.weights.provenance import branch_labels
 from pdiff.weights.vectors import Rows
@@ -35,9 +35,14 @@ def choose_heldout(run: "Run") -> dict[str, Any]:
     branches = branch_labels(provenance)
 
     def time() -> float:
-        return integrated_time(centred_gram(vectors).numpy(), branches)
+        begin = max(len(vectors) - MOST, 0) // 2
+        own = slice(begin, begin + MOST)
+        return integrated_time(centred_gram(vectors[own]).numpy(), branches[own])
 
-    return choose(run.config.fit.heldout, branches, time, origin_of(provenance))
+    found = choose(run.config.fit.heldout, branches, time, origin_of(provenance))
+    if found["by"] == BLOCK and len(vectors) > MOST:
+        found["line"] += f"; how they depend on each other was measured on {MOST} successive ones"
+    return found
 
 
 def choose(share: float, branches: NDArray, time: Callable[[], float], origin: Origin = COLLECTED) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A population from checkpoints that the user has, instead of a collection."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from pdiff.runtime.progress import progress
 from pdiff.runtime.storage import write_json, write_tensors
 from pdiff.weights.layout import Layout
 from pdiff.weights.population import Population
-from pdiff.weights.roles import is_counter
+from pdiff.weights.roles import free_names
 from pdiff.weights.ties import frozen_names
 from pdiff.weights.vectors import row_slices
 
@@ -23,50 +24,43 @@ if TYPE_CHECKING:
 
 BUILT = "built"  # for checkpoints.base: the network as the plugin builds it
 OTHERWISE = (
-    "Or name a file with the frozen part as checkpoints.base, or give checkpoints.base=built to take it from the "
-    "network that the plugin builds."
+    f"Or name a file with the frozen part as checkpoints.base, or give checkpoints.base={BUILT} for the network as the "
+    "plugin builds it."
 )
 ROWS, VALUES = 256, 2**24  # that are written at once: 64 MiB
 
 
 def import_checkpoints(run: "Run") -> None:
     """Fill the population from files, all of one network with one frozen part; go on where that was interrupted."""
-    zoo, provenance = find_members(run.config.checkpoints, run.built.model, run.layout.names)
+    settings, own = run.config.checkpoints, run.built.model.state_dict()
+    zoo, provenance = find_members(settings, run.built.model, run.layout.names)
     records = [{**run.origin, **record} for record in provenance]
-    base, held = read_base(run, zoo)
-    population = continued(run, records)
-    mapped = zoo.mapped(run.layout) if zoo.mapped else None
+    base = read_base(run, zoo)
+    alike = base if settings.base is None else {}
     if zoo.blocks:
-        check_frozen_columns(run, zoo, held)
+        zoo.read(0, run.layout.names, "Say what its columns are by checkpoints.format.layout, or select fewer tensors.")
+        check_columns(zoo, Layout.of(own, free_names(own, alike)))
+    population, mapped = continued(run, records), zoo.mapped(run.layout) if zoo.mapped else None
     if mapped:
         Population.create(population.folder, run.layout).refer(mapped, records)
     elif zoo.blocks:
         take_blocks(zoo, population, records)
     else:
-        take_one_by_one(zoo, population, records, {name: base[name] for name in held})
+        take_one_by_one(zoo, population, records, alike)
     if zoo.kept:
         write_json(population.folder / "zoo.json", zoo.kept)
-    write_tensors(run.directory.base, base)
+    write_tensors(run.directory.base, {**own, **base})
 
 
-def read_base(run: "Run", zoo: Zoo) -> tuple[dict[str, Tensor], list[str]]:
-    """Return the network that candidates are put into, and the names of what all checkpoints must have like it.
-
-    Raises:
-        PdiffError: nothing says what the frozen part is.
-    """
+def read_base(run: "Run", zoo: Zoo) -> dict[str, Tensor]:
+    """Return what is not selected of the network that candidates are put into."""
     settings, own = run.config.checkpoints, run.built.model.state_dict()
     frozen = frozen_names(run.built.model, run.selected)
     if settings.base == BUILT:
-        return own, []
+        return {name: own[name] for name in frozen}
     if settings.base is None:
-        found = zoo.read(0, frozen, OTHERWISE)
-    else:
-        found = reader_of(settings, run.built.model).read(Path(settings.base), frozen, OTHERWISE)
-    missing = [name for name in frozen if name not in found and not is_counter(own[name])]
-    if missing:
-        raise PdiffError(f"{zoo.origins[0]}: lacks {missing[0]!r}, which is not selected. {OTHERWISE}")
-    return {**own, **found}, [] if settings.base else [name for name in frozen if name in found]
+        return zoo.read(0, frozen, OTHERWISE)
+    return reader_of(settings, run.built.model).read(Path(settings.base), frozen, OTHERWISE)
 
 
 def continued(run: "Run", records: Sequence[dict[str, Any]]) -> Population:
@@ -135,15 +129,15 @@ def check_same_base(tensors: dict[str, Tensor], frozen: dict[str, Tensor], origi
             raise different(origin, first, name)
 
 
-def check_frozen_columns(run: "Run", zoo: Zoo, held: Sequence[str]) -> None:
+def check_columns(zoo: Zoo, frozen: Layout) -> None:
     """Raise a `PdiffError` where networks that lie side by side differ in what is not selected."""
-    for name in held:
-        layout = Layout.of(run.built.model.state_dict(), [name])
+    for entry in frozen:
+        layout = Layout((replace(entry, offset=0),))
         first = zoo.blocks(layout, range(1))
         for place in row_slices((len(zoo), layout.size), max(1, VALUES // layout.size)):
             differs = (zoo.blocks(layout, range(place.start, place.stop)) != first).any(1).nonzero()
             if len(differs):
-                raise different(zoo.origins[place.start + int(differs[0])], zoo.origins[0], name)
+                raise different(zoo.origins[place.start + int(differs[0])], zoo.origins[0], entry.name)
 
 
 def different(origin: str, first: str, name: str) -> PdiffError:

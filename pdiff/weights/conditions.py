@@ -83,10 +83,10 @@ class Conditions(Sequence):
 
     def distinct(self) -> tuple["Conditions", NDArray]:
         """Return each condition once, by first appearance `(K, C)`, and the number of each one's `(M,)`."""
-        numbers: dict[tuple[float, ...], int] = {}
-        found = [numbers.setdefault(tuple(row), len(numbers)) for row in self.values.tolist()]
-        first = [found.index(number) for number in range(len(numbers))]
-        return self.take(first), np.array(found, dtype=int)
+        first: dict[tuple[float, ...], int] = {}
+        rows = [first.setdefault(tuple(row), place) for place, row in enumerate(self.values.tolist())]
+        numbers = {row: number for number, row in enumerate(first.values())}
+        return self.take([*first.values()]), np.array([numbers[row] for row in rows], dtype=int)
 
     def take(self, rows: slice | Sequence[int] | Tensor) -> "Conditions":
         """Return some of them, `(m, C)` of the `(M, C)`, in the order of `rows`."""

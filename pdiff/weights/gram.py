@@ -5,7 +5,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from pdiff.weights.vectors import Rows, Vectors, column_blocks, pieces
+from pdiff.weights.vectors import Rows, Vectors, column_blocks, mean, parts, pieces
+
+MOST = 4096  # vectors whose inner products are computed, which are then 128 MiB
+SURPLUS, PASSES, ROWS = 16, 6, 4096  # axes beyond those that are asked for, passes, and rows at once, of `leading_axes`
 
 
 def centred_blocks(vectors: Tensor | Rows) -> Iterator[tuple[slice, Tensor]]:
@@ -21,6 +24,35 @@ def centred_gram(vectors: Tensor | Rows) -> Tensor:
     for _, centred in centred_blocks(vectors):
         gram += centred @ centred.T
     return gram
+
+
+def leading_axes(vectors: Tensor | Rows, count: int) -> tuple[Tensor, Tensor]:
+    """Return the first principal axes `(count, P)`, of length 1, and the variance along each, largest first.
+
+    By subspace iteration (Halko, Martinsson and Tropp, 2011, section 4.5) in `PASSES` passes over rows, in memory that
+    grows with P alone: for so many vectors that their inner products are too many. Axes whose variances are close to
+    each other come out mixed.
+    """
+    average, size = mean(vectors), vectors.shape[1]
+    start = torch.randn(size, min(count + SURPLUS, size), generator=torch.Generator().manual_seed(0))
+    basis = torch.linalg.qr(start.to(average)).Q
+    for _ in range(PASSES):
+        basis, variances = iterate(vectors, average, basis)
+    return basis.T[:count], variances[:count] / max(len(vectors) - 1, 1)
+
+
+def iterate(vectors: Tensor | Rows, average: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the covariance times a basis `(P, K)`, made orthogonal and turned to the principal axes in it."""
+    products = torch.zeros(basis.shape, dtype=torch.float64, device=basis.device)
+    inside = torch.zeros(basis.shape[1], basis.shape[1], dtype=torch.float64, device=basis.device)
+    for part in parts(vectors, ROWS):
+        centred = part - average
+        scores = centred @ basis
+        products += (centred.T @ scores).double()
+        inside += scores.double().T @ scores.double()
+    variances, turn = torch.linalg.eigh(inside)
+    axes = torch.linalg.qr(products @ turn.flip(1)).Q
+    return axes.to(basis.dtype), variances.flip(0)
 
 
 def centred_products(vectors: Vectors, trained: Tensor | Rows) -> Tensor:

@@ -23,7 +23,18 @@ def lineage_labels(provenance: Sequence[Mapping[str, Any]]) -> NDArray[np.int_]:
 def runs_of(provenance: Sequence[Mapping[str, Any]]) -> list[list[int]]:
     """Return the rows of each training that the provenance tells apart."""
     labels = branch_labels(provenance)
-    return [np.flatnonzero(labels == label).tolist() for label in np.unique(labels)]
+    return [own.tolist() for own in np.split(labels.argsort(kind="stable"), np.bincount(labels).cumsum()[:-1])]
+
+
+def few_rows(provenance: Sequence[Mapping[str, Any]], most: int) -> list[int]:
+    """Return all rows, or about `most`: those of whole trainings, evenly spaced; of few long ones, spaced rows."""
+    if len(provenance) <= most:
+        return [*range(len(provenance))]
+    runs = runs_of(provenance)
+    count = max(1, most * len(runs) // len(provenance))
+    chosen = [runs[int(place)] for place in np.linspace(0, len(runs) - 1, count)]
+    rows = np.sort(np.concatenate(chosen))
+    return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)].tolist()
 
 
 def _labels(provenance: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> NDArray[np.int_]:

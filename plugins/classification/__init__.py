@@ -38,6 +38,7 @@ def build_task(seed, device, network: dict, data: dict, eval_batch: int = 250, c
     from pdiff_plugins.images.data import build_data
 
     splits = build_data(data, eval_batch, device, seed)
+    check_classes(splits["train"])
     given = network.get("pretrained") or network.get("checkpoint")
     facts = {"select": "images that the weights which the network came with may have seen"} if given else {}
     if splits["train"].names:
@@ -52,6 +53,13 @@ def build_task(seed, device, network: dict, data: dict, eval_batch: int = 250, c
     check_size(model, splits["train"])
     metric = Metric("accuracy", chance=chance, best=1.0)
     return Task(model=model, splits=under, metric=metric, head=head_names(model), facts=facts)
+
+
+def check_classes(split) -> None:
+    """Raise a `PdiffError` unless a split has two classes or more."""
+    if split.classes < 2:
+        found = f"the single class {split.names[0]!r}" if split.names else "a single class"
+        raise PdiffError(f"task.data: got {found}, expected two or more. Give a folder, or labels, for each class.")
 
 
 def check_size(model, split) -> None:

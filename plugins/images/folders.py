@@ -80,7 +80,7 @@ def find_images(folder: Path) -> Part:
     """Return the images below the class folders of a part.
 
     Raises:
-        PdiffError: there are fewer than two class folders, or one without images.
+        PdiffError: there is no class folder, or one without images.
     """
     part = Part(folder)
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
@@ -90,12 +90,9 @@ def find_images(folder: Path) -> Part:
             part.files[entry.name] = list(images_below(entry.path, part))
         else:
             part.others.append(f"{folder.name}/{entry.name}")
-    if len(part.files) < 2:
-        found = f"the single folder {next(iter(part.files))!r}" if part.files else "no folder"
-        raise PdiffError(
-            f"{WHERE}: got {found} in {folder}, expected one for each of at least two classes. "
-            "Put the images of each class into a folder of its own, right below it."
-        )
+    if not part.files:
+        line = f"{WHERE}: got no folder in {folder}, expected one for each class."
+        raise PdiffError(f"{line} Put the images of each class into a folder of its own, right below it.")
     empty = [name for name, files in part.files.items() if not files]
     if empty:
         line = f"{WHERE}: the class folders without an image in {folder} are {listed(empty)} (images end in"

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from pdiff.engine import autoencoder
 from pdiff.engine.autoencoder import ConvAutoencoder, PrincipalAutoencoder
 
 
@@ -70,3 +71,16 @@ def test_conv_keeps_the_length_of_any_vector(size):
     latents = autoencoder.encode(torch.randn(3, size))
     assert latents.shape == (3, 6)
     assert autoencoder.decode(latents).shape == (3, size)
+
+
+def test_axes_of_too_many_vectors_for_their_products_are_the_same(monkeypatch):
+    rng = torch.Generator().manual_seed(0)
+    vectors = torch.randn(200, 20, generator=rng) * 0.6 ** torch.arange(20)
+    exact, many = PrincipalAutoencoder(20, latent=4), PrincipalAutoencoder(20, latent=4)
+    exact.fit(vectors)
+    monkeypatch.setattr(autoencoder, "MOST", 100)
+    many.fit(vectors)
+    torch.testing.assert_close(
+        many.decode(many.encode(vectors)), exact.decode(exact.encode(vectors)), rtol=0, atol=1e-3
+    )
+    torch.testing.assert_close(many.shrinkage, exact.shrinkage)

@@ -4,6 +4,7 @@ import io
 import pickle
 import pickletools
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -174,13 +175,13 @@ def pickled(body: bytes) -> bytes:
     return b"\x80\x04" + body + b"."
 
 
-def parts_of(content, legacy: bool) -> tuple[bytes, bytes, bytes]:
-    """Return what `torch.save` writes of a mapping, in three: what is before its pickle, the pickle, what is after."""
-    file = io.BytesIO()
-    torch.save(content, file, _use_new_zipfile_serialization=not legacy)
+@cache
+def parts_of(legacy: bool) -> tuple[bytes, bytes, bytes]:
+    """Return what `torch.save` writes of a checkpoint in three: before its pickle, the pickle, and after."""
     if not legacy:
-        with zipfile.ZipFile(file) as archive:
-            return b"", archive.read("archive/data.pkl"), b""
+        return b"", records_of_state()["data.pkl"], b""
+    file = io.BytesIO()
+    torch.save({"state_dict": STATE}, file, _use_new_zipfile_serialization=False)
     file.seek(0)
     for _ in range(3):
         pickle.load(file)
@@ -188,6 +189,15 @@ def parts_of(content, legacy: bool) -> tuple[bytes, bytes, bytes]:
     whole = file.getvalue()
     size = next(place for opcode, _, place in pickletools.genops(whole[start:]) if opcode.name == "STOP") + 1
     return whole[:start], whole[start : start + size], whole[start + size :]
+
+
+@cache
+def records_of_state() -> dict[str, bytes]:
+    """Return the records of the archive that `torch.save` writes of a checkpoint."""
+    file = io.BytesIO()
+    torch.save({"state_dict": STATE}, file)
+    with zipfile.ZipFile(file) as archive:
+        return {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
 
 
 def write(path: Path, body: bytes, legacy: bool = False, beside: bool = False) -> Path:
@@ -199,15 +209,12 @@ def write(path: Path, body: bytes, legacy: bool = False, beside: bool = False) -
         legacy: in the format before torch 1.6, or else as a zip archive.
         beside: the value stands in a good checkpoint, or else it is the content.
     """
-    before, good, after = parts_of({"state_dict": STATE}, legacy)
+    before, good, after = parts_of(legacy)
     content = good[:-1] + text("extra") + body + b"s." if beside else pickled(body)
     if legacy:
         path.write_bytes(before + content + after)
         return path
-    torch.save({"state_dict": STATE}, path)
-    with zipfile.ZipFile(path) as archive:
-        records = {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(path, "w") as archive:
-        for name, data in records.items():
+        for name, data in records_of_state().items():
             archive.writestr(f"archive/{name}", content if name == "data.pkl" else data)
     return path

@@ -155,8 +155,7 @@ def test_what_was_imported_before_a_bad_file_is_kept_and_the_import_goes_on(zoo,
     with pytest.raises(PdiffError, match="checkpoint_000001/checkpoints"):
         taken(zoo, select="all+buffers", format="ray")
     written = (zoo.parent / "run" / "population" / "vectors.f32").read_bytes()
-    held = [tensor.numel() for tensor in networks[0].values() if tensor.ndim]
-    assert len(written) == 4 * 4 * sum(held)
+    assert len(written) == 4 * 4 * sum(tensor.numel() for tensor in networks[0].values() if tensor.ndim)
     shutil.copy(zoo / "aside", bad)
     whole = taken(zoo, select="all+buffers", format="ray")
     assert (zoo.parent / "run" / "population" / "vectors.f32").read_bytes().startswith(written)

@@ -83,7 +83,7 @@ def load_params(model, params):
     for name, value in params.items():
         model.state_dict()[name].copy_(value)
 """
-TWICE = "    cfg.task.n = cfg.task.get('n', 0) + 1\n"
+TWICE = "    COUNT.append(1)\n"
 MEASURED = "        yield measured(logits, x)"
 LOOP = f"    for logits in Replay(task.model.eval(), candidates)(x):\n{MEASURED}"
 NO_LOAD = "@hookimpl\ndef load_params():\n    pass\n\n\n@hookimpl\ndef evaluate"
@@ -104,7 +104,7 @@ BROKEN = [
         "can not be found in the hook",
     ),
     ("build", "    return Task(", "    0 and Task(", "build returned None, expected pdiff.Task. Return"),
-    ("build", "    layers = (", f"{TWICE}    layers = (*[torch.nn.Linear(4, 4)] * cfg.task.n, ", "other tensors"),
+    ("build", "    layers = (", f"{TWICE}    layers = (*[torch.nn.Linear(4, 4)] * len(COUNT), ", "other tensors"),
     ("build", '("train", "select", "test")', '("select", "test")', "without the split 'train'. Add it, or set eval"),
     (
         "build",
@@ -115,7 +115,7 @@ BROKEN = [
     (
         "selection",
         "def labels",
-        f"@hookimpl\ndef select_params(task, cfg):\n{TWICE}    return ['2.weight', '2.bias'][:: 3 - 2 * cfg.task.n]"
+        f"@hookimpl\ndef select_params(task, cfg):\n{TWICE}    return ['2.weight', '2.bias'][:: 3 - 2 * len(COUNT)]"
         "\n\n\ndef labels",
         "select_params returned other names the second time. Derive them from task and cfg",
     ),

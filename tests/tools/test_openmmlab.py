@@ -14,8 +14,9 @@ from pdiff_plugins.openmmlab.libraries import find_config
 from pdiff.runtime.errors import PdiffError
 
 ROOT = Path(__file__).parents[2]
-FAMILIES = """RetinaNet FCOS ATSS RTMDet YOLOX DETR DINO FCN PSPNet DeepLabV3+ UperNet SegFormer Mask2Former BiSeNetV2
-SegNeXt""".split()
+DETECTORS = ("RetinaNet", "FCOS", "ATSS", "RTMDet", "YOLOX", "DETR", "DINO")
+SEGMENTORS = ("FCN", "PSPNet", "DeepLabV3+", "UperNet", "SegFormer", "Mask2Former", "BiSeNetV2", "SegNeXt")
+FAMILIES = (*DETECTORS, *SEGMENTORS)
 
 
 @pytest.fixture(scope="module")

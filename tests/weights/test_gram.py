@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from pdiff.weights import vectors as module
-from pdiff.weights.gram import centred_gram, centred_products
+from pdiff.weights.gram import centred_gram, centred_products, leading_axes
 from pdiff.weights.vectors import Made, Rows
 
 TRAINED = torch.randn(6, 50, generator=torch.Generator().manual_seed(0)) + 5
@@ -17,3 +17,20 @@ def test_products_in_blocks_are_those_of_the_whole(monkeypatch, values):
     torch.testing.assert_close(centred_gram(Rows(TRAINED, range(6))), centred @ centred.T, rtol=1e-5, atol=1e-5)
     made = Made(OTHERS.shape, lambda rows, rng: OTHERS[rows], torch.Generator())
     torch.testing.assert_close(centred_products(made, TRAINED), others @ centred.T, rtol=1e-5, atol=1e-5)
+
+
+def test_axes_of_many_vectors_are_those_of_their_covariance():
+    rng = torch.Generator().manual_seed(0)
+    scale = 0.7 ** torch.arange(30)
+    vectors = torch.randn(500, 30, generator=rng) * scale + 3
+    axes, variances = leading_axes(vectors, 5)
+    expected = torch.linalg.eigh(torch.cov(vectors.double().T))
+    torch.testing.assert_close(variances, expected.eigenvalues.flip(0)[:5], rtol=1e-4, atol=0)
+    along = (axes.double() @ expected.eigenvectors.flip(1)[:, :5]).abs()
+    torch.testing.assert_close(along, torch.eye(5).double(), rtol=0, atol=1e-3)
+
+
+def test_more_axes_than_coordinates_are_as_many_as_there_are():
+    axes, variances = leading_axes(torch.eye(3).repeat(4, 1), 5)
+    assert axes.shape == (3, 3)
+    assert variances.shape == (3,)

@@ -1,4 +1,4 @@
-from pdiff.weights.provenance import branch_labels, lineage_labels, runs_of
+from pdiff.weights.provenance import branch_labels, few_rows, lineage_labels, runs_of
 
 RUN = {"run": {"plugin": "moons", "seed": 0}}
 BRANCHES = [{**RUN, "network": number, "branch": branch} for number in (1, 0) for branch in (0, 1) for _ in range(2)]
@@ -33,3 +33,13 @@ def test_an_empty_provenance_has_no_labels():
 def test_runs_are_the_rows_of_each_branch():
     assert runs_of(BRANCHES) == [[0, 1], [2, 3], [4, 5], [6, 7]]
     assert runs_of([{"branch": 3}, {"branch": 1}, {"branch": 3}]) == [[0, 2], [1]]
+
+
+def test_few_rows_are_all_or_those_of_whole_trainings():
+    provenance = [{"network": row // 5} for row in range(100)]
+    assert few_rows(provenance, 100) == [*range(100)]
+    rows = few_rows(provenance, 20)
+    assert rows == sorted(set(rows))
+    assert len(rows) == 20
+    assert {row // 5 for row in rows} == {0, 6, 12, 19}
+    assert few_rows([{}] * 100, 3) == [0, 49, 99]

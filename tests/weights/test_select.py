@@ -329,6 +329,16 @@ def test_modules_with_a_selected_parameter_are_put_into_training_mode(net, names
     assert training_modules(net, names) == [net.get_submodule(name) for name in modules]
 
 
+def test_modules_that_hold_a_selected_tensor_under_another_name_are_put_into_training_mode():
+    model = nn.ModuleDict({"a": nn.BatchNorm1d(2), "b": nn.BatchNorm1d(2)})
+    model["b"].weight = model["a"].weight
+    statistics = [name for name, _ in model.named_buffers()]
+    assert training_modules(model, ["a.weight", *statistics]) == [model["a"], model["b"]]
+    assert select(model, "regex(b.weight)+buffers") == ["a.weight", *statistics]
+    with pytest.raises(PdiffError, match="changes b.running_mean, which is not selected"):
+        training_modules(model, ["a.weight", *statistics[:3]])
+
+
 def test_modules_of_one_kind_alone_may_be_put_into_training_mode(net):
     net.fc.register_buffer("calls", torch.zeros(1))
     try:

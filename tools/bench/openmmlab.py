@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ SCENES = {"train": 8, "select": 2, "test": 2, "size": SIDE}
 SIZES = ("scale", "scales", "img_scale", "crop_size", "size", "stride", "random_size_range", "border")
 LOADERS = {"train_dataloader": "train", "val_dataloader": "select", "test_dataloader": "test"}
 PLUGINS = {"mmdet": "detection", "mmseg": "segmentation"}
+LONGEST = 150  # characters of the line that a config ends with
 HEAD = "| family | config | selection | P | result | seconds |"
 
 
@@ -68,6 +70,15 @@ STOCK = {
     "DETR": Stock("mmdet::detr/detr_r50_8xb2-150e_coco"),
     "DINO": Stock("mmdet::dino/dino-4scale_r50_8xb2-12e_coco", "last_norms(2)", {"model.num_queries": 100}),
     "Deformable DETR": Stock("mmdet::deformable_detr/deformable-detr_r50_16xb2-50e_coco"),
+    "Conditional DETR": Stock("mmdet::conditional_detr/conditional-detr_r50_8xb2-50e_coco"),
+    "YOLOv3": Stock("mmdet::yolo/yolov3_d53_8xb8-320-273e_coco"),
+    "CenterNet": Stock("mmdet::centernet/centernet_r18_8xb16-crop512-140e_coco"),
+    "RTMDet-Ins": Stock("mmdet::rtmdet/rtmdet-ins_tiny_8xb32-300e_coco"),
+    "YOLACT": Stock("mmdet::yolact/yolact_r50_1xb8-55e_coco"),
+    "Mask2Former, instances": Stock("mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco"),
+    "SSD": Stock("mmdet::ssd/ssd300_coco"),
+    "CARAFE": Stock("mmdet::carafe/faster-rcnn_r50_fpn-carafe_1x_coco"),
+    "ConvNeXt": Stock("mmdet::convnext/mask-rcnn_convnext-t-p4-w7_fpn_amp-ms-crop-3x_coco"),
     "FCN": Stock("mmseg::fcn/fcn_r50-d8_4xb2-40k_cityscapes-512x1024"),
     "PSPNet": Stock("mmseg::pspnet/pspnet_r50-d8_4xb2-40k_cityscapes-512x1024", "last_norms(2)"),
     "DeepLabV3+": Stock("mmseg::deeplabv3plus/deeplabv3plus_r50-d8_4xb2-40k_cityscapes-512x1024"),
@@ -76,6 +87,9 @@ STOCK = {
     "Mask2Former": Stock("mmseg::mask2former/mask2former_r50_8xb2-160k_ade20k-512x512", "last_norms(2)"),
     "BiSeNetV2": Stock("mmseg::bisenetv2/bisenetv2_fcn_4xb4-160k_cityscapes-1024x1024"),
     "SegNeXt": Stock("mmseg::segnext/segnext_mscan-t_1xb16-adamw-160k_ade20k-512x512", "last_norms(2)"),
+    "OCRNet": Stock("mmseg::ocrnet/ocrnet_hr18s_4xb2-40k_cityscapes-512x1024"),
+    "STDC": Stock("mmseg::stdc/stdc1_4xb12-80k_cityscapes-512x1024"),
+    "PSANet": Stock("mmseg::psanet/psanet_r50-d8_4xb2-40k_cityscapes-512x1024"),
 }
 
 
@@ -178,7 +192,8 @@ def row(name: str, stock: Stock, found: Mapping[str, Any]) -> str:
     """Return a config's row of the table."""
     size = f"{found['P']:,}" if "P" in found else ""
     seconds = " + ".join(f"{each:.0f}" for each in found.get("seconds", ()))
-    cells = [name, f"`{stock.config}`", f"`{stock.select}`", size, found.get("error", "runs"), seconds]
+    result = textwrap.shorten(found.get("error", "runs"), LONGEST, placeholder=" ...")
+    cells = [name, f"`{stock.config}`", f"`{stock.select}`", size, result, seconds]
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 

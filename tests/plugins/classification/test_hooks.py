@@ -50,6 +50,18 @@ def test_facts_name_the_classes_of_a_folder_in_the_order_of_the_labels(config, t
         assert HOOK.build(cfg=resolve(config), folder=None).facts["classes"] == expected
 
 
+def test_single_class_is_refused(config, tmp_path):
+    for part in ("train", "test"):
+        (tmp_path / part / "cat").mkdir(parents=True)
+        for index in range(3):
+            Image.new("L", (8, 8), 20 * index).save(tmp_path / part / "cat" / f"{index}.png")
+    config["task"]["data"] = {"type": "folder", "path": str(tmp_path), "size": 8, "select": 1}
+    with pytest.raises(
+        PdiffError, match=r"^task\.data: got the single class 'cat', expected two or more\. Give a folder"
+    ):
+        HOOK.build(cfg=resolve(config), folder=None)
+
+
 def candidates_of(task, count: int = 4) -> Candidates:
     """Return the last two normalisations with more and more noise in them."""
     names = HOOK.select_params(task=task, cfg=resolve({"select": "last_norms(2)"}))

@@ -84,13 +84,11 @@ def test_class_folder_without_images_is_refused_by_name(part, name):
         part(name)
 
 
-@pytest.mark.parametrize(("names", "words"), [([], "no folder"), (["train/cat/0.png"], "the single folder 'train'")])
-def test_folder_of_fewer_than_two_classes_is_refused(tmp_path, names, words):
-    for name in names:
-        (tmp_path / name).parent.mkdir(parents=True)
-        (tmp_path / name).write_bytes(b"")
+def test_folder_without_class_folders_is_refused(tmp_path):
+    (tmp_path / "0.png").write_bytes(b"")
+    (tmp_path / ".git").mkdir()
     with pytest.raises(
-        PdiffError, match=rf"^task\.data\.path: got {words} in .*, expected one for each of at least two"
+        PdiffError, match=r"^task\.data\.path: got no folder in .*, expected one for each class\. Put the"
     ):
         find_images(tmp_path)
 
