@@ -115,7 +115,7 @@ def test_split_without_a_pixel_that_counts(refused, own_data):
     root, settings = own_data
     for path in (root / "test_labels").glob("*.png"):
         Image.fromarray(np.full((64, 64), 255, np.uint8)).save(path)
-    assert refused(settings).startswith("error: task.data: every pixel of test is ignored.")
+    assert refused(settings).startswith("error: task.data: every pixel of test is ignored (255).")
 
 
 @pytest.mark.parametrize(("pixels", "rule"), [(0, " from 1 on"), (-5, " from 1 on"), (2.5, ""), ("many", "")])
@@ -128,9 +128,8 @@ def test_checkpoint_of_another_network(refused, segmentor):
     base = segmentor.run.base
     line = refused({f"{MODEL}.decode_head.channels": 6, "task.model.checkpoint": str(base)})
     assert line == (
-        f"error: task.model.checkpoint: {base} does not fit the network of task.model.config "
-        "(decode_head.conv_seg.weight has the shape (11, 4, 1, 1), expected (11, 6, 1, 1)). "
-        "Give the config that it was trained with."
+        f"error: {base}: 'decode_head.conv_seg.weight' has the shape (11, 4, 1, 1), expected (11, 6, 1, 1) as the "
+        "network has it. Give a file of this network, or the network of the file."
     )
 
 
