@@ -9,7 +9,7 @@ from pdiff.plan import StagePlan, check_plan, in_words, make_plan, plan_lines
 from pdiff.run.config import PACKAGE, resolve
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.settings import read_yaml
-from pdiff.runtime.storage import read_json
+from pdiff.runtime.storage import read_json, read_tensors
 
 CPU = torch.device("cpu")
 
@@ -55,32 +55,43 @@ def test_parts_of_every_preset_are_weighed_without_memory(tiny, tmp_path, preset
     assert fit.host > fit.disk
 
 
-def test_files_of_the_user_are_counted(tiny, tmp_path):
+@pytest.fixture
+def state(finished):
+    """The tensors of a network."""
+    return read_tensors(finished.base)
+
+
+def write(path, state, number):
+    """Write a checkpoint that differs from others of another number."""
+    torch.save({**state, "fc.bias": torch.full_like(state["fc.bias"], number)}, path)
+
+
+def test_files_of_the_user_are_counted(tiny, tmp_path, state):
     for number in range(3):
-        (tmp_path / f"{number}.pth").touch()
+        write(tmp_path / f"{number}.pth", state, number)
     config = resolve({**tiny, "checkpoints": {"files": str(tmp_path)}})
     assert make_plan(config, tmp_path / "run").checkpoints == 3
 
 
-def conditional(tiny, folder, **sections):
+def conditional(tiny, folder, state, **sections):
     """Return a config of twenty files for conditions 0 to 19."""
     for number in range(20):
-        (folder / f"angle{number}.pth").touch()
+        write(folder / f"angle{number}.pth", state, number)
     return resolve({**tiny, "checkpoints": {"files": str(folder), "conditions": r"angle(?P<angle>\d+)"}, **sections})
 
 
-def test_candidates_for_conditions_are_counted(tiny, tmp_path):
+def test_candidates_for_conditions_are_counted(tiny, tmp_path, state):
     split = {"type": "random", "select": 0.1, "unseen": 0.2}
     more = {"fit": {"split": split, "repeats": 2}, "generate": {"num": 5, "draws": 3}}
-    plan = make_plan(conditional(tiny, tmp_path, **more), tmp_path / "run")
+    plan = make_plan(conditional(tiny, tmp_path, state, **more), tmp_path / "run")
     sources = read_yaml(PACKAGE / "defaults.yaml")["evaluate"]["conditional"]
     assert (plan.checkpoints, plan.generated) == (20, 6 * 3 * 2)
     assert plan.candidates == (len(sources) - 2) * 6 + plan.generated  # without the symmetry, which is not declared
     assert {stage.name: stage.disk for stage in plan.stages}["generate"] == 4 * 384 * plan.generated
 
 
-def test_a_mistake_in_conditions_is_told_before_the_run(tiny, tmp_path):
-    config = conditional(tiny, tmp_path)
+def test_a_mistake_in_conditions_is_told_before_the_run(tiny, tmp_path, state):
+    config = conditional(tiny, tmp_path, state)
     config.checkpoints.conditions = r"angel(?P<angle>\d+)"
     with pytest.raises(PdiffError, match=r"^checkpoints\.conditions: .* does not match 'angle0\.pth'"):
         make_plan(config, tmp_path / "run")

@@ -19,6 +19,7 @@ from pdiff.run.measuring import evaluate_split
 from pdiff.task.task import Evaluation, Metric
 from pdiff.weights.gram import MOST, centred_gram
 from pdiff.weights.layout import Layout
+from pdiff.weights.mapped import Mapped
 from pdiff.weights.origin import COLLECTED, Origin, origin_of, sentence
 from pdiff.weights.provenance import RUN_KEYS, few_rows, runs_of
 from pdiff.weights.vectors import Rows, parts
@@ -37,7 +38,7 @@ INTERIOR = (0.25, 0.5, 0.75)
 def gate_population(run: "Run") -> list[Check]:
     """Return the checks of the population."""
     population = run.population
-    vectors, provenance = population.vectors, population.provenance
+    vectors, provenance = population.mapped, population.provenance  # read, so that the map takes no memory
     finite = check_finite(vectors, population.layout, provenance)
     if not finite.passed:
         return [finite]
@@ -67,7 +68,7 @@ def place_of(record: Mapping[str, Any], row: int) -> str:
     return f"checkpoint {row}" + (f" ({', '.join(words)})" if words else "")
 
 
-def check_finite(vectors: np.ndarray, layout: Layout, provenance: Sequence[Mapping[str, Any]]) -> Check:
+def check_finite(vectors: np.ndarray | Mapped, layout: Layout, provenance: Sequence[Mapping[str, Any]]) -> Check:
     """Return whether all vectors `(N, P)` are free of NaN and infinity; the line names the first that is not."""
     bad = [row for row, vector in enumerate(vectors) if not np.isfinite(vector).all()]
     figures = {"checkpoints": len(vectors), "not_finite": len(bad)}
@@ -84,7 +85,9 @@ def check_finite(vectors: np.ndarray, layout: Layout, provenance: Sequence[Mappi
     return Check("finite", False, line, {**figures, "first": bad[0]})
 
 
-def check_copies(vectors: np.ndarray, provenance: Sequence[Mapping[str, Any]], origin: Origin = COLLECTED) -> Check:
+def check_copies(
+    vectors: np.ndarray | Mapped, provenance: Sequence[Mapping[str, Any]], origin: Origin = COLLECTED
+) -> Check:
     """Return whether the vectors `(N, P)` differ from each other, a few repeated ones allowed."""
     first: dict[bytes, int] = {}
     copies = []

@@ -38,6 +38,15 @@ class Mapped:
             return np.empty(self.shape, np.float32)
         return np.memmap(self.path, FLOAT32, "r", self.offset, self.shape)
 
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, place) -> np.ndarray:
+        return self.array()[place]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return self.rows()
+
     def rows(self) -> Iterator[np.ndarray]:
         """Yield row after row, a few of which at a time are in memory, and none of the map."""
         with open(self.path, "rb") as file:

@@ -425,9 +425,9 @@ def test_numbers_of_every_type_are_taken(fitted, kind):
 @pytest.mark.parametrize(
     ("rows", "layout", "line"),
     [
-        (torch.ones(4, 3) > 0, None, r"^population: got a Tensor of torch\.bool, expected vectors"),
+        (torch.ones(4, 3) > 0, None, r"^population: got a Tensor of torch\.bool, expected"),
         (np.full((4, 3), "a"), None, r"^population: got a ndarray of <U1, expected vectors"),
-        (torch.ones(4, 3), {"a": (3,)}, r"^fit\.layout: got dict, expected a pdiff\.Layout\. Leave it out"),
+        (torch.ones(4, 3), {"a": (3,)}, r"^fit\.layout: got dict, expected a pdiff\.Layout\. Leave"),
     ],
 )
 def test_a_fit_to_what_are_no_vectors_is_refused_in_one_line(rows, layout, line):

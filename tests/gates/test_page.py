@@ -39,7 +39,7 @@ def test_every_check_is_on_the_page(name):
         ("fit/schedule", f"above {MOST_SIGNAL}"),
         ("generate/latents", "outside {} to {} times".format(*diffusion.NORMS)),
         ("generate/latents", f"more than {diffusion.LARGEST_OFFSET}"),
-        ("generate/latents", f"more than {100 * diffusion.MOST_OUTSIDE:.0f} %"),
+        ("generate/latents", f"or {100 * diffusion.MOST_OUTSIDE:.0f} points more"),
         ("evaluate/alive", f"when {100 * candidates.MOST_DEAD:.0f} % or more"),
     ],
 )

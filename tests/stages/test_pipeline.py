@@ -248,7 +248,7 @@ def test_corrupt_config_of_a_run_is_named(copied, tiny):
 
 def test_population_of_one_checkpoint_is_refused_and_kept(tiny, tmp_path):
     tiny["collect"] |= {"branches": 1, "finetune": {**tiny["collect"]["finetune"], "steps": 1}}
-    with pytest.raises(PdiffError, match="population: got 1 vector, expected at least 2"):
+    with pytest.raises(PdiffError, match="population: got 1 checkpoint, expected at least 2"):
         run_pipeline(resolve(tiny), RunDirectory(tmp_path / "one"), gates=False)
     assert (tmp_path / "one" / "population" / "vectors.f32").stat().st_size > 0
 
@@ -324,7 +324,7 @@ def spoiled(kind):
     ("kind", "words"),
     [
         ("missing", r"epoch_3.pth: lacks '.*bn2.weight'"),
-        ("shape", r"epoch_3.pth: '.*bn2.weight' has shape \(3,\)"),
+        ("shape", r"epoch_3.pth: '.*bn2.weight' has the shape \(3,\)"),
         ("nan", r"gate collect/finite: got NaN or infinity in epoch_3.pth, '.*bn2.weight' \(1 of 10 checkpoints\)"),
         ("frozen", r"epoch_3.pth: differs from .*epoch_0.safetensors in 'bn1.weight', which is not selected"),
     ],

@@ -112,14 +112,13 @@ WEIGHTS = {
 def test_checkpoint_that_does_not_fit(refused, case, tmp_path, kind):
     path, state = tmp_path / "own.pth", read_tensors(case.run.base)
     first, name, wrong, right = WEIGHTS[case.plugin]
-    misfit = f"error: task.model.checkpoint: {path} does not fit the network of task.model.config ("
     words = {
-        "nothing of it": f"{misfit}it lacks {first!r}; {len(state)} missing, 1 unknown). Give",
-        "shape": f"{misfit}{name} has the shape {wrong}, expected {right}). Give the config that it was trained with.",
-        "lacks one": f"{misfit}it lacks {name!r}; 1 missing, 0 unknown). Give",
-        "unknown tensor": f"{misfit}the network has no 'extra'; 0 missing, 1 unknown). Give",
-        "no checkpoint": f"error: {path}: cannot be read (",
-        "missing": f"error: {path}: cannot be read (",
+        "nothing of it": f"lacks {first!r} and {len(state) - 1} more of the network's tensors; it has 'state_dict.a'.",
+        "shape": f"'state_dict.{name}' has the shape {wrong}, expected {right} as the network has it. Give a file of",
+        "lacks one": f"lacks {name!r}; it has 'state_dict.",
+        "unknown tensor": "holds 'extra', which the network does not have. Give a file of this network",
+        "no checkpoint": "is text that begins with 'text'. Name checkpoints alone.",
+        "missing": "cannot be read (",
     }
     spoiled = {
         "nothing of it": {"a": torch.zeros(2)},
@@ -131,7 +130,7 @@ def test_checkpoint_that_does_not_fit(refused, case, tmp_path, kind):
         path.write_bytes(b"text")
     elif kind != "missing":
         torch.save({"state_dict": spoiled[kind]}, path)
-    assert refused(case, {"task.model.checkpoint": str(path)}).startswith(words[kind])
+    assert refused(case, {"task.model.checkpoint": str(path)}).startswith(f"error: {path}: {words[kind]}")
 
 
 @pytest.mark.parametrize(
@@ -214,11 +213,12 @@ def test_selection_inside_a_module_that_the_network_does_not_have(refused, cases
 
 @pytest.mark.parametrize(
     ("plugin", "selector", "words"),
-    [("detection", "bbox_head", "Did you mean 'head'? Known: "), ("segmentation", "decode_head", "Known: ")],
+    [("detection", "bbox_head", "Did you mean 'head'?"), ("segmentation", "decode_head", "Known: ")],
 )
 def test_selector_that_is_none(refused, cases, plugin, selector, words):
     line = refused(cases(plugin), {"select": selector})
-    assert line.startswith(f"error: select: got unknown selector {selector!r}. {words}")
+    advice = f"Write module({selector}) for the module. {words}"
+    assert line.startswith(f"error: select: got unknown selector {selector!r}. {advice}")
 
 
 class Absent:
