@@ -16,7 +16,7 @@ from pdiff.runtime.storage import write_json, write_tensors
 from pdiff.weights.layout import Layout
 from pdiff.weights.population import Population
 from pdiff.weights.roles import free_names
-from pdiff.weights.ties import frozen_names
+from pdiff.weights.ties import frozen_names, spread
 from pdiff.weights.vectors import row_slices
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ OTHERWISE = (
     f"Or name a file with the frozen part as checkpoints.base, or give checkpoints.base={BUILT} for the network as the "
     "plugin builds it."
 )
+COLUMNS = "Say what its columns are by checkpoints.format.layout, or select fewer tensors."
 ROWS, VALUES = 256, 2**24  # that are written at once: 64 MiB
 
 
@@ -37,8 +38,8 @@ def import_checkpoints(run: "Run") -> None:
     records = [{**run.origin, **record} for record in provenance]
     base = read_base(run, zoo)
     alike = base if settings.base is None else {}
+    first = zoo.read(0, run.layout.names, COLUMNS if zoo.blocks else OTHERWISE)
     if zoo.blocks:
-        zoo.read(0, run.layout.names, "Say what its columns are by checkpoints.format.layout, or select fewer tensors.")
         check_columns(zoo, Layout.of(own, free_names(own, alike)))
     population, mapped = continued(run, records), zoo.mapped(run.layout) if zoo.mapped else None
     if mapped:
@@ -49,7 +50,7 @@ def import_checkpoints(run: "Run") -> None:
         take_one_by_one(zoo, population, records, alike)
     if zoo.kept:
         write_json(population.folder / "zoo.json", zoo.kept)
-    write_tensors(run.directory.base, {**own, **base})
+    write_tensors(run.directory.base, {**own, **base, **spread(run.built.model, first)})
 
 
 def read_base(run: "Run", zoo: Zoo) -> dict[str, Tensor]:

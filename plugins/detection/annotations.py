@@ -5,6 +5,7 @@ of the training, but not of the AP.
 """
 
 import json
+import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -99,8 +100,8 @@ def problem_of_id(record: Any, known: dict) -> tuple[str, str] | None:
 
 def problem_of_image(image: Record, known: Mapping[str, Collection]) -> tuple[str, str] | None:
     """Return the key of an image that is wrong, and how."""
-    if not isinstance(image.get("file_name"), str) or not image["file_name"]:
-        return "file_name", missing(image, "file_name", "a text")
+    if not is_path(image.get("file_name")):
+        return "file_name", missing(image, "file_name", "a text that can be the name of a file")
     for key in ("width", "height"):
         if not is_number(image.get(key)) or image[key] <= 0:
             return key, missing(image, key, "a number above 0")
@@ -159,6 +160,14 @@ def short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def is_path(value: Any) -> bool:
+    """Say whether a value can be the name of a file: JSON's texts may hold characters that no name has."""
+    try:
+        return isinstance(value, str) and value != "" and b"\0" not in os.fsencode(value)
+    except UnicodeEncodeError:
+        return False
+
+
 def is_number(value: Any) -> bool:
     """Say whether a value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
@@ -172,6 +181,19 @@ def is_id(value: Any) -> bool:
 def number_of(text: str) -> int | None:
     """Return the integer that a text is, if it is one."""
     return int(text) if text.isdecimal() else None
+
+
+def is_mask(mask: Any, image: Record) -> bool:
+    """Say whether a mask is polygons, or a run-length code of the size of its image."""
+    if isinstance(mask, list):
+        return all(isinstance(polygon, list) and all(map(is_number, polygon)) for polygon in mask)
+    size = [image["height"], image["width"]]
+    if not isinstance(mask, Mapping) or mask.get("size") != size:
+        return False
+    counts = mask.get("counts")
+    if not isinstance(counts, list):
+        return isinstance(counts, str)
+    return all(type(count) is int and count >= 0 for count in counts) and sum(counts) == size[0] * size[1]
 
 
 def left_out(content: Mapping[str, list], classes: Sequence[str]) -> Counter:

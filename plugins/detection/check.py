@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pdiff_plugins.detection.annotations import left_out, read_coco, sticks_out
+from pdiff_plugins.detection.annotations import OTHERS, is_mask, left_out, read_coco, short, sticks_out
 from pdiff_plugins.openmmlab.libraries import one_line
 from pdiff_plugins.openmmlab.pictures import image_size
 from PIL import Image
@@ -16,6 +16,10 @@ from pdiff import PdiffError
 
 SIZES = 1000  # images of a file whose sizes are looked at, evenly spaced
 MEASURED = ("select", "test")
+MASK = (
+    "polygons [[x, y, x, y, ...], ...], or a run-length code {size: [height, width], counts: [...]} whose size is that "
+    "of the image and the sum of whose counts is height times width"
+)
 ORDER = "mmdet numbers the classes as a file lists them. List all in every file, in one order."
 
 
@@ -78,16 +82,21 @@ def names_in_order(content: Mapping[str, list], dataset: Dataset, name: str) -> 
 
 
 def check_masks(content: Mapping[str, list], dataset: Dataset) -> None:
-    """Raise a `PdiffError` for an object without a mask where the pipeline loads masks."""
+    """Raise a `PdiffError` for an object without a mask, or with one that is none, where the pipeline loads masks."""
     from mmdet.datasets.transforms import LoadAnnotations
 
     steps = dataset.pipeline.transforms
     if not any(isinstance(step, LoadAnnotations) and step.with_mask for step in steps):
         return
+    images = {image["id"]: image for image in content["images"]}
     for index, row in enumerate(content["annotations"]):
-        if not row.get("segmentation"):
-            line = f"task.data: {dataset.ann_file}: annotations[{index}], id {row['id']!r}: has no 'segmentation'"
-            raise PdiffError(f"{line}, but the pipeline loads masks. Give it, or a config for boxes alone.")
+        mask, where = row.get("segmentation"), f"{dataset.ann_file}: annotations[{index}], id {row['id']!r}"
+        if not mask:
+            line = f"task.data: {where}: has no 'segmentation', but the pipeline loads masks"
+            raise PdiffError(f"{line}. Give it, or a config for boxes alone.")
+        if not is_mask(mask, images[row["image_id"]]):
+            line = f"task.data: {where}: got {short(mask)} as 'segmentation', expected {MASK}"
+            raise PdiffError(f"{line}. Mend it, or give a config for boxes alone.")
 
 
 def check_validation(content: Mapping[str, list], dataset: Dataset) -> None:
@@ -130,9 +139,9 @@ def notes(content: Mapping[str, list], dataset: Dataset, name: str) -> list[str]
     counts, found = left_out(content, classes), []
     parts = [f"{count} {why}" for why, count in counts.items() if why]
     if parts:
-        also = (
-            "; but for those of other categories they count as objects in AP, as in mmdet" if name in MEASURED else ""
-        )
+        some = "all but those of other categories" if counts[OTHERS] else "they"
+        counted = name in MEASURED and len(parts) > bool(counts[OTHERS])
+        also = f"; {some} count as objects in AP all the same, as in mmdet" if counted else ""
         found.append(f"of {len(rows)} objects mmdet leaves out {', '.join(parts)}{also}")
     beyond = sum(sticks_out(row, images[row["image_id"]]) for row in rows)
     if beyond:

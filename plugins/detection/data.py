@@ -58,8 +58,9 @@ def measure(config: Config, name: str, split: Split, threshold: float) -> Measur
     infos = [dataset.get_data_info(index) for index in range(len(dataset))]
     truths = [ground_truth(info["instances"]) for info in infos]
     if not any((~truth["ignored"]).any() for truth in truths):
+        whose = "train, as the test sees them," if name == "seen" else name
         raise PdiffError(
-            f"task.data: no image of {name} has an annotated object ({dataset.ann_file}). "
+            f"task.data: no image of {whose} has an annotated object ({dataset.ann_file}). "
             "Check the annotations, and that metainfo names the classes in them."
         )
     ids = [info["img_id"] for info in infos]

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from pdiff import PdiffError, build, known, progress
+from pdiff import PdiffError, build, check_positive, known, progress
 
 DATASETS = Registry("dataset", scope="pdiff")
 Arrays = tuple[Tensor, Tensor]
@@ -85,6 +85,7 @@ class Split:
 def build_splits(cfg: dict, eval_batch: int, device: torch.device, seed: int) -> dict[str, Split]:
     """Return the splits `train`, `select` and `test`, their images as they are; `seed` is the run's."""
     arrays, size, *names = build(DATASETS, cfg, "task.data", {"run_seed": seed})
+    check_positive("task.data", size=size)
     classes = 1 + max(int(labels.max()) for _, labels in arrays.values())
     return {name: Split(*pair, classes, size, eval_batch, device, *names) for name, pair in arrays.items()}
 
@@ -290,6 +291,7 @@ def _decode(dataset, size: int) -> Arrays:
     """
     from torchvision.transforms.functional import pil_to_tensor
 
+    check_positive("task.data", size=size)
     images, labels, problems, one = [], [], [], None
     with progress("read images", len(dataset)) as advance:
         for index in range(len(dataset)):

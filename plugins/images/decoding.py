@@ -1,5 +1,6 @@
 """An image file as bytes of red, green and blue, whatever it holds: depth, palette, transparency, rotation, frames."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -12,6 +13,7 @@ SIXTEEN_BITS, FLOAT, INTEGER = ("I;16", "I;16L", "I;16B", "I;16N"), "F", "I"
 WHITE_OF_16_BITS = 65_535
 PNG_LIKE = ("PNG", "PPM")  # formats in which Pillow's mode of 32 bits means 16
 TWELVE_BITS = 4095
+TURNS = range(2, 9)  # EXIF's orientations but upright; others mean nothing
 TURNED, COMPOSED, FRAMES, DEEP = "turned", "composed", "frames", "deep"
 
 
@@ -39,7 +41,7 @@ class Decoder:
             with Image.open(path) as image:
                 if image.format != "MPO" and getattr(image, "is_animated", False):
                     self.counts[FRAMES] += 1
-                if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+                if image.getexif().get(ExifTags.Base.Orientation) in TURNS:
                     self.counts[TURNED] += 1
                 image.load()
                 return self.in_colour(path, ImageOps.exif_transpose(image), image.format)
@@ -103,8 +105,9 @@ class Decoder:
 
 def check_values(values: Sequence[float] | None) -> Sequence[float] | None:
     """Return black and white, or raise a `PdiffError` unless they are two numbers in order."""
-    numbers = isinstance(values, list | tuple) and [v for v in values if isinstance(v, int | float)]
-    if values is not None and (not numbers or len(numbers) != 2 or len(values) != 2 or not values[0] < values[1]):
+    pair = isinstance(values, list | tuple) and len(values) == 2
+    numbers = pair and all(isinstance(value, int | float) and math.isfinite(value) for value in values)
+    if values is not None and not (numbers and values[0] < values[1]):
         line = f"task.data.values: got {values!r}, expected two numbers in order."
         raise PdiffError(f"{line} Give what is black and what is white, [0, 4095] for 12 bits.")
     return values

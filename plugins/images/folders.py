@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,11 +103,13 @@ def find_images(folder: Path) -> Part:
 
 def images_below(folder: str, part: Part) -> Iterator[str]:
     """Yield the images in a class folder and the folders below it, in order, and note in `part` what is none."""
-    found = []
+    found, seen = [], {os.path.realpath(folder)}
     for root, folders, files in os.walk(folder, followlinks=True):
         hidden = [name for name in (*folders, *files) if is_hidden(name)]
         part.hidden.extend(os.path.relpath(os.path.join(root, name), part.folder.parent) for name in hidden)
         folders[:] = [name for name in folders if not is_hidden(name)]
+        for path in (os.path.join(root, name) for name in folders):
+            check_once(path, seen)
         found.append((root, [name for name in files if not is_hidden(name)]))
     for root, files in sorted(found):
         images = sorted(name for name in files if name.lower().endswith(SUFFIXES))
@@ -115,6 +118,15 @@ def images_below(folder: str, part: Part) -> Iterator[str]:
         if images and root != folder:
             part.nested.append(os.path.relpath(root, part.folder.parent))
         yield from (os.path.join(root, name) for name in images)
+
+
+def check_once(path: str, seen: set[str]) -> None:
+    """Add a folder to those of a class, or raise a `PdiffError` where it is there by a link: its images count twice."""
+    real = os.path.realpath(path)
+    if real in seen:
+        line = f"{WHERE}: got {path}, a link to {real}, whose images belong to the class already."
+        raise PdiffError(f"{line} Take the link away.")
+    seen.add(real)
 
 
 def check_classes(one: Part, other: Part) -> None:
@@ -163,6 +175,10 @@ def notes(parts: Sequence[Part], classes: Sequence[str], order: str | Sequence, 
         hint = "; task.data.order=number puts 2 before 10" if order == "name" else ""
         kind = f"by {order}" if isinstance(order, str) else "as given"
         yield f"the labels 0, 1, 2, ... are the classes {listed(classes, 12)}, {kind}{hint}"
+    alike = Counter(name.strip().casefold() for name in classes)
+    twins = [name for name in classes if alike[name.strip().casefold()] > 1]
+    if twins:
+        yield f"the classes {listed(twins, 12)} differ in capital letters or blanks alone"
     if hidden:
         yield f"{len(hidden)} hidden files and folders are left out ({listed(hidden)})"
     if others:

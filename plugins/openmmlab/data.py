@@ -254,8 +254,12 @@ def look_at(
 
 def without_images(settings: Mapping[str, Any], name: str) -> PdiffError:
     """Return the error of a data set that has none."""
-    where = settings.get("ann_file", settings.get("data_root"))
-    line = f"task.data: the data set of {name} has no image ({where})."
+    annotations, folder = settings.get("ann_file"), (settings.get("data_prefix") or {}).get("img_path")
+    if not annotations and folder:
+        where = os.path.join(settings.get("data_root") or "", folder)
+        line = f"task.data: the data set of {name} has no image ({where})."
+        return PdiffError(f"{line} Check data_root, data_prefix and img_suffix in task.model.config.")
+    line = f"task.data: the data set of {name} has no image ({annotations or settings.get('data_root')})."
     return PdiffError(f"{line} Check the annotations, and that metainfo names the classes in them.")
 
 

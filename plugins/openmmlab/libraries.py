@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import io
 import logging
+import re
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ from torch import nn
 
 from pdiff import Bfloat16OptimWrapper, PdiffError, check_section, derive_seed, isolated_seed
 
+ADDRESS = re.compile(r" ?<[\w.]+ object at 0x[0-9a-f]+>")  # what Python calls an object that has no name
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
 
@@ -275,4 +277,5 @@ def silence():
 def one_line(error: BaseException) -> str:
     """Return an error's kind and text in one line; instead of no text, the line of code that raised it."""
     code = traceback.extract_tb(error.__traceback__)[-1:]
-    return " ".join(f"{type(error).__name__}: {str(error) or ''.join(str(frame.line) for frame in code)}".split())
+    text = ADDRESS.sub("", str(error)) or "".join(str(frame.line) for frame in code)
+    return " ".join(f"{type(error).__name__}: {text}".split())

@@ -21,6 +21,13 @@ def plain_datasets(settings: Any) -> Iterator[Any]:
         yield settings
 
 
+def are_names(classes: Any) -> bool:
+    """Say whether classes are a list of names, or of numbers in their place, each once."""
+    if not isinstance(classes, list | tuple) or not all(isinstance(name, str | int) for name in classes):
+        return False
+    return 0 < len(classes) == len(set(classes))
+
+
 def check_metainfo(metainfo: Mapping[str, Any], name: str) -> None:
     """Raise a `PdiffError` unless classes are names, and a palette is colours; a text may be a file with a name a line.
 
@@ -28,12 +35,16 @@ def check_metainfo(metainfo: Mapping[str, Any], name: str) -> None:
         metainfo: of a data set.
         name: of its split.
     """
+    if not isinstance(metainfo, Mapping):
+        line = f"task.model.config: metainfo of the data set of {name}: got {metainfo!r}, expected a section."
+        raise PdiffError(f"{line} Write {{classes: [...]}}.")
     classes, palette = metainfo.get("classes"), metainfo.get("palette")
     if isinstance(classes, str) and not Path(classes).is_file():
         line = f"got the text {classes!r}, which is no file, expected a list of names"
         raise wrong(name, "classes", line, f"Write [{classes!r}], or in Python ({classes!r},), with the comma.")
-    if isinstance(classes, list | tuple) and (not classes or len(set(classes)) < len(classes)):
-        raise wrong(name, "classes", f"got {list(classes)}, expected some names, each once", "Mend it.")
+    if "classes" in metainfo and not isinstance(classes, str) and not are_names(classes):
+        got = list(classes) if isinstance(classes, tuple) else classes
+        raise wrong(name, "classes", f"got {got}, expected some names, each once", "Mend it.")
     if isinstance(palette, str) and palette not in PALETTES and not Path(palette).is_file():
         raise wrong(name, "palette", f"got the text {palette!r}, expected a list of colours", "Write [[r, g, b], ...].")
     if isinstance(palette, list | tuple) and any(isinstance(colour, Number) for colour in palette):

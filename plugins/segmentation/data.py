@@ -122,8 +122,8 @@ def measure(config: Config, name: str, split: Split, pixels: int, seed: int) -> 
     ignored = plain_datasets(split.dataset)[0].ignore_index
     if ignored != settings["ignore_index"]:
         raise PdiffError(
-            f"task.model.config: the data set of {name} ignores the label {ignored}, but its "
-            f"IoUMetric the label {settings['ignore_index']}. Give both the same ignore_index."
+            f"task.model.config: the data set of {name} ignores the label {ignored!r}, but its "
+            f"IoUMetric the label {settings['ignore_index']!r}. Give both the same ignore_index."
         )
     check_pipeline(split.dataset, name)
     metric = CandidateMetric(split.dataset.metainfo["classes"], **settings)

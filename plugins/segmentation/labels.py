@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import mmcv
@@ -70,7 +71,7 @@ def check_classes(name: str, pixels: np.ndarray, dataset: Dataset) -> None:
     classes, plain = dataset.metainfo["classes"], plain_datasets(dataset)[0]
     there = [each for each, count in zip(classes, counts, strict=True) if count]
     if not there:
-        line = f"task.data: every pixel of {name} is ignored."
+        line = f"task.data: every pixel of {name} is ignored ({ignored_label(plain)})."
         raise PdiffError(f"{line} Give label maps with classes in them; those of a challenge's test data are kept.")
     if len(there) == 1:
         raise single_class(name, there[0], ignored / sum(pixels), plain)
@@ -79,6 +80,11 @@ def check_classes(name: str, pixels: np.ndarray, dataset: Dataset) -> None:
     missing = [each for each in classes if each not in there]
     if missing and name != "select":
         say(f"no pixel of {name} is of the classes {', '.join(map(str, missing))}")
+
+
+def ignored_label(dataset: Dataset) -> str:
+    """Return which labels of a data set are ignored, in words."""
+    return f"{dataset.ignore_index}{', or 0, by reduce_zero_label' if dataset.reduce_zero_label else ''}"
 
 
 def single_class(name: str, label: str, ignored: float, dataset: Dataset) -> PdiffError:
@@ -91,8 +97,7 @@ def single_class(name: str, label: str, ignored: float, dataset: Dataset) -> Pdi
         dataset: one of the split's.
     """
     path = dataset.get_data_info(0)["seg_map_path"]
-    zero = ", or 0, by reduce_zero_label" if dataset.reduce_zero_label else ""
-    others = f"; the others, {ignored:.0%}, are ignored ({dataset.ignore_index}{zero})" if ignored else ""
+    others = f"; the others, {ignored:.0%}, are ignored ({ignored_label(dataset)})" if ignored else ""
     remedy = "In masks of 0 and 255, write 1 for 255; or set" if ignored else "Give several, or set"
     return PdiffError(
         f"task.data: every pixel of {name} that counts is of the class {label!r}{others}, expected several classes, "
@@ -108,6 +113,8 @@ def check_path(info: Mapping[str, Any]) -> None:
         raise PdiffError(f"{line} Add it.")
     if not os.path.exists(path):
         line = f"task.data: the image {info['img_path']} has no label map, expected {path}."
+        if Path(info["img_path"]).parent.name.startswith("."):
+            raise PdiffError(f"{line} Take the hidden folder away: mmseg takes its images, too.")
         raise PdiffError(f"{line} Check data_prefix and seg_map_suffix.")
 
 

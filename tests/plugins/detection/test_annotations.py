@@ -5,7 +5,7 @@ import gzip
 import json
 
 import pytest
-from pdiff_plugins.detection.annotations import left_out, read_coco, sticks_out
+from pdiff_plugins.detection.annotations import is_mask, left_out, read_coco, sticks_out
 
 from pdiff import PdiffError
 
@@ -90,7 +90,9 @@ def test_file_that_is_no_coco_file_is_named_for_what_it_is(write, value, line):
         ("images", 1, {"id": [2]}, "images[1], id [2]: got [2] as 'id', expected a number or a text."),
         ("images", 1, {"id": float("nan")}, "images[1], id nan: got nan as 'id', expected a number or a text."),
         ("images", 0, {"file_name": DELETE}, "images[0], id 1: has no 'file_name'. Give the path of the image below"),
-        ("images", 0, {"file_name": 3}, "images[0], id 1: got 3 as 'file_name', expected a text."),
+        ("images", 0, {"file_name": 3}, "images[0], id 1: got 3 as 'file_name', expected a text that can be the na"),
+        ("images", 0, {"file_name": "a\0.png"}, "images[0], id 1: got 'a\\x00.png' as 'file_name', expected a text"),
+        ("images", 0, {"file_name": "\ud800"}, "images[0], id 1: got '\\ud800' as 'file_name', expected a text that"),
         ("images", 0, {"width": DELETE}, "images[0], id 1: has no 'width'. Give the width of the image in pixels."),
         ("images", 1, {"height": "48"}, "images[1], id 2: got '48' as 'height', expected a number above 0."),
         ("images", 1, {"height": 0}, "images[1], id 2: got 0 as 'height', expected a number above 0."),
@@ -196,6 +198,31 @@ def test_box_that_reaches_beyond_its_image_is_seen():
     assert not sticks_out(row, image)
     for box in ([-2, 0, 9, 9], [0, -2, 9, 9], [60, 0, 6, 9], [0, 40, 9, 10]):
         assert sticks_out({"bbox": box}, image)
+
+
+@pytest.mark.parametrize(
+    ("mask", "sound"),
+    [
+        ([[5, 5, 25, 5, 25, 15]], True),
+        ([[5, 5, 25, 5, 25, 15], [1]], True),  # mmdet leaves short polygons out
+        ({"size": [48, 64], "counts": [1000, 72, 2000]}, True),
+        ({"size": [48, 64], "counts": "PPYo1"}, True),
+        ([5, 5, 25, 5, 25, 15], False),
+        ([["5"] * 6], False),
+        ([[float("nan")] * 6], False),
+        ([None], False),
+        ({"size": [64, 48], "counts": [3072]}, False),
+        ({"size": [48, 64], "counts": [5]}, False),
+        ({"size": [48, 64], "counts": [-5, 3077]}, False),
+        ({"size": [48, 64], "counts": [3072.0]}, False),
+        ({"size": [48, 64]}, False),
+        ({"counts": [3072]}, False),
+        ("x", False),
+        (3, False),
+    ],
+)
+def test_mask_is_polygons_or_a_code_of_the_size_of_its_image(mask, sound):
+    assert is_mask(mask, {"width": 64, "height": 48}) == sound
 
 
 def test_sound_content_comes_back_unchanged(write):

@@ -114,7 +114,7 @@ def test_objects_that_mmdet_leaves_out_of_training_but_not_of_the_precision_are_
     made["annotations"][1]["bbox"] = [90, 5, 10, 10]
     check(dataset(made), name)
     assert "of 3 objects mmdet leaves out 1 without an area, 1 outside their image" in caplog.text
-    assert ("they count as objects in AP, as in mmdet" in caplog.text) == counts
+    assert ("image; they count as objects in AP all the same, as in mmdet" in caplog.text) == counts
     assert "1 of 3 boxes reach beyond their image (a box is x, y, width, height)" in caplog.text
 
 
@@ -179,6 +179,14 @@ def test_object_without_a_mask_is_refused_where_masks_are_loaded(check, dataset,
         assert "annotations[2], id 2: has no 'segmentation', but the pipeline loads masks." in line
     else:
         check(built, "train")
+
+
+def test_mask_that_is_none_is_refused_where_masks_are_loaded(check, dataset):
+    made = content()
+    for row in made["annotations"]:
+        row["segmentation"] = {"size": [64, 48], "counts": [3072]}
+    line = line_of(check, dataset(made, pipeline=MASKS))
+    assert "annotations[0], id 0: got {'size': [64, 48], 'counts': [3072]} as 'segmentation', expected polygons" in line
 
 
 @pytest.mark.parametrize(

@@ -156,6 +156,17 @@ def test_split_that_cannot_be_made_is_refused(settings, line):
         digits(**settings)
 
 
+@pytest.mark.parametrize("size", [0, -3])
+def test_size_below_one_is_refused(tmp_path, size):
+    line = rf"^task\.data\.size: got {size}, expected an integer from 1 on\.$"
+    with pytest.raises(PdiffError, match=line):
+        digits(size=size)
+    for part in ("train/cat", "train/dog", "test/cat", "test/dog"):
+        write_images(tmp_path / part, 2, sizes=((8, 6),))
+    with pytest.raises(PdiffError, match=line):
+        folder(tmp_path, size=size, select=2)
+
+
 def test_unknown_dataset_is_refused_with_those_that_exist():
     line = r"^task\.data\.type: got 'digit'\. Did you mean 'digits'\? Known: digits, folder, npz, torchvision\.$"
     with pytest.raises(PdiffError, match=line):

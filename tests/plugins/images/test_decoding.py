@@ -1,5 +1,7 @@
 """Images of every kind that people have, written here, and the bytes that they are read as."""
 
+import math
+
 import numpy as np
 import pytest
 from pdiff_plugins.images.decoding import Decoder
@@ -78,7 +80,7 @@ def test_values_outside_the_given_range_are_refused(read):
         read(RAMP.astype(np.float32), "a.tif", Decoder(values=[0, 40]))
 
 
-@pytest.mark.parametrize("values", [[1], [0, 1, 2], [1, 0], [0, 0], "0,1", ["0", "1"], 255])
+@pytest.mark.parametrize("values", [[1], [0, 1, 2], [1, 0], [0, 0], "0,1", ["0", "1"], 255, [0, math.inf]])
 def test_range_that_is_none_is_refused(values):
     with pytest.raises(PdiffError, match=r"^task\.data\.values: got .*, expected two numbers in order\. Give"):
         Decoder(values=values)
@@ -150,6 +152,14 @@ def test_photograph_is_turned_upright(read, name):
     assert found.shape == (16, 8, 3)
     assert (found[:6] > 200).all()
     assert (found[10:] < 50).all()
+
+
+@pytest.mark.parametrize(("orientation", "notes"), [(0, 0), (1, 0), (3, 1), (9, 0)])
+def test_photographs_that_are_turned_are_counted(read, orientation, notes):
+    exif, decoder = Image.Exif(), Decoder()
+    exif[0x0112] = orientation
+    read(np.zeros((8, 16, 3), np.uint8), "a.jpg", decoder, exif=exif)
+    assert len(decoder.notes()) == notes
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.tif", "a.webp"])

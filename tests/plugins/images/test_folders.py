@@ -78,6 +78,25 @@ def test_images_in_folders_below_a_class_folder_belong_to_the_class(part):
     )
 
 
+@pytest.mark.parametrize("link", ["cat/again", "cat/below/again"])
+def test_link_to_images_that_the_class_has_is_refused(part, tmp_path, link):
+    part("cat/below/0.png")
+    (tmp_path / "train" / link).symlink_to(tmp_path / "train" / "cat")
+    with pytest.raises(PdiffError, match=rf"^task\.data\.path: got .*{link}, a link to .*/train/cat, whose images"):
+        find_images(tmp_path / "train")
+
+
+def test_class_folder_may_be_a_link(part, tmp_path):
+    part()
+    (tmp_path / "train" / "dog").rename(tmp_path / "elsewhere")
+    (tmp_path / "train" / "dog").symlink_to(tmp_path / "elsewhere")
+    assert found(find_images(tmp_path / "train")) == PLAIN
+
+
+def test_classes_that_differ_in_capital_letters_alone_are_said(part):
+    assert said(part("Cat/0.png")) == ["the classes Cat, cat differ in capital letters or blanks alone"]
+
+
 @pytest.mark.parametrize("name", ["eel/a.txt", "eel/.hidden.png", "eel/@eaDir/0.png", "eel/below/a.txt"])
 def test_class_folder_without_images_is_refused_by_name(part, name):
     with pytest.raises(PdiffError, match=r"^task\.data\.path: the class folders without an image in .*/train are eel"):

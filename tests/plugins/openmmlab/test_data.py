@@ -20,6 +20,7 @@ from pdiff_plugins.openmmlab.data import (
     seen_dataset,
     subset,
     use_root,
+    without_images,
 )
 from pdiff_plugins.openmmlab.libraries import open_config
 
@@ -392,6 +393,13 @@ def test_annotations_without_an_image_to_train_on_are_refused(build, root, chang
     line = "task.data: the data set of train has no image (train.json). "
     end = "Check the annotations, and that metainfo names the classes in them."
     assert raised(build, options, root=str(root)) == line + end
+
+
+def test_folder_without_an_image_is_refused_with_what_names_it():
+    settings = {"data_root": "scenes/", "data_prefix": {"img_path": "test", "seg_map_path": "test_labels"}}
+    line = "task.data: the data set of test has no image (scenes/test). "
+    remedy = "Check data_root, data_prefix and img_suffix in task.model.config."
+    assert str(without_images(settings, "test")) == line + remedy
 
 
 @pytest.mark.parametrize("serialized", [False, True])

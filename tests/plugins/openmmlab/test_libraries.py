@@ -368,6 +368,11 @@ def test_an_error_in_one_line_has_its_kind_and_all_its_words():
     assert one_line(ValueError("first\n  second\tthird")) == "ValueError: first second third"
 
 
+def test_an_error_in_one_line_has_no_addresses():
+    error = OSError("cannot identify image file <_io.BytesIO object at 0x7ffadb5b29d0>")
+    assert one_line(error) == "OSError: cannot identify image file"
+
+
 @pytest.mark.parametrize("library", [MMDET, MMSEG])
 def test_a_library_knows_its_registries_and_its_scope(mmdet, library):
     pytest.importorskip(library.name)

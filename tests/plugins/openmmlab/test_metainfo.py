@@ -33,6 +33,12 @@ def test_file_with_a_name_a_line_passes(tmp_path):
             {"classes": "digit"},
             "classes of the data set of test: got the text 'digit', which is no file, expected a li",
         ),
+        ({"classes": None}, "classes of the data set of test: got None, expected some names, each once. Mend it."),
+        ({"classes": 3}, "classes of the data set of test: got 3, expected some names, each once. Mend it."),
+        (
+            {"classes": [["a"]]},
+            "classes of the data set of test: got [['a']], expected some names, each once. Mend it.",
+        ),
         ({"classes": ()}, "classes of the data set of test: got [], expected some names, each once. Mend it."),
         (
             {"classes": ["a", "b", "a"]},
@@ -49,6 +55,12 @@ def test_what_is_neither_is_refused(metainfo, line):
     with pytest.raises(PdiffError) as caught:
         check_metainfo(metainfo, "test")
     assert str(caught.value).startswith(f"task.model.config: metainfo.{line}")
+
+
+@pytest.mark.parametrize("metainfo", ["digit", 3])
+def test_metainfo_that_is_no_section_is_refused(metainfo):
+    with pytest.raises(PdiffError, match=rf"metainfo of the data set of test: got {metainfo!r}, expected a section\."):
+        check_metainfo(metainfo, "test")
 
 
 def test_forgotten_comma_is_shown_where_it_belongs():

@@ -115,7 +115,7 @@ def test_split_without_a_pixel_that_counts(refused, own_data):
     root, settings = own_data
     for path in (root / "test_labels").glob("*.png"):
         Image.fromarray(np.full((64, 64), 255, np.uint8)).save(path)
-    assert refused(settings).startswith("error: task.data: every pixel of test is ignored.")
+    assert refused(settings).startswith("error: task.data: every pixel of test is ignored (255).")
 
 
 @pytest.mark.parametrize(("pixels", "rule"), [(0, " from 1 on"), (-5, " from 1 on"), (2.5, ""), ("many", "")])

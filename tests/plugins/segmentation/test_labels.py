@@ -1,5 +1,7 @@
 """Label maps that are sound or not, and what is said of their pixels."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -67,9 +69,11 @@ def test_image_whose_every_pixel_is_ignored_passes_beside_another(write, check, 
     assert check() is None
 
 
-def test_split_without_a_pixel_that_counts_is_refused(write, check, tmp_path):
-    write(tmp_path, maps(255))
-    assert check().startswith("task.data: every pixel of test is ignored.")
+@pytest.mark.parametrize(("label", "zero"), [(255, ""), (0, ", or 0, by reduce_zero_label")])
+def test_split_without_a_pixel_that_counts_is_refused(write, check, tmp_path, label, zero):
+    write(tmp_path, maps(label))
+    line = check(reduce_zero_label=not label)
+    assert line.startswith(f"task.data: every pixel of test is ignored (255{zero}). Give label maps with classes in")
 
 
 def test_label_map_with_a_palette_passes(write, check, tmp_path):
@@ -210,6 +214,13 @@ def test_image_without_label_map_is_refused_with_the_path_of_the_missing_one(wri
     paths = f"{tmp_path}/images/a.png has no label map, expected {tmp_path}/labels/a.png"
     assert check() == f"task.data: the image {paths}. Check data_prefix and seg_map_suffix."
     assert check(seg_map_suffix="_labels.png") is None
+
+
+def test_image_in_a_hidden_folder_without_label_map_is_refused_with_the_folder(write, check, tmp_path):
+    write(tmp_path, maps(0, 1))
+    (tmp_path / "images" / ".ipynb_checkpoints").mkdir()
+    shutil.copy(tmp_path / "images" / "a.png", tmp_path / "images" / ".ipynb_checkpoints" / "a.png")
+    assert check().endswith(".ipynb_checkpoints/a.png. Take the hidden folder away: mmseg takes its images, too.")
 
 
 def test_data_set_without_a_folder_of_label_maps_is_refused(write, check, tmp_path):
