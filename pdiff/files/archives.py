@@ -36,6 +36,14 @@ def as_tensor(values: bytearray) -> Tensor:
     return torch.frombuffer(values, dtype=torch.uint8) if values else torch.empty(0, dtype=torch.uint8)
 
 
+def start_of(path: Path, record: zipfile.ZipInfo) -> int:
+    """Return where in a zip archive the bytes of a record begin: behind its header, which says how long it is."""
+    with open(path, "rb") as file:
+        file.seek(record.header_offset)
+        name, extra = struct.unpack("<HH", file.read(LOCAL_HEADER)[26:])
+    return record.header_offset + LOCAL_HEADER + name + extra
+
+
 def read_record(path: Path, record: zipfile.ZipInfo) -> bytearray:
     """Return what a record of a zip archive holds.
 
@@ -45,9 +53,7 @@ def read_record(path: Path, record: zipfile.ZipInfo) -> bytearray:
         with zipfile.ZipFile(path) as archive:
             return bytearray(archive.read(record))
     with open(path, "rb") as file:
-        file.seek(record.header_offset)
-        name, extra = struct.unpack("<HH", file.read(LOCAL_HEADER)[26:])
-        file.seek(name + extra, 1)
+        file.seek(start_of(path, record))
         return read_bytes(file, record.file_size)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pdiff.files.archives import start_of
 from pdiff.files.columns import WHERE, by_own_names, in_order, load, order_of, read_layout
 from pdiff.files.formats import FORMATS, Zoo
 from pdiff.files.reader import Reader
@@ -206,11 +207,7 @@ def offset_of(path: Path, values: Tensor | np.ndarray) -> int | None:
         records = [info for info in archive.infolist() if "/data/" in info.filename and info.file_size == size]
     if len(records) != 1 or records[0].compress_type != zipfile.ZIP_STORED or order not in ([], [b"little"]):
         return None
-    with open(path, "rb") as file:  # the header before the record says how long it is itself
-        file.seek(records[0].header_offset)
-        header = file.read(30)
-    name, extra = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
-    return records[0].header_offset + 30 + name + extra + 4 * values.storage_offset()
+    return start_of(path, records[0]) + 4 * values.storage_offset()
 
 
 def beside(path: Path, name: str) -> Path:
