@@ -168,7 +168,7 @@ def examine(
     if seen < FEWEST_FITTED or not unseen:
         few = origin.more  # which may be why none was held out, too
         return untested(
-            f"{seen} {origin.branches} are fitted and {unseen} held out, expected at least {FEWEST_FITTED} and one: "
+            f"{origin.count(seen)} {'is' if seen == 1 else 'are'} fitted and {unseen} held out, expected at least {FEWEST_FITTED} and one: "
             f"{few if seen <= FEWEST_FITTED else f'raise fit.heldout, or {few}'}"
         )
     if len(generated) == 1:
