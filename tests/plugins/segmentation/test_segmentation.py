@@ -154,14 +154,14 @@ def test_network_of_a_config_of_mmseg_is_fine_tuned_and_evaluated(
     options = {"model": {**copy.deepcopy(model), "data_preprocessor": {"size": [64, 64]}}}
     options |= {"train_dataloader": loader("train"), "val_dataloader": loader("select")}
     values["task"]["model"] = {"config": config, "options": {**options, "test_dataloader": loader("test")}}
-    values["collect"] = {"train": {"enabled": False}, "finetune": {"steps": 1, **finetune}}
+    values["collect"] = {"train": {"enabled": False}, "finetune": {"steps": 2, **finetune}}
     directory = RunDirectory(tmp_path / "run")
     run_pipeline(resolve({**values, "select": selector}), directory, ["collect"], gates=False)
     run = Run(resolve(directory.config()), directory)
     assert any(isinstance(module, torch.nn.SyncBatchNorm) for module in run.task.model.modules())
     initial = segmentor.build(directory.config()).model.state_dict()
     vectors = run.population.tensor()
-    assert len(vectors) == finetune.get("steps", 1)
+    assert len(vectors) == finetune.get("steps", 2)
     assert vectors.isfinite().all()
     last = run.population.layout.unflatten(vectors[-1])
     moved = {tensor_name for tensor_name, tensor in last.items() if not torch.equal(tensor, initial[tensor_name])}
