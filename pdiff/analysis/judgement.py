@@ -348,7 +348,7 @@ def new(case: Case, values: Mapping[str, Values]) -> Novelty:
         found = contrast(values[GENERATED], values[name], higher)
         if found.known and not (found.difference > 0 and found.p < SIGNIFICANCE):
             equal[name] = living(case, name, case.nearest[name])
-    return novelty(generated, spread, equal)
+    return novelty(generated, spread, equal, case.origin)
 
 
 def comparisons(case: Case, findings: Findings) -> dict[str, dict[str, Any]]:
