@@ -12,18 +12,18 @@ from typing import Any
 from torch import Tensor, nn
 
 from pdiff.files.archives import read_content
-from pdiff.files.folders import flattened, folders_of
+from pdiff.files.folders import ADAPTER, flattened, folders_of, object_in
 from pdiff.files.formats import FORMATS, Zoo
-from pdiff.files.naming import begin, rename
+from pdiff.files.naming import begin, listed, rename
 from pdiff.files.nesting import select_key, tensors
 from pdiff.files.paths import below_common_folder
 from pdiff.files.placing import place
 from pdiff.files.reader import Reader
 from pdiff.runtime.errors import PdiffError
-from pdiff.runtime.storage import read_json, write_json, write_tensors
+from pdiff.runtime.progress import say
+from pdiff.runtime.storage import write_json, write_tensors
 from pdiff.weights.ties import first_names
 
-CONFIG = "adapter_config.json"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
 
@@ -35,25 +35,36 @@ def peft(pattern: str, reader: Reader) -> Zoo:
         pattern: the folder of an adapter, one that has such below it, or a glob of them.
         reader: of the files; a network that is none of peft's has names of its own: `checkpoints.rename`.
     """
-    paths = [path for folder in folders_of(pattern) for path in [weights_of(folder)] if path]
+    found = [path for folder in folders_of(pattern) for path in [weights_of(folder)] if path]
+    paths = [path for path in found if path.with_name(ADAPTER).is_file()]
     if not paths:
-        expected = f"expected folders with {CONFIG} and {' or '.join(WEIGHTS)}"
+        expected = f"expected folders with {ADAPTER} and {' or '.join(WEIGHTS)}"
         raise PdiffError(f"checkpoints.files: got {pattern!r}, {expected}. Check the path.")
-    configs = [dict(flattened(read_json(path.with_name(CONFIG)))) for path in paths]
+    if len(paths) < len(found):
+        without = [path for path in found if path not in paths]
+        say(f"checkpoints: left out {listed(below_common_folder(without))}, with no {ADAPTER} beside")
+    told = [told_by(path.with_name(ADAPTER)) for path in paths]
+    configs = [dict(flattened(config)) for config in told]
     columns = dict.fromkeys(name for config in configs for name in config)
     adapters = Adapters(reader)
     return Zoo(
         origins=below_common_folder(paths),
         read=lambda number, *wanted: adapters.read(paths[number], *wanted),
         columns={name: [config.get(name) for config in configs] for name in columns},
-        kept={"config": read_json(paths[0].with_name(CONFIG)), "names": adapters.names_in(paths[0])},
+        kept={"config": told[0], "names": adapters.names_in(paths[0])},
     )
 
 
+def told_by(path: Path) -> dict[str, Any]:
+    """Return what the settings of an adapter are."""
+    try:
+        return object_in(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise PdiffError(f"{path}: is no JSON object of settings ({error}). Copy or download it again.") from None
+
+
 def weights_of(folder: Path) -> Path | None:
-    """Return the file with the weights of an adapter; None for a folder that holds no adapter."""
-    if not (folder / CONFIG).is_file():
-        return None
+    """Return the file with the weights of an adapter; None for a folder that holds none."""
     return next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
 
 
@@ -135,4 +146,4 @@ def write_adapter(folder: Path, kept: Mapping[str, Any], state: Mapping[str, Ten
         state: the tensors of the network.
     """
     write_tensors(folder / WEIGHTS[0], {theirs: state[own] for theirs, own in kept["names"].items()}, {"format": "pt"})
-    write_json(folder / CONFIG, kept["config"])
+    write_json(folder / ADAPTER, kept["config"])

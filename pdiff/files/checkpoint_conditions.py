@@ -128,7 +128,7 @@ def read(table: Path) -> str:
     """Return the text of a table, without the mark that spreadsheets put before it."""
     try:
         return table.read_text(encoding="utf-8").removeprefix("\ufeff")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or no name that a file can have
         reason = getattr(error, "strerror", None) or error
         raise PdiffError(f"{WHERE}: got {str(table)!r}, which cannot be read ({reason}). Check the path.") from None
 

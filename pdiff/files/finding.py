@@ -1,15 +1,17 @@
 """Which files a folder or a glob means, in natural order, each network once."""
 
 import glob
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pdiff.files.folders import ADAPTER
 from pdiff.files.kinds import kind_of, unreadable
 from pdiff.files.naming import listed
-from pdiff.files.paths import natural
+from pdiff.files.paths import below_common_folder, natural
 from pdiff.files.values import same
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.processes import is_main
@@ -31,11 +33,10 @@ def find_checkpoints(pattern: str) -> list[Path]:
     Raises:
         PdiffError: there is none, or a link leads nowhere.
     """
-    path = Path(pattern)
-    if path.is_dir():
-        paths = in_folder(path)
-    elif path.is_file():
-        paths = [path]
+    if os.path.isdir(pattern):  # which, unlike a Path, answers for any text
+        paths = in_folder(Path(pattern))
+    elif os.path.isfile(pattern):
+        paths = [Path(pattern)]
     else:
         paths = [Path(found) for found in glob.glob(pattern, recursive=True)]
     broken = [path for path in paths if path.is_symlink() and not path.exists()]
@@ -68,8 +69,8 @@ def is_checkpoint(path: Path) -> bool:
 
 def nothing(pattern: str, paths: Sequence[Path]) -> str:
     """Return why a pattern names no file, and what to do."""
-    if Path(pattern).is_dir():
-        return f"a folder without a checkpoint ({', '.join(SUFFIXES)}). Name its files by a glob: {pattern}/**/*.pth."
+    if os.path.isdir(pattern):
+        return f"a folder without a checkpoint ({', '.join(SUFFIXES)}). {below(Path(pattern))}"
     if paths:
         return f"which matches folders alone. Name the files in them: {pattern.rstrip('/')}/*.pth."
     literal = re.sub(r"\[", "[[]", pattern)
@@ -82,11 +83,21 @@ def nothing(pattern: str, paths: Sequence[Path]) -> str:
     return "which matches no file. Check the path, and quote a glob for the shell."
 
 
+def below(folder: Path) -> str:
+    """Return what to do about a folder without checkpoints, by what lies below it."""
+    for inner, _, names in os.walk(folder):
+        if ADAPTER in names:
+            return "It holds adapters of peft: checkpoints.format=peft."
+        suffix = next((end for name in sorted(names) for end in SUFFIXES if name.lower().endswith(end)), None)
+        if suffix and Path(inner) != folder:
+            return f"Name those in the folders below it by a glob: {folder}/**/*{suffix}."
+    return "Check the path."
+
+
 def tell(paths: Sequence[Path], reason: str) -> None:
     """Say which files are not counted."""
     if paths and is_main():
-        names = listed([path.name for path in sorted(paths, key=natural)])
-        say(f"checkpoints.files: {names} {reason}, and count once")
+        say(f"checkpoints.files: {listed(below_common_folder(sorted(paths, key=natural)))} {reason}, and count once")
 
 
 def serial(path: Path) -> str:

@@ -12,7 +12,8 @@ HARMLESS = re.compile(
     builtins\.(set|frozenset|slice|range|complex|bytearray|bytes|list|dict|tuple|object|int|float|str|bool|type
         |Ellipsis|NotImplemented|[A-Z]\w*(Error|Exception|Warning))
     | copyreg\.(_reconstructor|__newobj__|__newobj_ex__)
-    | _codecs\.encode | collections\.(OrderedDict|defaultdict|deque|Counter|ChainMap|UserDict|UserList|UserString)
+    | _codecs\.encode | _io\.(BytesIO|StringIO)
+    | collections\.(OrderedDict|defaultdict|deque|Counter|ChainMap|UserDict|UserList|UserString)
     | argparse\.Namespace | types\.SimpleNamespace | functools\.partial | itertools\.(count|cycle|repeat)
     | (pathlib|pathlib\._local)\.(Path|PurePath|PosixPath|PurePosixPath|WindowsPath|PureWindowsPath)
     | (datetime|_datetime)\.(date|datetime|time|timedelta|timezone|tzinfo) | zoneinfo\.ZoneInfo(\._unpickle)?

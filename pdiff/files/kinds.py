@@ -1,5 +1,6 @@
 """What a file is by its bytes, whatever its suffix says, and what to do about one that holds no state dict."""
 
+import os
 import tarfile
 import zipfile
 from pathlib import Path
@@ -63,7 +64,7 @@ def kind_of(path: Path) -> str:
     try:
         with open(path, "rb") as file:
             head, size = file.read(HEAD), file.seek(0, 2)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: no name that a file can have
         raise PdiffError(f"{path}: {unreadable(path, error)}") from None
     if head.startswith(b"PK\x03\x04") or head.startswith(b"PK\x05\x06"):
         return kind_of_zip(path)
@@ -76,14 +77,14 @@ def kind_of(path: Path) -> str:
     raise PdiffError(f"{path}: is {described(path, head, size)}")
 
 
-def unreadable(path: Path, error: OSError) -> str:
+def unreadable(path: Path, error: Exception) -> str:
     """Return why a file cannot be read."""
-    if path.is_symlink() and not path.exists():
+    if os.path.islink(path) and not os.path.exists(path):
         return f"is a link to {str(path.readlink())!r}, which is missing. Mend the link, or name another file."
-    if path.is_dir():
+    if os.path.isdir(path):
         names = ", ".join(sorted(found.name for found in path.iterdir())[:5])
         return f"is a folder, expected a file. Name one of those in it: {names or 'it is empty'}."
-    return f"cannot be read ({error.strerror}). It is missing, or may not be read."
+    return f"cannot be read ({getattr(error, 'strerror', error)}). It is missing, or may not be read."
 
 
 def kind_of_zip(path: Path) -> str:

@@ -4,6 +4,7 @@ So are stored the Small CNN Zoo (Unterthiner et al., arXiv 2002.11448): `weights
 `metrics.csv.gz`; and weights2weights (Dravid et al., arXiv 2406.09413): one tensor in a `.pt` file.
 """
 
+import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -144,8 +145,8 @@ class Matrix:
 def find_matrix(pattern: str) -> Path:
     """Return the file that holds the matrix: the one named, or the only one of a folder."""
     path = Path(pattern)
-    if not path.is_dir():
-        if path.is_file():
+    if not os.path.isdir(path):
+        if os.path.isfile(path):
             return path
         raise PdiffError(f"checkpoints.files: got {pattern!r}, which is no file. Name one, {', '.join(SUFFIXES)}.")
     found = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and not file.name.startswith("."))
@@ -169,10 +170,13 @@ def open_matrix(path: Path, key: str | None) -> Tensor | np.ndarray:
     if isinstance(values, Mapping):
         values = chosen(path, values, key)
     shape, kind = getattr(values, "shape", None), getattr(values, "dtype", type(values).__name__)
-    floating = values.is_floating_point() if isinstance(values, Tensor) else getattr(kind, "kind", "") == "f"
+    known_to_torch = isinstance(kind, np.dtype) and kind.kind == "f" and kind.itemsize <= 8
+    floating = values.is_floating_point() if isinstance(values, Tensor) else known_to_torch
     if not floating or len(shape) != 2 or 0 in shape:
         got = f"{kind} of shape {tuple(shape)}" if shape is not None else kind
-        raise PdiffError(f"{path}: got {got}, expected a matrix (N, P) of floating-point numbers. Name another file.")
+        raise PdiffError(
+            f"{path}: got {got}, expected a matrix (N, P) of floating-point numbers, 16 to 64 bits. Name another file."
+        )
     if str(kind).endswith("64"):
         say(f"{path.name}: float64, taken as float32")
     return values
@@ -211,7 +215,7 @@ def offset_of(path: Path, values: Tensor | np.ndarray) -> int | None:
 
 def beside(path: Path, name: str) -> Path:
     """Return a file that is named from here, or else from the folder of another."""
-    return Path(name) if Path(name).is_file() else path.parent / name
+    return Path(name) if os.path.isfile(name) else path.parent / name
 
 
 def without_bad_rows(zoo: Zoo, values: Tensor | np.ndarray) -> Zoo:

@@ -78,7 +78,8 @@ def remedy(name: str, near: str, found: Sequence[Found], state: Mapping[str, Ten
     """
     if near in state:
         return ""
-    pattern, replacement = rule(near, name)
+    glued = near.endswith(name) and near[: -len(name)]  # `net_conv1.weight`
+    pattern, replacement = (f"^{re.escape(glued)}", "") if glued else rule(near, name)
     turned = [re.sub(pattern, replacement, one.name) for one in found]
     fit = [
         new

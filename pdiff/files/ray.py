@@ -4,14 +4,13 @@ A trial is a folder with `params.json`, `result.json` (a JSON object a line, one
 checkpoint, `checkpoint_0000NN/checkpoints`, a state dict.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pdiff.files.folders import flattened, folders_of
+from pdiff.files.folders import flattened, folders_of, object_in
 from pdiff.files.formats import FORMATS, Cell, Zoo
 from pdiff.files.paths import below_common_folder, natural
 from pdiff.files.reader import Reader
@@ -105,8 +104,8 @@ def parameters_of(trial: Path, left_out: Counter[str]) -> dict[str, Cell]:
     if not path.is_file():
         return {}
     try:
-        return dict(flattened(as_object(path.read_text(encoding="utf-8"))))
-    except (OSError, ValueError):
+        return dict(flattened(object_in(path.read_text(encoding="utf-8"))))
+    except (OSError, ValueError, RecursionError):
         left_out["damaged params.json"] += 1
         return {}
 
@@ -117,17 +116,9 @@ def lines_of(path: Path, left_out: Counter[str]) -> Iterator[dict[str, Any]]:
         return
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            yield as_object(line or "{}")
-        except ValueError:
+            yield object_in(line or "{}")
+        except (ValueError, RecursionError):
             left_out["damaged lines of result.json"] += 1
-
-
-def as_object(text: str) -> dict[str, Any]:
-    """Return the JSON object in a text; raise a `ValueError` where there is none."""
-    found = json.loads(text)
-    if not isinstance(found, dict):
-        raise ValueError("no object")
-    return found
 
 
 def shift_of(checkpoints: Mapping[Path, Mapping[int, Path]], told: Mapping[Path, Results]) -> int:

@@ -46,6 +46,9 @@ class Reader:
     ):
         self.model, self.where = model, where
         self.key, self.prefix, self.rename, self.cast = key, prefix, rename or {}, cast
+        if not isinstance(self.rename, Mapping) or not all(isinstance(text, str) for text in self.rename.values()):
+            expected = "expected regular expressions and what takes the place of their matches, {'^stem': 'conv'}"
+            raise PdiffError(f"{where}.rename: got {rename!r}, {expected}. Mend it.")
         self._first = first_names(model)
         self._told: set[str] = set()
 
@@ -105,10 +108,12 @@ class Reader:
         values = {name: self._value(path, one, state[name]) for name, one in placed.items()}
         values = tie(values, placed, self._first, state, str(path))
         surplus = placement.surplus
-        missing = {name for name in wanted if name not in values and not is_counter(state[name])}
+        missing = {name for name in state if name not in placement.placed and not is_counter(state[name])}
         if missing and surplus:
-            more = {name: tensor for name, tensor in self._by_old_names(path, placement).items() if name in missing}
-            values, surplus = {**values, **more}, {} if more else surplus
+            more = self._by_old_names(path, placement, self.cast or missing.isdisjoint(wanted))
+            more = {name: tensor for name, tensor in more.items() if name in missing and name not in values}
+            values |= {name: tensor for name, tensor in more.items() if name in wanted}
+            surplus = {} if more else surplus
         values = {**counters(state, placement.placed), **values}
         lost = [name for name in names or () if name not in values]
         if lost:
@@ -124,7 +129,7 @@ class Reader:
     def _value(self, path: Path, one: Found, own: Tensor) -> Tensor:
         return value(one, own, str(path), self.cast, f"{self.where}.cast")
 
-    def _by_old_names(self, path: Path, placement: Placement) -> dict[str, Tensor]:
+    def _by_old_names(self, path: Path, placement: Placement, cast: bool) -> dict[str, Tensor]:
         """Return what the network's own loading makes of a file whose names it does not have."""
         dtype = next((p.dtype for p in self.model.parameters() if p.is_floating_point()), None)
         given = {}
@@ -132,7 +137,7 @@ class Reader:
             if not one.tensor.kind:
                 tensor, what = loaded(one, str(path)), f"{path}: {one.path!r}"
                 floats = tensor.is_floating_point() and dtype is not None
-                given[name] = of_type(tensor, dtype, what, self.cast, f"{self.where}.cast") if floats else tensor
+                given[name] = of_type(tensor, dtype, what, cast, f"{self.where}.cast") if floats else tensor
         return through_hooks(copy.deepcopy(self.model), given)
 
     def _tell(self, path: Path, placement: Placement, surplus: list[str]) -> None:

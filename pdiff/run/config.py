@@ -56,10 +56,15 @@ def resolve(values: Mapping[str, Any]) -> Config:
     own = {key: value for key, value in defaults.items() if isinstance(value, dict) and key not in FOREIGN_SECTIONS}
     for section, settings in own.items():
         check_keys(complete[section], settings, section)
+        complete[section] = {**settings, **complete[section]}  # `_delete_` drops what a file has, not the defaults
         for name, value in complete[section].items():
             where = f"{section}.{name}"
             check_type(value, TYPES.get(where, type(settings[name])), where)
-    check_checkpoints(complete["checkpoints"])
+    form = complete["checkpoints"]["format"]
+    form = {"type": form} if isinstance(form, str) else form
+    complete["checkpoints"]["format"] = named(form, "checkpoints.format")
+    check_seed(complete["seed"])
+    check_checkpoints(complete["checkpoints"], defaults["checkpoints"])
     complete["engine"] = engine_config(complete["engine"])
     for table in ("sources", "conditional"):
         where = f"evaluate.{table}"
@@ -68,9 +73,6 @@ def resolve(values: Mapping[str, Any]) -> Config:
             name: None if source is None else named(source, f"{where}.{name}")
             for name, source in complete["evaluate"][table].items()
         }
-    form = complete["checkpoints"]["format"]
-    form = {"type": form} if isinstance(form, str) else form
-    complete["checkpoints"]["format"] = named(form, "checkpoints.format")
     for key in ("split", "symmetry"):
         value = complete["fit"][key]
         complete["fit"][key] = None if value is None else named(value, f"fit.{key}")
@@ -78,17 +80,26 @@ def resolve(values: Mapping[str, Any]) -> Config:
     return Config(complete)
 
 
-def check_checkpoints(checkpoints: Mapping[str, Any]) -> None:
-    """Raise a `PdiffError` for a name that is empty, or conditions without files or that are no text and no columns."""
+def check_seed(seed: int) -> None:
+    """Raise a `PdiffError` for a seed that torch cannot take."""
+    if not -(2**63) <= seed < 2**64:
+        raise PdiffError(f"seed: got {seed}, expected an integer of 64 bits. Give a smaller one.")
+
+
+def check_checkpoints(checkpoints: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Raise a `PdiffError` for a name that is empty, values of a wrong kind, or settings of files without files."""
     for key in ("files", "base", "conditions"):
         if isinstance(checkpoints[key], str) and not checkpoints[key].strip():
             raise PdiffError(f"checkpoints.{key}: got {checkpoints[key]!r}, expected a name. Give one, or null.")
-    if not isinstance(checkpoints["conditions"], str | list | None):
-        raise PdiffError(f"checkpoints.conditions: got {checkpoints['conditions']!r}, expected a text or columns.")
-    if checkpoints["conditions"] is not None and checkpoints["files"] is None:
+    conditions = checkpoints["conditions"]
+    columns = isinstance(conditions, list) and conditions and all(isinstance(name, str) for name in conditions)
+    if not columns and not isinstance(conditions, str | None):
+        raise PdiffError(f"checkpoints.conditions: got {conditions!r}, expected a text or columns.")
+    given = [name for name, value in checkpoints.items() if value != defaults[name]]
+    if given and checkpoints["files"] is None:
         raise PdiffError(
-            f"checkpoints.conditions: got {checkpoints['conditions']!r} without checkpoints.files, whose conditions it "
-            "gives. Give both; a plugin that collects gives its own."
+            f"checkpoints.{given[0]}: got {checkpoints[given[0]]!r} without checkpoints.files, which it is for. Give "
+            "both, or neither: the plugin collects then."
         )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from pdiff.files.formats import Zoo
 from pdiff.files.members import find_members, reader_of
 from pdiff.runtime.errors import PdiffError
-from pdiff.runtime.progress import progress
+from pdiff.runtime.progress import progress, say
 from pdiff.runtime.storage import write_json, write_tensors
 from pdiff.weights.layout import Layout
 from pdiff.weights.population import Population
@@ -102,7 +102,7 @@ def take_one_by_one(
         frozen: what all must have alike.
     """
     vectors: list[Tensor] = []
-    wanted = [*frozen, *population.layout.names]
+    wanted, told = [*frozen, *population.layout.names], False
 
     def write() -> None:
         begin = len(population)
@@ -114,7 +114,11 @@ def take_one_by_one(
         try:
             for number in range(len(population), len(zoo)):
                 tensors, origin = zoo.read(number, wanted, OTHERWISE), zoo.origins[number]
-                check_same_base(tensors, frozen, origin, zoo.origins[0])
+                rounded = check_same_base(tensors, frozen, origin, zoo.origins[0])
+                if rounded and not told:
+                    told = True
+                    words = "differ in what is not selected by rounding"
+                    say(f"checkpoints: {origin} and {zoo.origins[0]} {words} to {rounded}; the latter's is taken")
                 vectors.append(population.layout.flatten(tensors, origin))
                 if len(vectors) == ROWS or len(vectors) * population.layout.size >= VALUES:
                     write()
@@ -123,11 +127,34 @@ def take_one_by_one(
             write()
 
 
-def check_same_base(tensors: dict[str, Tensor], frozen: dict[str, Tensor], origin: str, first: str) -> None:
-    """Raise a `PdiffError` when a checkpoint and the first one differ in what is not selected."""
-    for name, tensor in frozen.items():
-        if not torch.equal(tensors[name], tensor):
-            raise different(origin, first, name)
+def check_same_base(tensors: dict[str, Tensor], frozen: dict[str, Tensor], origin: str, first: str) -> str | None:
+    """Compare what is not selected of a checkpoint with that of the first one.
+
+    Args:
+        tensors: of the checkpoint.
+        frozen: what is not selected of the first one.
+        origin: the checkpoint's path.
+        first: that of the first one.
+
+    Returns:
+        None where they are the same; the name of the type where one is the other rounded to it.
+
+    Raises:
+        PdiffError: they differ.
+    """
+    differs = next((name for name, tensor in frozen.items() if not torch.equal(tensors[name], tensor)), None)
+    if differs is None:
+        return None
+    for dtype in (torch.float16, torch.bfloat16):
+        pairs = [(frozen[name], tensors[name]) for name in frozen]
+        if is_rounded(pairs, dtype) or is_rounded([(b, a) for a, b in pairs], dtype):
+            return str(dtype).removeprefix("torch.")
+    raise different(origin, first, differs)
+
+
+def is_rounded(pairs: Sequence[tuple[Tensor, Tensor]], dtype: torch.dtype) -> bool:
+    """Say whether the second of two tensors is the first one rounded to a type, in each pair."""
+    return all(torch.equal(a.to(dtype).to(b.dtype) if a.is_floating_point() else a, b) for a, b in pairs)
 
 
 def check_columns(zoo: Zoo, frozen: Layout) -> None:

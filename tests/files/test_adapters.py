@@ -151,3 +151,20 @@ def test_an_adapter_of_another_rank_is_one_line(tmp_path, taken):
     write_adapters(tmp_path / "zoo", r=3)
     with pytest.raises(PdiffError, match="lora_A"):
         taken(tmp_path / "zoo", select="regex(lora_)", task={"adapters": LORA}, format="peft", base="built")
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", "[" * 100_000])
+def test_settings_that_are_no_object_are_one_line(tmp_path, taken, text):
+    write_adapters(tmp_path / "zoo")
+    (tmp_path / "zoo" / "adapter_1" / "adapter_config.json").write_text(text)
+    with pytest.raises(PdiffError, match=r"adapter_1/adapter_config\.json: is no JSON object of settings"):
+        taken(tmp_path / "zoo", select="regex(lora_)", task={"adapters": LORA}, format="peft", base="built")
+
+
+def test_an_adapter_without_settings_is_left_out_and_said(tmp_path, taken, caplog):
+    write_adapters(tmp_path / "zoo")
+    count = len(taken(tmp_path / "zoo", select="regex(lora_)", task={"adapters": LORA}, format="peft", base="built"))
+    (tmp_path / "zoo" / "adapter_1" / "adapter_config.json").unlink()
+    own = {"select": "regex(lora_)", "task": {"adapters": LORA}, "format": "peft", "base": "built", "folder": "less"}
+    assert len(taken(tmp_path / "zoo", **own)) == count - 1
+    assert any("adapter_config.json beside" in line for line in caplog.messages)

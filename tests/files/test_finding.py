@@ -116,3 +116,34 @@ def test_files_with_the_same_tensors_count_once(tmp_path, caplog, legacy):
     assert [path.name for path in found] == ["epoch_0.pth", "epoch_1.pth", "epoch_2.pth"]
     line = "checkpoints.files: 'best_1.pth', 'last.pth' have the same tensors as others of these files, and count once"
     assert line in caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("a/net.ckpt", "Name those in the folders below it by a glob: {folder}/**/*.ckpt."),
+        ("a/adapter_config.json", "It holds adapters of peft: checkpoints.format=peft."),
+        ("a/notes.md", "Check the path."),
+    ],
+)
+def test_a_folder_of_folders_is_told_by_what_is_below(tmp_path, name, words):
+    touch(tmp_path / "a", Path(name).name)
+    with pytest.raises(PdiffError) as raised:
+        find_checkpoints(str(tmp_path))
+    assert str(raised.value).endswith(words.format(folder=tmp_path))
+
+
+@pytest.mark.parametrize("pattern", ["x" * 5000, "a\0b", "\ud800"])
+def test_what_no_file_can_be_called_matches_none(pattern):
+    with pytest.raises(PdiffError, match="which matches no file"):
+        find_checkpoints(pattern)
+
+
+def test_files_of_one_name_are_told_by_their_folders(tmp_path, caplog):
+    caplog.set_level("INFO", "pdiff")
+    network = nn.Linear(3, 2)
+    for folder in ("a", "b", "c"):
+        (tmp_path / folder).mkdir()
+        torch.save(network.state_dict(), tmp_path / folder / "net.pth")
+    assert len(distinct(find_checkpoints(f"{tmp_path}/*/net.pth"), Reader(network))) == 1
+    assert "'b/net.pth', 'c/net.pth' have the same tensors" in caplog.messages[0]

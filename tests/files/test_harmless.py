@@ -12,6 +12,7 @@ HARMLESS = [
     "collections.defaultdict",
     "datetime.datetime",
     "typing.Any",
+    "_io.BytesIO",
     "numpy.core.multiarray.scalar",
     "numpy._core.multiarray._reconstruct",
     "numpy.dtypes.Float32DType",

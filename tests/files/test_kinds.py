@@ -5,6 +5,7 @@ import io
 import json
 import tarfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -78,7 +79,7 @@ def test_the_suffix_says_nothing(tmp_path, name):
         (b"hello\nworld\n", "is text that begins with 'hello'."),
         ("lr: ä\n".encode(), "is text that begins with 'lr: ä'."),
         (bytes(range(1, 100)), "is damaged, or no checkpoint: it begins with b'\\x01\\x02"),
-        (gzip.compress(b"a"), "is compressed (gzip). Unpack it"),
+        (gzip.compress(b"a", mtime=0), "is compressed (gzip). Unpack it"),
         (b"\x89HDF\r\n\x1a\n" + bytes(9), "is an HDF5 file, as Keras writes them."),
         (b"GGUF\x03\0\0\0", "is a GGUF file of llama.cpp."),
         (b"\x08\x07\x12\x07pytorch\x1a\x052.0.0" + bytes(9), "is a network of ONNX."),
@@ -124,3 +125,9 @@ def test_a_torchscript_archive_comes_with_what_makes_a_state_dict_of_it(tmp_path
 def test_an_archive_of_torch_export_is_named(tmp_path, record):
     (tmp_path / "a.pt").write_bytes(zipped(record, "a/models/model.json"))
     assert refused(tmp_path / "a.pt").startswith("is an archive of torch.export. Turn it into a state dict: python -c ")
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "\ud800"])
+def test_what_no_file_can_be_called_cannot_be_read(name):
+    with pytest.raises(PdiffError, match=r": cannot be read \(.*\)\. It is missing, or may not be read\."):
+        kind_of(Path(name))

@@ -303,3 +303,15 @@ def test_unknown_axes_are_one_line(zoo, taken):
 def test_a_zoo_is_fitted_and_drawn_from(zoo, fitted):
     directory = fitted(zoo, **SMALL_CNN_ZOO)
     assert (directory.path / "samples" / "vectors.safetensors").exists()
+
+
+def test_numbers_wider_than_torch_has_them_are_one_line(tmp_path, taken):
+    np.save(tmp_path / "m.npy", np.ones((3, 31), np.longdouble))
+    with pytest.raises(PdiffError, match=r"m\.npy: got float\d+ of shape \(3, 31\), expected .*, 16 to 64 bits\."):
+        taken(tmp_path / "m.npy", format="matrix")
+
+
+def test_a_layout_that_no_file_can_be_called_is_one_line(zoo, taken):
+    own = {**SMALL_CNN_ZOO, "format": {"type": "matrix", "layout": "x" * 5000}}
+    with pytest.raises(PdiffError, match=r"format\.layout: got '.*', which cannot be read \(File name too long\)"):
+        taken(zoo, **own)

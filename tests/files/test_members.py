@@ -99,3 +99,16 @@ def test_columns_of_text_that_no_number_can_be_are_kept_but_infinity(tmp_path, t
 def test_rows_of_files_without_columns_are_one_line(files, taken):
     with pytest.raises(PdiffError, match=r"got column 'step' in 'step==1'\. Known: none\."):
         taken(f"{files}/*/*/model.pt", rows="step==1")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("narrow", [0, 2])
+def test_files_of_one_network_may_be_of_several_types(tmp_path, taken, networks, caplog, dtype, narrow):
+    frozen = networks[0]
+    for number, state in enumerate(networks[:3]):
+        whole = {name: tensor if name.startswith("head") else frozen[name] for name, tensor in state.items()}
+        rounded = {name: t.to(dtype) if t.is_floating_point() else t for name, t in whole.items()}
+        torch.save(rounded if number == narrow else whole, tmp_path / f"{number}.pth")
+    assert len(taken(tmp_path, select="module(head)")) == 3
+    kind = str(dtype).removeprefix("torch.")
+    assert sum(f"differ in what is not selected by rounding to {kind}" in line for line in caplog.messages) == 1

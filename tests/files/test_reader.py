@@ -245,6 +245,18 @@ def test_a_missing_tensor_is_named_with_one_that_is_there_and_what_would_fit(tmp
     assert same(Reader(network, rename={r"^stem\.0\.": "conv."}).read(tmp_path / "a.pth"), STATE)
 
 
+@pytest.mark.parametrize("rules", ["a", ["a"], {"a": 1}])
+def test_rules_that_are_no_texts_by_expression_are_one_line(network, rules):
+    with pytest.raises(
+        PdiffError, match=r"^task\.network\.rename: got .*, expected regular expressions and what takes"
+    ):
+        Reader(network, "task.network", rename=rules)
+
+
+def test_a_prefix_that_is_glued_to_the_names_is_told_as_one(refused):
+    assert "checkpoints.prefix='net_' would fit 9 of its names." in refused(under("net_"))
+
+
 def test_names_without_what_the_network_has_before_them_are_told_how_to_get_it(refused):
     line = refused(STATE, model=nn.ModuleDict({"backbone": Network()}))
     assert "checkpoints.rename: {'^': 'backbone.'} would fit 9 of its names." in line
@@ -319,6 +331,16 @@ def test_names_of_old_versions_are_read_as_the_network_itself_reads_them(read):
     expected = copy.deepcopy(new)
     expected.load_state_dict(old)
     assert same(read({"model": under("module.", old)}, new), expected.state_dict())
+
+
+def test_what_only_old_names_say_is_not_told_as_left_out(tmp_path, caplog):
+    caplog.set_level("INFO", "pdiff")
+    new = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)), nn.BatchNorm1d(2))
+    with warnings.catch_warnings(action="ignore"):
+        old = nn.Sequential(nn.utils.weight_norm(nn.Linear(3, 2)), nn.BatchNorm1d(2)).state_dict()
+    torch.save(old, tmp_path / "old.pth")
+    assert list(Reader(new).read(tmp_path / "old.pth", ["1.weight"])) == ["1.weight"]
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize(

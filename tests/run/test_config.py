@@ -124,6 +124,10 @@ def test_a_value_where_a_section_belongs_is_refused_by_its_place(section, value)
         ({"checkpoints": {"files": 5}}, r"^checkpoints\.files: got 5, expected a text\.$"),
         ({"checkpoints": {"conditions": 5}}, r"^checkpoints\.conditions: got 5, expected a text or columns\.$"),
         ({"checkpoints": {"conditions": "c.csv"}}, r"^checkpoints\.conditions: got 'c\.csv' without checkpoints"),
+        ({"checkpoints": {"files": "x", "conditions": []}}, r"^checkpoints\.conditions: got \[\], expected a text"),
+        ({"checkpoints": {"format": "ray"}}, r"^checkpoints\.format: got {'type': 'ray'} without checkpoints\.files"),
+        ({"checkpoints": {"key": "ema"}}, r"^checkpoints\.key: got 'ema' without checkpoints\.files, which it"),
+        ({"seed": 2**64}, r"^seed: got 18446744073709551616, expected an integer of 64 bits\."),
         ({"fit": {"split": "random"}}, r"^fit\.split: got 'random', expected a section\."),
         ({"fit": {"symmetry": "complement"}}, r"^fit\.symmetry: got 'complement', expected a section\."),
         ({"generate": {"draws": 0}}, r"^generate\.draws: got 0, expected an integer from 1 on\.$"),
@@ -139,6 +143,13 @@ def test_a_value_where_a_section_belongs_is_refused_by_its_place(section, value)
 def test_a_value_that_cannot_be_is_refused_by_its_place(values, line):
     with pytest.raises(PdiffError, match=line):
         resolve(values)
+
+
+def test_a_section_that_drops_what_is_below_it_keeps_the_defaults():
+    checkpoints = resolve({"checkpoints": {"_delete_": True, "files": "x"}}).checkpoints
+    assert checkpoints == resolve({"checkpoints": {"files": "x"}}).checkpoints
+    sources = {name: {"type": name} for name in ("trained", "generated")}
+    assert list(resolve({"evaluate": {"sources": {"_delete_": True, **sources}}}).evaluate.sources) == list(sources)
 
 
 def test_a_source_for_conditions_that_is_null_is_left_out_and_a_split_of_another_type_replaces_the_default():

@@ -60,7 +60,7 @@ def changed(key: str, index: int, **values) -> dict:
 @pytest.mark.parametrize(
     ("value", "line"),
     [
-        (gzip.compress(b"{}"), "is compressed (gzip), expected JSON. Unpack it."),
+        (gzip.compress(b"{}", mtime=0), "is compressed (gzip), expected JSON. Unpack it."),
         (b"\xef\xbb\xbf{}", "begins with a byte order mark. Save it as UTF-8 without one."),
         (b"", "is no JSON (JSONDecodeError: Expecting value: line 1 column 1 (char 0), it begins with b'')."),
         (b"version https://git-lfs.github.com/spec/v1", "begins with b'version https://git-lfs.'). Give a COCO file."),
