@@ -167,10 +167,9 @@ def examine(
     seen, unseen = len(np.unique(branches[0])), len(set(branches[1]) - set(branches[0]))
     if seen < FEWEST_FITTED or not unseen:
         few = origin.more  # which may be why none was held out, too
-        return untested(
-            f"{origin.count(seen)} {'is' if seen == 1 else 'are'} fitted and {unseen} held out, expected at least {FEWEST_FITTED} and one: "
-            f"{few if seen <= FEWEST_FITTED else f'raise fit.heldout, or {few}'}"
-        )
+        found = f"{origin.count(seen)} {'is' if seen == 1 else 'are'} fitted and {unseen} held out"
+        todo = few if seen <= FEWEST_FITTED else f"raise fit.heldout, or {few}"
+        return untested(f"{found}, expected at least {FEWEST_FITTED} and one: {todo}")
     if len(generated) == 1:
         return untested("a single vector was generated: nothing tells how much others differ. Raise generate.num")
     gram = centred_gram(fitted)
