@@ -167,10 +167,9 @@ def examine(
     seen, unseen = len(np.unique(branches[0])), len(set(branches[1]) - set(branches[0]))
     if seen < FEWEST_FITTED or not unseen:
         few = origin.more  # which may be why none was held out, too
-        return untested(
-            f"{seen} {origin.branches} are fitted and {unseen} held out, expected at least {FEWEST_FITTED} and one: "
-            f"{few if seen <= FEWEST_FITTED else f'raise fit.heldout, or {few}'}"
-        )
+        found = f"{origin.count(seen)} {'is' if seen == 1 else 'are'} fitted and {unseen} held out"
+        todo = few if seen <= FEWEST_FITTED else f"raise fit.heldout, or {few}"
+        return untested(f"{found}, expected at least {FEWEST_FITTED} and one: {todo}")
     if len(generated) == 1:
         return untested("a single vector was generated: nothing tells how much others differ. Raise generate.num")
     gram = centred_gram(fitted)
@@ -200,14 +199,14 @@ def examine(
     share = float((ratios < np.quantile(fresh.metrics, 0.01)).mean())
     failed = [name for name, control in controls.items() if not control.as_expected]
     line = (
-        f"the generated lie {ratio[0]:.2f} times as far from the nearest branch as from the second, "
-        f"fresh branches {ratio[1]:.2f} times (p {p:.2g}), copies less than {halfway:.2f}; {share:.0%} of "
+        f"the generated lie {ratio[0]:.2f} times as far from the nearest {origin.branch} as from the second, "
+        f"fresh {origin.branches} {ratio[1]:.2f} times (p {p:.2g}), copies less than {halfway:.2f}; {share:.0%} of "
         "them are closer than 99 of 100 fresh ones"
     )
     if p >= COPYING:
         line = f"no copies: {line}"
     elif ratio[0] >= halfway:
-        line = f"no copies, but surely closer to single branches than fresh ones: {line}"
+        line = f"no copies, but surely closer to single {origin.branches} than fresh ones: {line}"
     if failed:
         line = f"the copying test has no power here, its controls ({', '.join(failed)}) came out wrong; {line}"
     return Copying(

@@ -146,9 +146,7 @@ class Case:
         source = self.sources[name]
         return self.shared(source, self.counts(source), self.counted(source), self.columns(source))
 
-    def shared(
-        self, source: SourceResults, own: NDArray, values: NDArray, columns: NDArray | None = None
-    ) -> Values:
+    def shared(self, source: SourceResults, own: NDArray, values: NDArray, columns: NDArray | None = None) -> Values:
         """Return values `(m,)` of some of a source's candidates, of those in `own` `(M,)`, with what these share."""
         if len(values) == 1:
             return Values(source.name, values, None, columns, dependent=source.name in (TRAINED, GENERATED))
@@ -244,14 +242,13 @@ def find(case: Case) -> Findings:
     trained = case.counted(case.sources[TRAINED])
     if GENERATED in values and not len(trained):
         line = f"trained: got no checkpoint with a finite {case.metric.name} on test, expected one to compare with."
-        raise PdiffError(f"{line} Mend the evaluation, or take other checkpoints; 1e60 counts as infinite.")
+        raise PdiffError(f"{line} Mend the evaluation (a metric beyond 1e60 counts as infinite), or take others.")
     return Findings(
         metric=case.metric.name,
         dead=float(generated.dead.mean()),
         means={name: value.mean for name, value in values.items()},
         differences={
-            name: contrast(values[GENERATED], values[name], higher, 1 if name == TRAINED else family)
-            for name in others
+            name: contrast(values[GENERATED], values[name], higher, 1 if name == TRAINED else family) for name in others
         },
         margin=case.margin * float(trained.std(ddof=1)) if len(trained) > 1 else 0.0,
         room=None if case.metric.best is None or not len(trained) else abs(case.metric.best - float(trained.mean())),
@@ -351,7 +348,7 @@ def new(case: Case, values: Mapping[str, Values]) -> Novelty:
         found = contrast(values[GENERATED], values[name], higher)
         if found.known and not (found.difference > 0 and found.p < SIGNIFICANCE):
             equal[name] = living(case, name, case.nearest[name])
-    return novelty(generated, spread, equal)
+    return novelty(generated, spread, equal, case.origin)
 
 
 def comparisons(case: Case, findings: Findings) -> dict[str, dict[str, Any]]:
@@ -397,7 +394,7 @@ def notes(case: Case, findings: Findings) -> list[str]:
         rows, whole = case.kept(trained), len(trained.test) == len(case.provenance)
         found.append(
             f"the trained are too few, or too dependent, for a test: {len(rows)} checkpoints in "
-            f"{len(np.unique(case.branches[rows]))} {case.origin.branches}, one independent in {case.time:.0f}. "
+            f"{case.origin.count(len(np.unique(case.branches[rows])))}, one independent in {case.time:.0f}. "
             + (sentence(case.origin.more if whole else "raise evaluate.sources.trained.num").removesuffix("."))
         )
     if len(case.counted(trained)) > 1 and np.ptp(case.counted(trained)) == 0:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pdiff.analysis.statistics import SIGNIFICANCE, Difference, Values, contrast, superiority
+from pdiff.weights.origin import COLLECTED, Origin
 
 TOLD_APART = 0.75  # of the pairs; halfway between always and by chance
 
@@ -64,13 +65,16 @@ def averaging(generated: Values, trained: Values, averages: Values) -> Averaging
     return Averaging(superiority(averages, trained, True), superiority(averages, generated, True))
 
 
-def novelty(generated: Values, trained: Values | None, noises: Mapping[str, Values]) -> Novelty:
+def novelty(
+    generated: Values, trained: Values | None, noises: Mapping[str, Values], origin: Origin = COLLECTED
+) -> Novelty:
     """Return whether the generated are less similar to the fitted than fresh branches are, and than noise is.
 
     Args:
         generated: largest similarity of each to a fitted checkpoint.
         trained: that of each trained one to a fitted one of another branch; None where there are no other branches.
         noises: that of noisy checkpoints that are as good as the generated, by source.
+        origin: of the population.
     """
     name = min(noises, key=lambda name: noises[name].mean, default=None)
     noise = noises[name] if name else None
@@ -81,8 +85,9 @@ def novelty(generated: Values, trained: Values | None, noises: Mapping[str, Valu
         "of_noise": noise.mean if noise else None,
     }
     if trained is None:
-        return Novelty(**found, distinct=False, line="not shown to be new: there is no other branch to hold it against")
-    below = {f"{trained.mean:.3f} of other branches": surely_below(generated, trained)}
+        line = f"not shown to be new: there is no other {origin.branch} to hold it against"
+        return Novelty(**found, distinct=False, line=line)
+    below = {f"{trained.mean:.3f} of other {origin.branches}": surely_below(generated, trained)}
     if noise:
         below[f"{noise.mean:.3f} of {name}"] = surely_below(generated, noise)
     failed = [words for words, true in below.items() if not true]

@@ -41,6 +41,10 @@ class Origin:
     basins: str
     points: str
 
+    def count(self, number: int) -> str:
+        """Return how many trainings that are told apart there are, in words."""
+        return f"{number} {self.branch if number == 1 else self.branches}"
+
 
 COLLECTED = Origin(
     alone="they are of one training",
@@ -76,7 +80,7 @@ FILES = Origin(
 UNKNOWN = Origin(
     alone="they count as of one training, since their lineage is unknown (checkpoints.lineage)",
     block="as if of a single training, since their lineage is unknown (checkpoints.lineage)",
-    branch=FILES.branch,
+    branch="training that is told apart",
     branches="trainings that are told apart",
     apart="say which files are of one training (checkpoints.lineage)",
     more="say which files are of one training (checkpoints.lineage), and bring more",

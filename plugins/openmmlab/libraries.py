@@ -136,6 +136,7 @@ def open_config(
     path = find_config(config)
     try:
         values = Config.fromfile(str(path))
+        copy.deepcopy(values._cfg_dict)  # what follows copies it now and then; modules among the values cannot be
     except (Exception, SystemExit) as error:  # a config is a program, and raises what it likes
         raise PdiffError(f"task.model.config: {config} cannot be read ({one_line(error)}).") from None
     merge_options(values, {} if options is None else options)

@@ -129,8 +129,9 @@ def test_held_out_branches_that_are_copies_themselves_leave_no_power():
 def test_too_few_branches_are_told_in_one_line_without_a_number(fitted, heldout, key):
     world = World(fitted, heldout)
     found = world.examine(world.fitted)
+    words = "1 branch is" if fitted == 1 else f"{fitted} branches are"
     assert found.line == (
-        f"copying is not tested: {fitted} branches are fitted and {heldout} held out, expected at least 3 and one: "
+        f"copying is not tested: {words} fitted and {heldout} held out, expected at least 3 and one: "
         f"{key}collect more, in several branches (collect.branches)"
     )
     assert {getattr(found, name) for name in ("statistic", "p", "p_raw", "own", "reference", "share")} == {None}
@@ -155,7 +156,7 @@ def test_a_vector_without_a_distance_hides_no_copies(world, lost):
 def test_a_held_out_block_of_the_one_branch_is_no_new_branch():
     world = World(1, 1)
     world.branches = tuple(np.zeros_like(labels) for labels in world.branches)
-    assert world.examine(world.fitted).line.startswith("copying is not tested: 1 branches are fitted and 0 held out")
+    assert world.examine(world.fitted).line.startswith("copying is not tested: 1 branch is fitted and 0 held out")
 
 
 def test_the_line_names_the_ratios(world):

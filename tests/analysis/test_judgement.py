@@ -239,10 +239,10 @@ def test_trained_that_are_too_dependent_have_no_interval_and_say_so():
     assert row(case, "trained")["mean_ci"] is None
     assert row(case, "trained")["effective_n"] == 1
     assert "collect more, in several branches (collect.branches)" in judge(find(case)).line
-    line = "the trained are too few, or too dependent, for a test: 30 checkpoints in 1 branches, one independent in "
+    line = "the trained are too few, or too dependent, for a test: 30 checkpoints in 1 branch, one independent in "
     assert notes(case, find(case))[0].startswith(line)
     files = replace(case, provenance=[{"file": f"{number}.pth"} for number in range(30)])
-    assert "1 trainings that are told apart, one independent in " in notes(files, find(files))[0]
+    assert "1 training that is told apart, one independent in " in notes(files, find(files))[0]
     assert "Say which files are of one training (checkpoints.lineage), and bring more" in notes(files, find(files))[0]
     assert not any("collect." in words for words in (*notes(files, find(files)), judge(find(files)).line))
 
@@ -375,7 +375,7 @@ def test_a_single_branch_leaves_out_what_is_near_in_time_and_shows_nobody_to_be_
     assert own[-1] < similarities[-1]
     findings = find(case)
     assert findings.novelty.line == "not shown to be new: there is no other branch to hold it against"
-    assert findings.copying.line.startswith("copying is not tested: 1 branches are fitted")
+    assert findings.copying.line.startswith("copying is not tested: 1 branch is fitted")
     assert findings.copying.line in notes(case, findings)
 
 

@@ -7,6 +7,7 @@ import torch
 from pdiff.analysis.novelty import averaging, largest, novelty, pareto_front, surely_below
 from pdiff.analysis.statistics import Values
 from pdiff.task.similarity import error_iou
+from pdiff.weights.origin import FILES, UNKNOWN
 
 
 @pytest.fixture
@@ -121,6 +122,14 @@ def test_who_is_not_surely_below_either_is_not_shown_to_be_new(like, trained, no
     assert not found.distinct
     assert found.line.startswith("not shown to be new: similarity 0.80")
     assert words in found.line.split("not surely below")[1]
+
+
+def test_files_are_held_against_other_trainings(like):
+    noises = {"noise": like("noise", 0.9)}
+    line = novelty(like("generated", 0.8), like("trained", 0.7), noises, FILES).line
+    assert line.endswith("not surely below 0.700 of other trainings")
+    line = novelty(like("generated", 0.8), None, noises, UNKNOWN).line
+    assert line == "not shown to be new: there is no other training that is told apart to hold it against"
 
 
 def test_without_other_branches_or_noise_nothing_is_shown_to_be_new(like):

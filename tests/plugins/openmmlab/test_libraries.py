@@ -147,6 +147,7 @@ def test_shipped_config_of_mmdet_is_opened_with_those_that_it_builds_on(mmdet):
         ("model = 1 / 0", "ZeroDivisionError: division by zero"),
         ("model = nowhere_to_be_found", "NameError: name 'nowhere_to_be_found' is not defined"),
         ("_base_ = './missing.py'", "missing.py"),
+        ("import os\nmodel = dict(type='FCOS', tools=[os])", "TypeError: cannot pickle 'module' object"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*unclosed file .*py:ResourceWarning")  # mmengine leaves its copy of it open
