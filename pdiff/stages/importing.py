@@ -37,10 +37,10 @@ def import_checkpoints(run: "Run") -> None:
     zoo, provenance = find_members(settings, run.built.model, run.layout.names)
     records = [{**run.origin, **record} for record in provenance]
     base = read_base(run, zoo)
-    alike = base if settings.base is None else {}
+    alike = {name: base[name] for name in free_names(own, base)} if settings.base is None else {}  # counters may differ
     first = zoo.read(0, run.layout.names, COLUMNS if zoo.blocks else OTHERWISE)
     if zoo.blocks:
-        check_columns(zoo, Layout.of(own, free_names(own, alike)))
+        check_columns(zoo, Layout.of(own, alike))
     population, mapped = continued(run, records), zoo.mapped(run.layout) if zoo.mapped else None
     if mapped:
         Population.create(population.folder, run.layout).refer(mapped, records)

@@ -336,6 +336,15 @@ def test_unfit_checkpoint_is_refused_by_file_and_name(finished, tiny, tmp_path, 
         run_pipeline(resolve(tiny), RunDirectory(tmp_path / "imported"), ["collect"])
 
 
+def test_counters_that_are_not_selected_may_differ(finished, tiny, tmp_path):
+    def count(index, state):
+        return {n: t + index if n.endswith("num_batches_tracked") else t for n, t in state.items()}
+
+    write_checkpoints(finished, tmp_path / "files", count)
+    tiny["checkpoints"] = {"files": str(tmp_path / "files"), "prefix": "module."}
+    run_pipeline(resolve(tiny), RunDirectory(tmp_path / "imported"), ["collect"], gates=False)
+
+
 def test_frozen_part_may_come_from_a_file_that_is_named(finished, tiny, tmp_path):
     write_checkpoints(finished, tmp_path / "files", spoiled("frozen"))
     tiny["checkpoints"] = {
