@@ -184,7 +184,7 @@ def _head(model, argument, head, chosen):
 
 def _module(model, argument, head, chosen):
     modules = dict(model.named_modules(remove_duplicate=False))
-    if argument not in modules:
+    if not argument or argument not in modules:
         line = f"select: got module({shown(argument)}), which is not in the network."
         raise PdiffError(f"{line} {_closest(argument, modules)}")
     names = parameter_names(model, argument) or buffer_names(model, argument)

@@ -250,6 +250,7 @@ def test_a_shared_module_is_selected_through_either_name():
         ("[[1,2]", r"^select: cannot read '\[\[1,2\]'\. Known: "),
         ("regex(a{1,2}b)", r"^select: regex\(a\{1,2\}b\) matches nothing\. Closest names: "),
         ("regex((bn1|bn2),x)", r"^select: regex\(\(bn1\|bn2\),x\) matches nothing\."),
+        ("module()", r"^select: got module\(\), which is not in the network"),
         ("module(a,b)", r"^select: got module\(a,b\), which is not in the network\."),
         ("module((fc))", r"^select: got module\(\(fc\)\), which is not in the network\. Closest names: fc"),
         ("norms++head", r"^select: cannot read ''\. Known: "),
