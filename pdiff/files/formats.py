@@ -1,6 +1,7 @@
 """What the files of a population are (`checkpoints.format`): each format finds the networks of a zoo.
 
-A format is a function of `pattern` (`checkpoints.files`), `reader`, `layout` if it wants it, and its own settings.
+A format is a function of `pattern` (`checkpoints.files`), `reader`, `names` of the selection if it wants them, and
+its own settings.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -5,7 +5,7 @@ files are of one training nobody knows, unless the user says it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -77,19 +77,15 @@ FILES = Origin(
     basins="take the files of one training, or of fine-tunings of one network, alone (checkpoints.files)",
     points="take the files of one training alone, or of many more trainings",
 )
-UNKNOWN = Origin(
+UNKNOWN = replace(
+    FILES,
     alone="they count as of one training, since their lineage is unknown (checkpoints.lineage)",
     block="as if of a single training, since their lineage is unknown (checkpoints.lineage)",
     branch="training that is told apart",
     branches="trainings that are told apart",
     apart="say which files are of one training (checkpoints.lineage)",
     more="say which files are of one training (checkpoints.lineage), and bring more",
-    steps=FILES.steps,
-    late=FILES.late,
-    copies=FILES.copies,
-    failed=FILES.failed,
     basins=f"{FILES.basins}; which are of which training can be said by checkpoints.lineage",
-    points=FILES.points,
 )
 
 
