@@ -11,18 +11,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pdiff.files.archives import read_content
 from pdiff.files.folders import ADAPTER, flattened, folders_of, object_in
 from pdiff.files.formats import FORMATS, Zoo
-from pdiff.files.naming import begin, listed, rename
-from pdiff.files.nesting import select_key, tensors
+from pdiff.files.naming import listed
 from pdiff.files.paths import below_common_folder
-from pdiff.files.placing import place
 from pdiff.files.reader import Reader
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.progress import say
 from pdiff.runtime.storage import write_json, write_tensors
-from pdiff.weights.ties import first_names
 
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
@@ -96,14 +92,8 @@ class Adapters:
 
     def names_in(self, path: Path) -> dict[str, str]:
         """Return the network's name of each tensor by its name in a file."""
-        reader, where = self.reader, f"{path}: {self.reader.where}"
-        raw = tensors(select_key(read_content(path), reader.key, where))
-        found = rename(begin(raw, reader.prefix, where), reader.rename, where)
-        placement = place(found, reader.model.state_dict(), first_names(reader.model), str(path), reader.where)
-        original = {id(one.tensor): one.path for one in raw}
         own = {theirs: name for name, theirs in self.theirs.items()}
-        placed = placement.placed if placement else {}
-        return {original[id(one.tensor)]: own.get(name, name) for name, one in placed.items()}
+        return {one.origin: own.get(name, name) for name, one in self.reader.find(path).placed.items()}
 
 
 def own_tensors(model: nn.Module) -> dict[str, tuple[str, Tensor]]:

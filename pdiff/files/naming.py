@@ -29,7 +29,8 @@ def begin(found: Sequence[Found], prefix: str, where: str) -> list[Found]:
         chosen = [one for one in found if (one.path if path else one.name).startswith(prefix)]
         if chosen:
             names = [(one.path if path else one.name).removeprefix(prefix) for one in chosen]
-            return [Found("" if path else one.keys, n, one.tensor) for one, n in zip(chosen, names, strict=True)]
+            keys = ["" if path else one.keys for one in chosen]
+            return [Found(k, n, one.tensor, one.origin) for k, n, one in zip(keys, names, chosen, strict=True)]
     names = [one.name for one in found]
     first = list(dict.fromkeys(f"{name.partition('.')[0]}." for name in names if "." in name))
     which = f"They begin with: {listed(first)}." if first else f"They are: {listed(names)}."

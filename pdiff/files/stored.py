@@ -131,17 +131,30 @@ def view(
 
 @dataclass(frozen=True)
 class Found:
-    """A tensor of a file: the keys of the mapping that it stands in, dots between them, its name there, and itself."""
+    """A tensor of a file.
+
+    Attributes:
+        keys: those of the mapping that it stands in, dots between them.
+        name: its name there.
+        tensor: itself.
+        before: its path before it was renamed; empty where it was not.
+    """
 
     keys: str
     name: str
     tensor: Stored
+    before: str = ""
 
     @property
     def path(self) -> str:
         """Keys and name, dots between them."""
         return f"{self.keys}.{self.name}" if self.keys else self.name
 
+    @property
+    def origin(self) -> str:
+        """Its path in the file, whatever it is called now."""
+        return self.before or self.path
+
     def renamed(self, name: str) -> "Found":
         """Return the tensor under another name."""
-        return replace(self, name=name)
+        return replace(self, name=name, before=self.origin)
