@@ -42,6 +42,7 @@ MODULES = {
     "pdiff.weights.layout": ["Layout"],
     "pdiff.weights.select": ["is_norm", "parameter_names", "select", "training_modules"],
     "pdiff.weights.ties": ["spread", "state_names"],
+    "pdiff.weights.units": ["Gain", "Group", "Place", "Symmetries"],
 }
 NAMES = {name: module for module, names in MODULES.items() for name in names}
 

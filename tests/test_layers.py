@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (
     ("runtime",),
     ("weights",),
-    ("engine", "task", "files"),
+    ("canonical", "engine", "task", "files"),
     ("analysis",),
     ("run",),
     ("gates", "report"),

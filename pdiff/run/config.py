@@ -18,11 +18,13 @@ from pdiff.runtime.errors import (
     check_positive,
     check_section,
     check_type,
+    known,
 )
 from pdiff.runtime.settings import DEEPEST, file_that_says, merge, named, read_word, read_yaml
 from pdiff.task.plugins import default_config, plugin_name
 
 PACKAGE = Path(__file__).parent
+CANONICAL = ("none", "permutation", "permutation+scale")
 FOREIGN_SECTIONS = ("task", "collect", "engine")  # read by the plugin, and by the engine
 # Where the default, null, does not say it.
 TYPES = {
@@ -35,6 +37,7 @@ TYPES = {
     "checkpoints.conditions": str | list | None,
     "checkpoints.lineage": str | None,
     "fit.symmetry": dict | None,
+    "fit.conditions": list | None,
     "generate.sampler": dict | None,
 }
 NEEDED = {"sources": ("trained", "generated"), "conditional": ("oracle", "generated")}  # by every comparison
@@ -112,6 +115,8 @@ def check_own(
             f"fit.heldout: got {fit['heldout']!r}, expected a share of the checkpoints from 0 to 0.5, not their "
             "number. Set 0.3 to hold out three in ten."
         )
+    if fit["canonical"] not in CANONICAL:
+        raise PdiffError(f"fit.canonical: got {fit['canonical']!r}. {known(fit['canonical'], CANONICAL)}")
     check_positive("fit", repeats=fit["repeats"])
     check_positive("generate", num=generate["num"], batch_size=generate["batch_size"], draws=generate["draws"])
     check_not_negative("generate", path=generate["path"], guidance=generate["guidance"])

@@ -105,14 +105,27 @@ class Run:
         return Layout.of(state, names)
 
     @cached_property
-    def population(self) -> Population:
-        """The collected population."""
+    def collected(self) -> Population:
+        """The population as it was collected or brought."""
         return Population.open(self.directory.folder("collect"))
+
+    @cached_property
+    def population(self) -> Population:
+        """The population that is learnt and compared with: in canonical form where the config asks for one.
+
+        Its rows are those of `collected`, with the same provenance.
+        """
+        return self.collected if self.config.fit.canonical == "none" else Population.open(self.canonical_folder)
+
+    @property
+    def canonical_folder(self) -> Path:
+        """The folder of the population in canonical form, and of the form."""
+        return self.directory.folder("collect") / "canonical"
 
     @cached_property
     def conditional(self) -> bool:
         """Whether the checkpoints have conditions."""
-        return self.population.conditions is not None
+        return self.collected.conditions is not None
 
     def new_engine(self, number: int = 0) -> ParameterDiffusion:
         """Return the engine of the config, not yet fitted; raise a `PdiffError` for settings that cannot be.

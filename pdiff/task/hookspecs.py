@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from pdiff.weights.units import Symmetries
     from pdiff.task.task import Candidates, Evaluation, Picture, Snapshot, Task
 
 
@@ -70,3 +71,17 @@ def draw(task: Task, picks: Mapping[str, Candidates], folder: Path) -> Sequence[
 
     `picks` holds a few candidates of each source, from the best on the split `select` to the worst.
     """
+
+
+@hookspec(firstresult=True)
+def inputs(task: Task, split: str) -> Iterator[tuple]:
+    """Yield the batches of a split as the network takes them: `task.model(*batch)` is what an evaluation calls.
+
+    Nothing is drawn, so that a batch is the same at every call. They serve to follow the units of the network through
+    a pass (`fit.canonical`), and to measure running statistics anew (`evaluate.recalibrate`, on `train`).
+    """
+
+
+@hookspec(firstresult=True)
+def symmetries(task: Task, names: Sequence[str]) -> Symmetries:
+    """Return what may change in a selection without a change of the function, where following a pass cannot find it."""
