@@ -158,3 +158,14 @@ def ensemble(task, candidates, split):
             finite &= logits.isfinite().all().cpu()
         correct[rows] = (probabilities.argmax(1) == labels).cpu()
     return measured(correct, finite, task.metric)
+
+
+@hookimpl
+def inputs(task, split):
+    """Yield the images of each batch; under conditions that change images, one condition after another."""
+    from pdiff_plugins.classification.conditions import ConditionalSplit
+
+    data = task.splits[split]
+    if isinstance(data, ConditionalSplit):
+        return data.inputs_in_turn()
+    return ((images,) for _, images, _ in data.batches())
