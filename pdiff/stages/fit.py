@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from pdiff.engine.intake import check_vectors
 from pdiff.run.heldout import choose_heldout, split_population
 from pdiff.run.splits import choose_conditions
+from pdiff.run.targets import known_conditions
 from pdiff.runtime import processes
 from pdiff.runtime.storage import write_json
+from pdiff.stages.targets import write_targets
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
@@ -22,6 +24,7 @@ def fit(run: "Run") -> None:
     path = run.directory.folder("fit") / "heldout.json"
     choose = choose_conditions if run.conditional else choose_heldout
     processes.on_main(lambda: write_json(path, choose(run)))
+    write_targets(run)
     for number in range(run.config.fit.repeats):
         fit_engine(run, number)
 
@@ -32,7 +35,7 @@ def fit_engine(run: "Run", number: int) -> None:
     if processes.on_main((folder / "engine.json").exists):  # which is written last
         return
     engine = run.new_engine(number)
-    fitted, conditions = split_population(run)[0], run.population.conditions
+    fitted, conditions = split_population(run)[0], known_conditions(run)
     known = {} if conditions is None else {"conditions": conditions.take(fitted.rows).values}
     engine.fit(fitted, run.population.layout, folder, **known)
     processes.on_main(lambda: engine.save(folder))
