@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from pdiff.engine.intake import check_vectors
 from pdiff.run.heldout import choose_heldout, heldout_record, split_population, without
 from pdiff.run.splits import choose_conditions
+from pdiff.run.targets import known_conditions
 from pdiff.runtime import processes
 from pdiff.runtime.storage import write_json
 from pdiff.stages.canonical import write_canonical
+from pdiff.stages.targets import write_targets
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
@@ -27,6 +29,7 @@ def fit(run: "Run") -> None:
     if run.config.fit.canonical != "none":
         record = heldout_record(run)
         write_canonical(run, without(population.tensor(), [*record["rows"], *record["gap"]]).rows.tolist())
+    write_targets(run)
     for number in range(run.config.fit.repeats):
         fit_engine(run, number)
 
@@ -37,7 +40,7 @@ def fit_engine(run: "Run", number: int) -> None:
     if processes.on_main((folder / "engine.json").exists):  # which is written last
         return
     engine = run.new_engine(number)
-    fitted, conditions = split_population(run)[0], run.population.conditions
+    fitted, conditions = split_population(run)[0], known_conditions(run)
     known = {} if conditions is None else {"conditions": conditions.take(fitted.rows).values}
     engine.fit(fitted, run.population.layout, folder, **known)
     processes.on_main(lambda: engine.save(folder))
