@@ -1,15 +1,17 @@
 """Stage 2: the engine, fitted to the population but for what is held out for its gates and the comparison.
 
+Where the config asks for it, all networks are brought into a canonical form before (`pdiff.stages.canonical`).
 `fit.repeats` engines are fitted to the same vectors from different seeds: how much of what is found is the seed's?
 """
 
 from typing import TYPE_CHECKING
 
 from pdiff.engine.intake import check_vectors
-from pdiff.run.heldout import choose_heldout, split_population
+from pdiff.run.heldout import choose_heldout, heldout_record, split_population, without
 from pdiff.run.splits import choose_conditions
 from pdiff.runtime import processes
 from pdiff.runtime.storage import write_json
+from pdiff.stages.canonical import write_canonical
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
@@ -17,11 +19,14 @@ if TYPE_CHECKING:
 
 def fit(run: "Run") -> None:
     """Write `engine/`; a fit that was interrupted goes on from its last training state, several processes share it."""
-    population = run.population
+    population = run.collected
     check_vectors(population.tensor(), population.layout)
     path = run.directory.folder("fit") / "heldout.json"
     choose = choose_conditions if run.conditional else choose_heldout
     processes.on_main(lambda: write_json(path, choose(run)))
+    if run.config.fit.canonical != "none":
+        record = heldout_record(run)
+        write_canonical(run, without(population.tensor(), [*record["rows"], *record["gap"]]).rows.tolist())
     for number in range(run.config.fit.repeats):
         fit_engine(run, number)
 
