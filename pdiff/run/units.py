@@ -1,5 +1,6 @@
 """What may change in the networks of a run without a change of their function: followed through a pass, or told."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -43,7 +44,8 @@ def find_symmetries(run: "Run") -> Symmetries:
 
 def first_batch(run: "Run") -> tuple:
     """Return the first samples of the split `train`, as the network takes them."""
-    batch = next(iter(run.hook.inputs(task=run.built, split="train")), None)
+    batches = run.hook.inputs(task=run.built, split="train")
+    batch = next(iter(batches), None) if isinstance(batches, Iterable) else batches
     if not isinstance(batch, tuple):
         line = f"inputs yielded {kind(batch)}, expected a tuple: the arguments of the network."
         raise fault(run.name, f"{line} Yield (images,), say.")
