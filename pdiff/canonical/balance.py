@@ -17,36 +17,37 @@ SWEEPS = 10_000
 
 
 def balance(layout: Layout, gains: Sequence[Gain], vectors: Tensor) -> Tensor:
-    """Return the vectors `(M, P)` whose units are balanced, float32; units that nothing makes or reads stay."""
+    """Return the vectors `(M, P)` whose units are balanced; units that nothing makes, or nothing reads, stay."""
+    return rescaled(layout, gains, vectors, balancing(layout, gains, vectors))
+
+
+def rescaled(layout: Layout, gains: Sequence[Gain], vectors: Tensor, factors: Sequence[Tensor]) -> Tensor:
+    """Return vectors `(M, P)` whose units are scaled by factors `(M, n)` for each gain, in double precision between."""
     if not gains:
         return vectors
-    tensors = views(layout, vectors)
-    factors = balancing(tensors, gains)
-    found = vectors.clone()
     names = {place.tensor for gain in gains for place in (*gain.made, *gain.read)}
-    balanced = scale({name: tensors[name].double() for name in names}, gains, factors, 1)
-    for name, own in views(layout, found).items():
-        if name in names:
-            own.copy_(balanced[name])
+    tensors = {name: own.double() if name in names else own for name, own in views(layout, vectors).items()}
+    found = torch.empty_like(vectors)
+    for entry, own in zip(layout, scale(tensors, gains, factors, 1).values(), strict=True):
+        found[:, entry.slice] = own.flatten(1)
     return found
 
 
-def balancing(tensors: dict[str, Tensor], gains: Sequence[Gain]) -> list[Tensor]:
-    """Return the factors `(M, n)` for each gain that balance tensors `(M, ...)`, in double precision."""
-    squares = _squares(tensors, gains)
-    count = len(next(iter(tensors.values())))
-    logs = [torch.zeros(count, gain.size, dtype=torch.float64) for gain in gains]
+def balancing(layout: Layout, gains: Sequence[Gain], vectors: Tensor) -> list[Tensor]:
+    """Return the factors `(M, n)` for each gain that balance vectors `(M, P)`, in double precision."""
+    squares = _squares(views(layout, vectors), gains)
+    logs = [torch.zeros(len(vectors), gain.size, dtype=torch.float64) for gain in gains]
+    moving = torch.ones(len(vectors), dtype=torch.bool)
     for _ in range(SWEEPS):
-        largest = 0.0
+        largest = torch.zeros(len(vectors), dtype=torch.float64)
         for gain, log in zip(gains, logs, strict=True):
-            step = _step(squares, gain)
+            step = torch.where(moving[:, None], _step(squares, gain), 0.0)
             log.add_(step)
-            for place in gain.made:
-                squares[place.tensor] = scaled(place, squares[place.tensor], (2 * step).exp(), 1)
-            for place in gain.read:
-                squares[place.tensor] = scaled(place, squares[place.tensor], (-2 * step).exp(), 1)
-            largest = max(largest, step.abs().max().item())
-        if largest < TOLERANCE:
+            for places, change in ((gain.made, (2 * step).exp()), (gain.read, (-2 * step).exp())):
+                squares |= {place.tensor: scaled(place, squares[place.tensor], change, 1) for place in places}
+            largest = torch.maximum(largest, step.abs().amax(1))
+        moving &= largest >= TOLERANCE
+        if not moving.any():
             break
     return [log.exp() for log in logs]
 

@@ -1,6 +1,6 @@
 """The canonical form of a population: one network for all that differ by the order or the scale of their units."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from pdiff.canonical.applying import flat, permute, views
-from pdiff.canonical.balance import balance
+from pdiff.canonical.balance import balance, balancing, rescaled
 from pdiff.canonical.matching import Matcher
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.storage import read_json, read_tensors, write_json, write_tensors
 from pdiff.weights.layout import Layout
 from pdiff.weights.units import Gain, Group, Place, Symmetries
-from pdiff.weights.vectors import Rows
+from pdiff.weights.vectors import Rows, row_slices
 
 KINDS = ("permutation", "permutation+scale")
 
@@ -58,31 +58,26 @@ class Form:
             representatives: rows, one for each training.
         """
         form = cls(kind, layout, symmetries, vectors[representatives[0]])
-        networks = (
-            Rows(vectors.vectors, vectors.rows[list(representatives)])
-            if isinstance(vectors, Rows)
-            else Rows(vectors, representatives)
-        )
-        first = form._matched_onto(form.balanced(networks[:1])[0], networks)
-        centre = _mean(form._applied(networks, first), layout.size)
-        distances = [(own.double() - centre).norm() for own in form._applied(networks, first)]
-        medoid = int(torch.stack(distances).argmin())
-        found = form._matched_onto(form.balanced(networks[medoid : medoid + 1])[0], networks)
-        return cls(kind, layout, symmetries, _mean(form._applied(networks, found), layout.size).float())
-
-    def _matched_onto(self, target: Tensor, networks: Rows) -> list[list[Tensor]]:
-        return [self.permutations(networks[row], target) for row in range(len(networks))]
-
-    def _applied(self, networks: Rows, permutations: Sequence[list[Tensor]]) -> Iterator[Tensor]:
-        return (self.apply(networks[row : row + 1], own)[0] for row, own in enumerate(permutations))
+        networks = _Balanced(form, vectors, representatives)
+        first = [form._matcher.match(own, networks[0]) for own in networks]
+        centre = _mean(map(form._reordered, networks, first))
+        distances = [(form._reordered(*pair).double() - centre).norm() for pair in zip(networks, first, strict=True)]
+        medoid = networks[int(torch.stack(distances).argmin())]
+        found = (form._reordered(own, form._matcher.match(own, medoid)) for own in networks)
+        return cls(kind, layout, symmetries, _mean(found).float())
 
     @cached_property
     def _matcher(self) -> Matcher:
         return Matcher(self.layout, self.symmetries.groups)
 
+    @property
+    def gains(self) -> tuple[Gain, ...]:
+        """The units that are scaled."""
+        return self.symmetries.gains if self.kind == KINDS[1] else ()
+
     def balanced(self, vectors: Tensor) -> Tensor:
         """Return vectors `(M, P)` whose units have a scale of their own choice no longer, if this form says so."""
-        return balance(self.layout, self.symmetries.gains, vectors) if self.kind == KINDS[1] else vectors
+        return balance(self.layout, self.gains, vectors)
 
     def permutations(self, vector: Tensor, onto: Tensor | None = None) -> list[Tensor]:
         """Return the permutations, `(n,)` int64 for each group, that bring a vector `(P,)` onto the reference.
@@ -103,17 +98,17 @@ class Form:
         balanced = self.balanced(vectors)
         if permutations is not None:
             return self._permuted(balanced, permutations)
-        return self._each_onto(balanced, [self.reference] * len(balanced))
+        return self.onto(balanced, self.reference.expand_as(vectors))
 
     def onto(self, vectors: Tensor, targets: Tensor) -> Tensor:
         """Return vectors `(M, P)`, each in the order of units that is nearest to its target `(M, P)`; all balanced."""
-        return self._each_onto(vectors, targets)
-
-    def _each_onto(self, vectors: Tensor, targets: Sequence[Tensor] | Tensor) -> Tensor:
         found = torch.empty_like(vectors)
         for row, (own, target) in enumerate(zip(vectors, targets, strict=True)):
-            found[row] = self._permuted(own[None], self._matcher.match(own, target))[0]
+            found[row] = self._reordered(own, self._matcher.match(own, target))
         return found
+
+    def _reordered(self, vector: Tensor, permutations: Sequence[Tensor]) -> Tensor:
+        return self._permuted(vector[None], permutations)[0]
 
     def _permuted(self, vectors: Tensor, permutations: Sequence[Tensor]) -> Tensor:
         tensors = permute(views(self.layout, vectors), self.symmetries.groups, permutations, 1)
@@ -164,9 +159,27 @@ SIDES = {"groups": ("places",), "gains": ("made", "read")}
 UNITS = {"groups": Group, "gains": Gain}
 
 
-def _mean(vectors: Iterator[Tensor], size: int) -> Tensor:
-    """Return the average `(size,)` of vectors that come one by one, in double precision."""
-    total, count = torch.zeros(size, dtype=torch.float64), 0
+class _Balanced:
+    """Some of many vectors, balanced one by one as they are asked for, by factors that are found once."""
+
+    def __init__(self, form: Form, vectors: Tensor | Rows, rows: Sequence[int]):
+        self.form, self.vectors, self.rows = form, vectors, list(rows)
+        chosen = (self.rows[place] for place in row_slices((len(rows), vectors.shape[1])))
+        found = [balancing(form.layout, form.gains, vectors[own]) for own in chosen]
+        self.factors = [torch.cat(parts) for parts in zip(*found, strict=True)]
+
+    def __getitem__(self, number: int) -> Tensor:
+        vector = self.vectors[self.rows[number]]
+        factors = [own[number : number + 1] for own in self.factors]
+        return rescaled(self.form.layout, self.form.gains, vector[None], factors)[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[number] for number in range(len(self.rows)))
+
+
+def _mean(vectors: Iterable[Tensor]) -> Tensor:
+    """Return the average `(P,)` of vectors that come one by one, in double precision."""
+    total, count = 0.0, 0
     for vector in vectors:
-        total, count = total + vector, count + 1
+        total, count = total + vector.double(), count + 1
     return total / count

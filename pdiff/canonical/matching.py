@@ -2,8 +2,8 @@
 
 Coordinate descent over the groups of units, each step a linear assignment. The paper starts from the order in which
 the units come, and looks at the layers in a random order. Here neither counts, so that a network and its permuted
-copy end as the same: a first sweep in the order of the pass compares along axes whose units are matched already, and
-along the others what no order changes; the descent starts there, and takes the groups as they come.
+copy end as the same: a first sweep in the order of the pass compares by those tensors alone whose other units are
+matched already; the descent starts there, and takes the groups as they come.
 """
 
 from collections.abc import Sequence
@@ -65,8 +65,8 @@ class _Search:
     def sweep(self) -> None:
         """Match group after group by what is comparable already."""
         unmatched = set(range(len(self.groups)))
-        for g, group in enumerate(self.groups):
-            self._move(g, _assigned(sum(self._first_gain((g, p), unmatched) for p in range(len(group.places)))))
+        for g in range(len(self.groups)):
+            self._move(g, _assigned(self._first_gain(g, unmatched)))
             unmatched.discard(g)
 
     def descend(self) -> None:
@@ -95,18 +95,20 @@ class _Search:
             self.gains[spot] = _rows(place, self.onto[place.tensor]) @ _rows(place, self.own[place.tensor]).T
         return self.gains[spot]
 
-    def _first_gain(self, spot: Spot, unmatched: set[int]) -> Tensor:
-        across = [other for other in self.matcher.across[spot] if other[0] in unmatched]
-        if not across:
-            return self._gain(spot)
-        place, own, onto = self.matcher.place(spot), *self._both(spot)
+    def _first_gain(self, g: int, unmatched: set[int]) -> Tensor:
+        spots = [(g, p) for p in range(len(self.groups[g].places))]
+        across = {spot: [other for other in self.matcher.across[spot] if other[0] in unmatched] for spot in spots}
+        known = [spot for spot in spots if not across[spot]]
+        if any(self.own[self.matcher.place(spot).tensor].ndim > 1 for spot in known):
+            return sum(map(self._gain, known))
+        return sum(self._sorted_gain(spot, across[spot]) for spot in spots)
+
+    def _sorted_gain(self, spot: Spot, across: list[Spot]) -> Tensor:
+        place = self.matcher.place(spot)
+        own, onto = self.own[place.tensor], self.onto[place.tensor]
         for other in across:
             own, onto = (_sorted(self.matcher.place(other), tensor) for tensor in (own, onto))
         return _rows(place, onto) @ _rows(place, own).T
-
-    def _both(self, spot: Spot) -> tuple[Tensor, Tensor]:
-        name = self.matcher.place(spot).tensor
-        return self.own[name], self.onto[name]
 
     def _move(self, g: int, order: Tensor) -> None:
         self.permutations[g] = self.permutations[g][order]
