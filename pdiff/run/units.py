@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from pdiff.canonical.tracing import trace
 from pdiff.runtime.errors import PdiffError, known
 from pdiff.task.contract import fault, kind
 from pdiff.weights.layout import Layout
@@ -37,8 +38,6 @@ def find_symmetries(run: "Run") -> Symmetries:
     if not run.has_hook("inputs"):
         line = "lacks the hook inputs, which fit.canonical needs to follow the units through a pass."
         raise fault(run.name, f"{line} Define it, or the hook symmetries, or set fit.canonical to none.")
-    from pdiff.canonical.tracing import trace
-
     return trace(run.built.model.eval(), first_batch(run), run.layout.names)
 
 
