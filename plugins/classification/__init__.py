@@ -153,3 +153,14 @@ def ensemble(task, candidates, split):
 
     conditional = isinstance(task.splits[split], ConditionalSplit)
     return (conditional_ensemble if conditional else plain_ensemble)(task, candidates, split)
+
+
+@hookimpl
+def inputs(task, split):
+    """Yield the images of each batch; under conditions that change images, one condition after another."""
+    from pdiff_plugins.classification.conditions import ConditionalSplit
+
+    data = task.splits[split]
+    if isinstance(data, ConditionalSplit):
+        return data.inputs_in_turn()
+    return ((images,) for _, images, _ in data.batches())
