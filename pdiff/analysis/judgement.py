@@ -28,7 +28,7 @@ from pdiff.analysis.statistics import (
     sample_interval,
     superiority,
 )
-from pdiff.analysis.verdict import FEW_ERRORS, GENERATED, TRAINED, Findings
+from pdiff.analysis.verdict import FEW_ERRORS, GENERATED, OF_GENERATED, TRAINED, Findings
 from pdiff.runtime.errors import PdiffError
 from pdiff.task.task import Metric
 from pdiff.weights.origin import Origin, origin_of, sentence
@@ -237,7 +237,8 @@ def find(case: Case) -> Findings:
     """Return what the verdict follows from."""
     values = {name: case.values(name) for name, source in case.sources.items() if len(case.counted(source))}
     generated, higher = case.sources[GENERATED], case.metric.higher_is_better
-    others = [name for name in values if name != GENERATED] if GENERATED in values else []
+    own = [name for name, source in case.sources.items() if source.type in OF_GENERATED]
+    others = [name for name in values if name not in (GENERATED, *own)] if GENERATED in values else []
     family = max(len(others) - 1, 1)  # the comparison with the trained stands by itself
     trained = case.counted(case.sources[TRAINED])
     if GENERATED in values and not len(trained):

@@ -13,6 +13,7 @@ import torch
 from mmengine.registry import Registry
 from torch import Tensor
 
+from pdiff.analysis.verdict import OF_GENERATED
 from pdiff.engine.whitening import Whitening
 from pdiff.run.heldout import split_population
 from pdiff.run.targets import Targets, open_targets
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 MEMBERS = 16  # of an average of a few
 OF_SEVERAL = ("soup_of", "ensemble")
-OF_GENERATED = ("generated_soup", "generated_ensemble")  # the engine's own, several at once
 ROOMS = ["pdiff.run.sources", "pdiff.run.conditional_sources", "pdiff.run.target_sources"]
 SOURCES = Registry("source", scope="pdiff", locations=ROOMS)
 
