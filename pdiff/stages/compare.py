@@ -157,6 +157,7 @@ def summary(run: "Run", case: Case, findings: Findings, pictures: Sequence[Mappi
         "baselines": others(findings),
         "notes": [*weaker, *files, *notes(case, findings)],
         "gates": gates,
+        **({"canonical": read_json(run.canonical_folder / "canonical.json")} if run.form else {}),
         "gates_ignored": not all(gate["passed"] for gate in gates),
         "budget": case.budget,
         "dependence": {"time": case.time, "units": None if case.units is None else len(set(case.units))},
