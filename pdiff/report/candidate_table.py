@@ -35,7 +35,7 @@ def columns(summary: Mapping[str, Any]) -> list[Column]:
         Column("similarity", 0, lambda row: number(row["similarity"])),
         Column("distance", 100, lambda row: number(row["distance"], 2)),
         Column("spread", 100, lambda row: number(row["spread"], 2)),
-        *([Column("new and good", WIDTH, lambda row: percent(row["novel"]))] if summary.get("novel") else []),
+        *([Column("new and good", 160, lambda row: percent(row["novel"]))] if summary.get("novel") else []),
     ]
 
 
