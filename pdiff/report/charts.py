@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pdiff.engine.watching import LOOK
 from pdiff.report.drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION
 from pdiff.report.evidence import BySource, Evidence
 
@@ -226,9 +227,13 @@ def choice(axes: Any, trains: BySource, tests: BySource, styles: Styles, metric:
 
 
 def training(axes: Any, curves: Mapping[str, list[float]]) -> None:
-    """Draw the loss of every step."""
+    """Draw the loss of every step, and of every look at what the denoiser's training leaves out."""
     for colour, (name, losses) in zip((VERMILION, BLUE, GREEN, PURPLE), curves.items(), strict=False):
         steps = np.arange(1, len(losses) + 1)
+        if name == "watched":
+            steps = np.minimum(LOOK * steps, len(curves["denoiser"]))
+            axes.plot(steps, losses, color=colour, marker="o", markersize=3, linewidth=1.2, label=name)
+            continue
         axes.plot(steps, losses, color=colour, alpha=0.3, linewidth=0.6)
         axes.plot(steps, smoothed(np.array(losses)), color=colour, linewidth=1.8, label=name)
     axes.set_yscale("log")

@@ -31,7 +31,7 @@ def choose_heldout(run: "Run") -> dict[str, Any]:
 
     Of a population with conditions, that is `pdiff.run.splits.choose_conditions`.
     """
-    vectors, provenance = run.population.tensor(), run.population.provenance
+    vectors, provenance = run.collected.tensor(), run.collected.provenance
     branches = kin_labels(provenance)
 
     def time() -> float:

@@ -33,7 +33,6 @@ from pdiff.run.stage import STAGES
 from pdiff.runtime.storage import read_json, read_tensors, read_text, write_json, write_text
 from pdiff.stages.compare_conditions import conditional_summary
 from pdiff.task.contract import check_pictures
-from pdiff.weights.provenance import lineage_labels
 from pdiff.weights.vectors import Rows, mean
 
 if TYPE_CHECKING:
@@ -106,6 +105,7 @@ def open_case(run: "Run") -> Case:
         decode=pool.reconstruct,
         margin=run.config.compare.margin,
         seed=seed,
+        form=run.form,
         averages=averages_of_a_few({name: members(run, name, pool) for name in averages}),
         small=few,
     )
@@ -113,8 +113,8 @@ def open_case(run: "Run") -> Case:
 
 def neighbours(run: "Run") -> Neighbours:
     """Return the trained vectors: one of several lineages leaves out its own lineage, of a single one itself."""
-    vectors, lineages = run.population.tensor(), lineage_labels(run.population.provenance)
-    return Neighbours(vectors, lineages if lineages.any() else np.arange(len(vectors)))
+    vectors, lineages = run.population.tensor(), run.lineages
+    return Neighbours(vectors, lineages if lineages.any() else np.arange(len(vectors)), run.form)
 
 
 def averages_of_a_few(members: Mapping[str, int]) -> str | None:
@@ -164,6 +164,7 @@ def summary(run: "Run", case: Case, pictures: Sequence[Mapping[str, str]]) -> di
         "baselines": others(findings),
         "notes": [*weaker, *files, *notes(case, findings)],
         "gates": gates,
+        **({"canonical": read_json(run.canonical_folder / "canonical.json")} if run.form else {}),
         "gates_ignored": not all(gate["passed"] for gate in gates),
         "budget": case.budget,
         "dependence": {"time": case.time, "units": None if case.units is None else len(set(case.units))},

@@ -54,7 +54,7 @@ def conditional_summary(run: "Run") -> dict[str, Any]:
     case = ConditionalCase(run.task.metric, sources, wanted.unseen, wanted.groups, wanted.distance, margin)
     kind, line = conditional_verdict(case)
     gates, best = read_gates(run.directory), case.best(case.choosable)
-    known = Neighbours(pool.known, wanted.lineages)
+    known = Neighbours(pool.known, wanted.lineages, run.form)
     return {
         "plugin": run.name,
         "conditional": True,

@@ -47,7 +47,12 @@ class Origin:
         """Return how many trainings that are told apart there are, in words."""
         return f"{number} {self.branch if number == 1 else self.branches}"
 
+    def in_one_order(self, words: str, scattered: bool) -> str:
+        """Return words on what to do, of `scattered` lineages with what puts their units into one order first."""
+        return f"{CANONICAL}, or {words}" if scattered else words
 
+
+CANONICAL = "bring their units into one order (fit.canonical=permutation, with ReLU permutation+scale)"
 COLLECTED = Origin(
     alone="they are of one training",
     block="of a single training, which tells less than a branch of its own would (collect.branches)",

@@ -79,10 +79,12 @@ def check_size(model, split) -> None:
 def collect(task, names, cfg, state, branch):
     """Train, freeze everything but the selection, fine-tune it, a snapshot per step (`cfg.collect`).
 
-    With conditions: train a network for each of them, many at once.
+    With conditions: train a network for each of them, many at once. With `collect.networks` and no conditions: train
+    networks independently of each other, many at once.
     """
     from pdiff_plugins.classification.many import snapshots_of_many
     from pdiff_plugins.classification.networks import build_network
+    from pdiff_plugins.classification.zoo import snapshots_of_zoo
     from pdiff_plugins.images.classify import classify
     from pdiff_plugins.images.collection import snapshots
 
@@ -96,6 +98,8 @@ def collect(task, names, cfg, state, branch):
     given = {"task": task, "names": names, "seed": cfg.seed, "network": network, "state": state, "branch": branch}
     if conditions:
         return call(snapshots_of_many, cfg.collect, "collect", **given)
+    if "networks" in cfg.collect:
+        return call(snapshots_of_zoo, cfg.collect, "collect", **given)
     return call(snapshots, cfg.collect, "collect", objective=classify, **given)
 
 
@@ -104,11 +108,15 @@ def branches(cfg):
     """Say that the branches of every seed, or the blocks of networks, need not wait for each other."""
     from pdiff_plugins.classification.conditions import build_kind
     from pdiff_plugins.classification.many import roots_of_many
+    from pdiff_plugins.classification.zoo import blocks_of_zoo
     from pdiff_plugins.images.collection import roots
 
     if cfg.task.get("conditions"):
         settings = {name: cfg.collect[name] for name in ("inits", "start", "together") if name in cfg.collect}
         return roots_of_many(len(build_kind(cfg.task.conditions, cfg.seed)), **settings)
+    if "networks" in cfg.collect:
+        settings = {name: cfg.collect[name] for name in ("seeds", "together") if name in cfg.collect}
+        return range(len(call(blocks_of_zoo, settings, "collect")))
     return roots(cfg.collect.get("seeds", 1), cfg.collect.get("branches", 1))
 
 
@@ -158,3 +166,14 @@ def ensemble(task, candidates, split):
             finite &= logits.isfinite().all().cpu()
         correct[rows] = (probabilities.argmax(1) == labels).cpu()
     return measured(correct, finite, task.metric)
+
+
+@hookimpl
+def inputs(task, split):
+    """Yield the images of each batch; under conditions that change images, one condition after another."""
+    from pdiff_plugins.classification.conditions import ConditionalSplit
+
+    data = task.splits[split]
+    if isinstance(data, ConditionalSplit):
+        return data.inputs_in_turn()
+    return ((images,) for _, images, _ in data.batches())

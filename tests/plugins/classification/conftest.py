@@ -27,7 +27,7 @@ SUBSETS = {
 
 
 class Conditional:
-    """A task with conditions, and what is collected for it.
+    """A task, mostly with conditions, and what is collected for it.
 
     Args:
         values: of the config.
@@ -48,7 +48,8 @@ class Conditional:
         """Return networks as candidates for their own conditions; default: all that are collected."""
         kept = [snapshot for snapshot in snapshots or self.collect() if snapshot.params]
         vectors = torch.stack([self.layout.flatten(snapshot.params) for snapshot in kept])
-        conditions = Conditions.of([snapshot.condition for snapshot in kept])
+        stated = [snapshot.condition for snapshot in kept]
+        conditions = None if None in stated else Conditions.of(stated)
         return Candidates(vectors, self.layout, HOOK.load_params, conditions)
 
     def evaluate(self, candidates, split: str = "test") -> list:
