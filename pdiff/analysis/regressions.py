@@ -99,7 +99,9 @@ def prediction(
     return search.predict(wanted), targets - search.predict(seen)
 
 
-def by_network(seen: NDArray, coordinates: NDArray, wanted: NDArray, hidden: tuple[int, ...], seed: int) -> NDArray:
+def by_network(
+    seen: NDArray, coordinates: NDArray, wanted: NDArray, hidden: tuple[int, ...], seed: int
+) -> NDArray:
     """Return the coordinates `(M, K)` that a small network predicts for other conditions.
 
     scikit-learn's perceptron with Adam, which stops when the error on a tenth of the seen ones no longer falls.

@@ -38,7 +38,7 @@ def test_whole_branches_are_held_out_evenly_spaced(share, count, held):
 def test_of_several_lineages_whole_ones_are_held_out_with_all_their_branches():
     records = [{"network": number, "branch": branch} for number in range(3) for branch in range(2) for _ in range(4)]
     population = SimpleNamespace(provenance=records, tensor=lambda: torch.zeros(len(records), 2))
-    run = SimpleNamespace(population=population, config=SimpleNamespace(fit=SimpleNamespace(heldout=0.3)))
+    run = SimpleNamespace(collected=population, config=SimpleNamespace(fit=SimpleNamespace(heldout=0.3)))
     found = choose_heldout(run)
     assert found["rows"] == [*range(8, 16)]
     assert found["line"] == "1 of 3 lineages are held out, 8 of 24 checkpoints"

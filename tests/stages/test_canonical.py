@@ -183,7 +183,7 @@ def test_hook_that_names_places_that_are_not_there_is_told(zoo):
 
 def without_inputs(text):
     """Return the text of the plugin without its hook."""
-    return text.replace("@hookimpl\ndef inputs(task, split):", "def no_inputs(task, split):")
+    return text.replace('@hookimpl\ndef inputs(task, split):', "def no_inputs(task, split):")
 
 
 def test_plugin_with_neither_hook_is_told_before_the_collection(zoo):
