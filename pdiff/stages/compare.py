@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pdiff.analysis.judgement import Case, chosen_by_training_data, comparisons, find, notes, row
 from pdiff.analysis.kept import kept_by_tensor
 from pdiff.analysis.novel import FEWEST, GRID, MULTIPLES, Bar, novel_figures
+from pdiff.analysis.neighbours import Neighbours
 from pdiff.analysis.novelty import pareto_front
 from pdiff.analysis.references import locate, principal_axes, project, survey
 from pdiff.analysis.source_results import SourceResults
@@ -88,7 +89,7 @@ def open_case(run: "Run") -> Case:
         soup = sources[soups[0]].signature
         to_soup = {name: run.task.similarity(s.signature, soup)[:, 0].float().numpy() for name, s in sources.items()}
     seed = run.seed("compare")
-    among = survey(run.population.tensor(), run.population.layout, seed)
+    among = survey(neighbours(run), run.population.layout, seed)
     placed = {name: source.vectors for name, source in sources.items() if source.has_place}
     averages = [name for name, source in sources.items() if source.type == "soup_of"]
     few = [name for name in averages if members(run, name, pool) < FEWEST_MEMBERS]
@@ -97,7 +98,10 @@ def open_case(run: "Run") -> Case:
         sources=sources,
         similarities=similarities,
         to_soup=to_soup,
-        places={name: locate(vectors, among, leave_self_out=name == TRAINED) for name, vectors in placed.items()},
+        places={
+            name: locate(vectors, among, sources[name].parents if name == TRAINED else None)
+            for name, vectors in placed.items()
+        },
         population=run.population.tensor(),
         provenance=run.population.provenance,
         fitted=pool.fitted.tolist(),
@@ -105,9 +109,16 @@ def open_case(run: "Run") -> Case:
         decode=pool.reconstruct,
         margin=run.config.compare.margin,
         seed=seed,
+        form=run.form,
         averages=averages_of_a_few({name: members(run, name, pool) for name in averages}),
         small=few,
     )
+
+
+def neighbours(run: "Run") -> Neighbours:
+    """Return the trained vectors: one of several lineages leaves out its own lineage, of a single one itself."""
+    vectors, lineages = run.population.tensor(), run.lineages
+    return Neighbours(vectors, lineages if lineages.any() else np.arange(len(vectors)), run.form)
 
 
 def averages_of_a_few(members: Mapping[str, int]) -> str | None:
