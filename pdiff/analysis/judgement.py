@@ -15,7 +15,7 @@ from pdiff.analysis.copying import Copying, examine
 from pdiff.analysis.dependence import FEWEST_UNITS, independent_units, time_of_series
 from pdiff.analysis.novelty import Averaging, Novelty, averaging, largest, novelty
 from pdiff.analysis.references import Place
-from pdiff.analysis.source_results import SourceResults
+from pdiff.analysis.source_results import OF_GENERATED, SourceResults
 from pdiff.analysis.statistics import (
     SIGNIFICANCE,
     Values,
@@ -28,7 +28,7 @@ from pdiff.analysis.statistics import (
     sample_interval,
     superiority,
 )
-from pdiff.analysis.verdict import FEW_ERRORS, GENERATED, OF_GENERATED, TRAINED, Findings
+from pdiff.analysis.verdict import FEW_ERRORS, GENERATED, TRAINED, Findings
 from pdiff.runtime.errors import PdiffError
 from pdiff.task.task import Metric
 from pdiff.weights.origin import Origin, origin_of, sentence

@@ -38,7 +38,6 @@ KINDS = (DEAD, COPIES, AVERAGE_LIKE, WORSE, BETTER, LEFT_OUT, SATURATED, AS_GOOD
 
 TRAINED = "trained"
 GENERATED = "generated"
-OF_GENERATED = ("generated_soup", "generated_ensemble")  # types of sources of several generated each: no baselines
 FEW_ERRORS = 5  # test samples that all tell for one of two networks: p is .06 in a sign test, of six .03
 MOST_DEAD = 0.1  # from here on, what the living reach says little
 

@@ -13,7 +13,7 @@ import torch
 from mmengine.registry import Registry
 from torch import Tensor
 
-from pdiff.analysis.verdict import OF_GENERATED
+from pdiff.analysis.source_results import OF_GENERATED
 from pdiff.engine.whitening import Whitening
 from pdiff.run.heldout import split_population
 from pdiff.run.targets import Targets, open_targets

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from pdiff.analysis.judgement import Case, chosen_by_training_data, comparisons, find, notes, row
 from pdiff.analysis.kept import kept_by_tensor
-from pdiff.analysis.novel import FEWEST, GRID, MULTIPLES, Bar, novel_figures
 from pdiff.analysis.neighbours import Neighbours
+from pdiff.analysis.novel import FEWEST, GRID, MULTIPLES, Bar, novel_figures
 from pdiff.analysis.novelty import pareto_front
 from pdiff.analysis.references import locate, principal_axes, project, survey
-from pdiff.analysis.source_results import SourceResults
+from pdiff.analysis.source_results import OF_GENERATED, SourceResults
 from pdiff.analysis.statistics import ranked
-from pdiff.analysis.verdict import GENERATED, OF_GENERATED, TRAINED, Findings, judge, others, quality
+from pdiff.analysis.verdict import GENERATED, TRAINED, Findings, judge, others, quality
 from pdiff.engine.parameter_diffusion import ParameterDiffusion
 from pdiff.report.conditional_figures import draw_conditional_figures
 from pdiff.report.drawing import Figure
