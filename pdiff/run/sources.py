@@ -13,6 +13,7 @@ import torch
 from mmengine.registry import Registry
 from torch import Tensor
 
+from pdiff.analysis.source_results import OF_GENERATED
 from pdiff.engine.whitening import Whitening
 from pdiff.run.heldout import split_population
 from pdiff.run.targets import Targets, open_targets
@@ -23,7 +24,7 @@ from pdiff.runtime.registry import build, prepare
 from pdiff.runtime.seeding import generator, normal
 from pdiff.task.task import Candidates
 from pdiff.weights.conditions import Conditions
-from pdiff.weights.gram import centred_blocks, centred_gram
+from pdiff.weights.gram import MOST, axes_of_many, centred_blocks, centred_gram
 from pdiff.weights.layout import Layout
 from pdiff.weights.vectors import Made, Rows, Vectors, along_columns, mean
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 MEMBERS = 16  # of an average of a few
 OF_SEVERAL = ("soup_of", "ensemble")
-OF_GENERATED = ("generated_soup", "generated_ensemble")  # the engine's own, several at once
 ROOMS = ["pdiff.run.sources", "pdiff.run.conditional_sources", "pdiff.run.target_sources"]
 SOURCES = Registry("source", scope="pdiff", locations=ROOMS)
 
@@ -371,7 +371,8 @@ def gaussian_subspace(pool: Pool, rng: torch.Generator, axes: int = 32, num: int
     """Return draws from a Gaussian in the first principal axes of the fitted vectors, with their covariance there.
 
     With X the centred fitted vectors and U the leading eigenvectors of X X^T, `(F, axes)`, a draw is the mean plus
-    X^T U g / sqrt(F - 1) for white g: its covariance is that of the fitted vectors on these axes.
+    X^T U g / sqrt(F - 1) for white g: its covariance is that of the fitted vectors on these axes. Of many vectors the
+    axes come from `axes_of_many`.
 
     Args:
         axes: how many; no more than there are fitted vectors.
@@ -380,6 +381,10 @@ def gaussian_subspace(pool: Pool, rng: torch.Generator, axes: int = 32, num: int
     check_positive("evaluate.sources", axes=axes)
     population = pool.known
     average = mean(population)
+    if len(population) > MOST:
+        found, variances = axes_of_many(population, axes)
+        drawn = normal(torch.Size([pool.count(num), len(found)]), rng) * variances.sqrt().to(found)
+        return Made([len(drawn), len(average)], lambda rows, rng: average + drawn[rows] @ found, rng)
     leading = torch.linalg.eigh(centred_gram(population)).eigenvectors[:, -axes:]
     white = normal(torch.Size([pool.count(num), leading.shape[1]]), rng).double()
     weights = white @ leading.T
