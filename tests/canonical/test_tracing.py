@@ -4,13 +4,13 @@ import copy
 
 import pytest
 import torch
+from pdiff_plugins.classification.mini import NETWORKS
+from pdiff_plugins.classification.mlp import MLP
 from torch import nn
 from torch.nn import functional as F
 
 from pdiff.canonical.tracing import trace
 from pdiff.runtime.errors import PdiffError
-from pdiff_plugins.classification.mini import NETWORKS
-from pdiff_plugins.classification.mlp import MLP
 
 
 class Written(nn.Module):
