@@ -9,6 +9,7 @@ from pdiff_plugins.classification.mlp import MLP
 from torch import nn
 from torch.nn import functional as F
 
+from pdiff.canonical.applying import permute, scale
 from pdiff.canonical.tracing import trace
 from pdiff.runtime.errors import PdiffError
 
@@ -38,20 +39,6 @@ def randomise(model):
             tensor.detach().copy_(noise if "running_var" in name else tensor.detach() + noise)
 
 
-def moved(tensor, place, order):
-    """Return a tensor with the units of a place in another order."""
-    index = torch.arange(tensor.shape[place.axis])
-    index[place.entries] = place.entries[order]
-    return tensor.index_select(place.axis, index)
-
-
-def scaled(tensor, place, by):
-    """Return a tensor with the units of a place multiplied."""
-    factors = torch.ones(tensor.shape[place.axis], dtype=tensor.dtype)
-    factors[place.entries] = by[:, None].expand(place.entries.shape)
-    return tensor * factors.reshape([-1 if axis == place.axis else 1 for axis in range(tensor.ndim)])
-
-
 @torch.no_grad()
 def follow(model, *inputs, names=None):
     """Trace a network, permute and scale all that is free, and compare its outputs; return the symmetries."""
@@ -62,19 +49,11 @@ def follow(model, *inputs, names=None):
     names = names or names_of(model)
     found = trace(model, tuple(inputs), names)
     before, state = model(*inputs), {name: model.state_dict()[name].clone() for name in names}
-    for group in found.groups:
-        order = torch.randperm(group.size)
-        for place in group.places:
-            state[place.tensor] = moved(state[place.tensor], place, order)
+    state = permute(state, found.groups, [torch.randperm(group.size) for group in found.groups])
     model.load_state_dict(state, strict=False)
     permuted = model(*inputs)
-    for gain in found.gains:
-        by = torch.rand(gain.size, dtype=torch.float64) * 1.5 + 0.5
-        for place in gain.made:
-            state[place.tensor] = scaled(state[place.tensor], place, by)
-        for place in gain.read:
-            state[place.tensor] = scaled(state[place.tensor], place, 1 / by)
-    model.load_state_dict(state, strict=False)
+    factors = [torch.rand(gain.size, dtype=torch.float64) * 1.5 + 0.5 for gain in found.gains]
+    model.load_state_dict(scale(state, found.gains, factors), strict=False)
     for after in (permuted, model(*inputs)):
         assert (after - before).abs().max() < 1e-9 * before.abs().max()
     return found
