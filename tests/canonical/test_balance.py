@@ -1,3 +1,5 @@
+"""Balancing units: equal norms, the same function, the same result for scaled copies."""
+
 import torch
 
 from pdiff.canonical.applying import flat, scale, views

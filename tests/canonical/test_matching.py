@@ -1,3 +1,5 @@
+"""Matching units: the nearest order, whatever the order in which they came."""
+
 from itertools import permutations
 
 import torch

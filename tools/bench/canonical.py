@@ -5,7 +5,7 @@
 Large ones are independently initialised networks of timm with random statistics, in a file that is read as needed;
 copies are the same networks with their units in random order, and of random scale where that may be. The zoos are
 multi-layer perceptrons, trained here on digits from independent seeds; the networks half-way between two of them say
-how far apart they are. Seconds are those of the clock.
+how far apart they are.
 """
 
 import argparse
@@ -47,17 +47,17 @@ def large(name: str, folder: Path, count: int) -> None:
     print(f"{name}: {count} networks of {layout.size:,} values, {len(symmetries.groups)} groups of units", flush=True)
     for kind in KINDS:
         reset_peak_memory()
-        start = time.perf_counter()
+        start, own = time.perf_counter(), time.process_time()
         form = Form.fit(kind, layout, symmetries, vectors, range(count))
-        fitted = time.perf_counter() - start
         canonical = Population.create(folder / kind, layout)
         for row in range(count):
             canonical.append(form.apply(vectors[row : row + 1], form.permutations(vectors[row]))[0], {"step": row})
-        seconds, peak = time.perf_counter() - start, peak_memory() / 2**30
-        print(f"{kind}: {seconds:.0f} s, {fitted:.0f} of them for the reference; peak {peak:.2f} GiB", flush=True)
+        clock, own, peak = time.perf_counter() - start, time.process_time() - own, peak_memory() / 2**30
+        print(f"{kind}: {clock:.0f} s, {own:.0f} s of processors; peak {peak:.2f} GiB", flush=True)
         for row in range(min(COPIES, count)):
-            own, copied = canonical.tensor()[row], form.apply(copy(form, vectors[row], row)[None])[0]
-            print(f"  copy of network {row}: {(own - copied).norm() / own.norm():.1e} of the norm away from it")
+            original, copied = canonical.tensor()[row], form.apply(copy(form, vectors[row], row)[None])[0]
+            distance = (original - copied).norm() / original.norm()
+            print(f"  copy of network {row}: {distance:.1e} of the norm away from it")
 
 
 def write_large(name: str, folder: Path, count: int):
