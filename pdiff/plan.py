@@ -103,7 +103,7 @@ def make_plan(config: Config, work_dir: Path) -> Plan:
     with tempfile.TemporaryDirectory() as folder:
         run = Run(config, RunDirectory(Path(folder)))
         engine = run.new_engine()
-        engine.prepare(run.layout, torch.device("meta"))
+        engine.prepare(run.layout, torch.device("meta"), len(config.fit.conditions or []))
         check_sources(run)
         check_conditions(config, run.layout)
         check_canonical(run)
@@ -157,7 +157,8 @@ def count_conditional(run: Run, wanted: int, oracles: int) -> dict[str, int]:
 def count_candidates(run: Run, checkpoints: int) -> dict[str, int]:
     """Return how many candidates each source has: as its settings say, all trained, one soup, or the default."""
     table, num = run.config.evaluate.sources, run.config.evaluate.num
-    default = {"trained": checkpoints, "generated": run.config.generate.num, "soup": 1, "ensemble": 1}
+    default = {"trained": checkpoints, "generated": run.config.generate.num, "soup": 1}
+    default |= {"ensemble": 1, "generated_ensemble": 1}
     return {n: table[n].get("num") or default.get(table[n]["type"], num) for n in possible(run, table)}
 
 

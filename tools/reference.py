@@ -15,6 +15,7 @@ from mmengine.registry import Registry
 from pdiff.engine import settings
 from pdiff.engine.schedule import noise_schedule
 from pdiff.engine.training import train
+from pdiff.engine.watching import Watch
 from pdiff.run import config
 from pdiff.runtime.settings import read_yaml
 
@@ -175,8 +176,8 @@ def engine() -> list[str]:
     presets = [dict(flat(read_yaml(settings.FOLDER / f"{name}.yaml"))) for name in ("fast", "paper", "tokens")]
     said = comments(settings.FOLDER / "fast.yaml")
     read_by = {"noise_schedule": noise_schedule, "autoencoder_training": train, "denoiser_training": train}
-    for section, function in read_by.items():
-        said |= {f"{section}.{key}": text for key, text in arguments(inspect.getdoc(function)).items()}
+    for section, read in [*read_by.items(), ("denoiser_training", Watch)]:
+        said |= {f"{section}.{key}": text for key, text in arguments(inspect.getdoc(read)).items()}
     lines = table("key below `engine`", "type", "`fast`", "`paper`", "`tokens`", "meaning")
     for key, value in presets[0].items():
         lines.append(row("fast.yaml", said, key, words(type(value)), *(shown(preset[key]) for preset in presets)))

@@ -116,6 +116,18 @@ def check_conditions(where: str, conditions: Any, count: int, size: int | None =
     return given
 
 
+def check_groups(where: str, groups: Any, count: int) -> np.ndarray:
+    """Return what belongs together of `count` vectors, a label for each `(count,)`; None for each on its own.
+
+    Raises:
+        PdiffError: there are not as many labels as vectors.
+    """
+    labels = np.arange(count) if groups is None else np.asarray(groups)
+    if labels.shape != (count,):
+        raise PdiffError(f"{where}: got shape {labels.shape}, expected ({count},), a label for each vector.")
+    return labels
+
+
 def check_wanted(where: str, conditions: Any, count: int, size: int, guidance: float, dropout: float) -> Tensor | None:
     """Return the conditions `(count, C)` that vectors are to be drawn for; None where they are to be drawn for none.
 

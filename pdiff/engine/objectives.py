@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pdiff.engine.autoencoder import Autoencoder
     from pdiff.engine.denoiser import Denoiser
 
+LOOKED_AT = 1000  # pairs of row and timestep
+
 
 def own_rows(count: int) -> slice:
     """Return which rows of a batch are this process's; all where it trains alone.
@@ -92,6 +94,24 @@ class Denoising(BaseModel):
         given = (dropped(c, self.dropout, rng)[own],) if self.condition else ()  # drawn last: the rest is as without
         target = self.target(rows, eps, t)[own]
         return {"loss": self.loss(z_t[own], t[own], target, *given) * weight(own, len(rows))}
+
+    @torch.no_grad()
+    def watched_loss(self, rows: Tensor) -> Tensor:
+        """Return the loss on rows `(W, L + C)` that the training does not see, with the same noise at every call.
+
+        Each is denoised at evenly spaced timesteps, for its condition; at least `LOOKED_AT` pairs in all.
+        """
+        rng, steps = generator(self.seed, "watched", device=rows.device), self.schedule.config.num_train_timesteps
+        count = max(LOOKED_AT, len(rows))
+        z, c = rows[torch.arange(count, device=rows.device) % len(rows)].tensor_split(
+            [rows.shape[1] - self.condition], 1
+        )
+        t = torch.randperm(count, generator=rng, device=rows.device) * steps // count
+        eps = normal(z.shape, rng)
+        given = (c.split(LOOKED_AT),) if self.condition else ()
+        noisy, target = self.schedule.add_noise(z, eps, t), self.target(z, eps, t)
+        parts = zip(*(tensor.split(LOOKED_AT) for tensor in (noisy, t)), *given, strict=True)
+        return (torch.cat([self.denoiser(*part) for part in parts]) - target).square().mean()
 
     def loss(self, z_t: Tensor, t: Tensor, target: Tensor, *c: Tensor) -> Tensor:
         """Return how far the prediction for `z_t` `(B, L)` at `t` `(B,)`, and any `c` `(B, C)`, is from `target`."""

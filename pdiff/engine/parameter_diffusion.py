@@ -19,6 +19,7 @@ from pdiff.engine.intake import (
     as_it_came,
     as_vectors,
     check_conditions,
+    check_groups,
     check_vectors,
     check_wanted,
     check_width,
@@ -80,7 +81,8 @@ class ParameterDiffusion:
         config: the complete section.
         layout: the tensors inside a vector; None before the fit.
         condition: C, how many numbers a vector is conditioned on; 0 for none.
-        history: the loss of every step, by what was trained: `autoencoder`, `denoiser`.
+        history: the loss of every step, by what was trained: `autoencoder`, `denoiser`; with
+            `denoiser_training.patience` as `watched` the loss of every look at what was left out.
         width: mean standard deviation per coordinate of the vectors that it was fitted to.
 
     Vectors and latents go in as torch tensors or numpy arrays of any floating type, and come out, float32, on the CPU,
@@ -118,6 +120,7 @@ class ParameterDiffusion:
         layout: Layout | None = None,
         folder: Path | None = None,
         conditions: Tensor | np.ndarray | None = None,
+        groups: Sequence[Any] | Tensor | np.ndarray | None = None,
     ) -> "ParameterDiffusion":
         """Fit codec and diffusion to a population.
 
@@ -127,9 +130,12 @@ class ParameterDiffusion:
             folder: where the state of the trainings is kept while they last; a fit that was interrupted goes on
                 from there and ends with the same bytes.
             conditions: `(N, C)`, what each vector was made for, in any units; default: none.
+            groups: `(N,)`, which vectors belong together, those of one training say: with `denoiser_training.patience`
+                whole groups are left out and watched; default: each vector is one.
 
         Raises:
-            PdiffError: fewer than two vectors, a NaN, another length than the layout's, or conditions of another shape.
+            PdiffError: fewer than two vectors, a NaN, another length than the layout's, or conditions or groups of
+                another shape.
         """
         vectors = on_device(vectors, self.device)
         if not isinstance(layout, Layout | None):
@@ -140,6 +146,7 @@ class ParameterDiffusion:
         check_vectors(vectors, layout)
         if conditions is not None:
             conditions = check_conditions("fit.conditions", conditions, len(vectors))
+        watched = self._watched(check_groups("fit.groups", groups, len(vectors)))
         self.prepare(layout, condition=0 if conditions is None else conditions.shape[1])
         if words := words_for_end(self.schedule):
             logger.warning(words)
@@ -150,8 +157,14 @@ class ParameterDiffusion:
             )  # fmt: skip
         with isolated_seed(derive_seed(self.seed, "fit")):
             self.fit_codec(vectors, folder)
-            self.fit_diffusion(self.encode(vectors).to(self.device), folder, conditions)
+            self.fit_diffusion(self.encode(vectors).to(self.device), folder, conditions, watched)
         return self
+
+    def _watched(self, groups: np.ndarray) -> Tensor | None:
+        """Return which vectors `(N,)` the denoiser's training leaves out, of labels `(N,)`; None without `patience`."""
+        from pdiff.engine.watching import left_out
+
+        return left_out(groups, self.seed) if self.config["denoiser_training"]["patience"] else None
 
     def prepare(self, layout: Layout, device: torch.device | None = None, condition: int = 0) -> None:
         """Make the parts for a fit to vectors of `layout`.
@@ -217,9 +230,16 @@ class ParameterDiffusion:
         self._train("autoencoder", objective, rows, folder)
 
     def fit_diffusion(
-        self, latents: Tensor, folder: Path | None, conditions: Tensor | np.ndarray | None = None
+        self,
+        latents: Tensor,
+        folder: Path | None,
+        conditions: Tensor | np.ndarray | None = None,
+        watched: Tensor | None = None,
     ) -> None:
-        """Fit whitening and denoiser to latents `(N, L)`, and to the conditions `(N, C)` that these were made for."""
+        """Fit whitening and denoiser to latents `(N, L)`, and to the conditions `(N, C)` that these were made for.
+
+        Those that are `watched` `(N,)` are left out of the denoiser's training.
+        """
         self.whitening.fit(latents)
         processes.copy_from_main(self.whitening)
         rows = self.whitening(latents)
@@ -230,16 +250,26 @@ class ParameterDiffusion:
             rows = torch.cat([rows, self.conditioning(given)], 1)
         dropout = self.config["condition_dropout"]
         objective = Denoising(self.denoiser, self.schedule, self.seed, self.condition, dropout)
-        self._train("denoiser", objective, rows, folder)
+        self._train("denoiser", objective, rows, folder, watched)
 
-    def _train(self, name: str, objective: nn.Module, rows: Tensor | Scaled, folder: Path | None) -> None:
+    def _train(
+        self, name: str, objective: nn.Module, rows: Tensor | Scaled, folder: Path | None, watched: Tensor | None = None
+    ) -> None:
         from pdiff.engine.training import train
+        from pdiff.engine.watching import Watch
 
-        settings = self.config[f"{name}_training"]
+        settings, watch = dict(self.config[f"{name}_training"]), None
+        patience = settings.pop("patience", 0)
+        if watched is not None:
+            watched = watched.to(rows.device)
+            rows, watch = rows[~watched], Watch(rows[watched], patience)
         apart = ("sampler",) if self.condition else ("sampler", "condition_dropout")
         identity = json.dumps({key: value for key, value in self.config.items() if key not in apart})
         seed = derive_seed(self.seed, name)
-        self.history[name] = train(objective, rows, name, folder, seed, identity, **settings)
+        self.history[name] = train(objective, rows, name, folder, seed, identity, watch, **settings)
+        if watch:
+            self.history["watched"] = processes.on_main(lambda: watch.losses)
+            logger.info("fit %s: %s", name, watch.words(settings["steps"]))
         getattr(self, name).eval()
 
     def check_fitted(self) -> None:

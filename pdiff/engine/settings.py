@@ -31,10 +31,11 @@ def check_training(where: str, device: "torch.device", settings: Mapping[str, An
     Args:
         where: their section of the config.
         device: of the training.
-        settings: those of `training.train`, all of them and each of its type.
+        settings: those of `training.train`, all of them and each of its type; `patience` where it can be.
     """
     check_positive(where, batch_size=settings["batch_size"])
-    check_not_negative(where, **{key: settings[key] for key in ("steps", "lr", "weight_decay", "ema")})
+    amounts = ("steps", "lr", "weight_decay", "ema", "patience")
+    check_not_negative(where, **{key: settings[key] for key in amounts if key in settings})
     if settings["ema"] >= 1:
         raise PdiffError(f"{where}.ema: got {settings['ema']}, expected below 1.")
     for key, choices in (("schedule", LEARNING_RATE_SCHEDULES), ("compile", COMPILERS)):

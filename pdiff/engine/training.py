@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pdiff.engine.runner import QuietRunner
 from pdiff.engine.scaling import Scaled
+from pdiff.engine.watching import Watch
 from pdiff.runtime.packing import pack, unpack
 from pdiff.runtime.processes import copy_from_main, is_main, on_main, size, training_group
 from pdiff.runtime.progress import progress
@@ -179,13 +180,23 @@ class TrainingState(Hook):
         kept: what `kept_state` read from it.
         losses: the hook that keeps the losses.
         average: the hook that keeps the moving average, if there is one.
+        watch: the hook that may end the training, if there is one.
         identity: what the state belongs to.
     """
 
     priority = "LOWEST"
 
-    def __init__(self, path: Path, kept: dict[str, Any] | None, losses: Losses, average: EMAHook | None, identity: str):
+    def __init__(
+        self,
+        path: Path,
+        kept: dict[str, Any] | None,
+        losses: Losses,
+        average: EMAHook | None,
+        watch: Watch | None,
+        identity: str,
+    ):
         self.path, self.kept, self.losses, self.average, self.identity = path, kept, losses, average, identity
+        self.watch = watch
 
     def before_train(self, runner) -> None:
         """Go on from the state on disk."""
@@ -199,12 +210,16 @@ class TrainingState(Hook):
             scheduler.load_state_dict(state)
         self.losses.values.copy_(self.kept["losses"])
         runner.train_loop._iter = self.kept["step"]
+        if self.watch:
+            self.watch.load_state_dict(self.kept["watch"])
+            runner.train_loop.stop_training = self.watch.over
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Write the state when the last one is old, or when this was the last step; the first process does."""
         if not is_main():
             return
-        if time.monotonic() - self.written < SECONDS_BETWEEN_STATES and runner.iter + 1 < runner.max_iters:
+        goes_on = runner.iter + 1 < runner.max_iters and not runner.train_loop.stop_training
+        if goes_on and time.monotonic() - self.written < SECONDS_BETWEEN_STATES:
             return
         state = {
             **{part: module.state_dict() for part, module in self.modules(runner).items()},
@@ -212,6 +227,7 @@ class TrainingState(Hook):
             "schedulers": [scheduler.state_dict() for scheduler in runner.param_schedulers],
             "losses": self.losses.values,
             "step": runner.iter + 1,
+            **({"watch": self.watch.state_dict()} if self.watch else {}),
         }
         write_tensors(self.path, pack(state), {"identity": self.identity})
         self.written = time.monotonic()
@@ -239,6 +255,7 @@ def train(
     folder: Path | None,
     seed: int,
     identity: str,
+    watch: Watch | None = None,
     *,
     steps: int,
     batch_size: int,
@@ -258,6 +275,7 @@ def train(
         folder: where log and state go; with a state of the same training in it, the training goes on from there.
         seed: of the order of the rows.
         identity: everything else that decides about the result; a state of another identity is not taken.
+        watch: what looks at rows that are left out of `rows`, and may end the training; None for all steps.
         steps: optimiser steps; 0 for no training.
         batch_size: B, rows of a step.
         lr: AdamW's learning rate.
@@ -269,7 +287,8 @@ def train(
     """
     if steps == 0 or not any(p.requires_grad for p in objective.parameters()):
         return []
-    whole = str(derive_seed(seed, identity, checksum(rows)))
+    seen = [checksum(part) for part in ((rows, watch.rows) if watch else (rows,))]
+    whole = str(derive_seed(seed, identity, *seen))
     kept = on_main(lambda: kept_state(Path(folder) / f"{name}.state.safetensors", whole) if folder else None)
     alone = size() == 1 or has_batch_statistics(objective)
     if alone and not is_main():
@@ -280,7 +299,9 @@ def train(
     group = nullcontext() if alone else training_group(rows.device)
     with tempfile.TemporaryDirectory() as scratch, progress(f"fit {name}", steps) as advance, group:
         work = Path(folder) if folder and is_main() else Path(scratch)
-        state = TrainingState(work / f"{name}.state.safetensors", kept, losses, average, whole) if folder else None
+        state = (
+            TrainingState(work / f"{name}.state.safetensors", kept, losses, average, watch, whole) if folder else None
+        )
         runner = QuietRunner(
             name=name,
             device=rows.device,
@@ -295,15 +316,17 @@ def train(
             param_scheduler=[cosine] if schedule == "cosine" else [],
             default_hooks=DEFAULT_HOOKS,
             log_processor={"window_size": 1},
-            custom_hooks=[hook for hook in (average, losses, compiled, ShowProgress(advance), state) if hook],
+            custom_hooks=[hook for hook in (average, losses, compiled, ShowProgress(advance), watch, state) if hook],
             default_scope="mmengine",
             randomness={"seed": seed % 2**31},
         )
         runner.train()
         runner.close_log()
-    if average:
-        objective.load_state_dict(average.ema_model.module.state_dict())
-    return results_of_main(objective, losses.values.tolist())
+    result = average.ema_model.module.state_dict() if average else None
+    result = watch.best if watch and watch.best else result
+    if result:
+        objective.load_state_dict(result)
+    return results_of_main(objective, losses.values[: runner.iter].tolist())
 
 
 def has_batch_statistics(model: nn.Module) -> bool:

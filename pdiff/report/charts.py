@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pdiff.analysis.novel import MULTIPLES
+from pdiff.engine.watching import LOOK
 from pdiff.report.drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION
 from pdiff.report.evidence import BySource, Evidence
 
@@ -225,10 +227,30 @@ def choice(axes: Any, trains: BySource, tests: BySource, styles: Styles, metric:
     axes.set_ylabel(f"{metric} on the test split")
 
 
+def new_and_good(axes: Any, multiples: NDArray, shares: BySource, styles: Styles) -> None:
+    """Draw, for each source, the share of candidates that are new and good against how new that means."""
+    for row, (name, values) in enumerate(shares.items()):
+        (colour, marker), width = styles[name], 2.2 if name in ("trained", "generated") else 1.2
+        line = {"marker": marker, "markersize": 4, "markevery": (3 * row % 10, 10), "zorder": 30 - row}
+        axes.plot(multiples, values, color=colour, linewidth=width, label=name, **line)
+    for multiple in MULTIPLES:
+        axes.axvline(multiple, color=INK, linewidth=0.6, linestyle=":")
+    make_logarithmic(axes, multiples[0], multiples[-1])
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_xlabel("distance to the nearest trained network (1: the median of the trained)")
+    axes.set_ylabel("share of candidates as good as the trained")
+    axes.grid()
+    legend_below(axes)
+
+
 def training(axes: Any, curves: Mapping[str, list[float]]) -> None:
-    """Draw the loss of every step."""
+    """Draw the loss of every step, and of every look at what the denoiser's training leaves out."""
     for colour, (name, losses) in zip((VERMILION, BLUE, GREEN, PURPLE), curves.items(), strict=False):
         steps = np.arange(1, len(losses) + 1)
+        if name == "watched":
+            steps = np.minimum(LOOK * steps, len(curves["denoiser"]))
+            axes.plot(steps, losses, color=colour, marker="o", markersize=3, linewidth=1.2, label=name)
+            continue
         axes.plot(steps, losses, color=colour, alpha=0.3, linewidth=0.6)
         axes.plot(steps, smoothed(np.array(losses)), color=colour, linewidth=1.8, label=name)
     axes.set_yscale("log")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pdiff.analysis.novel import GRID
 from pdiff.report import charts
 from pdiff.report.drawing import Figure, draw
 from pdiff.report.evidence import Evidence
@@ -88,6 +89,13 @@ def plans(summary: Mapping[str, Any], evidence: Evidence) -> list[Plan]:
             evidence.similarities, charts.novelty, (evidence, styles, label, higher), 4.8,
         ),
         Plan(
+            "novel", "New and good at once",
+            "A line is the share of a source's candidates that are as good as the trained, less the margin, and keep "
+            "at least so much from every trained network, in units of how far these are from each other; further up "
+            "and right is better.",
+            evidence.novel, charts.new_and_good, (GRID, evidence.novel, styles), 4.4,
+        ),
+        Plan(
             "distance", "Distance to the trained",
             "One point is one candidate, and further right is further from every trained vector; a source left of the "
             "trained one is nearer to the trained vectors than they are to each other.",
@@ -127,7 +135,7 @@ def plans(summary: Mapping[str, Any], evidence: Evidence) -> list[Plan]:
         Plan(
             "training", "Loss of the trainings",
             "Thin is the loss of every step, thick its running mean; a curve that still falls at its end wants more "
-            "steps.",
+            "steps; dots are looks at what the denoiser's training leaves out, the lowest of which is kept.",
             curves, charts.training, (curves,),
         ),
     ]  # fmt: skip

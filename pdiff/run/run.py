@@ -143,6 +143,11 @@ class Run:
         """Whether the checkpoints have conditions."""
         return self.collected.conditions is not None
 
+    @property
+    def targeted(self) -> bool:
+        """Whether the engine is conditioned on figures of the checkpoints (`fit.conditions`)."""
+        return self.config.fit.conditions is not None
+
     def new_engine(self, number: int = 0) -> ParameterDiffusion:
         """Return the engine of the config, not yet fitted; raise a `PdiffError` for settings that cannot be.
 
@@ -192,7 +197,7 @@ class Run:
         """What is drawn with: arguments of the engine's `sample_latents`."""
         settings = self.config.generate
         own = {"batch_size": settings.batch_size, "sampler": settings.sampler or self.engine.config["sampler"]}
-        return {**own, "guidance": settings.guidance} if self.conditional else own
+        return {**own, "guidance": settings.guidance} if self.conditional or self.targeted else own
 
     @property
     def draws_path(self) -> bool:

@@ -6,12 +6,18 @@ Where the config asks for it, all networks are brought into a canonical form bef
 
 from typing import TYPE_CHECKING
 
+from numpy.typing import NDArray
+
 from pdiff.engine.intake import check_vectors
 from pdiff.run.heldout import choose_heldout, heldout_record, split_population, without
 from pdiff.run.splits import choose_conditions
+from pdiff.run.targets import known_conditions
 from pdiff.runtime import processes
 from pdiff.runtime.storage import write_json
 from pdiff.stages.canonical import write_canonical
+from pdiff.stages.targets import write_targets
+from pdiff.weights.provenance import branch_labels, lineage_labels
+from pdiff.weights.vectors import Rows
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
@@ -27,6 +33,7 @@ def fit(run: "Run") -> None:
     if run.config.fit.canonical != "none":
         record = heldout_record(run)
         write_canonical(run, without(population.tensor(), [*record["rows"], *record["gap"]]).rows.tolist())
+    write_targets(run)
     for number in range(run.config.fit.repeats):
         fit_engine(run, number)
 
@@ -37,7 +44,19 @@ def fit_engine(run: "Run", number: int) -> None:
     if processes.on_main((folder / "engine.json").exists):  # which is written last
         return
     engine = run.new_engine(number)
-    fitted, conditions = split_population(run)[0], run.population.conditions
+    fitted, conditions = split_population(run)[0], known_conditions(run)
     known = {} if conditions is None else {"conditions": conditions.take(fitted.rows).values}
-    engine.fit(fitted, run.population.layout, folder, **known)
+    engine.fit(fitted, run.population.layout, folder, **known, groups=groups_of(run, fitted))
     processes.on_main(lambda: engine.save(folder))
+
+
+def groups_of(run: "Run", fitted: Rows) -> NDArray:
+    """Return which of the fitted vectors belong together `(F,)`, so that none is watched beside one that is like it.
+
+    Those for one condition do; without conditions those of one initialisation, or of one branch where all share it.
+    """
+    conditions, provenance = run.population.conditions, [run.population.provenance[row] for row in fitted.rows.tolist()]
+    if conditions is not None:
+        return conditions.take(fitted.rows).values.unique(dim=0, return_inverse=True)[1].numpy()
+    lineages = lineage_labels(provenance)
+    return lineages if lineages.any() else branch_labels(provenance)

@@ -118,3 +118,8 @@ def test_running_mean_is_the_mean_of_the_last_thirtieth():
     losses = np.arange(60.0)
     assert charts.smoothed(losses)[0] == 0
     assert np.allclose(charts.smoothed(losses)[1:], losses[1:] - 0.5)
+
+
+def test_looks_at_what_is_left_out_stand_at_their_steps(axes):
+    charts.training(axes, {"denoiser": [1.0] * 50, "watched": [0.9, 0.7, 0.8]})
+    assert axes.lines[-1].get_xdata().tolist() == [20, 40, 50]

@@ -323,6 +323,27 @@ def test_two_processes_fit_what_one_fits(processes, tmp_path, denoiser, autoenco
     assert torch.equal(engines[0].sample(5), engines[1].sample(5))
 
 
+@pytest.mark.parametrize(
+    ("denoiser", "tolerance"),
+    [({"type": "mlp", "width": 16, "depth": 1}, 1e-4), ({"type": "conv", "channels": [4, 4, 4]}, 0)],
+    ids=["data-parallel", "batch statistics: by the first process alone"],
+)
+def test_two_processes_end_a_watched_training_at_the_same_step(processes, tmp_path, denoiser, tolerance):
+    settings = {"denoiser_training": {"steps": 400, "lr": 1e-2, "batch_size": 7, "ema": 0.0, "patience": 1}}
+    one = fitted(denoiser, settings)
+
+    def work(number):
+        group.join("pytorch")
+        fitted(denoiser, settings).save(tmp_path / str(number))
+
+    started = processes(work)
+    assert started.codes() == [0, 0], started.text("err")
+    for number in (0, 1):
+        history = ParameterDiffusion.load(tmp_path / str(number)).history
+        assert len(history["denoiser"]) == len(one.history["denoiser"]) < 400
+        np.testing.assert_allclose(history["watched"], one.history["watched"], rtol=tolerance)
+
+
 def test_mistake_of_the_first_process_in_the_fit_is_one_line(processes, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "SECONDS_BETWEEN_STATES", 0)
 

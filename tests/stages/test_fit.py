@@ -15,6 +15,7 @@ from pdiff.run.record import read_gate
 from pdiff.run.run import Run
 from pdiff.runtime.settings import merge
 from pdiff.runtime.storage import read_tensors
+from pdiff.stages.fit import groups_of
 from pdiff.stages.pipeline import run_pipeline
 
 
@@ -104,3 +105,20 @@ def test_a_fit_that_is_finished_is_not_repeated_and_an_interrupted_one_ends_with
     stage()
     assert before == {path: path.stat().st_mtime_ns for path in before}
     assert results(collected.path) == whole
+
+
+def test_a_watched_training_leaves_out_whole_branches_of_the_fitted_ones(values, collected):
+    patient = merge(values, {"fit": {"repeats": 1}, "engine": {"denoiser_training": {"patience": 3}}})
+    run = go_on(patient, collected, ["fit"])
+    fitted = split_population(run)[0]
+    branches = [run.population.provenance[row]["branch"] for row in fitted.rows.tolist()]
+    assert len({*zip(groups_of(run, fitted).tolist(), branches, strict=True)}) == len({*branches}) > 1
+    assert len(run.engine.history["watched"]) == 1
+
+
+def test_conditions_are_watched_whole(conditional):
+    run = Run(resolve(conditional.config()), conditional)
+    fitted = split_population(run)[0]
+    assert len({*groups_of(run, fitted).tolist()}) == len(
+        run.population.conditions.take(fitted.rows).values.unique(dim=0)
+    )
