@@ -209,12 +209,12 @@ def gate_latents(run: "Run") -> list[Check]:
         latents, targets = engine.encode(fitted), open_targets(run)
         near = torch.arange(len(fitted)) if targets is None else nearest_rows(targets)
         decoded = Made([len(near), fitted.shape[1]], lambda rows, rng: engine.decode(latents[near][rows]), generator(0))
-        widths = [engine.spread(vectors) for vectors in (run.generated, decoded)]
+        widths, among = [engine.spread(vectors) for vectors in (run.generated, decoded)], "the fitted ones"
         if targets is not None:
-            own = engine.spread(Rows(run.population.tensor(), fitted.rows[near]))
+            own, among = engine.spread(Rows(run.population.tensor(), fitted.rows[near])), f"{among} near the target"
             widths = [relative_width(width, own) for width in widths]
         found = check_latents(sampled, latents, todo, elsewhere=targets is not None)
-        return [found, check_spread(*widths, engine.config, todo)]
+        return [found, check_spread(*widths, engine.config, todo, among)]
     wanted, rows = open_wanted(run), torch.cat([fitted.rows, heldout.rows])
     asked = wanted.conditions.take(run.generated_for[: len(sampled)])
     inside = ~asked.beyond(wanted.seen).any(1)
@@ -289,7 +289,9 @@ def check_latents(sampled: Tensor, latents: Tensor, todo: str = f"{TRAIN}.", els
     return Check("latents", False, line, figures)
 
 
-def check_spread(generated: float, codec: float, config: Mapping[str, Any], todo: str) -> Check:
+def check_spread(
+    generated: float, codec: float, config: Mapping[str, Any], todo: str, among: str = "the fitted ones"
+) -> Check:
     """Return how widely the generated vectors are spread, and what is to blame where that is little; it fails nothing.
 
     Args:
@@ -297,9 +299,10 @@ def check_spread(generated: float, codec: float, config: Mapping[str, Any], todo
         codec: that of what the codec makes of the fitted vectors.
         config: the engine section in force.
         todo: what may mend the diffusion.
+        among: words for the fitted vectors that these are held against.
     """
     figures = {"spread": generated, "spread_of_decoded": codec}
-    line = f"generated vectors with {generated:.2f} times the spread of the fitted ones, decoded ones with {codec:.2f}"
+    line = f"generated vectors with {generated:.2f} times the spread of {among}, decoded ones with {codec:.2f}"
     blame = why_narrow(config, codec)
     if codec and not WIDTHS[0] <= generated / codec <= WIDTHS[1]:
         blame += f"; the diffusion draws {generated / codec:.2f} times as widely as it should. {todo.removesuffix('.')}"
