@@ -25,6 +25,7 @@ from pdiff.run.sources import check_sources, possible, tell_members
 from pdiff.run.splits import check_conditions, split_conditions
 from pdiff.run.stage import STAGES
 from pdiff.run.symmetry import build_symmetry
+from pdiff.run.units import check_canonical
 from pdiff.runtime.cost import free_memory, resident_memory
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.seeding import generator
@@ -105,6 +106,7 @@ def make_plan(config: Config, work_dir: Path) -> Plan:
         engine.prepare(run.layout, torch.device("meta"), len(config.fit.conditions or []))
         check_sources(run)
         check_conditions(config, run.layout)
+        check_canonical(run)
         told = known_provenance(run, RunDirectory(work_dir))
         checkpoints = ASSUMED if told is None else len(told)
         wanted, oracles = count_wanted(run, told or [])
@@ -179,9 +181,10 @@ def plan_stages(run: Run, engine: ParameterDiffusion, checkpoints: int, drawn: i
     training = parts + max(weigh_training(engine, name) for name in ("autoencoder", "denoiser"))
     held = resident_memory()  # Python, torch and the task, built
     gpu = run.device.type == "cuda"
+    canonical = 0 if run.config.fit.canonical == "none" else population
     needs = {  # where the run computes; on disk
         "collect": (TRAINED * network, population + network),
-        "fit": (max(training, engines + min(2 * block, 3 * population)) + gpu * population, engines),
+        "fit": (max(training, engines + min(2 * block, 3 * population)) + gpu * population, engines + canonical),
         "generate": (engines + 2 * batch, generated),
         "evaluate": (2 * network + 2 * FLOAT * size, 0),
         "compare": (parts + min(4 * block, 3 * population), 0),

@@ -52,7 +52,7 @@ def snapshots(seed, lineages: int = 12, each: int = 3, width: float = 0.02, copi
         for step in range(each):
             params = {name: tensor.clone() for name, tensor in network().state_dict().items()}
             for place, tensor in enumerate(params.values()):
-                tensor += width * noise(*tensor.shape, seed=own % 2**31 + 100 * step + place)
+                tensor.add_(noise(*tensor.shape, seed=own % 2**31 + 100 * step + place), alpha=width)
             params["0.weight"] = (params["0.weight"] * scale[:, None])[order]
             params["0.bias"] = (params["0.bias"] * scale)[order]
             params["2.weight"] = (params["2.weight"] / scale)[:, order]

@@ -14,10 +14,10 @@ class Atom:
 
     Args:
         size: their number.
-        pinned: whether they keep their order (or their scale).
+        pinned: whether they keep their order (or their scale); the name of the tensor they owe it to, if it is one.
     """
 
-    def __init__(self, size: int, pinned: bool = False):
+    def __init__(self, size: int, pinned: bool | str = False):
         self.size = size
         self.pinned = pinned
         self.inner = False  # whether it is repeated for every unit of another, so that a part of it is no range
@@ -34,7 +34,7 @@ class Atom:
         """Let other atoms stand for this one; they inherit what it may not."""
         for segment in axis:
             for place, atom in enumerate(segment):
-                atom.pinned |= self.pinned
+                atom.pinned = atom.pinned or self.pinned
                 atom.inner |= self.inner or place > 0
         self.became = axis
 
@@ -44,7 +44,7 @@ Axis = tuple[Segment, ...]
 ONE: Axis = ((),)  # an axis of one entry
 
 
-def whole(size: int, pinned: bool = False) -> Axis:
+def whole(size: int, pinned: bool | str = False) -> Axis:
     """Return an axis of new units."""
     return ONE if size == 1 else ((Atom(size, pinned),),)
 
@@ -75,7 +75,7 @@ def pin(*axes: Axis) -> bool:
     atoms = [atom for axis in axes for segment in resolve(axis) for atom in segment]
     free = any(not atom.pinned for atom in atoms)
     for atom in atoms:
-        atom.pinned = True
+        atom.pinned = atom.pinned or True
     return free
 
 

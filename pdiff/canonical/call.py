@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pdiff.canonical.axes import Axis, pin, whole
+from pdiff.canonical.axes import Axis, length, pin, whole
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,25 @@ class Value:
     parameter: str | None = None
 
 
-def pinned(like: Any) -> Any:
-    """Return values whose units keep their order for tensors in nested sequences; None for all else."""
+def pinned(like: Any, by: bool | str = True) -> Any:
+    """Return values whose units keep their order for tensors in nested sequences; None for all else.
+
+    Args:
+        like: tensors; a size that depends on data counts as 0, which no other size is.
+        by: the name of the tensor that they owe it to, if it is one.
+    """
     if isinstance(like, Tensor):
-        return Value(tuple(whole(size, pinned=True) for size in like.shape))
-    return [pinned(part) for part in like] if isinstance(like, list | tuple) else None
+        return Value(tuple(whole(size if isinstance(size, int) else 0, by) for size in like.shape))
+    return [pinned(part, by) for part in like] if isinstance(like, list | tuple) else None
+
+
+def fits(value: Any, like: Any) -> bool:
+    """Say whether values have the shapes of tensors in nested sequences."""
+    if isinstance(like, Tensor):
+        return isinstance(value, Value) and list(map(length, value.axes)) == list(like.shape)
+    if isinstance(like, list | tuple):
+        return len(value) == len(like) and all(map(fits, value, like))
+    return True
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pdiff.weights.layout import Layout
 from pdiff.weights.units import Group, Place
 
 SWEEPS = 100
-LEAST = 1e-6  # by which an order must be better, in the largest entry of the gain matrix: above rounding
+LEAST = 1e-3  # share by which an order must be better: far above rounding, and what it leaves changes no average
 
 Spot = tuple[int, int]  # number of a group, and of one of its places
 
@@ -33,6 +33,16 @@ class Matcher:
         self.layout, self.groups = layout, groups
         spots = [(g, p) for g, group in enumerate(groups) for p in range(len(group.places))]
         self.across = {spot: [other for other in spots if self._meet(spot, other)] for spot in spots}
+        sizes = {entry.name: entry.shape for entry in layout}
+        whole = {size: torch.arange(size) for shape in sizes.values() for size in shape}
+        places = {spot: self.place(spot) for spot in spots}
+        self.plain = {s for s, p in places.items() if torch.equal(p.entries.T[0], whole[sizes[p.tensor][p.axis]])}
+
+    def rows(self, spot: Spot, tensor: Tensor) -> Tensor:
+        """Return what each unit has at a place `(n, ...)`."""
+        place = self.place(spot)
+        units = tensor.movedim(place.axis, 0)
+        return (units if spot in self.plain else units[place.entries]).reshape(self.groups[spot[0]].size, -1)
 
     def place(self, spot: Spot) -> Place:
         """Return a place."""
@@ -61,6 +71,7 @@ class _Search:
         self.own, self.onto = views(matcher.layout, own), views(matcher.layout, onto)
         self.permutations = [torch.arange(group.size) for group in self.groups]
         self.gains: dict[Spot, Tensor] = {}
+        self.targets: dict[Spot, Tensor] = {}
 
     def sweep(self) -> None:
         """Match group after group by what is comparable already."""
@@ -87,12 +98,14 @@ class _Search:
         gain = sum(self._gain((g, p)) for p in range(len(self.groups[g].places)))
         order = _assigned(gain)
         more = gain.gather(1, order[:, None]).sum() - gain.trace()
-        return order if more > LEAST * gain.abs().max() else None
+        return order if more > LEAST * torch.maximum(gain.trace().abs(), gain.abs().max()) else None
 
     def _gain(self, spot: Spot) -> Tensor:
         if spot not in self.gains:
-            place = self.matcher.place(spot)
-            self.gains[spot] = _rows(place, self.onto[place.tensor]) @ _rows(place, self.own[place.tensor]).T
+            if spot not in self.targets:
+                self.targets[spot] = self.matcher.rows(spot, self.onto[self.matcher.place(spot).tensor])
+            own = self.matcher.rows(spot, self.own[self.matcher.place(spot).tensor])
+            self.gains[spot] = self.targets[spot] @ own.T
         return self.gains[spot]
 
     def _first_gain(self, g: int, unmatched: set[int]) -> Tensor:
@@ -108,7 +121,7 @@ class _Search:
         own, onto = self.own[place.tensor], self.onto[place.tensor]
         for other in across:
             own, onto = (_sorted(self.matcher.place(other), tensor) for tensor in (own, onto))
-        return _rows(place, onto) @ _rows(place, own).T
+        return self.matcher.rows(spot, onto) @ self.matcher.rows(spot, own).T
 
     def _move(self, g: int, order: Tensor) -> None:
         self.permutations[g] = self.permutations[g][order]
@@ -119,11 +132,6 @@ class _Search:
         for p in range(len(self.groups[g].places)):
             for other in self.matcher.across[g, p]:
                 self.gains.pop(other, None)
-
-
-def _rows(place: Place, tensor: Tensor) -> Tensor:
-    """Return what each unit has at a place `(n, ...)`."""
-    return tensor.movedim(place.axis, 0)[place.entries].flatten(1)
 
 
 def _sorted(place: Place, tensor: Tensor) -> Tensor:

@@ -82,7 +82,7 @@ def multiply(call: Call) -> Value:
         return pointwise(call)
     if len(values) == 1:
         return keep(call)
-    if call.inplace or call.name == "div":
+    if call.inplace or call.name in ("div", "divide"):
         return None
     by, other = sorted(values, key=lambda value: value.parameter is None)
     if by.parameter is None:
@@ -165,6 +165,19 @@ def take(call: Call) -> object | None:
     made = call.result.ndim - len(x.axes) + len(at)
     taken = call.result.shape[at[0] : at[0] + made]
     return Value((*x.axes[: at[0]], *(whole(size, pinned=True) for size in taken), *x.axes[at[-1] + 1 :]))
+
+
+def choose(call: Call) -> Value:
+    """Entries of an axis by their numbers, or windows of it along a new one."""
+    x = call["self"]
+    (dim,) = call.dimensions(call["dimension"] if call.name == "unfold" else call["dim"], x)
+    chosen = _spatial(x, {dim}, call.result)
+    return Value((*chosen.axes, *(whole(size, pinned=True) for size in call.result.shape[len(x.axes) :])))
+
+
+def constant(call: Call) -> Value:
+    """Entries that are all alike."""
+    return Value(tuple(whole(size, pinned=call.scale) for size in call.result.shape))
 
 
 def embedding(call: Call) -> Value:
@@ -300,6 +313,38 @@ def _normalised(call: Call, affine: list[Value | None], statistics: list[Value |
     return Value(tuple(axes))
 
 
+def normed_weight(call: Call) -> Value:
+    """Each row of a weight with a norm of its own."""
+    weight, norms = call["v"], call["g"]
+    dim = call["dim"] or 0
+    unify(weight.axes[dim], norms.axes[dim])
+    return Value(weight.axes)
+
+
+def gate(call: Call) -> Value:
+    """One half of an axis times a function of the other half."""
+    x = call["self"]
+    (dim,) = call.dimensions(-1 if call["dim"] is None else call["dim"], x)
+    half, other = cut(x.axes[dim], [length(x.axes[dim]) // 2] * 2)
+    unify(half, other)
+    return Value((*x.axes[:dim], half, *x.axes[dim + 1 :]))
+
+
+def einsum(call: Call) -> Value | None:
+    """Sums of products: the same letter means the same units."""
+    operands, arrow, result = call["equation"].replace(" ", "").partition("->")
+    if not arrow or "." in operands:
+        return None
+    axes: dict[str, Axis] = {}
+    for letters, value in zip(operands.split(","), call["tensors"], strict=True):
+        for letter, axis in zip(letters, value.axes, strict=True):
+            if length(axes.setdefault(letter, axis)) == 1:
+                axes[letter] = axis
+            elif length(axis) > 1:
+                unify(axes[letter], axis)
+    return Value(tuple(axes[letter] for letter in result))
+
+
 def product(call: Call) -> Value:
     """A product of matrices, of an operation's last two tensors; the one before them is added."""
     *added, one, other = call.values()
@@ -353,8 +398,8 @@ BOTH: dict[str, Rule] = {
     **named(pool, *(f"upsample_{kind}" for kind in ("nearest1d", "nearest2d", "bilinear2d", "bicubic2d"))),
     **named(pool, "upsample_nearest3d", "upsample_trilinear3d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"),
     **named(reduce, "mean", "sum", "amax", "amin"),
-    **named(add, "add", "sub"),
-    **named(multiply, "mul", "div"),
+    **named(add, "add", "sub", "subtract"),
+    **named(multiply, "mul", "multiply", "div", "divide"),
     **named(shift, "roll", "flip"),
     **named(convolution, *CONVOLUTIONS),
     **named(batch_norm, "batch_norm", "instance_norm"),
@@ -363,6 +408,8 @@ BOTH: dict[str, Rule] = {
     "prelu": shared_slopes,
     "stack": stack,
     "index": take,
+    **named(choose, "index_select", "unfold"),
+    **named(constant, "zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"),
     "embedding": embedding,
     "pad": pad,
     "linear": linear,
@@ -371,9 +418,13 @@ BOTH: dict[str, Rule] = {
 PERMUTED: dict[str, Rule] = {
     **named(keep, "softmax", "log_softmax", "alpha_dropout"),
     **named(reduce, "var", "std", "logsumexp", "linalg_vector_norm"),
-    **named(pointwise, "hardswish", "hardsigmoid", "hardtanh", "relu6", "selu", "celu", "mish", "rrelu"),
+    **named(pointwise, "gelu", "hardswish", "hardsigmoid", "hardtanh", "relu6", "elu", "selu", "log_sigmoid", "where"),
+    **named(pointwise, "masked_fill", "rsub", "true_divide"),
     **named(product, "matmul", "mm", "bmm", "mv", "addmm", "baddbmm"),
     "scaled_dot_product_attention": attention,
+    "_weight_norm": normed_weight,
+    "einsum": einsum,
+    "glu": gate,
 }
 # The axis of the second argument, the weight, that reads units; all other axes of parameters make them.
 READ = {name: int("transpose" not in name) for name in ("linear", *CONVOLUTIONS)}
@@ -384,5 +435,5 @@ def rule_of(call: Call, is_pointwise: bool) -> Rule | None:
     if call.name in BOTH:
         return BOTH[call.name]
     if not call.scale:
-        return PERMUTED.get(call.name, pointwise if is_pointwise else None)
+        return PERMUTED.get(call.name, pointwise if is_pointwise and isinstance(call.result, torch.Tensor) else None)
     return None

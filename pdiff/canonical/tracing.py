@@ -4,7 +4,12 @@ The pass is recorded by `torch.export`. The inputs, the outputs and every tensor
 their own; whatever units are left that no operation ties to these are free.
 """
 
+import contextlib
 import copy
+import io
+import logging
+import operator
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
@@ -12,7 +17,7 @@ from torch import Tensor, nn
 from torch.fx import Node
 
 from pdiff.canonical.axes import Atom, Axis, extent, pin, resolve, whole
-from pdiff.canonical.call import Call, Value, pinned
+from pdiff.canonical.call import Call, Value, fits, pinned
 from pdiff.canonical.rules import READ, rule_of
 from pdiff.runtime.errors import PdiffError
 from pdiff.weights.memory import memory_of
@@ -37,7 +42,7 @@ def trace(model: nn.Module, inputs: tuple, names: Sequence[str]) -> Symmetries:
     permuted, scaled = Pass(tensors, names, scale=False), Pass(tensors, names, scale=True)
     permuted.follow(program.graph)
     scaled.follow(program.graph)
-    groups, notes = tuple(permuted.groups()), tuple(dict.fromkeys(permuted.notes))
+    groups, notes = tuple(permuted.groups()), tuple(dict.fromkeys(permuted.withheld()))
     if not groups:
         why = f" ({notes[0]})" if notes else ""
         raise PdiffError(
@@ -54,27 +59,38 @@ def recorded(model: nn.Module, inputs: tuple) -> torch.export.ExportedProgram:
         PdiffError: it cannot be recorded; the line names the module.
     """
     inside: list[str] = []
+    level = logging.root.manager.disable
+    logging.disable(logging.ERROR)  # what fails is told below, in one line
     try:
         model = copy.deepcopy(model).eval()
         for name, module in model.named_modules():
             module.register_forward_pre_hook(lambda *_, name=name: inside.append(name))  # returns None: changes nothing
             module.register_forward_hook(lambda *_: inside.__delitem__(-1))
-        return torch.export.export(model, inputs, strict=False)
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            return torch.export.export(model, inputs, strict=False)
     except Exception as error:  # whatever a network's own code raises when its tensors have no values
         where = inside[-1] if inside and inside[-1] else type(model).__name__
-        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(". ")
         raise PdiffError(f"fit.canonical: {where} cannot be followed: {why}. {WAY_OUT}") from error
+    finally:
+        logging.disable(level)
 
 
 def _tensors(model: nn.Module, program: torch.export.ExportedProgram, names: Sequence[str]) -> dict[str, str]:
     """Return by placeholders of a pass the network's tensors, a tied one by the name that it is selected by."""
-    own = {**dict(model.named_buffers(remove_duplicate=False)), **dict(model.named_parameters(remove_duplicate=False))}
-    selected = {memory_of(own[name]): name for name in names}
+    own = dict([*model.named_buffers(remove_duplicate=False), *model.named_parameters(remove_duplicate=False)])
+    selected = {memory_of(own[name]): name for name in names if name in own}
     signature = program.graph_signature
     placeholders = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     return {
         node: selected.get(memory_of(own[name]), name) if name in own else name for node, name in placeholders.items()
     }
+
+
+def is_mutable(node: Node) -> bool:
+    """Say whether an operation may write into its arguments."""
+    return not isinstance(node.target, torch._ops.OpOverload) or node.target._schema.is_mutable
 
 
 class Pass:
@@ -99,9 +115,14 @@ class Pass:
         """Go through the operations in their order."""
         for node in graph.nodes:
             if node.op == "output":
-                Call("output", {"": self._given(node.args)}, None, self.scale).pin()
+                self._hold(node.args)
             elif node.op == "call_function":
                 self._values[node] = self._result(node)
+                if not (node.users or is_mutable(node)):  # an output too, of a head that only training needs, say
+                    self._hold(node)
+
+    def _hold(self, argument: object) -> None:
+        Call("output", {"": self._given(argument)}, None, self.scale).pin()
 
     def _given(self, argument: object) -> object:
         if isinstance(argument, Node):
@@ -114,34 +135,37 @@ class Pass:
         """Return what comes from outside: a tensor of the network, or an input or a constant."""
         name, like = self.tensors.get(node.name), node.meta.get("val")
         if name not in self.names:
-            return pinned(like)
+            return pinned(like, by=name or True)
         if name not in self.parameters:
             self.parameters[name] = Value(tuple(map(whole, like.shape)), name)
         value = self.parameters[name]
-        if [sum(map(extent, axis)) for axis in value.axes] != list(like.shape):  # tied in another form
+        if not fits(value, like):  # tied in another form
             pin(*value.axes)
             return pinned(like)
         return value
 
     def _result(self, node: Node) -> object:
-        given, result = self._given(node.args), node.meta.get("val")
-        if node.target.__name__ == "getitem":
-            return given[0][given[1]]
-        operation = node.target
-        if not isinstance(operation, torch._ops.OpOverload):
-            call = Call(str(operation), {"": [given, self._given(list(node.kwargs.values()))]}, result, self.scale)
-            return self._unknown(call, node)
-        arguments = [argument.name for argument in operation._schema.arguments]
-        given = dict(zip(arguments, given, strict=False)) | {k: self._given(v) for k, v in node.kwargs.items()}
-        name, inplace = operation._schema.name.removeprefix("aten::"), operation._schema.is_mutable
-        call = Call(name.removesuffix("_"), given, result, self.scale, inplace)
-        if result is None and not inplace:  # it checks something
+        if node.target is operator.getitem:
+            values, number = node.args
+            return self._given(values)[number]
+        call = self._call(node)
+        if call.result is None and not call.inplace:  # it checks something
             return None
         if self.scale:
             self._note_roles(call)
-        rule = rule_of(call, torch.Tag.pointwise in operation.tags and isinstance(result, Tensor))
-        done = rule(call) if rule else None
-        return self._unknown(call, node) if done is None else done
+        rule = rule_of(call, torch.Tag.pointwise in getattr(node.target, "tags", ()))
+        result = rule(call) if rule else None
+        return result if result is not None and fits(result, call.result) else self._unknown(call, node)
+
+    def _call(self, node: Node) -> Call:
+        arguments, named = self._given(node.args), {name: self._given(value) for name, value in node.kwargs.items()}
+        result = node.meta.get("val")
+        if not isinstance(node.target, torch._ops.OpOverload):  # a part of the pass under another mode, say
+            return Call(str(node.target), {"": [arguments, *named.values()]}, result, self.scale, inplace=True)
+        schema = node.target._schema
+        given = dict(zip((argument.name for argument in schema.arguments), arguments, strict=False)) | named
+        name = schema.name.removeprefix("aten::").removesuffix("_")
+        return Call(name, given, result, self.scale, is_mutable(node))
 
     def _unknown(self, call: Call, node: Node) -> object:
         free, result = call.pin(), pinned(call.result)
@@ -172,15 +196,32 @@ class Pass:
             if made and read:
                 yield Gain(made[0].tensor, len(made[0].entries), made, read)
 
+    def withheld(self) -> Iterator[str]:
+        """Yield why units that might be free to change places are not."""
+        yield from self.notes
+        told = set()
+        for name, _, axis in self._axes():
+            for atom in (atom for segment in resolve(axis) for atom in segment):
+                if isinstance(atom.pinned, str) and atom.pinned not in told:
+                    told.add(atom.pinned)
+                    yield f"{name}: {atom.pinned} is not selected: the units along it keep their order"
+
+    def _axes(self) -> Iterator[tuple[str, int, Axis]]:
+        for name, value in self.parameters.items():
+            for number, axis in enumerate(value.axes):
+                yield name, number, axis
+
     def _free(self) -> dict[Atom, list[Place]]:
-        axes = [(name, number, axis) for name, x in self.parameters.items() for number, axis in enumerate(x.axes)]
-        while sum(_pin_inner(segment) for *_, axis in axes for segment in resolve(axis)):
+        while sum(_pin_inner(segment) for *_, axis in self._axes() for segment in resolve(axis)):
             pass
-        found: dict[Atom, list[Place]] = {}
-        for name, number, axis in axes:
+        found: dict[Atom, dict[tuple[str, int], list[Tensor]]] = {}
+        for name, number, axis in self._axes():
             for atom, entries in _entries(axis):
-                found.setdefault(atom, []).append(Place(name, number, entries))
-        return found
+                found.setdefault(atom, {}).setdefault((name, number), []).append(entries)
+        return {
+            atom: [Place(name, number, torch.cat(entries, 1)) for (name, number), entries in places.items()]
+            for atom, places in found.items()
+        }
 
 
 def _pin_inner(segment: Iterable[Atom]) -> bool:

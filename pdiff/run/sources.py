@@ -6,15 +6,17 @@ made a few vectors at a time (`Made`), with the same draws at every pass.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.registry import Registry
 from torch import Tensor
 
+from pdiff.analysis.source_results import OF_GENERATED
 from pdiff.engine.whitening import Whitening
 from pdiff.run.heldout import split_population
+from pdiff.run.recalibration import check_recalibration, recalibrated
 from pdiff.run.targets import Targets, open_targets
 from pdiff.run.wanted import Wanted, open_wanted
 from pdiff.runtime.errors import PdiffError, check_not_negative, check_positive, check_share, known
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
 
 MEMBERS = 16  # of an average of a few
 OF_SEVERAL = ("soup_of", "ensemble")
-OF_GENERATED = ("generated_soup", "generated_ensemble")  # the engine's own, several at once
 ROOMS = ["pdiff.run.sources", "pdiff.run.conditional_sources", "pdiff.run.target_sources"]
 SOURCES = Registry("source", scope="pdiff", locations=ROOMS)
 
@@ -159,6 +160,7 @@ def check_sources(run: "Run") -> None:
             prepare(SOURCES, table[name], where, {"rng": None}, pool=None)
             if table[name].get("num") is not None:
                 check_positive(where, num=table[name]["num"])
+    check_recalibration(run)
     names = possible(run, run.config.evaluate.sources)
     for name in names:
         if run.config.evaluate.sources[name]["type"] in OF_GENERATED:
@@ -202,6 +204,7 @@ def open_source(run: "Run", name: str, pool: Pool) -> Drawn:
     found = build(SOURCES, source_table(run)[name], where, {"rng": rng}, pool=pool)
     found = found if isinstance(found, Drawn) else Drawn(found)
     check_vectors(where, found.vectors, pool.layout.size)
+    found = replace(found, vectors=recalibrated(run, source_table(run)[name]["type"], found.vectors))
     if pool.wanted is None:
         return found
     if found.wanted is None:

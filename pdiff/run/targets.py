@@ -4,7 +4,7 @@ A generator that knows how good each checkpoint is can be asked for good ones (P
 who condition on a loss). One thing is asked of all generated vectors: a quantile of the fitted checkpoints.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from pdiff.run.heldout import split_population
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.storage import read_json
 from pdiff.weights.conditions import Conditions
-from pdiff.weights.provenance import branch_labels, lineage_labels
+from pdiff.weights.provenance import kin_labels
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
@@ -68,13 +68,13 @@ def open_targets(run: "Run") -> Targets | None:
     shares = [1 - share if name == metric.name and not metric.higher_is_better else share for name in known.names]
     columns = zip(values.double().numpy().T, shares, strict=True)
     wanted = torch.tensor([np.quantile(column, share) for column, share in columns], dtype=values.dtype)
-    return Targets(known.names, values, wanted, groups_of(run.population.provenance)[rows.numpy()])
+    return Targets(known.names, values, wanted, groups_of([run.population.provenance[row] for row in rows.tolist()]))
 
 
-def groups_of(provenance: list[Mapping[str, Any]]) -> NDArray:
-    """Return the number of each row's lineage `(N,)`; of a single one its branch, or else its own."""
-    labels = (lineage_labels(provenance), branch_labels(provenance))
-    return next((found for found in labels if len(np.unique(found)) > 1), np.arange(len(provenance)))
+def groups_of(provenance: Sequence[Mapping[str, Any]]) -> NDArray:
+    """Return the number of each row's lineage `(F,)`; of a single one its branch, or else its own."""
+    labels = kin_labels(provenance)
+    return labels if labels.any() else np.arange(len(provenance))
 
 
 def asked_of(run: "Run", count: int) -> dict[str, Tensor]:

@@ -1,11 +1,13 @@
 """What may change in the networks of a run without a change of their function: followed through a pass, or told."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from pdiff.canonical.tracing import trace
 from pdiff.runtime.errors import PdiffError, known
 from pdiff.task.contract import fault, kind
 from pdiff.weights.layout import Layout
@@ -36,14 +38,13 @@ def find_symmetries(run: "Run") -> Symmetries:
     if not run.has_hook("inputs"):
         line = "lacks the hook inputs, which fit.canonical needs to follow the units through a pass."
         raise fault(run.name, f"{line} Define it, or the hook symmetries, or set fit.canonical to none.")
-    from pdiff.canonical.tracing import trace
-
     return trace(run.built.model.eval(), first_batch(run), run.layout.names)
 
 
 def first_batch(run: "Run") -> tuple:
     """Return the first samples of the split `train`, as the network takes them."""
-    batch = next(iter(run.hook.inputs(task=run.built, split="train")), None)
+    batches = run.hook.inputs(task=run.built, split="train")
+    batch = next(iter(batches), None) if isinstance(batches, Iterable) else batches
     if not isinstance(batch, tuple):
         line = f"inputs yielded {kind(batch)}, expected a tuple: the arguments of the network."
         raise fault(run.name, f"{line} Yield (images,), say.")

@@ -54,11 +54,28 @@ class Made:
         shape: of all of them.
         make: from a slice of the rows to these rows; it is called for one slice after another.
         rng: what `make` draws from; its state now is the one that every pass begins with.
+        finish: from rows and their numbers to what takes their place, row by row, of those alone that are asked for;
+            it may write into the rows. None: they are as they were made.
     """
 
-    def __init__(self, shape: Sequence[int], make: Callable[[slice, torch.Generator], Tensor], rng: torch.Generator):
+    def __init__(
+        self,
+        shape: Sequence[int],
+        make: Callable[[slice, torch.Generator], Tensor],
+        rng: torch.Generator,
+        finish: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ):
         self.shape, self.ndim = torch.Size(shape), len(shape)
-        self.make, self.state = make, rng.get_state()
+        self.make, self.state, self.finish = make, rng.get_state(), finish
+
+    @classmethod
+    def of(cls, vectors: "Vectors", finish: Callable[[Tensor, Tensor], Tensor]) -> "Made":
+        """Return vectors, stored or made, of which each row that is asked for is finished."""
+        if not isinstance(vectors, Made):
+            return cls(vectors.shape, lambda rows, rng: vectors[rows], torch.Generator(), finish)
+        rng = torch.Generator()
+        rng.set_state(vectors.state)
+        return cls(vectors.shape, vectors.make, rng, finish)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -66,18 +83,27 @@ class Made:
     def __getitem__(self, rows) -> Tensor:
         wanted = torch.arange(len(self))[rows]
         found = torch.empty(*wanted.shape, *self.shape[1:])
-        for place, part in zip(row_slices(self.shape), self.parts(), strict=True):
+        for place, part in zip(row_slices(self.shape), self.raw(), strict=True):
             inside = (wanted >= place.start) & (wanted < place.stop)
             found[inside] = part[wanted[inside] - place.start]
             if not (wanted >= place.stop).any():
                 break
-        return found
+        return self.finished(found.view(-1, *self.shape[1:]), wanted.view(-1)).view_as(found)
 
     def parts(self) -> Iterator[Tensor]:
         """Yield all rows, a few at a time."""
+        made = zip(row_slices(self.shape), self.raw(), strict=True)
+        return (self.finished(part, torch.arange(rows.start, rows.stop)) for rows, part in made)
+
+    def raw(self) -> Iterator[Tensor]:
+        """Yield all rows, a few at a time, not yet finished."""
         rng = torch.Generator()
         rng.set_state(self.state)
         return (self.make(rows, rng) for rows in row_slices(self.shape))
+
+    def finished(self, rows: Tensor, numbers: Tensor) -> Tensor:
+        """Return rows as they are given out."""
+        return self.finish(rows.clone(), numbers) if self.finish else rows
 
 
 Vectors = Tensor | Rows | Made
@@ -103,10 +129,11 @@ def pieces(vectors: Vectors, rows: slice | None = None) -> Iterator[Tensor | Row
     if not isinstance(vectors, Made):
         yield Rows(vectors.vectors, vectors.rows[rows]) if isinstance(vectors, Rows) else vectors[rows]
         return
-    for place, part in zip(row_slices(vectors.shape), vectors.parts(), strict=True):
-        own = part[max(rows.start - place.start, 0) : rows.stop - place.start]
-        if len(own):
-            yield own
+    numbers = torch.arange(len(vectors))
+    for place, part in zip(row_slices(vectors.shape), vectors.raw(), strict=True):
+        inside = slice(max(rows.start - place.start, 0), rows.stop - place.start)
+        if len(part[inside]):
+            yield vectors.finished(part[inside], numbers[place][inside])
         if place.stop >= rows.stop:
             return
 

@@ -12,8 +12,10 @@ from pdiff.run.config import resolve
 from pdiff.run.directory import RunDirectory
 from pdiff.run.record import read_gate
 from pdiff.run.run import Run
+from pdiff.runtime import processes as group
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.settings import merge
+from pdiff.stages.canonical import write_canonical
 from pdiff.stages.pipeline import run_pipeline
 
 PLUGIN = Path(__file__).parents[1] / "many_lineages.py"
@@ -183,7 +185,7 @@ def test_hook_that_names_places_that_are_not_there_is_told(zoo):
 
 def without_inputs(text):
     """Return the text of the plugin without its hook."""
-    return text.replace('@hookimpl\ndef inputs(task, split):', "def no_inputs(task, split):")
+    return text.replace("@hookimpl\ndef inputs(task, split):", "def no_inputs(task, split):")
 
 
 def test_plugin_with_neither_hook_is_told_before_the_collection(zoo):
@@ -200,3 +202,22 @@ def test_without_inputs_the_signatures_are_compared(zoo):
             over={"fit": {"canonical": "permutation"}, "collect": {"width": 0.0}},
             change=lambda text: given(kept=2)(without_inputs(text)), name="wrong",
         )  # fmt: skip
+
+
+def test_several_processes_end_with_the_same_form(zoo, processes, results):
+    run = zoo()
+    alone = results(run.directory.path)
+    record = json.loads((run.directory.folder("fit") / "heldout.json").read_text())
+    fitted = [row for row in range(len(run.lineages)) if row not in record["rows"]]
+    run.directory.drop(["fit"])
+
+    def work(_: int) -> None:
+        group.join("pytorch")
+        write_canonical(Run(resolve(ZOO), run.directory), fitted)
+        group.leave()
+
+    started = processes(work)
+    assert started.codes() == [0, 0], started.text("err")
+    names = {name for name in alone if "canonical" in name}
+    assert len(names) == 7
+    assert {name: alone[name] for name in names} == {n: d for n, d in results(run.directory.path).items() if n in names}

@@ -102,6 +102,36 @@ def test_measuring_goes_on_where_it_was_killed_and_ends_with_the_same(targeted, 
     assert {name: own[name] for name in names} == {name: whole[name] for name in names}
 
 
+def test_the_summary_says_what_was_asked_and_holds_nothing_against_averages_of_the_generated(run):
+    summary = read_json(run.directory.folder("compare") / "summary.json")
+    select = read_metrics(run, "generated")["select"].mean()
+    assert summary["target"] == {
+        "names": ["fit"],
+        "quantile": 0.95,
+        "wanted": open_targets(run).wanted.tolist(),
+        "measured": [pytest.approx(select)],
+    }
+    own = {"generated", "generated_soup", "generated_ensemble"}
+    assert set(summary["comparisons"]) == set(summary["sources"]) - own
+    assert "novel" not in summary, "of two lineages or one"
+    assert "- asked of the generated: fit " in (run.directory.folder("compare") / "table.md").read_text()
+
+
+def test_a_zoo_of_many_lineages_says_how_many_candidates_are_new_and_good(tmp_path):
+    directory = RunDirectory(tmp_path / "run")
+    changes = {"collect": {"networks": 3, "lineages": 20}, "evaluate": {"sources": {"generated_soup": {"num": 12}}}}
+    run_pipeline(resolve(merge(VALUES, changes)), directory, gates=False)
+    summary = read_json(directory.folder("compare") / "summary.json")
+    novel = summary["novel"]
+    assert novel["multiples"] == [0.5, 1.0, 2.0]
+    assert novel["metric"] == pytest.approx(summary["sources"]["trained"]["mean"] - summary["margin"])
+    assert set(novel["sources"]) == set(summary["sources"]) - {"ensemble", "generated_ensemble"}
+    for name, found in novel["sources"].items():
+        assert found["shares"] == sorted(found["shares"], reverse=True)
+        assert summary["sources"][name]["novel"] == found["shares"][1]
+    assert (directory.folder("compare") / "novel.png").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "line"),
     [

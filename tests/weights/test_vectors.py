@@ -85,3 +85,24 @@ def test_pieces_are_successive_vectors_of_every_kind(rows):
         found = list(pieces(vectors, rows))
         assert torch.equal(torch.cat([piece[:] for piece in found]), vectors[:][rows])
     assert isinstance(next(pieces(Rows(WHOLE, range(7)), rows)), Rows)
+
+
+@pytest.mark.parametrize("base", [WHOLE, Rows(WHOLE, range(7)), made()])
+def test_only_rows_that_are_asked_for_are_finished_and_the_others_cost_nothing(base):
+    asked = []
+
+    def finish(rows, numbers):
+        asked.extend(numbers.tolist())
+        rows += 100 * numbers[:, None]
+        return rows
+
+    before = base[:].clone()
+    finished = Made.of(base, finish)
+    whole = before + 100 * torch.arange(7)[:, None]
+    assert torch.equal(finished[4], whole[4])
+    assert torch.equal(finished[[5, 1]], whole[[5, 1]])
+    assert asked == [4, 5, 1]
+    assert torch.equal(torch.cat(list(pieces(finished, slice(3, 6)))), whole[3:6])
+    assert asked == [4, 5, 1, 3, 4, 5]
+    assert torch.equal(torch.cat(list(parts(finished))), whole)
+    assert torch.equal(base[:], before)

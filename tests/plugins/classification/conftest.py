@@ -24,6 +24,21 @@ SUBSETS = {
     },
     "collect": {"together": 5, "networks": {"steps": 20, "batch_size": 32}},
 }
+ZOO = {
+    "plugin": "classification",
+    "device": "cpu",
+    "select": "all",
+    "task": {
+        "network": {"type": "mlp", "hidden": [8], "activation": "relu"},
+        "data": {"type": "digits", "size": 8, "train": 96, "select": 64},
+        "eval_batch": 900,
+    },
+    "collect": {
+        "seeds": 6,
+        "together": 4,
+        "networks": {"steps": 30, "batch_size": 32, "snapshots": 3, "every": 10},
+    },
+}
 
 
 class Conditional:
@@ -61,6 +76,12 @@ class Conditional:
 def subsets() -> dict:
     """The values of the tiny config, to be changed at will."""
     return copy.deepcopy(SUBSETS)
+
+
+@pytest.fixture
+def zoo() -> dict:
+    """The values of a tiny config of independent networks, to be changed at will."""
+    return copy.deepcopy(ZOO)
 
 
 @pytest.fixture

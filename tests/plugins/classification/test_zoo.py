@@ -1,7 +1,5 @@
 """A zoo: independent networks, their snapshots, blocks, the way back into an interrupted collection."""
 
-import copy
-
 import pytest
 import torch
 from pdiff_plugins.classification.zoo import blocks_of_zoo, steps_of
@@ -13,27 +11,6 @@ from pdiff.stages.pipeline import run_pipeline
 from pdiff.task.plugins import load_plugin
 
 HOOK = load_plugin("classification").hook
-ZOO = {
-    "plugin": "classification",
-    "device": "cpu",
-    "select": "all",
-    "task": {
-        "network": {"type": "mlp", "hidden": [8], "activation": "relu"},
-        "data": {"type": "digits", "size": 8, "train": 96, "select": 64},
-        "eval_batch": 900,
-    },
-    "collect": {
-        "seeds": 6,
-        "together": 4,
-        "networks": {"steps": 30, "batch_size": 32, "snapshots": 3, "every": 10},
-    },
-}
-
-
-@pytest.fixture
-def zoo() -> dict:
-    """The values of a tiny config, to be changed at will."""
-    return copy.deepcopy(ZOO)
 
 
 def equal(one, other) -> bool:
