@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 COPYING = 0.01  # one-sided; an accusation needs more than the usual 0.05
 SUBSPACE = 0.99  # of the fitted vectors' variance
 MOST_AXES = 1024  # of very many vectors
-MOST_POINTS = 2000  # of the fitted, and of the held-out, that fresh ones are taken from, where they are very many
+MOST_POINTS = 500  # about, fitted or held out, where they are very many or are brought into another order of units
 FEWEST_FITTED = 3  # branches: each of them has two others to lie between
 CLOSEST = 1e-3  # the smallest ratio: closer than that is a copy, however close
 NOISE = 0.5  # of the distance at which fresh branches lie: noise that leaves a copy a copy
@@ -169,17 +169,16 @@ def enough(explained: Tensor) -> int:
 
 
 def few_of_each(labels: NDArray, most: int) -> NDArray:
-    """Return some rows `(m,)` of every branch, evenly spaced; all where they are no more than `MOST`.
+    """Return about `most` rows `(m,)`, evenly spaced in every branch, at least one of each.
 
     Args:
         labels: branch of each row `(N,)`.
         most: about how many rows.
     """
-    if len(labels) <= MOST:
-        return np.arange(len(labels))
     each = max(1, most // len(np.unique(labels)))
     rows = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    return np.concatenate([own[np.linspace(0, len(own) - 1, min(each, len(own))).astype(int)] for own in rows])
+    few = [own[np.linspace(0, len(own) - 1, min(each, len(own))).astype(int)] for own in rows]
+    return np.sort(np.concatenate(few))
 
 
 def logarithm(near: NDArray, far: NDArray) -> NDArray:
@@ -260,7 +259,8 @@ def examine(
     if len(generated) == 1:
         return untested("a single vector was generated: nothing tells how much others differ. Raise generate.num")
     axes, neighbours, decoded = subspace(fitted), Neighbours(fitted, branches[0], form), decode()
-    rows = tuple(few_of_each(labels, MOST_POINTS) for labels in branches)
+    all_, many = (np.arange(len(labels)) for labels in branches), form is not None or len(fitted) > MOST
+    rows = tuple(few_of_each(labels, MOST_POINTS) for labels in branches) if many else tuple(all_)
     some = Fresh(rows, tuple(labels[own] for labels, own in zip(branches, rows, strict=True)), neighbours)
     raw, through = (axes.fitted, axes.project(heldout)), tuple(map(axes.project, decoded))
     aligned = map(neighbours.aligned, pieces(generated)) if form else [generated]

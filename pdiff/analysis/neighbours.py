@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pdiff.canonical.form import Form
 
 LINEAGES = 4  # that a vector is brought into the order of, at most
-MATCHED = 2**31  # values of all vectors that are, about: with larger networks there are fewer lineages
+MATCHED = 2**28  # values of all vectors that are, about: with larger networks there are fewer lineages
 LARGEST = 1e18  # norm whose square float32 can hold; what has none has no order of units
 
 

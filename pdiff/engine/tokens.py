@@ -15,7 +15,7 @@ from pdiff.engine.perceiver import Perceiver
 from pdiff.engine.registries import AUTOENCODERS
 from pdiff.engine.scaling import Scaled
 from pdiff.runtime.errors import PdiffError, check_positive
-from pdiff.weights.gram import centred_gram
+from pdiff.weights.gram import MOST, axes_of_many, centred_gram
 from pdiff.weights.layout import Layout
 from pdiff.weights.vectors import VALUES, mean, parts
 
@@ -70,6 +70,15 @@ def leading(gram: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return values[..., -count:].flip(-1).clamp(min=0), vectors[..., -count:].flip(-1)
 
 
+def leading_scores(scaled: Tensor | Scaled, count: int) -> Tensor:
+    """Return coordinates on the first principal axes `(N, count)`, orthonormal; of many vectors by `axes_of_many`."""
+    if len(scaled) <= MOST:
+        return leading(centred_gram(scaled), count)[1]
+    axes, average = axes_of_many(scaled, count)[0], mean(scaled)
+    scores = torch.cat([(part - average) @ axes.T for part in parts(scaled)]).double()
+    return scores / scores.norm(dim=0).clamp(min=1e-30)
+
+
 def token_axes(tokens: Tensor, shared: Tensor) -> tuple[Tensor, Tensor]:
     """Return the axes that hold most of each token's variance, turned so that all tokens' coordinates are alike.
 
@@ -82,8 +91,10 @@ def token_axes(tokens: Tensor, shared: Tensor) -> tuple[Tensor, Tensor]:
         where a token varies in fewer than R directions, they are a tight frame of those.
     """
     tokens = tokens.double()
-    variance, scores = leading(tokens @ tokens.mT, shared.shape[1])
+    many = tokens.shape[1] > MOST
+    variance, found = leading(tokens.mT @ tokens if many else tokens @ tokens.mT, shared.shape[1])
     deviation = variance.sqrt()
+    scores = tokens @ found / deviation.clamp(min=1e-30)[:, None] if many else found
     held = deviation > deviation[:, :1] * 1e-5  # beyond, rounding of float32
     axes = torch.where(held[..., None], scores.mT @ tokens / deviation.clamp(min=1e-30)[..., None], 0.0)
     # The orthogonal matrix that brings the coordinates closest to the shared ones (Schoenemann, 1966).
@@ -139,7 +150,7 @@ class TokenAutoencoder(Autoencoder):
         """Find the average and the axes of each token, a few tokens at a time."""
         self.mean = mean(scaled)
         rank = min(self.axes.shape[1], len(scaled) - 1)
-        _, shared = leading(centred_gram(scaled), rank)
+        shared = leading_scores(scaled, rank)
         for place, columns in self.tokens.pieces(len(scaled)):
             centred = scaled[:, columns] - self.mean[columns]
             filled = nn.functional.pad(centred, (0, -centred.shape[1] % self.tokens.size))

@@ -16,7 +16,7 @@ from pdiff.runtime import processes
 from pdiff.runtime.storage import write_json
 from pdiff.stages.canonical import write_canonical
 from pdiff.stages.targets import write_targets
-from pdiff.weights.provenance import branch_labels, lineage_labels
+from pdiff.weights.provenance import kin_labels
 from pdiff.weights.vectors import Rows
 
 if TYPE_CHECKING:
@@ -58,5 +58,4 @@ def groups_of(run: "Run", fitted: Rows) -> NDArray:
     conditions, provenance = run.population.conditions, [run.population.provenance[row] for row in fitted.rows.tolist()]
     if conditions is not None:
         return conditions.take(fitted.rows).values.unique(dim=0, return_inverse=True)[1].numpy()
-    lineages = lineage_labels(provenance)
-    return lineages if lineages.any() else branch_labels(provenance)
+    return kin_labels(provenance)

@@ -7,7 +7,9 @@ import torch
 from pdiff.analysis import copying
 from pdiff.analysis.copying import COPYING, Space, examine, statistic
 from pdiff.analysis.statistics import Difference
+from pdiff.canonical.form import Form
 from pdiff.weights.vectors import Made, Rows
+from tests.canonical.by_hand import mlp, reordered
 
 STEPS, SIZE, SUBSPACE = 12, 60, 30
 
@@ -193,6 +195,31 @@ def test_of_very_many_vectors_some_of_each_branch_tell_the_same(world, monkeypat
     assert [found.own for found in few] == pytest.approx([found.own for found in whole], rel=1e-3)
     assert [found.reference for found in few] == pytest.approx([found.reference for found in whole], rel=0.2)
     assert all(found.power for found in few)
+
+
+def test_permuted_copies_are_copies_where_units_have_no_order():
+    layout, symmetries = mlp(5, 6, 4)
+    rng = torch.Generator().manual_seed(0)
+    base = 2 * torch.randn(layout.size, generator=rng)
+
+    def lineages(count):
+        """Return three vectors of each, near the base but in an order and a scale of its own."""
+        places = base + 0.5 * torch.randn(count, 1, layout.size, generator=rng)
+        vectors = (places + 0.05 * torch.randn(count, 3, layout.size, generator=rng)).flatten(0, 1)
+        return torch.stack([reordered(layout, symmetries, v, row // 3, True) for row, v in enumerate(vectors)])
+
+    fitted, heldout, fresh = lineages(12), lineages(5), lineages(40)[::3]
+    form = Form.fit("permutation+scale", layout, symmetries, fitted, range(2, 36, 3))
+    points, branches = (form.apply(fitted), form.apply(heldout)), (np.arange(12).repeat(3), 12 + np.arange(5).repeat(3))
+    copies = torch.stack([reordered(layout, symmetries, v, 100 + row, True) for row, v in enumerate(fitted)])
+    found = [
+        examine(generated, *points, lambda: points, branches, None, seed=0, form=own)
+        for generated in (copies, fresh)
+        for own in (form, None)
+    ]
+    assert [each.copies for each in found] == [True, False, False, False]
+    assert found[0].share == 1
+    assert all(each.power for each in found)
 
 
 def test_vectors_that_never_differ_accuse_nobody():

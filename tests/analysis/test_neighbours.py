@@ -1,4 +1,4 @@
-"""Distances to the nearest trained vector: exact, of many too, and without what is akin."""
+"""Distances to the nearest trained vector: exact, of many too, without what is akin, whatever the order of units."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,9 @@ import torch
 
 from pdiff.analysis import neighbours
 from pdiff.analysis.neighbours import Neighbours
+from pdiff.canonical.form import Form
 from pdiff.weights.vectors import Rows
+from tests.canonical.by_hand import mlp, reordered
 
 
 @pytest.fixture
@@ -61,3 +63,49 @@ def test_a_few_at_a_time_give_the_same(among, rng, monkeypatch):
 def test_where_units_keep_their_order_vectors_stay_as_they_are(among, rng):
     vectors = torch.randn(3, 4, generator=rng)
     assert among(vectors).aligned(vectors) is vectors
+
+
+@pytest.fixture(params=["permutation", "permutation+scale"])
+def canonical(request, rng):
+    """Return a form, networks `(8, P)` of eight lineages in it, and a function that gives a reordered copy of a row."""
+    layout, symmetries = mlp(5, 6, 4)
+    vectors = torch.randn(8, layout.size, generator=rng)
+    form = Form.fit(request.param, layout, symmetries, vectors, range(8))
+    scaled = request.param == "permutation+scale"
+    return form, form.apply(vectors), lambda row: reordered(layout, symmetries, vectors[row], 10 + row, scaled)
+
+
+def test_permuted_copies_have_no_distance_and_come_back_in_order(canonical, among):
+    form, trained, copy = canonical
+    copies = torch.stack([copy(row) for row in range(8)])
+    found = Neighbours(trained, np.arange(8), form)
+    assert found.distances(copies).max() < 1e-5
+    assert among(trained).distances(copies).min() > 0.1
+    torch.testing.assert_close(found.aligned(copies), trained, rtol=0, atol=1e-5)
+
+
+def test_no_order_of_units_is_nearer(canonical, rng):
+    form, trained, _ = canonical
+    vectors = form.apply(torch.randn(5, trained.shape[1], generator=rng))
+    found = Neighbours(trained, np.arange(8), form)
+    assert (found.distances(vectors) <= Neighbours(trained, np.arange(8)).distances(vectors)).all()
+    every = [form.onto(vectors, own.expand(5, -1)) - own for own in trained]
+    least = torch.stack([own.norm(dim=1) for own in every]).min(0).values
+    assert (found.distances(vectors) >= least - 1e-5).all()
+
+
+def test_a_trained_one_leaves_its_lineage_out_in_any_order(canonical):
+    form, trained, _ = canonical
+    kin = np.arange(8).repeat(2)
+    twice = trained.repeat_interleave(2, 0)
+    found = Neighbours(twice, kin, form).distances(twice[:4], kin[:4])
+    assert found.min() > 0.1
+
+
+def test_what_has_no_order_stays_without_a_distance(canonical):
+    form, trained, copy = canonical
+    found = Neighbours(trained, np.arange(8), form)
+    vectors = torch.stack([torch.full_like(trained[0], torch.nan), copy(1)])
+    assert found.distances(vectors)[0].isnan()
+    assert found.distances(vectors)[1] < 1e-5
+    assert found.distances(vectors[:1]).isnan().all()

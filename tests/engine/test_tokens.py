@@ -86,6 +86,20 @@ def test_fit_a_few_columns_at_a_time_gives_the_axes_of_the_whole(monkeypatch):
     torch.testing.assert_close(whole.coder.deviation, blocks.coder.deviation, atol=1e-4, rtol=1e-4)
 
 
+def test_fit_to_many_vectors_gives_axes_of_the_same_directions(monkeypatch):
+    vectors = population().repeat(4, 1) + 0.01 * torch.randn(
+        48, LAYOUT.size, generator=torch.Generator().manual_seed(1)
+    )
+    few = fitted(vectors)
+    monkeypatch.setattr("pdiff.engine.tokens.MOST", 20)
+    many = fitted(vectors)
+    held, other = (torch.einsum("krt,kru->ktu", found.axes, found.axes) for found in (few, many))
+    torch.testing.assert_close(other, held, atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        many.coder.deviation.square().sum(1), few.coder.deviation.square().sum(1), atol=1e-4, rtol=1e-3
+    )
+
+
 def test_latents_and_vectors_have_their_lengths_and_decoding_stays_in_the_axes():
     autoencoder, vectors = fitted(population()), population()
     latents = autoencoder.encode(vectors)
