@@ -52,6 +52,7 @@ TABLE = (
         gates=(
             "pdiff.gates.codec:gate_codec",
             "pdiff.gates.diffusion:gate_denoiser",
+            "pdiff.gates.collapse:gate_collapse",
             "pdiff.gates.schedule:gate_schedule",
         ),
         shared=True,
