@@ -25,6 +25,7 @@ from pdiff.run.sources import check_sources, possible, tell_members
 from pdiff.run.splits import check_conditions, split_conditions
 from pdiff.run.stage import STAGES
 from pdiff.run.symmetry import build_symmetry
+from pdiff.run.units import check_canonical
 from pdiff.runtime.cost import free_memory, resident_memory
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.seeding import generator
@@ -102,9 +103,10 @@ def make_plan(config: Config, work_dir: Path) -> Plan:
     with tempfile.TemporaryDirectory() as folder:
         run = Run(config, RunDirectory(Path(folder)))
         engine = run.new_engine()
-        engine.prepare(run.layout, torch.device("meta"))
+        engine.prepare(run.layout, torch.device("meta"), len(config.fit.conditions or []))
         check_sources(run)
         check_conditions(config, run.layout)
+        check_canonical(run)
         told = known_provenance(run, RunDirectory(work_dir))
         checkpoints = ASSUMED if told is None else len(told)
         wanted, oracles = count_wanted(run, told or [])
@@ -155,7 +157,8 @@ def count_conditional(run: Run, wanted: int, oracles: int) -> dict[str, int]:
 def count_candidates(run: Run, checkpoints: int) -> dict[str, int]:
     """Return how many candidates each source has: as its settings say, all trained, one soup, or the default."""
     table, num = run.config.evaluate.sources, run.config.evaluate.num
-    default = {"trained": checkpoints, "generated": run.config.generate.num, "soup": 1, "ensemble": 1}
+    default = {"trained": checkpoints, "generated": run.config.generate.num, "soup": 1}
+    default |= {"ensemble": 1, "generated_ensemble": 1}
     return {n: table[n].get("num") or default.get(table[n]["type"], num) for n in possible(run, table)}
 
 
@@ -178,9 +181,10 @@ def plan_stages(run: Run, engine: ParameterDiffusion, checkpoints: int, drawn: i
     training = parts + max(weigh_training(engine, name) for name in ("autoencoder", "denoiser"))
     held = resident_memory()  # Python, torch and the task, built
     gpu = run.device.type == "cuda"
+    canonical = 0 if run.config.fit.canonical == "none" else population
     needs = {  # where the run computes; on disk
         "collect": (TRAINED * network, population + network),
-        "fit": (max(training, engines + min(2 * block, 3 * population)) + gpu * population, engines),
+        "fit": (max(training, engines + min(2 * block, 3 * population)) + gpu * population, engines + canonical),
         "generate": (engines + 2 * batch, generated),
         "evaluate": (2 * network + 2 * FLOAT * size, 0),
         "compare": (parts + min(4 * block, 3 * population), 0),

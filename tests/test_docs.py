@@ -15,7 +15,10 @@ ROOT = Path(__file__).parents[1]
 PLUGINS = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-HOOKS = ("build", "select_params", "collect", "branches", "load_params", "evaluate", "ensemble", "draw")
+HOOKS = (
+    "build", "select_params", "collect", "branches", "load_params", "evaluate", "ensemble", "draw", "inputs",
+    "symmetries",
+)  # fmt: skip
 
 
 def blocks(language: str, page: str = PLUGINS) -> list[str]:

@@ -14,26 +14,31 @@ Distances are of coordinates on the principal axes that hold 99 % of the fitted 
 coordinates, most of which never move in training, would otherwise hide the copy that it is added to.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pdiff.analysis.references import coordinates_of, distances
+from pdiff.analysis.neighbours import LARGEST, Neighbours, distances
+from pdiff.analysis.references import coordinates_of
 from pdiff.analysis.statistics import Difference, Values, contrast
 from pdiff.runtime.seeding import generator, normal
-from pdiff.weights.gram import centred_gram, centred_products
+from pdiff.weights.gram import MOST, axes_of_many, centred_gram, centred_products
 from pdiff.weights.origin import COLLECTED, Origin
-from pdiff.weights.vectors import Rows, Vectors
+from pdiff.weights.vectors import Rows, Vectors, deviations, mean, parts, pieces, row_slices
+
+if TYPE_CHECKING:
+    from pdiff.canonical.form import Form
 
 COPYING = 0.01  # one-sided; an accusation needs more than the usual 0.05
 SUBSPACE = 0.99  # of the fitted vectors' variance
+MOST_AXES = 1024  # of very many vectors
+MOST_POINTS = 2000  # of the fitted, and of the held-out, that fresh ones are taken from, where they are very many
 FEWEST_FITTED = 3  # branches: each of them has two others to lie between
-LARGEST = 1e18  # distance whose square float32 can hold: what has none is left out, and hides no copies
 CLOSEST = 1e-3  # the smallest ratio: closer than that is a copy, however close
 NOISE = 0.5  # of the distance at which fresh branches lie: noise that leaves a copy a copy
 
@@ -129,10 +134,89 @@ class Space:
         return nearest if own is None else np.where(own[:, None] == names, np.inf, nearest)
 
 
+@dataclass(frozen=True)
+class Subspace:
+    """The principal axes that hold `SUBSPACE` of the fitted vectors' variance, and the fitted vectors on them.
+
+    Attributes:
+        fitted: their coordinates `(F, K)`.
+        project: from vectors `(M, P)` to theirs `(M, K)`.
+    """
+
+    fitted: Tensor
+    project: Callable[[Vectors], Tensor]
+
+
+def subspace(fitted: Tensor | Rows) -> Subspace:
+    """Return the principal axes of the fitted vectors `(F, P)`: of many no more than `MOST_AXES`."""
+    if len(fitted) <= MOST:
+        gram = centred_gram(fitted)
+        axes, explained = coordinates_of(gram)
+        axes = axes[:, : enough(explained)]  # in the fitted: inner products are coordinates
+        return Subspace((gram @ axes).float(), lambda vectors: (centred_products(vectors, fitted) @ axes).float())
+    axes, variances = axes_of_many(fitted, MOST_AXES)
+    axes, average = axes[: enough(variances / deviations(fitted).square().sum())], mean(fitted)
+
+    def project(vectors: Vectors) -> Tensor:
+        return torch.cat([(part - average) @ axes.T for part in parts(vectors)])
+
+    return Subspace(project(fitted), project)
+
+
+def enough(explained: Tensor) -> int:
+    """Return how many of the first axes hold `SUBSPACE` of the variance, by their shares `(K,)`."""
+    return int((explained.cumsum(0) < SUBSPACE).sum()) + 1
+
+
+def few_of_each(labels: NDArray, most: int) -> NDArray:
+    """Return some rows `(m,)` of every branch, evenly spaced; all where they are no more than `MOST`.
+
+    Args:
+        labels: branch of each row `(N,)`.
+        most: about how many rows.
+    """
+    if len(labels) <= MOST:
+        return np.arange(len(labels))
+    each = max(1, most // len(np.unique(labels)))
+    rows = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    return np.concatenate([own[np.linspace(0, len(own) - 1, min(each, len(own))).astype(int)] for own in rows])
+
+
 def logarithm(near: NDArray, far: NDArray) -> NDArray:
     """Return the logarithm of the ratio of distances `(M,)`; 0 where both are none."""
     ratio = np.divide(near, far, out=np.ones_like(near), where=far > 0)
     return np.log(np.maximum(ratio, CLOSEST))
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """Vectors that are no copies of a branch other than their own: some of each branch, fitted or held out.
+
+    Attributes:
+        rows: of the fitted `(f,)`, and of the held-out `(h,)`.
+        labels: branch of each of either, `(f,)` and `(h,)`.
+        neighbours: what they are brought into the order of units of, where units have none.
+    """
+
+    rows: tuple[NDArray, NDArray]
+    labels: tuple[NDArray, NDArray]
+    neighbours: Neighbours
+
+    def points(self, which: int, vectors: Vectors, known: Tensor, project: Callable[[Vectors], Tensor]) -> Tensor:
+        """Return the coordinates `(m, K)` of the fitted (0) or the held-out ones (1).
+
+        Args:
+            which: of both.
+            vectors: all fitted, or held-out, ones `(F, P)`, or what the codec makes of them.
+            known: their coordinates as they are `(F, K)`.
+            project: from vectors to coordinates.
+        """
+        rows, labels = self.rows[which], self.labels[which]
+        if self.neighbours.form is None:
+            return known[rows]
+        shape = (len(rows), vectors.shape[1])
+        aligned = (self.neighbours.aligned(vectors[rows[own]], labels[own]) for own in row_slices(shape))
+        return torch.cat([project(part) for part in aligned])
 
 
 def untested(line: str) -> Copying:
@@ -149,10 +233,12 @@ def examine(
     fits: NDArray | None,
     seed: int,
     origin: Origin = COLLECTED,
+    form: "Form | None" = None,
 ) -> Copying:
     """Test whether the generated are copies of the fitted.
 
     Each branch, fitted or held out, is held against the fitted branches other than itself; these are the fresh ones.
+    Where units have no order of their own, every point is brought into the order that is nearest to one of the fitted.
 
     Args:
         generated: `(M, P)`.
@@ -163,6 +249,7 @@ def examine(
         fits: which fit drew each of the generated `(M,)`; None for one.
         seed: of the noise of a control.
         origin: of the population.
+        form: the canonical form that fitted and held-out ones are in; None where units keep their order.
     """
     seen, unseen = len(np.unique(branches[0])), len(set(branches[1]) - set(branches[0]))
     if seen < FEWEST_FITTED or not unseen:
@@ -172,27 +259,31 @@ def examine(
         return untested(f"{found}, expected at least {FEWEST_FITTED} and one: {todo}")
     if len(generated) == 1:
         return untested("a single vector was generated: nothing tells how much others differ. Raise generate.num")
-    gram = centred_gram(fitted)
-    axes, explained = coordinates_of(gram)
-    axes = axes[:, : int((explained.cumsum(0) < SUBSPACE).sum()) + 1]  # in the fitted: inner products are coordinates
-    raw = ((gram @ axes).float(), (centred_products(heldout, fitted) @ axes).float())
-    through = tuple((centred_products(vectors, fitted) @ axes).float() for vectors in decode())
-    own = (centred_products(generated, fitted) @ axes).float()
+    axes, neighbours, decoded = subspace(fitted), Neighbours(fitted, branches[0], form), decode()
+    rows = tuple(few_of_each(labels, MOST_POINTS) for labels in branches)
+    some = Fresh(rows, tuple(labels[own] for labels, own in zip(branches, rows, strict=True)), neighbours)
+    raw, through = (axes.fitted, axes.project(heldout)), tuple(map(axes.project, decoded))
+    aligned = map(neighbours.aligned, pieces(generated)) if form else [generated]
+    own = torch.cat([axes.project(part) for part in aligned])
     told = own.norm(dim=1) < LARGEST  # a NaN is not
     if told.sum() < 2:
         return untested("fewer than two of the generated are finite, and small enough to have a distance")
     own, fits = own[told], None if fits is None else fits[told.numpy()]
-    found, ratios, fresh, space = tested(own, through, branches, fits)
-    raw_found = tested(own, raw, branches, fits)[0]
+    points = [some.points(which, decoded[which], through[which], axes.project) for which in (0, 1)]
+    raw_points = [some.points(which, (fitted, heldout)[which], raw[which], axes.project) for which in (0, 1)]
+    space = Space(through[0], branches[0])
+    found, ratios, fresh = tested(own, space, points, some.labels, fits)
+    raw_found = tested(own, Space(raw[0], branches[0]), raw_points, some.labels, fits)[0]
+    copies, labels = through[0][rows[0]], some.labels[0]
     rng = generator(seed, "copying", "noise")
-    reach = float(np.median(space.nearest(torch.cat(through), np.concatenate(branches)).min(1)))
-    step = normal(through[0].shape, rng)
-    noisy = through[0] + NOISE * reach * step / step.norm(dim=1, keepdim=True).clamp(min=1e-30)
+    reach = float(np.median(space.nearest(torch.cat(points), np.concatenate(some.labels)).min(1)))
+    step = normal(copies.shape, rng)
+    noisy = copies + NOISE * reach * step / step.norm(dim=1, keepdim=True).clamp(min=1e-30)
     noise = space.ratios(noisy)
     halfway = float(np.exp((noise.mean() + fresh.metrics.mean()) / 2))
     controls = {
-        "codec": copied(space.ratios(through[0]), branches[0], fresh, halfway),
-        "noise": copied(noise, branches[0], fresh, halfway),
+        "codec": copied(space.ratios(copies), labels, fresh, halfway),
+        "noise": copied(noise, labels, fresh, halfway),
         "fresh": not_copied(fresh, np.unique(branches[1]), halfway),
     }
     p, ratio = one_sided(found), (float(np.exp(ratios.mean())), float(np.exp(fresh.metrics.mean())))
@@ -223,13 +314,12 @@ def examine(
 
 
 def tested(
-    own: Tensor, known: tuple[Tensor, Tensor], branches: tuple[NDArray, NDArray], fits: NDArray | None
-) -> tuple[Difference, NDArray, Values, Space]:
-    """Return the generated against fresh branches, the ratios of either, and the space of both."""
-    space = Space(known[0], branches[0])
-    known_ratios = np.concatenate([space.ratios(known[0], branches[0]), space.ratios(known[1])])
-    fresh, ratios = Values("fresh", known_ratios, np.concatenate(branches), None, "branches"), space.ratios(own)
-    return contrast(Values("generated", ratios, fits), fresh, True), ratios, fresh, space
+    own: Tensor, space: Space, points: Sequence[Tensor], labels: tuple[NDArray, NDArray], fits: NDArray | None
+) -> tuple[Difference, NDArray, Values]:
+    """Return the generated against fresh branches, and the ratios of either; points and labels are those of `Fresh`."""
+    known = np.concatenate([space.ratios(points[0], labels[0]), space.ratios(points[1])])
+    fresh, ratios = Values("fresh", known, np.concatenate(labels), None, "branches"), space.ratios(own)
+    return contrast(Values("generated", ratios, fits), fresh, True), ratios, fresh
 
 
 def copied(ratios: NDArray, labels: NDArray, fresh: Values, halfway: float) -> Control:

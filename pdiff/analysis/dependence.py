@@ -5,6 +5,7 @@ The integrated autocorrelation time tau: N rows of a series tell as much as N / 
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,18 @@ INDEPENDENT = 1.5  # below this tau a series is none: files that came in any ord
 
 
 def integrated_time(products: NDArray, branches: NDArray, cautious: bool = False) -> float:
+    """Return the `time_of_series` of rows `(N,)` of several branches, from their inner products.
+
+    Args:
+        products: inner products `(N, N)` of the rows' deviations from the average of all rows.
+        branches: which branch each row belongs to `(N,)`; the rows of a branch are in their order.
+        cautious: see `time_of_series`.
+    """
+    rows = (np.flatnonzero(branches == label) for label in np.unique(branches))
+    return time_of_series([products[np.ix_(own, own)] for own in rows], cautious)
+
+
+def time_of_series(series: Sequence[NDArray], cautious: bool = False) -> float:
     """Return tau = 1 + 2 sum_k rho_k in rows, from 1 to the length of the longest branch; 1 of rows that never differ.
 
     rho_k is the mean product of two rows of one branch that lie k apart, over the mean product of a row with itself.
@@ -23,18 +36,15 @@ def integrated_time(products: NDArray, branches: NDArray, cautious: bool = False
     from that.
 
     Args:
-        products: inner products `(N, N)` of the rows' deviations from the average of all rows.
-        branches: which branch each row belongs to `(N,)`; the rows of a branch are in their order.
+        series: for each branch the inner products `(n, n)` of its rows' deviations from the average of all rows.
         cautious: end the sum before the first rho_k that is not positive (Geyer, 1992).
     """
-    variance = np.diagonal(products).mean()
+    variance = np.concatenate([np.diagonal(own) for own in series]).mean()
     if variance <= 0:
         return 1.0
-    rows = [np.flatnonzero(branches == label) for label in np.unique(branches)]
-    series = [products[np.ix_(own, own)] for own in rows]
-    longest, tau = max(map(len, rows)), 1.0
+    longest, tau = max(map(len, series)), 1.0
     for lag in range(1, longest):
-        pairs = sum(max(len(own) - lag, 0) for own in rows)
+        pairs = sum(max(len(own) - lag, 0) for own in series)
         rho = sum(np.trace(own, lag) for own in series) / pairs / variance
         if cautious and rho <= 0:
             break

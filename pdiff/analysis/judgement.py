@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pdiff.analysis.copying import Copying, examine
-from pdiff.analysis.dependence import FEWEST_UNITS, independent_units, integrated_time
+from pdiff.analysis.dependence import FEWEST_UNITS, independent_units, time_of_series
 from pdiff.analysis.novelty import Averaging, Novelty, averaging, largest, novelty
 from pdiff.analysis.references import Place
-from pdiff.analysis.source_results import SourceResults
+from pdiff.analysis.source_results import OF_GENERATED, SourceResults
 from pdiff.analysis.statistics import (
     SIGNIFICANCE,
     Values,
@@ -32,8 +32,11 @@ from pdiff.analysis.verdict import FEW_ERRORS, GENERATED, TRAINED, Findings
 from pdiff.runtime.errors import PdiffError
 from pdiff.task.task import Metric
 from pdiff.weights.origin import Origin, origin_of, sentence
-from pdiff.weights.provenance import branch_labels, lineage_labels
-from pdiff.weights.vectors import Rows, Vectors
+from pdiff.weights.provenance import branch_labels, kin_labels, lineage_labels
+from pdiff.weights.vectors import Rows, Vectors, row_slices
+
+if TYPE_CHECKING:
+    from pdiff.canonical.form import Form
 
 NOISES = ("relative_noise", "absolute_noise")
 CORE = {
@@ -65,6 +68,7 @@ class Case:
         decode: from rows of the population to what the codec makes of them.
         margin: how far below the trained is as good, in standard deviations of the trained.
         seed: of what is drawn.
+        form: the canonical form of the population; None without one.
         averages: the source of averages of a few trained ones; None without any.
         small: sources of averages that are of too few to count as such.
     """
@@ -81,6 +85,7 @@ class Case:
     decode: Callable[[Tensor | Rows], Vectors]
     margin: float
     seed: int
+    form: "Form | None" = None
     averages: str | None = None
     small: Sequence[str] = ()
 
@@ -95,7 +100,12 @@ class Case:
         """The branch of each checkpoint `(C,)`."""
         return branch_labels(self.provenance)
 
-    @property
+    @cached_property
+    def kin(self) -> NDArray:
+        """What each checkpoint is akin to `(C,)`: its lineage, or its branch where all are of one lineage."""
+        return kin_labels(self.provenance)
+
+    @cached_property
     def origin(self) -> Origin:
         """Words for where the checkpoints come from."""
         return origin_of(self.provenance)
@@ -106,8 +116,9 @@ class Case:
         metrics, rows = self.counted(self.sources[TRAINED]), self.kept(self.sources[TRAINED])
         if not len(metrics):
             return 1.0
-        deviations = metrics - metrics.mean()
-        time = integrated_time(np.outer(deviations, deviations), self.branches[rows], cautious=True)
+        deviations, branches = metrics - metrics.mean(), self.branches[rows]
+        series = [deviations[branches == label] for label in np.unique(branches)]
+        time = time_of_series([np.outer(own, own) for own in series], cautious=True)
         return 1 + (time - 1) * len(self.branches) / len(rows)
 
     @cached_property
@@ -169,19 +180,20 @@ class Case:
 
     @cached_property
     def nearest(self) -> dict[str, NDArray]:
-        """Each candidate's largest similarity `(M,)` to a fitted checkpoint; a trained one's to one of another branch.
+        """Each candidate's largest similarity `(M,)` to a fitted checkpoint; a trained one's to one that is not akin.
 
         With a single branch, those within the integrated time are left out instead. A candidate that none is left for
         has a NaN.
         """
-        rows = self.sources[TRAINED].parents
-        columns = np.isin(rows, np.asarray(self.fitted))
-        found = {name: largest(table.numpy(), columns) for name, table in self.similarities.items()}
-        if len(np.unique(self.branches)) > 1:
-            apart = self.branches[rows][:, None] == self.branches[rows]
-        else:
-            apart = np.abs(rows[:, None] - rows) <= self.time
-        return found | {TRAINED: largest(self.similarities[TRAINED].numpy(), columns, apart)}
+        rows, own = self.sources[TRAINED].parents, self.similarities[TRAINED].numpy()
+        columns, several = np.isin(rows, np.asarray(self.fitted)), self.kin.any()
+        found = {name: largest(table.numpy(), columns) for name, table in self.similarities.items() if name != TRAINED}
+        labels, reach = (self.kin[rows], 0) if several else (rows, self.time)
+        parts = [
+            largest(own[place], columns, np.abs(labels[place, None] - labels) <= reach)
+            for place in row_slices(own.shape)
+        ]
+        return found | {TRAINED: np.concatenate(parts)}
 
 
 def row(case: Case, name: str) -> dict[str, Any]:
@@ -237,7 +249,8 @@ def find(case: Case) -> Findings:
     """Return what the verdict follows from."""
     values = {name: case.values(name) for name, source in case.sources.items() if len(case.counted(source))}
     generated, higher = case.sources[GENERATED], case.metric.higher_is_better
-    others = [name for name in values if name != GENERATED] if GENERATED in values else []
+    own = [name for name, source in case.sources.items() if source.type in OF_GENERATED]
+    others = [name for name in values if name not in (GENERATED, *own)] if GENERATED in values else []
     family = max(len(others) - 1, 1)  # the comparison with the trained stands by itself
     trained = case.counted(case.sources[TRAINED])
     if GENERATED in values and not len(trained):
@@ -303,10 +316,11 @@ def copying(case: Case) -> Copying:
         fitted,
         heldout,
         lambda: (case.decode(fitted), case.decode(heldout)),
-        (case.branches[list(case.fitted)], case.branches[list(case.heldout)]),
+        (case.kin[list(case.fitted)], case.kin[list(case.heldout)]),
         generated.fits,
         case.seed,
         case.origin,
+        case.form,
     )
 
 
@@ -339,7 +353,7 @@ def new(case: Case, values: Mapping[str, Values]) -> Novelty:
         line = "not shown to be new: none of the evaluated trained is one that was fitted"
         return Novelty(None, None, None, None, False, line)
     trained = living(case, TRAINED, case.nearest[TRAINED])
-    spread = trained if len(np.unique(case.branches)) > 1 and len(trained.metrics) else None
+    spread = trained if case.kin.any() and len(trained.metrics) else None
     higher = case.metric.higher_is_better
     equal = {}
     for name, source in case.sources.items():

@@ -8,15 +8,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pdiff.analysis.neighbours import Neighbours
 from pdiff.runtime.seeding import generator
-from pdiff.weights.gram import centred_blocks, centred_gram
+from pdiff.weights.gram import MOST, axes_of_many, centred_blocks, centred_gram
 from pdiff.weights.layout import Layout
 from pdiff.weights.vectors import (
     Deviations,
     Rows,
     Vectors,
     along_columns,
-    column_blocks,
     deviations,
     mean,
     parts,
@@ -48,15 +48,15 @@ class Surroundings:
     """The trained vectors, and what of them other vectors are held against.
 
     Attributes:
-        trained: `(N, P)`.
-        width: their mean standard deviation per coordinate.
+        neighbours: the trained vectors `(N, P)`, and how far others are from them.
+        width: the trained vectors' mean standard deviation per coordinate.
         sampled: coordinates `(C,)` whose distributions are compared.
-        values: the trained vectors' values there `(N, C)`.
+        values: the trained vectors' values there, in rising order `(C, N)`.
         projection: their first two principal axes.
         shown: coordinates whose densities are worth drawing, by name.
     """
 
-    trained: Tensor
+    neighbours: Neighbours
     width: float
     sampled: Tensor
     values: Tensor
@@ -69,7 +69,7 @@ class Place:
     """Where the M vectors of a source lie.
 
     Attributes:
-        distances: from each to the nearest trained vector `(M,)`.
+        distances: from each to the nearest trained vector `(M,)`; see `Neighbours`.
         spread: their mean standard deviation per coordinate, over that of the trained; see `relative_width`.
         marginal: how far their values are distributed from the trained ones', beyond what chance gives samples of these
             sizes; None of fewer than `FEWEST` vectors. See `marginal_distance` and `by_chance`.
@@ -84,72 +84,45 @@ class Place:
     shown: Mapping[str, NDArray]
 
 
-def survey(trained: Tensor, layout: Layout, seed: int) -> Surroundings:
+def survey(neighbours: Neighbours, layout: Layout, seed: int) -> Surroundings:
     """Return what of the trained vectors `(N, P)` others are held against; the seed draws the sampled coordinates."""
+    trained = neighbours.trained
     deviation, sampled = deviations(trained), changing(trained, seed)
     return Surroundings(
-        trained=trained,
+        neighbours=neighbours,
         width=deviation.mean().item(),
         sampled=sampled,
-        values=trained[:, sampled],
+        values=in_order(trained[:, sampled]),
         projection=principal_axes(trained),
         shown=density_coordinates(deviation, layout),
     )
 
 
-def locate(vectors: Vectors, among: Surroundings, leave_self_out: bool = False) -> Place:
+def locate(vectors: Vectors, among: Surroundings, own: NDArray | None = None) -> Place:
     """Return where vectors `(M, P)` lie, in one pass over those that are made.
 
     Args:
         vectors: of a source.
         among: the trained vectors.
-        leave_self_out: the vectors are the trained ones; each leaves itself out.
+        own: rows of the trained ones `(M,)`, where the vectors are such; each leaves out what it is akin to.
     """
+    kin = None if own is None else among.neighbours.kin[own]
     distance, values, projected, shown, deviation = [], [], [], [], Deviations()
     places = torch.tensor([*among.shown.values()], dtype=torch.long)
     for piece in pieces(vectors):
-        distance.append(distances(piece, among.trained))
+        distance.append(among.neighbours.distances(piece, kin))
         for part in parts(piece):
             deviation.add(part)
             values.append(part[:, among.sampled])
             projected.append(project(part, among.projection))
             shown.append(part[:, places])
     return Place(
-        distances=nearest(torch.cat(distance), leave_self_out).numpy(),
+        distances=torch.cat(distance).numpy(),
         spread=relative_width(deviation.result().mean().item(), among.width),
-        marginal=marginal_beyond_chance(torch.cat(values), among.values, leave_self_out),
+        marginal=marginal_beyond_chance(torch.cat(values), among.values, own is not None),
         projected=torch.cat(projected).numpy(),
         shown=dict(zip(among.shown, torch.cat(shown).T.numpy(), strict=True)),
     )
-
-
-def nearest_distance(vectors: Tensor | Rows, trained: Tensor | Rows, leave_self_out: bool) -> Tensor:
-    """Return each vector's Euclidean distance `(M,)` to the nearest trained vector; see `distances`, `nearest`."""
-    return nearest(distances(vectors, trained), leave_self_out)
-
-
-def nearest(distance: Tensor, leave_self_out: bool) -> Tensor:
-    """Return the smallest distance of each row `(M,)` of a table `(M, N)`.
-
-    Args:
-        distance: the table.
-        leave_self_out: rows and columns are the same vectors; each leaves itself out.
-    """
-    if leave_self_out:
-        distance = distance.clone().fill_diagonal_(torch.inf)
-    return distance.min(1).values
-
-
-def distances(vectors: Tensor | Rows, trained: Tensor | Rows) -> Tensor:
-    """Return the Euclidean distances `(M, N)` of vectors `(M, P)` to trained ones `(N, P)`, summed over columns.
-
-    Differences are formed before squaring: the usual expansion into products loses small distances.
-    """
-    squares = torch.zeros(len(vectors), len(trained), dtype=torch.float64)
-    for place in column_blocks(vectors, trained):
-        block = torch.cdist(vectors[:, place], trained[:, place], compute_mode="donot_use_mm_for_euclid_dist")
-        squares += block.double().square()
-    return squares.sqrt().to(vectors.dtype)
 
 
 def spread(vectors: Vectors, trained: Vectors) -> float:
@@ -158,11 +131,16 @@ def spread(vectors: Vectors, trained: Vectors) -> float:
 
 
 def principal_axes(trained: Tensor | Rows, count: int = 2) -> Projection:
-    """Return the `count` principal axes of vectors `(N, P)`, from their Gram matrix `(N, N)`.
+    """Return the `count` principal axes of vectors `(N, P)`, from their Gram matrix `(N, N)`; see `axes_of_many`.
 
     The sign of an axis is such that its largest entry is positive.
     """
     axes, explained = torch.zeros(count, trained.shape[1]), torch.zeros(count)
+    if len(trained) > MOST:
+        found, variances = axes_of_many(trained, count)
+        axes[: len(found)], explained[: len(found)] = found, (variances / deviations(trained).square().sum()).float()
+        axes *= axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()
+        return Projection(mean(trained), axes, explained)
     coordinates, shares = coordinates_of(centred_gram(trained))
     reached = min(count, len(shares))
     for place, centred in centred_blocks(trained):
@@ -207,7 +185,7 @@ def marginal_beyond_chance(own: Tensor, reference: Tensor, same: bool) -> float 
     if len(own) < FEWEST and not same:
         return None
     found = marginal_distance(own, reference)
-    return found if found is None or same else found - by_chance(len(own), len(reference))
+    return found if found is None or same else found - by_chance(len(own), reference.shape[1])
 
 
 def by_chance(first: int, second: int) -> float:
@@ -215,24 +193,31 @@ def by_chance(first: int, second: int) -> float:
     return math.sqrt(math.pi / 2) * math.log(2) * math.sqrt(1 / first + 1 / second)
 
 
+def in_order(values: Tensor) -> Tensor:
+    """Return values `(M, C)` of each coordinate in rising order `(C, M)`."""
+    return values.T.contiguous().sort(1).values
+
+
 def marginal_distance(own: Tensor, reference: Tensor) -> float | None:
     """Return the mean over coordinates of Kolmogorov and Smirnov's distance between two sets of values.
 
-    0: every coordinate is distributed as in the trained vectors; 1: no coordinate's values overlap.
+    0: every coordinate is distributed as in the trained vectors; 1: no coordinate's values overlap. The distance is
+    taken on at one of the first set's values, or just below it.
 
     Args:
         own: of some vectors `(M, C)`.
-        reference: of the trained ones `(N, C)`, at coordinates that change among them.
+        reference: of the trained ones `(C, N)`, in rising order, at coordinates that change among them.
 
     Returns:
         The distance; None of no coordinates.
     """
     if not own.shape[1]:
         return None
-    own, reference = (values.T.contiguous().sort(1).values for values in (own, reference))
-    values = torch.cat([own, reference], 1)
-    below = [torch.searchsorted(v, values, right=True).double() / v.shape[1] for v in (own, reference)]
-    return (below[0] - below[1]).abs().amax(1).mean().item()
+    own, found = in_order(own), torch.zeros(own.shape[1], dtype=torch.float64)
+    for right in (False, True):
+        below = [torch.searchsorted(v, own, right=right).double() / v.shape[1] for v in (own, reference)]
+        found = torch.maximum(found, (below[0] - below[1]).abs().amax(1))
+    return found.mean().item()
 
 
 def density_coordinates(deviation: Tensor, layout: Layout, count: int = 4) -> dict[str, int]:

@@ -82,6 +82,23 @@ def combination(
     return weights, chosen
 
 
+def prediction(
+    model: tuple[Any, dict[str, NDArray]], seen: NDArray, groups: NDArray, targets: NDArray, wanted: NDArray
+) -> tuple[NDArray, NDArray]:
+    """Return what a regression says of the wanted conditions `(M, T)`, and what it leaves of the targets `(N, T)`.
+
+    Args:
+        model, seen, groups, targets, wanted: as for `combination`; the regression need not be linear in its targets.
+    """
+    from sklearn.model_selection import GridSearchCV, GroupKFold
+
+    estimator, grid = model
+    folds = GroupKFold(min(FOLDS, len(np.unique(groups))))
+    search = GridSearchCV(estimator, grid, scoring="neg_mean_squared_error", cv=folds)
+    search.fit(seen, targets, groups=groups)
+    return search.predict(wanted), targets - search.predict(seen)
+
+
 def by_network(
     seen: NDArray, coordinates: NDArray, wanted: NDArray, hidden: tuple[int, ...], seed: int
 ) -> NDArray:

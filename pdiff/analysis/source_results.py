@@ -10,6 +10,8 @@ from torch import Tensor
 from pdiff.weights.conditions import Conditions
 from pdiff.weights.vectors import Vectors
 
+OF_GENERATED = ("generated_soup", "generated_ensemble")  # types of sources of several generated each: no baselines
+
 
 @dataclass(frozen=True)
 class SourceResults:

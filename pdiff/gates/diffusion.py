@@ -18,10 +18,12 @@ from pdiff.engine.schedule import build_sampler
 from pdiff.engine.whitening import Whitening
 from pdiff.run.check import Check, Figure, not_measured
 from pdiff.run.heldout import heldout_record, split_population
+from pdiff.run.targets import Targets, known_conditions, open_targets
 from pdiff.run.wanted import open_wanted
 from pdiff.runtime.seeding import generator, normal
 from pdiff.runtime.storage import read_tensors
-from pdiff.weights.vectors import Made, Rows
+from pdiff.weights.conditions import Conditions
+from pdiff.weights.vectors import Made, Rows, relative_width
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
@@ -36,6 +38,7 @@ NORMS = (0.5, 1.5)  # of the samples, over the population's; the defaults lie at
 MOST_OUTSIDE = 0.1  # more than of a Gaussian
 COLLAPSED = 0.3  # times the spread of the decoded; sound diffusions have 0.75 to 1.2, untrained ones of z 0.45
 TRAIN = "Raise engine.denoiser_training.steps, or its lr"
+FEWEST_NEAR = 10  # checkpoints near a target, whose spread the generated ones should have
 EQUAL = "the fitted checkpoints do not differ"
 
 
@@ -80,8 +83,8 @@ def gate_denoiser(run: "Run") -> list[Check]:
 
 
 def conditions_of(run: "Run", vectors: Rows) -> Tensor | None:
-    """Return the conditions `(M, C)` of some vectors `(M, P)` of a run's population; None where it has none."""
-    conditions = run.population.conditions
+    """Return what the engine is told of some vectors `(M, P)` of a run's population `(M, C)`; None for nothing."""
+    conditions = known_conditions(run)
     return None if conditions is None else conditions.values[vectors.rows]
 
 
@@ -204,23 +207,36 @@ def gate_latents(run: "Run") -> list[Check]:
 
     Those for wanted conditions may lie where none of the fitted does, so they are held against the checkpoints for
     select conditions too, along the axes that carry some of the variance; those beyond the range of the seen ones are
-    left out, for nobody knows where they ought to lie. Their spread is that of their conditions.
+    left out, for nobody knows where they ought to lie. Their spread is that of their conditions. Those for a target
+    may have another mean than all of the fitted, and their spread is held against that of the fitted near the target.
     """
     engine, (fitted, heldout) = run.engine, split_population(run)
     sampled = read_tensors(run.directory.folder("generate") / "latents.safetensors")["latents"]
     steps = len(build_sampler(run.drawing["sampler"], engine.schedule).timesteps)
     todo = remedy(engine.config, steps)
     if not run.conditional:
-        latents = engine.encode(fitted)
-        decoded = Made(fitted.shape, lambda rows, rng: engine.decode(latents[rows]), generator(0))
-        widths = engine.spread(run.generated), engine.spread(decoded)
-        return [check_latents(sampled, latents, todo), check_spread(*widths, engine.config, todo)]
+        latents, targets = engine.encode(fitted), open_targets(run)
+        near = torch.arange(len(fitted)) if targets is None else nearest_rows(targets)
+        decoded = Made([len(near), fitted.shape[1]], lambda rows, rng: engine.decode(latents[near][rows]), generator(0))
+        widths = [engine.spread(vectors) for vectors in (run.generated, decoded)]
+        if targets is not None:
+            own = engine.spread(Rows(run.population.tensor(), fitted.rows[near]))
+            widths = [relative_width(width, own) for width in widths]
+        found = check_latents(sampled, latents, todo, elsewhere=targets is not None)
+        return [found, check_spread(*widths, engine.config, todo)]
     wanted, rows = open_wanted(run), torch.cat([fitted.rows, heldout.rows])
     asked = wanted.conditions.take(run.generated_for[: len(sampled)])
     inside = ~asked.beyond(wanted.seen).any(1)
     if not inside.any():
         return [not_measured("latents", "every wanted condition lies beyond the range of the seen ones.")]
     return [check_latents(sampled[inside], engine.encode(Rows(run.population.tensor(), rows)), todo, elsewhere=True)]
+
+
+def nearest_rows(targets: Targets) -> Tensor:
+    """Return which of the fitted are nearest to what is asked for: a tenth of them, and ten at least."""
+    wanted, values = (Conditions(targets.names, rows) for rows in (targets.wanted[None], targets.values))
+    order = wanted.distances(values)[0].argsort(kind="stable")
+    return torch.from_numpy(order[: max(len(order) // 10, FEWEST_NEAR)].copy())
 
 
 def outside_by_chance(own: Tensor) -> float:

@@ -1,7 +1,8 @@
 """The gate of the collection: is the population one distribution that can be learnt?
 
 Whole, without repeated checkpoints, of more than one direction, and in one basin: on the line between two checkpoints
-the task's metric does not break down (Frankle et al., 2020, "Linear mode connectivity").
+the task's metric does not break down (Frankle et al., 2020, "Linear mode connectivity"). Where the fit brings the
+networks into a canonical form, the last question is asked behind that (`pdiff.gates.canonical`).
 """
 
 import hashlib
@@ -21,7 +22,8 @@ from pdiff.weights.gram import MOST, centred_gram
 from pdiff.weights.layout import Layout
 from pdiff.weights.mapped import Mapped
 from pdiff.weights.origin import COLLECTED, Origin, origin_of, sentence
-from pdiff.weights.provenance import RUN_KEYS, few_rows, runs_of
+from pdiff.weights.population import Population
+from pdiff.weights.provenance import RUN_KEYS, few_rows, lineage_labels, runs_of
 from pdiff.weights.vectors import Rows, parts
 
 if TYPE_CHECKING:
@@ -31,13 +33,14 @@ MOST_COPIES = 0.05  # a loss scaler that skips its first steps repeats a few che
 LEAST_RANK = 1.02  # below it 99.7 % of the variance lies on one line; trainings that still drift have 1.1 or more
 HIGHEST_BARRIER = 0.2  # fine-tunings of one network show 0 to 0.02, two independent networks 0.89
 MOST_BETWEEN = 0.95  # branches of one network have 0.3 to 0.6, two independent networks 0.9996
+MANY = 20  # lineages, from which on the spread of a distribution is known to a sixth of itself, 1 / sqrt(2 (n - 1))
 SAME = 0.999  # the similarity of two networks that differ in the order of their sums alone
 INTERIOR = (0.25, 0.5, 0.75)
 
 
 def gate_population(run: "Run") -> list[Check]:
     """Return the checks of the population."""
-    population = run.population
+    population = run.collected
     vectors, provenance = population.mapped, population.provenance  # read, so that the map takes no memory
     finite = check_finite(vectors, population.layout, provenance)
     if not finite.passed:
@@ -47,10 +50,18 @@ def gate_population(run: "Run") -> list[Check]:
     if not copies.passed:
         return [finite, copies]
     looked = Rows(population.tensor(), few_rows(provenance, MOST))
-    gram, told = centred_gram(looked), [provenance[row] for row in looked.rows.tolist()]
-    basin = None if run.conditional else gate_order(run, looked)
-    others = [basin or gate_basin(run, gram, looked), check_runs(gram, runs_of(told), origin), check_rank(gram, origin)]
+    gram = centred_gram(looked)
+    others = [*gate_lineages(run, gram, looked), check_rank(gram, origin)]
     return [finite, copies, *(of_few(check, len(looked), len(vectors)) for check in others)]
+
+
+def gate_lineages(run: "Run", gram: Tensor, looked: Rows) -> list[Check]:
+    """Return the checks of what different trainings have in common, unless the fit is to see to that first."""
+    if run.config.fit.canonical != "none":
+        return [not_measured(name, "judged after the canonical form.") for name in ("basin", "runs")]
+    order = None if run.conditional else gate_order(run, looked)
+    told = [run.collected.provenance[row] for row in looked.rows.tolist()]
+    return [order or gate_basin(run, run.collected, gram, looked), judge_runs(gram, told, True)]
 
 
 def of_few(check: Check, looked: int, count: int) -> Check:
@@ -131,7 +142,7 @@ def gate_order(run: "Run", looked: Rows) -> Check | None:
     Where a tensor has few different values, it may hold those of another one and be another; so the first two that seem
     to be one network are held against each other on `select`.
     """
-    population = run.population
+    population = run.collected
     numbers = reordered(looked, population.layout)
     if len(numbers) <= MOST_COPIES * len(looked):
         return None
@@ -158,17 +169,19 @@ def farthest_pair(gram: Tensor) -> tuple[int, int]:
     return min(first, second), max(first, second)
 
 
-def gate_basin(run: "Run", gram: Tensor, looked: Rows) -> Check:
+def gate_basin(run: "Run", population: Population, gram: Tensor, looked: Rows) -> Check:
     """Return whether the metric on `select` holds on the line between the two farthest checkpoints."""
     if run.conditional:
         return not_measured("basin", "the checkpoints are for different conditions.")
-    rows, population = looked.rows[list(farthest_pair(gram))].tolist(), run.population
+    rows = looked.rows[list(farthest_pair(gram))].tolist()
     ends = torch.from_numpy(np.array(population.vectors[list(rows)]))
     line = torch.stack([torch.lerp(ends[0], ends[1], weight) for weight in (0.0, *INTERIOR, 1.0)])
     results = evaluate_split(run, "the line between two checkpoints", run.candidates(line), "select")
     names = tuple(place_of(population.provenance[row], row) for row in rows)
     metrics, error = [result.metric for result in results], standard_error(results[0])
-    return check_basin(metrics, run.task.metric, names, error, origin_of(population.provenance))
+    origin = origin_of(population.provenance)
+    scattered = len(set(lineage_labels(population.provenance))) > 1 and run.config.fit.canonical == "none"
+    return check_basin(metrics, run.task.metric, names, error, origin, scattered)
 
 
 def standard_error(result: Evaluation) -> float:
@@ -184,6 +197,7 @@ def check_basin(
     ends: tuple[str, str],
     error: float = 0.0,
     origin: Origin = COLLECTED,
+    scattered: bool = False,
 ) -> Check:
     """Return whether two checkpoints lie in one basin.
 
@@ -193,6 +207,7 @@ def check_basin(
         ends: words for the two.
         error: standard error of the metric at an end; a distance from chance within two of them is none.
         origin: of the population.
+        scattered: whether the checkpoints are of several lineages, each with its units in an order of its own.
     """
     good = goodness(metrics, metric)
     mean = good[[0, -1]].mean().item()
@@ -210,18 +225,33 @@ def check_basin(
         return Check("basin", True, f"one basin: {found}", figures)
     line = (
         f"got several basins ({ends[0]} and {ends[1]}): {found}, expected at most {HIGHEST_BARRIER:.0%}. These are "
-        f"independently trained networks: {origin.basins}."
+        f"independently trained networks: {origin.in_one_order(origin.basins, scattered)}."
     )
     return Check("basin", False, line, figures)
 
 
-def check_runs(gram: Tensor, runs: Sequence[Sequence[int]], origin: Origin = COLLECTED) -> Check:
+def judge_runs(gram: Tensor, told: Sequence[Mapping[str, Any]], scattered: bool) -> Check:
+    """Return what `check_runs` finds of checkpoints with a provenance; `gram` `(N, N)` is that of the vectors."""
+    return check_runs(gram, runs_of(told), origin_of(told), len(set(lineage_labels(told))), scattered)
+
+
+def check_runs(
+    gram: Tensor,
+    runs: Sequence[Sequence[int]],
+    origin: Origin = COLLECTED,
+    lineages: int = 1,
+    scattered: bool = True,
+) -> Check:
     """Return whether each training covers some of the ground that lies between the trainings.
+
+    Where there are many lineages, the trainings are points that were drawn from a distribution.
 
     Args:
         gram: `(N, N)`, of the centred vectors.
         runs: the rows of each training.
         origin: of the population.
+        lineages: how many initialisations they are of.
+        scattered: whether the units of each lineage are in an order of their own.
     """
     if len(runs) == 1 or len(runs) == len(gram):
         reason = f"{origin.alone}." if len(runs) == 1 else "each checkpoint is of another training."
@@ -231,9 +261,12 @@ def check_runs(gram: Tensor, runs: Sequence[Sequence[int]], origin: Origin = COL
     found = f"{between:.0%} of the variance lies between the {len(runs)} trainings, the rest within them"
     if between <= MOST_BETWEEN:
         return Check("runs", True, found, figures)
+    if lineages >= MANY:
+        return Check("runs", True, f"{found}: {lineages} lineages are points of a distribution of their own", figures)
+    todo = sentence(origin.in_one_order(origin.points, scattered and lineages > 1))
     line = (
         f"got {between:.2%} of the variance between the {len(runs)} trainings, expected at most {MOST_BETWEEN:.0%}: "
-        f"the population is a few points, not a distribution. {sentence(origin.points)}"
+        f"the population is a few points, not a distribution. {todo}"
     )
     return Check("runs", False, line, figures)
 

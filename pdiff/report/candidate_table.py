@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pdiff.report.cells import WIDTH, Column, interval, number
+from pdiff.analysis.novel import words_for_novel
+from pdiff.report.cells import WIDTH, Column, interval, number, percent
 
 
 def subject(summary: Mapping[str, Any]) -> str:
@@ -34,6 +35,7 @@ def columns(summary: Mapping[str, Any]) -> list[Column]:
         Column("similarity", 0, lambda row: number(row["similarity"])),
         Column("distance", 100, lambda row: number(row["distance"], 2)),
         Column("spread", 100, lambda row: number(row["spread"], 2)),
+        *([Column("new and good", 160, lambda row: percent(row["novel"]))] if summary.get("novel") else []),
     ]
 
 
@@ -42,19 +44,33 @@ def caption(summary: Mapping[str, Any]) -> str:
     metric = summary["metric"]
     direction = "higher" if metric["higher_is_better"] else "lower"
     facts = [f"; {name}: {fact}" for name, fact in summary.get("task", {}).items() if isinstance(fact, str)]
+    zoo = "; new and good: within the margin of the trained, and as far from every trained network as these are from "
+    zoo += "each other, the median of the nearest"
     return (
         f"{metric['name']} on the test split, {direction} is better; worth: so many independent candidates; "
         "best: of n, chosen on the select split; "
         f"best of {summary['budget']}: what choosing among so many gives, in expectation; "
         "similarity: largest to a fitted checkpoint, of the trained to one of another branch; "
-        "distance: to the nearest trained vector; spread: trained = 1" + "".join(facts)
+        "distance: to the nearest trained vector; spread: trained = 1"
+        + (zoo if summary.get("novel") else "")
+        + "".join(facts)
     )
+
+
+def words_for_target(target: Mapping[str, Any]) -> str:
+    """Return what was asked of the generated, and what they have."""
+    each = zip(target["names"], target["wanted"], target["measured"], strict=True)
+    said = [f"{n} {number(w)}{f' (they have {number(m)} on select)' if m is not None else ''}" for n, w, m in each]
+    return f"asked of the generated: {', '.join(said)}, the {percent(target['quantile'])} quantile of the fitted"
 
 
 def remarks(summary: Mapping[str, Any]) -> list[str]:
     """Return what stands below the verdict: baselines, copying, what is new, what could not be tested; a line each."""
     good = f"but for that {summary['quality']}" if summary["quality"] else None
     copying = summary["copying"]["line"] if summary["copying"]["power"] and not summary["copying"]["copies"] else None
-    found = [good, summary["baselines"], copying, summary["novelty"]["line"]]
+    novel, target = summary.get("novel"), summary.get("target")
+    zoo = words_for_novel(novel["sources"]["generated"]["shares"]) if novel else None
+    asked = words_for_target(target) if target else None
+    found = [good, asked, summary["baselines"], copying, summary["novelty"]["line"], zoo]
     lines = [*found, *(f"note: {note}" for note in summary["notes"])]
     return [line for line in lines if line]

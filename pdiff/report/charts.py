@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pdiff.analysis.novel import MULTIPLES
 from pdiff.engine.watching import LOOK
 from pdiff.report.drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION
 from pdiff.report.evidence import BySource, Evidence
@@ -224,6 +225,22 @@ def choice(axes: Any, trains: BySource, tests: BySource, styles: Styles, metric:
     axes.set_ylim(window([tests[name] for name in trains]))
     axes.set_xlabel(f"{metric} on the training data")
     axes.set_ylabel(f"{metric} on the test split")
+
+
+def new_and_good(axes: Any, multiples: NDArray, shares: BySource, styles: Styles) -> None:
+    """Draw, for each source, the share of candidates that are new and good against how new that means."""
+    for row, (name, values) in enumerate(shares.items()):
+        (colour, marker), width = styles[name], 2.2 if name in ("trained", "generated") else 1.2
+        line = {"marker": marker, "markersize": 4, "markevery": (3 * row % 10, 10), "zorder": 30 - row}
+        axes.plot(multiples, values, color=colour, linewidth=width, label=name, **line)
+    for multiple in MULTIPLES:
+        axes.axvline(multiple, color=INK, linewidth=0.6, linestyle=":")
+    make_logarithmic(axes, multiples[0], multiples[-1])
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_xlabel("distance to the nearest trained network (1: the median of the trained)")
+    axes.set_ylabel("share of candidates as good as the trained")
+    axes.grid()
+    legend_below(axes)
 
 
 def training(axes: Any, curves: Mapping[str, list[float]]) -> None:

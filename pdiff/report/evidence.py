@@ -27,6 +27,8 @@ class Evidence:
         path_steps: how many of the sampler's steps were done then `(T,)`.
         codec_errors: the share of the held-out checkpoints' variation that the codec loses, by tensor.
         losses: the loss of every step, by training; empty for one that was solved in closed form.
+        novel: of a zoo, the share of candidates that are new and good `(K,)` at K multiples of its own nearest
+            distance; see `pdiff.analysis.novel.GRID`.
     """
 
     tests: BySource
@@ -41,3 +43,4 @@ class Evidence:
     path_steps: NDArray | None = None
     codec_errors: Mapping[str, float] = field(default_factory=dict)
     losses: Mapping[str, list[float]] = field(default_factory=dict)
+    novel: BySource = field(default_factory=dict)

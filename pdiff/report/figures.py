@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pdiff.analysis.novel import GRID
 from pdiff.report import charts
 from pdiff.report.drawing import Figure, draw
 from pdiff.report.evidence import Evidence
@@ -86,6 +87,13 @@ def plans(summary: Mapping[str, Any], evidence: Evidence) -> list[Plan]:
             f"Further up{turned} is better and further left is newer; what lies above the stepped line beats every "
             "baseline that is as new.",
             evidence.similarities, charts.novelty, (evidence, styles, label, higher), 4.8,
+        ),
+        Plan(
+            "novel", "New and good at once",
+            "A line is the share of a source's candidates that are as good as the trained, less the margin, and keep "
+            "at least so much from every trained network, in units of how far these are from each other; further up "
+            "and right is better.",
+            evidence.novel, charts.new_and_good, (GRID, evidence.novel, styles), 4.4,
         ),
         Plan(
             "distance", "Distance to the trained",

@@ -17,6 +17,7 @@ from pdiff.runtime.errors import (
     check_not_negative,
     check_positive,
     check_section,
+    check_share,
     check_type,
     known,
 )
@@ -118,7 +119,12 @@ def check_own(
     if fit["canonical"] not in CANONICAL:
         raise PdiffError(f"fit.canonical: got {fit['canonical']!r}. {known(fit['canonical'], CANONICAL)}")
     check_positive("fit", repeats=fit["repeats"])
+    names = fit["conditions"]
+    texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if names is not None and (not texts or not names or len(set(names)) < len(names)):
+        raise PdiffError(f"fit.conditions: got {names!r}, expected names, each once. Set [accuracy], say, or null.")
     check_positive("generate", num=generate["num"], batch_size=generate["batch_size"], draws=generate["draws"])
+    check_share("generate", target=generate["target"])
     check_not_negative("generate", path=generate["path"], guidance=generate["guidance"])
     if generate["num"] < fit["repeats"]:
         raise PdiffError(

@@ -39,6 +39,17 @@ class RunDirectory:
         """Return the folder that a stage writes."""
         return self.path / STAGES[stage].folder
 
+    def folders(self, stage: str) -> list[Path]:
+        """Return all folders that a stage writes, its own first."""
+        within = STAGES[stage].within
+        return [self.folder(stage), *([self.path / within] if within else [])]
+
+    def files(self, stage: str) -> list[Path]:
+        """Return the files that a stage has written, without those of a later one inside its folder."""
+        others = [self.path / row.within for row in STAGES.values() if row.within and row.name != stage]
+        found = [path for folder in self.folders(stage) for path in sorted(folder.rglob("*")) if path.is_file()]
+        return [path for path in found if not any(other in path.parents for other in others)]
+
     @property
     def base(self) -> Path:
         """The frozen network."""
@@ -202,10 +213,9 @@ class RunDirectory:
         with explain_write_errors(self.path):
             if dropped.exists():  # an earlier call was interrupted
                 shutil.rmtree(dropped)
-            for stage in reversed(stages):
-                if self.folder(stage).exists():
-                    dropped.mkdir(exist_ok=True)
-                    self.folder(stage).rename(dropped / stage)
+            for folder in (folder for stage in reversed(stages) for folder in self.folders(stage) if folder.exists()):
+                dropped.mkdir(exist_ok=True)
+                folder.rename(dropped / folder.name)
             if "collect" in stages:
                 self.base.unlink(missing_ok=True)
             if dropped.exists():
@@ -218,11 +228,11 @@ class RunDirectory:
 
     def started(self, stage: str) -> bool:
         """Say whether a stage left anything."""
-        return stage in self.records() or self.folder(stage).exists()
+        return stage in self.records() or any(folder.exists() for folder in self.folders(stage))
 
     def finish(self, stage: str, cost: dict[str, Any]) -> None:
         """Record that a stage is done, with the checksum of every file it wrote."""
-        files = [path for path in sorted(self.folder(stage).rglob("*")) if self._recorded(path)]
+        files = [path for path in self.files(stage) if self._recorded(path)]
         if stage == "collect":
             files.append(self.base)
         sums = {str(path.relative_to(self.path)): sha256(path) for path in files}
@@ -232,14 +242,15 @@ class RunDirectory:
 
     def remove_passing(self, stage: str) -> None:
         """Delete what only an unfinished stage needs."""
-        for state in self.folder(stage).rglob("*.state.safetensors"):
-            state.unlink()
+        for state in self.files(stage):
+            if state.match("*.state.safetensors"):
+                state.unlink()
         shutil.rmtree(self.folder(stage) / "branches", ignore_errors=True)
 
     def remove_torn(self, stage: str) -> None:
         """Delete what killed writes of an unfinished stage have left."""
         for pattern in TORN:
-            for path in (*self.path.glob(pattern), *self.folder(stage).rglob(pattern)):
+            for path in (*self.path.glob(pattern), *(path for path in self.files(stage) if path.match(pattern))):
                 if path.is_file():
                     path.unlink()
 

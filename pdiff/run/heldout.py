@@ -1,7 +1,7 @@
 """Which vectors the engine was fitted to, and which it has not seen.
 
-The neighbours of a checkpoint in its training say nearly all about it. So what is held out are whole branches, or, of
-one training, a block with a gap on either side.
+The neighbours of a checkpoint in its training say nearly all about it. So what is held out are whole lineages, of one
+lineage whole branches, or, of one training, a block with a gap on either side.
 """
 
 import math
@@ -16,14 +16,14 @@ from pdiff.analysis.dependence import integrated_time
 from pdiff.runtime.storage import read_json
 from pdiff.weights.gram import MOST, centred_gram
 from pdiff.weights.origin import COLLECTED, Origin, origin_of, sentence
-from pdiff.weights.provenance import branch_labels
+from pdiff.weights.provenance import kin_labels
 from pdiff.weights.vectors import Rows
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
 
 FEWEST = 10  # checkpoints; of fewer none is held out
-BRANCHES, BLOCK, NONE = "branches", "block", "none"
+WHOLE, BLOCK, NONE = "branches", "block", "none"
 
 
 def choose_heldout(run: "Run") -> dict[str, Any]:
@@ -31,8 +31,8 @@ def choose_heldout(run: "Run") -> dict[str, Any]:
 
     Of a population with conditions, that is `pdiff.run.splits.choose_conditions`.
     """
-    vectors, provenance = run.population.tensor(), run.population.provenance
-    branches = branch_labels(provenance)
+    vectors, provenance = run.collected.tensor(), run.collected.provenance
+    branches = kin_labels(provenance)
 
     def time() -> float:
         begin = max(len(vectors) - MOST, 0) // 2
@@ -50,12 +50,13 @@ def choose(share: float, branches: NDArray, time: Callable[[], float], origin: O
 
     Args:
         share: of the population, from 0 to 0.5.
-        branches: which branch each vector belongs to `(N,)`.
+        branches: which lineage, or of one lineage which branch, each vector belongs to `(N,)`.
         time: computes the integrated time of the vectors, where there is one branch.
         origin: of the population.
 
     Returns:
-        `rows` that are held out; `gap`, rows that are neither that nor fitted; `by`: `branches`, `block` or `none`;
+        `rows` that are held out; `gap`, rows that are neither that nor fitted; `by`: `branches` (or lineages, whole
+        ones), `block` or `none`;
         `line`: a sentence about it, for whoever reads what was measured with them.
     """
     size, count = len(branches), len(np.unique(branches))
@@ -74,7 +75,7 @@ def nothing(size: int, reason: str) -> dict[str, Any]:
 
 
 def hold_branches(share: float, branches: NDArray, origin: Origin) -> dict[str, Any]:
-    """Hold out whole branches, evenly spaced over all of them; at least one is held out, and at least one is not."""
+    """Hold out whole branches, or lineages, evenly spaced; at least one is held out, and at least one is not."""
     total = int(branches.max()) + 1
     count = min(max(round(share * total), 1), total - 1)
     rows = np.flatnonzero(np.isin(branches, spaced(total, count)))
@@ -82,7 +83,7 @@ def hold_branches(share: float, branches: NDArray, origin: Origin) -> dict[str, 
         reason = f"the other {origin.branches} are too short to fit to. Take {origin.branches} of one length."
         return nothing(len(branches), reason)
     line = f"{count} of {total} {origin.branches} are held out, {len(rows)} of {len(branches)} checkpoints"
-    return {"rows": rows.tolist(), "gap": [], "by": BRANCHES, "line": line}
+    return {"rows": rows.tolist(), "gap": [], "by": WHOLE, "line": line}
 
 
 def hold_block(share: float, size: int, time: int, origin: Origin) -> dict[str, Any]:

@@ -5,9 +5,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmengine.config import Config
+from numpy.typing import NDArray
 from torch import Tensor
 
+from pdiff.canonical.form import Form
 from pdiff.engine.parameter_diffusion import ParameterDiffusion
 from pdiff.engine.schedule import build_sampler
 from pdiff.run.directory import RunDirectory
@@ -22,6 +25,7 @@ from pdiff.task.task import Candidates, Task
 from pdiff.weights.conditions import Conditions
 from pdiff.weights.layout import Layout
 from pdiff.weights.population import Population
+from pdiff.weights.provenance import lineage_labels
 from pdiff.weights.roles import free_names
 from pdiff.weights.ties import first_names
 from pdiff.weights.vectors import Vectors
@@ -123,9 +127,26 @@ class Run:
         return self.directory.folder("collect") / "canonical"
 
     @cached_property
+    def form(self) -> Form | None:
+        """What brings vectors into canonical form; None where the config asks for none."""
+        if self.config.fit.canonical == "none":
+            return None
+        return Form.load(self.canonical_folder, self.layout)
+
+    @cached_property
+    def lineages(self) -> NDArray[np.int_]:
+        """The number of each row's initialisation `(N,)`."""
+        return lineage_labels(self.collected.provenance)
+
+    @cached_property
     def conditional(self) -> bool:
         """Whether the checkpoints have conditions."""
         return self.collected.conditions is not None
+
+    @property
+    def targeted(self) -> bool:
+        """Whether the engine is conditioned on figures of the checkpoints (`fit.conditions`)."""
+        return self.config.fit.conditions is not None
 
     def new_engine(self, number: int = 0) -> ParameterDiffusion:
         """Return the engine of the config, not yet fitted; raise a `PdiffError` for settings that cannot be.
@@ -176,7 +197,7 @@ class Run:
         """What is drawn with: arguments of the engine's `sample_latents`."""
         settings = self.config.generate
         own = {"batch_size": settings.batch_size, "sampler": settings.sampler or self.engine.config["sampler"]}
-        return {**own, "guidance": settings.guidance} if self.conditional else own
+        return {**own, "guidance": settings.guidance} if self.conditional or self.targeted else own
 
     @property
     def draws_path(self) -> bool:
@@ -189,7 +210,7 @@ class Run:
 
     def candidates(self, vectors: Vectors, conditions: Conditions | None = None) -> Candidates:
         """Return vectors `(M, P)`, for M conditions where there are any, as candidates for the plugin's `evaluate`."""
-        return Candidates(vectors, self.population.layout, self.hook.load_params, conditions)
+        return Candidates(vectors, self.collected.layout, self.hook.load_params, conditions)
 
     def seed(self, *names: object) -> int:
         """Return the seed of a part of the run."""

@@ -13,17 +13,19 @@ import torch
 from mmengine.registry import Registry
 from torch import Tensor
 
+from pdiff.analysis.source_results import OF_GENERATED
 from pdiff.engine.whitening import Whitening
 from pdiff.run.heldout import split_population
 from pdiff.run.recalibration import check_recalibration, recalibrated
+from pdiff.run.targets import Targets, open_targets
 from pdiff.run.wanted import Wanted, open_wanted
-from pdiff.runtime.errors import PdiffError, check_not_negative, check_positive, known
+from pdiff.runtime.errors import PdiffError, check_not_negative, check_positive, check_share, known
 from pdiff.runtime.progress import logger
 from pdiff.runtime.registry import build, prepare
 from pdiff.runtime.seeding import generator, normal
 from pdiff.task.task import Candidates
 from pdiff.weights.conditions import Conditions
-from pdiff.weights.gram import centred_blocks, centred_gram
+from pdiff.weights.gram import MOST, axes_of_many, centred_blocks, centred_gram
 from pdiff.weights.layout import Layout
 from pdiff.weights.vectors import Made, Rows, Vectors, along_columns, mean
 
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
 
 MEMBERS = 16  # of an average of a few
 OF_SEVERAL = ("soup_of", "ensemble")
-SOURCES = Registry("source", scope="pdiff", locations=["pdiff.run.sources", "pdiff.run.conditional_sources"])
+ROOMS = ["pdiff.run.sources", "pdiff.run.conditional_sources", "pdiff.run.target_sources"]
+SOURCES = Registry("source", scope="pdiff", locations=ROOMS)
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Pool:
         wanted: what networks are wanted for; None in a run without conditions.
         generated_for: which of the wanted conditions each generated vector was drawn for `(M,)`; None without any.
         draw: from conditions and a seed to latents, one for each; None without any.
+        targets: what the engine is conditioned on and asked for; None without `fit.conditions`.
     """
 
     population: Tensor
@@ -64,6 +68,7 @@ class Pool:
     wanted: Wanted | None = None
     generated_for: Tensor | None = None
     draw: Callable[[Conditions, int], Tensor] | None = None
+    targets: Targets | None = None
 
     @property
     def known(self) -> Rows:
@@ -124,6 +129,7 @@ def open_pool(run: "Run") -> Pool:
         wanted,
         None if wanted is None else torch.tensor(run.generated_for),
         draw,
+        open_targets(run),
     )
 
 
@@ -139,7 +145,8 @@ def source_names(run: "Run") -> list[str]:
 
 def possible(run: "Run", table: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
     """Return the names in a table of sources, but for those that are null or that the run lacks something for."""
-    lacking = [("ensemble", run.has_hook("ensemble")), ("symmetry", run.config.fit.symmetry is not None)]
+    lacking = [("symmetry", run.config.fit.symmetry is not None), ("ridge_gaussian", run.targeted)]
+    lacking += [(kind, run.has_hook("ensemble")) for kind in ("ensemble", "generated_ensemble")]
     left_out = [kind for kind, given in lacking if not given]
     return [name for name, source in table.items() if source is not None and source.get("type") not in left_out]
 
@@ -155,9 +162,21 @@ def check_sources(run: "Run") -> None:
                 check_positive(where, num=table[name]["num"])
     check_recalibration(run)
     names = possible(run, run.config.evaluate.sources)
+    for name in names:
+        if run.config.evaluate.sources[name]["type"] in OF_GENERATED:
+            check_members(f"evaluate.sources.{name}", run.config.evaluate.sources[name], run.config.generate.num)
     for name in run.config.evaluate.train:
         if name not in names:
             raise PdiffError(f"evaluate.train: got {name!r}. {known(name, names)}")
+
+
+def check_members(where: str, source: Mapping[str, Any], generated: int) -> None:
+    """Raise a `PdiffError` for a source of several generated vectors each that wants more than are generated."""
+    members = source.get("members", MEMBERS)
+    check_positive(where, members=members)
+    if members > generated:
+        line = f"got {members}, expected at most {generated}, those that are generated"
+        raise PdiffError(f"{where}.members: {line}. Lower it, or raise generate.num.")
 
 
 def tell_members(run: "Run", count: int, before: int | None = None) -> None:
@@ -315,14 +334,18 @@ def groups(rows: Tensor, rng: torch.Generator, members: int, num: int, kind: str
 
 
 @SOURCES.register_module(name="interpolation")
-def interpolation(pool: Pool, rng: torch.Generator, num: int | None = None) -> Vectors:
-    """Return points between two fitted vectors, uniformly drawn on the line that joins them.
+def interpolation(pool: Pool, rng: torch.Generator, weight: float | None = None, num: int | None = None) -> Vectors:
+    """Return points between two fitted vectors, on the line that joins them.
 
     Args:
+        weight: of the second, from 0 to 1; default: drawn uniformly for each pair.
         num: how many; default: evaluate.num.
     """
     population, pairs = pool.population, groups(pool.parents, rng, 2, pool.count(num), "interpolation")
     weights = torch.rand(len(pairs), 1, generator=rng)
+    if weight is not None:
+        check_share("evaluate.sources", weight=weight)
+        weights.fill_(weight)
 
     def make(rows: slice, rng: torch.Generator) -> Tensor:
         first, second = pairs[rows].T
@@ -351,7 +374,8 @@ def gaussian_subspace(pool: Pool, rng: torch.Generator, axes: int = 32, num: int
     """Return draws from a Gaussian in the first principal axes of the fitted vectors, with their covariance there.
 
     With X the centred fitted vectors and U the leading eigenvectors of X X^T, `(F, axes)`, a draw is the mean plus
-    X^T U g / sqrt(F - 1) for white g: its covariance is that of the fitted vectors on these axes.
+    X^T U g / sqrt(F - 1) for white g: its covariance is that of the fitted vectors on these axes. Of many vectors the
+    axes come from `axes_of_many`.
 
     Args:
         axes: how many; no more than there are fitted vectors.
@@ -360,6 +384,10 @@ def gaussian_subspace(pool: Pool, rng: torch.Generator, axes: int = 32, num: int
     check_positive("evaluate.sources", axes=axes)
     population = pool.known
     average = mean(population)
+    if len(population) > MOST:
+        found, variances = axes_of_many(population, axes)
+        drawn = normal(torch.Size([pool.count(num), len(found)]), rng) * variances.sqrt().to(found)
+        return Made([len(drawn), len(average)], lambda rows, rng: average + drawn[rows] @ found, rng)
     leading = torch.linalg.eigh(centred_gram(population)).eigenvectors[:, -axes:]
     white = normal(torch.Size([pool.count(num), leading.shape[1]]), rng).double()
     weights = white @ leading.T

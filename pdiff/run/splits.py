@@ -46,9 +46,7 @@ class Conditioned:
     provenance: Sequence[Mapping[str, Any]]
 
 
-def connected(
-    conditions: Conditions, provenance: Sequence[Mapping[str, Any]], symmetry: Symmetry | None
-) -> NDArray:
+def connected(conditions: Conditions, provenance: Sequence[Mapping[str, Any]], symmetry: Symmetry | None) -> NDArray:
     """Return the number of each row's group `(N,)`: what is equal, or an image, or of one `group`, is one."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -178,7 +176,7 @@ def check_split(cfg: Mapping[str, Any]) -> None:
 
 def choose_conditions(run: "Run") -> dict[str, Any]:
     """Return which checkpoints of the run are seen, select and unseen; see `split_conditions`."""
-    population, settings = run.population, run.config.fit
+    population, settings = run.collected, run.config.fit
     symmetry = build_symmetry(settings.symmetry, population.layout)
     rng = generator(run.config.seed, "split")
     return split_conditions(settings.split, population.conditions, population.provenance, symmetry, rng)

@@ -17,6 +17,7 @@ class Stage:
         function: `module:name` of what does it, which takes the run.
         gates: `module:name` of the checks behind it, each of which takes the run and returns `Check`s.
         shared: several processes do it together; else the first does it alone.
+        within: a folder inside that of an earlier stage, which it writes too.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Stage:
     function: str
     gates: tuple[str, ...] = ()
     shared: bool = False
+    within: str | None = None
 
     def work(self) -> Callable[[Any], None]:
         """Return what does the stage, imported only now."""
@@ -50,12 +52,14 @@ TABLE = (
         sections=("engine", "fit"),
         function="pdiff.stages.fit:fit",
         gates=(
+            "pdiff.gates.canonical:gate_canonical",
             "pdiff.gates.codec:gate_codec",
             "pdiff.gates.diffusion:gate_denoiser",
             "pdiff.gates.collapse:gate_collapse",
             "pdiff.gates.schedule:gate_schedule",
         ),
         shared=True,
+        within="population/canonical",
     ),
     Stage(
         "generate",

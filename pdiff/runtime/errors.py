@@ -90,6 +90,13 @@ def check_not_negative(where: str, **values: Any) -> None:
             raise PdiffError(f"{where}.{name}: got {value!r}, expected a finite number from 0 on.")
 
 
+def check_share(where: str, **values: Any) -> None:
+    """Raise a `PdiffError` for a setting that is no number from 0 to 1."""
+    for name, value in values.items():
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
+            raise PdiffError(f"{where}.{name}: got {value!r}, expected a number from 0 to 1.")
+
+
 def check_type(value: Any, expected: Any, where: str) -> None:
     """Raise a `PdiffError` when a setting is not of its type; an integer is a number too, a bool is neither.
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from pdiff.run.sources import check_sources, tell_members
 from pdiff.run.splits import check_conditions
+from pdiff.run.units import check_canonical
 from pdiff.runtime import processes
 from pdiff.runtime.errors import PdiffError
 from pdiff.stages.branches import collect_branches, roots_of
@@ -27,6 +28,7 @@ def collect(run: "Run") -> None:
     run.new_engine().prepare(run.layout)  # a mistake in the settings is better told before the collection
     check_sources(run)
     check_conditions(run.config, run.layout)
+    check_canonical(run)
     if files:
         processes.on_main(lambda: import_checkpoints(run))
     elif len(roots) == 1:
@@ -38,7 +40,7 @@ def collect(run: "Run") -> None:
 
 def look_at_number(run: "Run") -> None:
     """Raise a `PdiffError` where there are too few checkpoints to fit to, and say for which sources there are."""
-    count = len(run.population)
+    count = len(run.collected)
     if count < 2:
         remedy = "Name more files" if run.config.checkpoints.files else "Collect more"
         raise PdiffError(f"population: got {count} checkpoint, expected at least 2. {remedy}.")

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from pdiff.analysis.judgement import Case, chosen_by_training_data, comparisons, find, notes, row
 from pdiff.analysis.kept import kept_by_tensor
+from pdiff.analysis.neighbours import Neighbours
+from pdiff.analysis.novel import FEWEST, GRID, MULTIPLES, Bar, novel_figures
 from pdiff.analysis.novelty import pareto_front
 from pdiff.analysis.references import locate, principal_axes, project, survey
-from pdiff.analysis.source_results import SourceResults
+from pdiff.analysis.source_results import OF_GENERATED, SourceResults
 from pdiff.analysis.statistics import ranked
-from pdiff.analysis.verdict import GENERATED, TRAINED, judge, others, quality
+from pdiff.analysis.verdict import GENERATED, TRAINED, Findings, judge, others, quality
 from pdiff.engine.parameter_diffusion import ParameterDiffusion
 from pdiff.report.conditional_figures import draw_conditional_figures
 from pdiff.report.drawing import Figure
@@ -29,9 +31,11 @@ from pdiff.run.record import read_gates
 from pdiff.run.results import read_sources
 from pdiff.run.sources import MEMBERS, Pool, open_pool
 from pdiff.run.stage import STAGES
+from pdiff.run.targets import open_targets
 from pdiff.runtime.storage import read_json, read_tensors, read_text, write_json, write_text
 from pdiff.stages.compare_conditions import conditional_summary
 from pdiff.task.contract import check_pictures
+from pdiff.weights.provenance import lineage_labels
 from pdiff.weights.vectors import Rows, mean
 
 if TYPE_CHECKING:
@@ -62,8 +66,9 @@ def compare(run: "Run") -> None:
 def over_sources(run: "Run", folder: Path) -> tuple[dict[str, Any], list[Figure]]:
     """Return summary and figures of a run without conditions."""
     case = open_case(run)
-    whole = summary(run, case, draw_pictures(run, case.sources))
-    return whole, draw_figures(folder, whole, evidence(run, case))
+    findings = find(case)
+    whole = summary(run, case, findings, draw_pictures(run, case.sources))
+    return whole, draw_figures(folder, whole, evidence(run, case, bar_of(case, findings)))
 
 
 def over_conditions(run: "Run", folder: Path) -> tuple[dict[str, Any], list[Figure]]:
@@ -84,7 +89,7 @@ def open_case(run: "Run") -> Case:
         soup = sources[soups[0]].signature
         to_soup = {name: run.task.similarity(s.signature, soup)[:, 0].float().numpy() for name, s in sources.items()}
     seed = run.seed("compare")
-    among = survey(run.population.tensor(), run.population.layout, seed)
+    among = survey(neighbours(run), run.population.layout, seed)
     placed = {name: source.vectors for name, source in sources.items() if source.has_place}
     averages = [name for name, source in sources.items() if source.type == "soup_of"]
     few = [name for name in averages if members(run, name, pool) < FEWEST_MEMBERS]
@@ -93,7 +98,10 @@ def open_case(run: "Run") -> Case:
         sources=sources,
         similarities=similarities,
         to_soup=to_soup,
-        places={name: locate(vectors, among, leave_self_out=name == TRAINED) for name, vectors in placed.items()},
+        places={
+            name: locate(vectors, among, sources[name].parents if name == TRAINED else None)
+            for name, vectors in placed.items()
+        },
         population=run.population.tensor(),
         provenance=run.population.provenance,
         fitted=pool.fitted.tolist(),
@@ -101,9 +109,16 @@ def open_case(run: "Run") -> Case:
         decode=pool.reconstruct,
         margin=run.config.compare.margin,
         seed=seed,
+        form=run.form,
         averages=averages_of_a_few({name: members(run, name, pool) for name in averages}),
         small=few,
     )
+
+
+def neighbours(run: "Run") -> Neighbours:
+    """Return the trained vectors: one of several lineages leaves out its own lineage, of a single one itself."""
+    vectors, lineages = run.population.tensor(), run.lineages
+    return Neighbours(vectors, lineages if lineages.any() else np.arange(len(vectors)), run.form)
 
 
 def averages_of_a_few(members: Mapping[str, int]) -> str | None:
@@ -135,9 +150,9 @@ def draw_pictures(run: "Run", sources: Mapping[str, SourceResults]) -> list[dict
     return [asdict(picture) for picture in pictures]
 
 
-def summary(run: "Run", case: Case, pictures: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+def summary(run: "Run", case: Case, findings: Findings, pictures: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     """Return what other programs read, but for the costs of the stages."""
-    findings, held = find(case), heldout_record(run)
+    held, zoo = heldout_record(run), new_and_good(case, bar_of(case, findings))
     verdict, good, gates = judge(findings), quality(findings), read_gates(run.directory)
     records = run.directory.records()
     weaker = [] if held["by"] == "branches" else [held["line"]]
@@ -153,14 +168,17 @@ def summary(run: "Run", case: Case, pictures: Sequence[Mapping[str, str]]) -> di
         "baselines": others(findings),
         "notes": [*weaker, *files, *notes(case, findings)],
         "gates": gates,
+        **({"canonical": read_json(run.canonical_folder / "canonical.json")} if run.form else {}),
         "gates_ignored": not all(gate["passed"] for gate in gates),
         "budget": case.budget,
         "dependence": {"time": case.time, "units": None if case.units is None else len(set(case.units))},
-        "sources": {name: row(case, name) for name in case.sources},
+        "sources": {name: row(case, name) | at_one(zoo, name) for name in case.sources},
         "comparisons": comparisons(case, findings),
         "choice": chosen_by_training_data(case),
         "copying": findings.copying.to_json(),
         "novelty": asdict(findings.novelty),
+        **({} if zoo is None else {"novel": zoo}),
+        **obedience(run, case),
         "pictures": pictures,
         "resumed": [stage for stage in STAGES if records.get(stage, {}).get("resumed")],  # cost: of the last attempt
         "environment": read_json(run.directory.path / "environment.json"),
@@ -168,8 +186,50 @@ def summary(run: "Run", case: Case, pictures: Sequence[Mapping[str, str]]) -> di
     }
 
 
-def evidence(run: "Run", case: Case) -> Evidence:
-    """Return the arrays behind the figures."""
+def bar_of(case: Case, findings: Findings) -> Bar | None:
+    """Return what a candidate must reach to be new and good, in a zoo of many lineages; None of anything else."""
+    distances = case.places[TRAINED].distances
+    known = np.isfinite(distances) & (distances > 0)
+    if len(np.unique(lineage_labels(case.provenance))) < FEWEST or not known.any() or TRAINED not in findings.means:
+        return None
+    return Bar.of(distances, findings.means[TRAINED], findings.margin, case.metric.higher_is_better)
+
+
+def new_and_good(case: Case, bar: Bar | None) -> dict[str, Any] | None:
+    """Return how many candidates of each source are new and good at once; None without a bar."""
+    if bar is None:
+        return None
+    distances = {name: place.distances for name, place in case.places.items()}
+    tests = {name: source.test for name, source in case.sources.items()}
+    found = novel_figures(bar, distances, tests, case.nearest)
+    return {"distance": bar.unit, "metric": bar.metric, "multiples": list(MULTIPLES), "sources": found}
+
+
+def at_one(zoo: Mapping[str, Any] | None, name: str) -> dict[str, float | None]:
+    """Return what the row of a source says of it: the share at the zoo's own distance; None of what lies nowhere."""
+    if zoo is None:
+        return {}
+    return {"novel": zoo["sources"][name]["shares"][MULTIPLES.index(1.0)] if name in zoo["sources"] else None}
+
+
+def obedience(run: "Run", case: Case) -> dict[str, Any]:
+    """Return, as `target`, what was asked of the generated, and what they have; nothing in a run without a target.
+
+    Both are on the split `select`, on which the engine was taught; only the task's metric is measured.
+    """
+    targets = open_targets(run)
+    if targets is None:
+        return {}
+    select = case.sources[GENERATED].metrics["select"]
+    select = select[np.isfinite(select)]
+    mean = float(select.mean()) if len(select) else None
+    measured = [mean if name == case.metric.name else None for name in targets.names]
+    quantile, wanted = run.config.generate.target, targets.wanted.tolist()
+    return {"target": {"names": list(targets.names), "quantile": quantile, "wanted": wanted, "measured": measured}}
+
+
+def evidence(run: "Run", case: Case, bar: Bar | None = None) -> Evidence:
+    """Return the arrays behind the figures; `bar` is that of a zoo."""
     sources, places = case.sources, case.places
     similarities = case.nearest
     path = read_path(run)
@@ -186,12 +246,20 @@ def evidence(run: "Run", case: Case) -> Evidence:
         path_steps=path and np.array(path["steps"]),
         codec_errors=codec_errors(case, run.engine),
         losses=read_json(run.directory.folder("fit") / "history.json"),
+        novel=novel_curves(case, bar),
     )
+
+
+def novel_curves(case: Case, bar: Bar | None) -> dict[str, NDArray]:
+    """Return the share of new and good candidates `(K,)` at the multiples `GRID`, of sources of several; see `Bar`."""
+    several = {n: p.distances for n, p in case.places.items() if bar is not None and len(p.distances) > 1}
+    return {name: np.array(bar.shares(own, case.sources[name].test, GRID)) for name, own in several.items()}
 
 
 def front(case: Case, similarities: Mapping[str, NDArray]) -> dict[str, NDArray]:
     """Return which candidates of the baselines no other baseline's beats in metric and in novelty."""
-    names = [name for name in case.sources if name not in (TRAINED, GENERATED)]
+    own = (TRAINED, GENERATED, *OF_GENERATED)
+    names = [name for name, source in case.sources.items() if name not in own and source.type not in own]
     if not names:
         return {}
     metric = np.concatenate([case.sources[name].test for name in names])

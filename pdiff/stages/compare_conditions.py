@@ -20,7 +20,8 @@ from pdiff.analysis.conditional import (
     conditional_verdict,
     plain,
 )
-from pdiff.analysis.references import nearest_distance, spread
+from pdiff.analysis.neighbours import Neighbours
+from pdiff.analysis.references import spread
 from pdiff.analysis.source_results import SourceResults
 from pdiff.run.heldout import heldout_record
 from pdiff.run.record import read_gates
@@ -53,6 +54,7 @@ def conditional_summary(run: "Run") -> dict[str, Any]:
     case = ConditionalCase(run.task.metric, sources, wanted.unseen, wanted.groups, wanted.distance, margin)
     kind, line = conditional_verdict(case)
     gates, best = read_gates(run.directory), case.best(case.choosable)
+    known = Neighbours(pool.known, wanted.lineages, run.form)
     return {
         "plugin": run.name,
         "conditional": True,
@@ -65,7 +67,7 @@ def conditional_summary(run: "Run") -> dict[str, Any]:
         "notes": notes(case),
         "gates": gates,
         "gates_ignored": not all(gate["passed"] for gate in gates),
-        "sources": {name: {**conditional_row(case, name), **measured(run, case, pool.known, name)} for name in sources},
+        "sources": {name: {**conditional_row(case, name), **measured(run, case, known, name)} for name in sources},
         "comparisons": conditional_comparisons(case),
         "points": points(case, best),
         "pictures": [],
@@ -118,7 +120,7 @@ def notes(case: ConditionalCase) -> list[str]:
     return found
 
 
-def measured(run: "Run", case: ConditionalCase, known: Rows, name: str) -> dict[str, Any]:
+def measured(run: "Run", case: ConditionalCase, known: Neighbours, name: str) -> dict[str, Any]:
     """Return where a source's vectors for unseen conditions lie, how they behave, and what one of them costs."""
     source, oracle = case.sources[name], case.sources[ORACLE]
     own, reference = (unseen_rows(case, each) for each in (source, oracle))
@@ -152,9 +154,9 @@ def some(vectors: Vectors, rows: NDArray) -> Vectors:
     return vectors[torch.from_numpy(rows)]
 
 
-def novelty(vectors: Vectors, known: Rows) -> float:
+def novelty(vectors: Vectors, known: Neighbours) -> float:
     """Return the mean distance of vectors to the nearest seen one."""
-    return float(torch.cat([nearest_distance(piece, known, False) for piece in pieces(vectors)]).mean())
+    return float(torch.cat([known.distances(piece) for piece in pieces(vectors)]).mean())
 
 
 def agreement(run: "Run", case: ConditionalCase, source: SourceResults) -> float | None:

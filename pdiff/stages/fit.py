@@ -1,5 +1,6 @@
 """Stage 2: the engine, fitted to the population but for what is held out for its gates and the comparison.
 
+Where the config asks for it, all networks are brought into a canonical form before (`pdiff.stages.canonical`).
 `fit.repeats` engines are fitted to the same vectors from different seeds: how much of what is found is the seed's?
 """
 
@@ -8,10 +9,13 @@ from typing import TYPE_CHECKING
 from numpy.typing import NDArray
 
 from pdiff.engine.intake import check_vectors
-from pdiff.run.heldout import choose_heldout, split_population
+from pdiff.run.heldout import choose_heldout, heldout_record, split_population, without
 from pdiff.run.splits import choose_conditions
+from pdiff.run.targets import known_conditions
 from pdiff.runtime import processes
 from pdiff.runtime.storage import write_json
+from pdiff.stages.canonical import write_canonical
+from pdiff.stages.targets import write_targets
 from pdiff.weights.provenance import branch_labels, lineage_labels
 from pdiff.weights.vectors import Rows
 
@@ -21,11 +25,15 @@ if TYPE_CHECKING:
 
 def fit(run: "Run") -> None:
     """Write `engine/`; a fit that was interrupted goes on from its last training state, several processes share it."""
-    population = run.population
+    population = run.collected
     check_vectors(population.tensor(), population.layout)
     path = run.directory.folder("fit") / "heldout.json"
     choose = choose_conditions if run.conditional else choose_heldout
     processes.on_main(lambda: write_json(path, choose(run)))
+    if run.config.fit.canonical != "none":
+        record = heldout_record(run)
+        write_canonical(run, without(population.tensor(), [*record["rows"], *record["gap"]]).rows.tolist())
+    write_targets(run)
     for number in range(run.config.fit.repeats):
         fit_engine(run, number)
 
@@ -36,7 +44,7 @@ def fit_engine(run: "Run", number: int) -> None:
     if processes.on_main((folder / "engine.json").exists):  # which is written last
         return
     engine = run.new_engine(number)
-    fitted, conditions = split_population(run)[0], run.population.conditions
+    fitted, conditions = split_population(run)[0], known_conditions(run)
     known = {} if conditions is None else {"conditions": conditions.take(fitted.rows).values}
     engine.fit(fitted, run.population.layout, folder, **known, groups=groups_of(run, fitted))
     processes.on_main(lambda: engine.save(folder))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pdiff.analysis.references import spread
 from pdiff.engine.parameter_diffusion import ParameterDiffusion
+from pdiff.run.targets import asked_of, open_targets
 from pdiff.run.wanted import open_wanted
 from pdiff.runtime.processes import share
 from pdiff.runtime.storage import write_json, write_rows, write_tensors
@@ -23,7 +24,7 @@ def generate(run: "Run") -> None:
     """Write `samples/`: vectors, the first fit's latents, the way of a few of them, and what they were drawn with."""
     folder, settings = run.directory.folder("generate"), run.config.generate
     engine, drawing = run.engine, run.drawing
-    counts, asked, wanted = conditional_counts(run) if run.conditional else plain_counts(run)
+    counts, told, wanted = conditional_counts(run) if run.conditional else plain_counts(run)
     fits = [number for number, count in enumerate(counts) for _ in range(count)]
     description = {
         "num": len(fits),
@@ -33,7 +34,7 @@ def generate(run: "Run") -> None:
     }
     latents = [
         each.sample_latents(count, run.fit_seed(number, "generate"), **drawing, **asked)
-        for number, (each, count) in enumerate(zip(run.engines, counts, strict=True))
+        for number, (each, count, asked) in enumerate(zip(run.engines, counts, told, strict=True))
     ]
     write_tensors(folder / "latents.safetensors", {"latents": latents[0]})
     write_decoded(run.engines, latents, folder / "vectors.safetensors", settings.batch_size)
@@ -41,28 +42,33 @@ def generate(run: "Run") -> None:
         description |= {"fits": fits}
     if run.conditional:
         description |= {"wanted": wanted * len(counts), "guidance": settings.guidance}
+    if targets := open_targets(run):
+        asked = dict(zip(targets.names, targets.wanted.tolist(), strict=True))
+        description |= {"target": asked, "guidance": settings.guidance}
     if run.draws_path:
-        sampler = drawing["sampler"]
-        path, steps = engine.sample_path(settings.path, PATH_POINTS, run.seed("generate", "path"), sampler)
+        way = {key: value for key, value in drawing.items() if key != "batch_size"} | asked_of(run, settings.path)
+        path, steps = engine.sample_path(settings.path, PATH_POINTS, run.seed("generate", "path"), **way)
         write_decoded([engine], [path], folder / "path.safetensors", settings.path)
         description |= {"path_steps": steps.tolist()}
     write_json(folder / "samples.json", {**description, "spread": spread(run.generated, run.population.tensor())})
 
 
-def plain_counts(run: "Run") -> tuple[list[int], dict[str, Tensor], list[int]]:
-    """Return how many of `generate.num` vectors each fit draws; it is told nothing more, and they are for nothing."""
+def plain_counts(run: "Run") -> tuple[list[int], list[dict[str, Tensor]], list[int]]:
+    """Return how many of `generate.num` vectors each fit draws, and what it is told: the target, if there is one."""
     num, repeats = run.config.generate.num, run.config.fit.repeats
-    return [len(range(num)[share(num, number, repeats)]) for number in range(repeats)], {}, []
+    counts = [len(range(num)[share(num, number, repeats)]) for number in range(repeats)]
+    return counts, [asked_of(run, count) for count in counts], []
 
 
-def conditional_counts(run: "Run") -> tuple[list[int], dict[str, Tensor], list[int]]:
+def conditional_counts(run: "Run") -> tuple[list[int], list[dict[str, Tensor]], list[int]]:
     """Return how many vectors each fit draws, for which conditions, and the numbers of these.
 
     Of each fit there are `generate.draws` vectors for every wanted condition.
     """
     conditions = open_wanted(run).conditions
     wanted = list(range(len(conditions))) * run.config.generate.draws
-    return [len(wanted)] * run.config.fit.repeats, {"conditions": conditions.values[wanted]}, wanted
+    repeats = run.config.fit.repeats
+    return [len(wanted)] * repeats, [{"conditions": conditions.values[wanted]}] * repeats, wanted
 
 
 def write_decoded(

@@ -14,6 +14,7 @@ from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.progress import progress, say
 from pdiff.runtime.storage import write_json, write_tensors
 from pdiff.weights.layout import Layout
+from pdiff.weights.lineages import find_lineages
 from pdiff.weights.population import Population
 from pdiff.weights.roles import free_names
 from pdiff.weights.ties import frozen_names, spread
@@ -48,9 +49,24 @@ def import_checkpoints(run: "Run") -> None:
         take_blocks(zoo, population, records)
     else:
         take_one_by_one(zoo, population, records, alike)
+    tell_lineages(population, records)
     if zoo.kept:
         write_json(population.folder / "zoo.json", zoo.kept)
     write_tensors(run.directory.base, {**own, **base, **spread(run.built.model, first)})
+
+
+def tell_lineages(population: Population, records: Sequence[dict[str, Any]]) -> None:
+    """Add to the provenance which lineage each network is of, where nobody says it and their distances do."""
+    if any("network" in record for record in records):
+        return
+    lineages = find_lineages(population.tensor(), population.layout)
+    if lineages is None:
+        return
+    population.tell([{"network": lineage} for lineage in lineages.tolist()])
+    say(
+        f"checkpoints: {lineages.max() + 1} independent lineages, by the distances between the networks; if that is "
+        "not so, say which are of one training by checkpoints.lineage"
+    )
 
 
 def read_base(run: "Run", zoo: Zoo) -> dict[str, Tensor]:
@@ -72,7 +88,8 @@ def continued(run: "Run", records: Sequence[dict[str, Any]]) -> Population:
         return Population.create(folder, run.layout)
     kept = 0
     for found, record in zip(population.provenance, records, strict=False):
-        if found != {**record, "crc32": found["crc32"]}:
+        told = {"network": found["network"]} if "network" in found else {}  # it may have been found by the distances
+        if found != {**told, **record, "crc32": found["crc32"]}:
             break
         kept += 1
     population.truncate(kept)

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from pdiff.weights.units import Symmetries
     from pdiff.task.task import Candidates, Evaluation, Picture, Snapshot, Task
+    from pdiff.weights.units import Symmetries
 
 
 @hookspec(firstresult=True)

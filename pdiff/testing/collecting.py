@@ -93,11 +93,11 @@ def check_resume(specimen: "Specimen") -> str:
     if specimen.config.checkpoints.files:
         raise NotApplicable("the checkpoints come from files")
     vectors, run = specimen.vectors, specimen.run("stopped")
-    before = len(run.population)
+    before = len(run.collected)
     snapshots = recorded(specimen.run("stopped"))
     advance(snapshots, len(vectors))
     snapshots.close()
-    resumed = specimen.run("stopped").population.tensor()[:SNAPSHOTS]
+    resumed = specimen.run("stopped").collected.tensor()[:SNAPSHOTS]
     for row, vector in enumerate(vectors):
         if row >= len(resumed) or not torch.equal(vector, resumed[row]):
             words = (

@@ -103,7 +103,7 @@ def check_undisturbed(specimen: "Specimen") -> str:
     """`evaluate` leaves the frozen part of the network as it is."""
     run = specimen.trained
     base, after = read_tensors(run.directory.base), state_of(run.task.model)
-    frozen = frozen_names(run.task.model, run.population.layout.names)
+    frozen = frozen_names(run.task.model, run.collected.layout.names)
     wrong = [name for name in changed(base, after) if name in frozen]
     if wrong:
         words = f"evaluate changed {wrong[0]!r}, which is not selected. Call model.eval() before the forward pass."

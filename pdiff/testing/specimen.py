@@ -64,12 +64,12 @@ class Specimen:
     @cached_property
     def vectors(self) -> Tensor:
         """The first collected vectors `(N, P)`."""
-        return self.collected.population.tensor()[:SNAPSHOTS]
+        return self.collected.collected.tensor()[:SNAPSHOTS]
 
     @cached_property
     def conditions(self) -> Conditions | None:
         """What the first collected vectors are for `(N, C)`; None where the plugin has no conditions."""
-        conditions = self.collected.population.conditions
+        conditions = self.collected.collected.conditions
         return None if conditions is None else conditions.take(slice(SNAPSHOTS))
 
     @cached_property
@@ -77,7 +77,7 @@ class Specimen:
         """Vectors `(D, P)` with noise in place of what was learnt."""
         rng = generator(0, "destroyed")
         vectors = torch.randn(DESTROYED, self.vectors.shape[1], generator=rng)
-        for entry in self.collected.population.layout:
+        for entry in self.collected.collected.layout:
             size = self.vectors[-1, entry.slice].square().mean().sqrt()
             vectors[:, entry.slice] *= STRENGTH * (size if size > 0 else 1.0)
         return vectors

@@ -41,6 +41,23 @@ def leading_axes(vectors: Tensor | Rows, count: int) -> tuple[Tensor, Tensor]:
     return basis.T[:count], variances[:count] / max(len(vectors) - 1, 1)
 
 
+def axes_of_many(vectors: Tensor | Rows, count: int) -> tuple[Tensor, Tensor]:
+    """Return the first principal axes `(count, P)` of so many vectors that their inner products are too many.
+
+    And the variance along each, largest first: of no more than `MOST` coordinates from their covariance, else by
+    `leading_axes`.
+    """
+    size = vectors.shape[1]
+    if size > MOST:
+        return leading_axes(vectors, count)
+    average, covariance = mean(vectors), torch.zeros(size, size, dtype=torch.float64, device=vectors.device)
+    for part in parts(vectors, ROWS):
+        centred = (part - average).double()
+        covariance += centred.T @ centred
+    variances, axes = torch.linalg.eigh(covariance / max(len(vectors) - 1, 1))
+    return axes.flip(1).T[:count].to(average), variances.flip(0).clamp(min=0)[:count]
+
+
 def iterate(vectors: Tensor | Rows, average: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
     """Return the covariance times a basis `(P, K)`, made orthogonal and turned to the principal axes in it."""
     products = torch.zeros(basis.shape, dtype=torch.float64, device=basis.device)

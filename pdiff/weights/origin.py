@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pdiff.weights.provenance import lineage_labels
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -16,7 +18,7 @@ class Origin:
     Attributes:
         alone: what its rows are where nothing tells trainings apart.
         block: what follows from that for some of them that are held out.
-        branch: what one of several trainings that are told apart is called.
+        branch: what one of several trainings that are told apart, and are held out whole, is called.
         branches: what these are called.
         apart: how to have several of these.
         more: how to have more of these.
@@ -45,7 +47,12 @@ class Origin:
         """Return how many trainings that are told apart there are, in words."""
         return f"{number} {self.branch if number == 1 else self.branches}"
 
+    def in_one_order(self, words: str, scattered: bool) -> str:
+        """Return words on what to do, of `scattered` lineages with what puts their units into one order first."""
+        return f"{CANONICAL}, or {words}" if scattered else words
 
+
+CANONICAL = "bring their units into one order (fit.canonical=permutation, with ReLU permutation+scale)"
 COLLECTED = Origin(
     alone="they are of one training",
     block="of a single training, which tells less than a branch of its own would (collect.branches)",
@@ -59,6 +66,13 @@ COLLECTED = Origin(
     failed="The training failed: train longer, or at a lower rate.",
     basins="take fine-tunings of one (collect.branches, not collect.seeds)",
     points="fine-tune one network, longer or at a higher rate",
+)
+LINEAGES = replace(
+    COLLECTED,
+    branch="lineage",
+    branches="lineages",
+    apart="collect networks of several initialisations (collect.seeds)",
+    more="collect more networks of other initialisations (collect.seeds)",
 )
 FILES = Origin(
     alone="they are of one training",
@@ -97,7 +111,7 @@ def is_imported(provenance: Sequence[Mapping[str, Any]]) -> bool:
 def origin_of(provenance: Sequence[Mapping[str, Any]]) -> Origin:
     """Return the words for a population of this provenance."""
     if not is_imported(provenance):
-        return COLLECTED
+        return LINEAGES if lineage_labels(provenance).any() else COLLECTED
     return FILES if any(record.get("network") is not None for record in provenance) else UNKNOWN
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from pdiff.runtime.errors import PdiffError
-from pdiff.runtime.storage import explain_write_errors, read_json, read_text, write_json
+from pdiff.runtime.storage import explain_write_errors, read_json, read_text, write_bytes, write_json
 from pdiff.weights.conditions import Conditions, check_condition
 from pdiff.weights.layout import Layout
 from pdiff.weights.mapped import Mapped
@@ -140,6 +140,13 @@ class Population:
         self.elsewhere = mapped
         records = [{**own, "crc32": zlib.crc32(row)} for own, row in zip(provenance, mapped.rows(), strict=True)]
         self._add(records, [_line(record) for record in records])
+
+    def tell(self, told: Sequence[Mapping[str, Any]]) -> None:
+        """Add something to the provenance of each row; on return it is on disk, or nothing of it is."""
+        records = [{**record, **own} for record, own in zip(self.provenance, told, strict=True)]
+        lines = [_line(record) for record in records]
+        write_bytes(self.folder / "provenance.jsonl", b"".join(lines))
+        self.provenance, self._ends = records, list(accumulate(map(len, lines), initial=0))
 
     def _add(self, records: Sequence[dict], lines: Sequence[bytes]) -> None:
         _write_at(self.folder / "provenance.jsonl", self._ends[-1], b"".join(lines))

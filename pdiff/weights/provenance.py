@@ -20,6 +20,15 @@ def lineage_labels(provenance: Sequence[Mapping[str, Any]]) -> NDArray[np.int_]:
     return _labels(provenance, LINEAGE_KEYS)
 
 
+def kin_labels(provenance: Sequence[Mapping[str, Any]]) -> NDArray[np.int_]:
+    """Return the number of what each vector is akin to `(N,)`: its lineage; its branch where all are of one lineage.
+
+    What is akin is fitted or held out together, and is no other draw of the population.
+    """
+    lineages = lineage_labels(provenance)
+    return lineages if lineages.any() else branch_labels(provenance)
+
+
 def runs_of(provenance: Sequence[Mapping[str, Any]]) -> list[list[int]]:
     """Return the rows of each training that the provenance tells apart."""
     labels = branch_labels(provenance)

@@ -42,7 +42,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Gain:
-    """n units, each of which may be multiplied by a positive number where it is made, and divided by it where it is read.
+    """n units, each of which may be multiplied by a positive number where it is made, divided by it where it is read.
 
     Attributes:
         name: for people: the tensor that makes the units.

@@ -3,13 +3,12 @@
 from pdiff import (
     Metric,
     PdiffError,
-    Replay,
     Task,
     call,
+    check_positive,
     derive_seed,
     hookimpl,
     isolated_seed,
-    progress,
     resolve_device,
 )
 
@@ -22,7 +21,15 @@ def build(cfg):
     return call(build_task, cfg.task, "task", seed=cfg.seed, device=resolve_device(cfg.device))
 
 
-def build_task(seed, device, network: dict, data: dict, eval_batch: int = 250, conditions: dict | None = None) -> Task:
+def build_task(
+    seed,
+    device,
+    network: dict,
+    data: dict,
+    eval_batch: int = 250,
+    conditions: dict | None = None,
+    eval_networks: int = 1,
+) -> Task:
     """Return the classification task; primary metric: accuracy (top 1), a fraction.
 
     Args:
@@ -32,12 +39,17 @@ def build_task(seed, device, network: dict, data: dict, eval_batch: int = 250, c
         data: `type` and settings of a data set.
         eval_batch: images per batch of the evaluation.
         conditions: `type` and settings of what the networks are made for; null: all for the same.
+        eval_networks: candidates that are evaluated at once; more than 1 are whole networks without running statistics.
+            With conditions the number is found without it.
     """
     from pdiff_plugins.classification.conditions import build_kind, conditional
     from pdiff_plugins.classification.networks import build_network, head_names
     from pdiff_plugins.images.data import build_data
 
+    check_positive("task", eval_networks=eval_networks)
     splits = build_data(data, eval_batch, device, seed)
+    for split in splits.values():
+        split.eval_networks = eval_networks
     check_classes(splits["train"])
     given = network.get("pretrained") or network.get("checkpoint")
     facts = {"select": "images that the weights which the network came with may have seen"} if given else {}
@@ -79,10 +91,12 @@ def check_size(model, split) -> None:
 def collect(task, names, cfg, state, branch):
     """Train, freeze everything but the selection, fine-tune it, a snapshot per step (`cfg.collect`).
 
-    With conditions: train a network for each of them, many at once.
+    With conditions: train a network for each of them, many at once. With `collect.networks` and no conditions: train
+    networks independently of each other, many at once.
     """
     from pdiff_plugins.classification.many import snapshots_of_many
     from pdiff_plugins.classification.networks import build_network
+    from pdiff_plugins.classification.zoo import snapshots_of_zoo
     from pdiff_plugins.images.classify import classify
     from pdiff_plugins.images.collection import snapshots
 
@@ -96,6 +110,8 @@ def collect(task, names, cfg, state, branch):
     given = {"task": task, "names": names, "seed": cfg.seed, "network": network, "state": state, "branch": branch}
     if conditions:
         return call(snapshots_of_many, cfg.collect, "collect", **given)
+    if "networks" in cfg.collect:
+        return call(snapshots_of_zoo, cfg.collect, "collect", **given)
     return call(snapshots, cfg.collect, "collect", objective=classify, **given)
 
 
@@ -104,11 +120,15 @@ def branches(cfg):
     """Say that the branches of every seed, or the blocks of networks, need not wait for each other."""
     from pdiff_plugins.classification.conditions import build_kind
     from pdiff_plugins.classification.many import roots_of_many
+    from pdiff_plugins.classification.zoo import blocks_of_zoo
     from pdiff_plugins.images.collection import roots
 
     if cfg.task.get("conditions"):
         settings = {name: cfg.collect[name] for name in ("inits", "start", "together") if name in cfg.collect}
         return roots_of_many(len(build_kind(cfg.task.conditions, cfg.seed)), **settings)
+    if "networks" in cfg.collect:
+        settings = {name: cfg.collect[name] for name in ("seeds", "together") if name in cfg.collect}
+        return range(len(call(blocks_of_zoo, settings, "collect")))
     return roots(cfg.collect.get("seeds", 1), cfg.collect.get("branches", 1))
 
 
@@ -118,43 +138,29 @@ def evaluate(task, candidates, split):
 
     A candidate with logits that are not finite is dead: its largest logit may be any, and its accuracy is no number.
     """
-    import torch
     from pdiff_plugins.classification.conditions import ConditionalSplit
-    from pdiff_plugins.classification.evaluation import conditional_results, measured
+    from pdiff_plugins.classification.evaluation import conditional_results, plain_results
 
-    data = task.splits[split]
-    if isinstance(data, ConditionalSplit):
-        yield from conditional_results(task, candidates, split)
-        return
-    replay = Replay(task.model.eval(), candidates)
-    correct = torch.empty(len(candidates), len(data), dtype=torch.bool)
-    finite = torch.ones(len(candidates), dtype=torch.bool)
-    with progress(f"evaluate on {split}", len(candidates) * data.num_batches()) as advance:
-        for rows, images, labels in data.batches():
-            for index, logits in enumerate(replay(images)):
-                correct[index, rows] = (logits.argmax(1) == labels).cpu()
-                finite[index] &= logits.isfinite().all().cpu()
-                advance()
-    for row, alive in zip(correct, finite, strict=True):
-        yield measured(row, alive, task.metric)
+    conditional = isinstance(task.splits[split], ConditionalSplit)
+    yield from (conditional_results if conditional else plain_results)(task, candidates, split)
 
 
 @hookimpl
 def ensemble(task, candidates, split):
     """Measure the accuracy of the average of the candidates' class probabilities."""
-    import torch
     from pdiff_plugins.classification.conditions import ConditionalSplit
-    from pdiff_plugins.classification.evaluation import conditional_ensemble, measured
+    from pdiff_plugins.classification.evaluation import conditional_ensemble, plain_ensemble
+
+    conditional = isinstance(task.splits[split], ConditionalSplit)
+    return (conditional_ensemble if conditional else plain_ensemble)(task, candidates, split)
+
+
+@hookimpl
+def inputs(task, split):
+    """Yield the images of each batch; under conditions that change images, one condition after another."""
+    from pdiff_plugins.classification.conditions import ConditionalSplit
 
     data = task.splits[split]
     if isinstance(data, ConditionalSplit):
-        return conditional_ensemble(task, candidates, split)
-    replay = Replay(task.model.eval(), candidates)
-    correct, finite = torch.empty(len(data), dtype=torch.bool), torch.tensor(True)
-    for rows, images, labels in data.batches():
-        probabilities = 0
-        for logits in replay(images):
-            probabilities = probabilities + logits.softmax(1)
-            finite &= logits.isfinite().all().cpu()
-        correct[rows] = (probabilities.argmax(1) == labels).cpu()
-    return measured(correct, finite, task.metric)
+        return data.inputs_in_turn()
+    return ((images,) for _, images, _ in data.batches())

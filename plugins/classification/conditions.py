@@ -115,6 +115,12 @@ class ConditionalSplit:
         for start in range(0, len(self), self.data.eval_batch):
             yield slice(start, min(start + self.data.eval_batch, len(self)))
 
+    def inputs_in_turn(self) -> Iterator[tuple[Tensor]]:
+        """Yield what a network of some condition sees of each batch: of the first condition the first, and so on."""
+        for number, rows in enumerate(self.batches()):
+            images = self.inputs(rows, self.table.values[number % len(self.table) :][:1])
+            yield (images.flatten(0, -4),)
+
     def values(self, candidates: Candidates) -> Tensor:
         """Return what the candidates are for `(M, C)`; raise a `PdiffError` where that is not said."""
         if candidates.conditions is None:

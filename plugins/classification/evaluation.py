@@ -1,13 +1,14 @@
-"""What candidates reach, each under its own condition: whole small networks many at a time, others one by one."""
+"""What candidates reach, under its condition if it has one: small networks many at a time, others one by one."""
 
 from collections.abc import Iterator
 
 import torch
 from pdiff_plugins.classification.conditions import ConditionalSplit
 from pdiff_plugins.classification.stacking import has_batch_statistics, stacked_forward
+from pdiff_plugins.images.data import Split
 from torch import Tensor, nn
 
-from pdiff import Candidates, Evaluation, Layout, Metric, Replay, Task, progress, state_names
+from pdiff import Candidates, Evaluation, Layout, Metric, PdiffError, Replay, Task, progress, state_names
 
 TOGETHER = 64  # networks of one pass, at most
 VALUES = 2**21  # of their parameters
@@ -35,26 +36,28 @@ def is_whole(model: nn.Module, layout: Layout) -> bool:
 Pass = tuple[slice, slice, Tensor]  # candidates, rows of the split, and their logits `(n, B, classes)`
 
 
-def stacked_logits(model: nn.Module, candidates: Candidates, data: ConditionalSplit) -> Iterator[Pass]:
-    """Yield the logits of many whole networks at a time.
+def stacked_logits(
+    model: nn.Module, candidates: Candidates, data: Split, together: int | None = None
+) -> Iterator[Pass]:
+    """Yield the logits of many whole networks at a time, of `together` at most (default: `TOGETHER`).
 
     Every pass has the same number of networks, the last one its last network several times, so that what a candidate
     reaches does not depend on how many there are.
     """
-    size = max(1, min(TOGETHER, VALUES // candidates.layout.size))
+    size = max(1, min(together or TOGETHER, VALUES // candidates.layout.size))
     for start in range(0, len(candidates), size):
         members = slice(start, min(start + size, len(candidates)))
         networks = [candidates[min(start + i, members.stop - 1)] for i in range(size)]
         stack = {name: torch.stack([tensors[name] for tensors in networks]) for name in candidates.layout.names}
-        stack = {name: tensor.to(data.data.device) for name, tensor in stack.items()}
-        for rows, images, _ in data.data.batches():
+        stack = {name: tensor.to(data.device) for name, tensor in stack.items()}
+        for rows, images, _ in data.batches():
             yield members, rows, stacked_forward(model, stack, images)[: members.stop - start]
 
 
-def replayed_logits(model: nn.Module, candidates: Candidates, data: ConditionalSplit) -> Iterator[Pass]:
+def replayed_logits(model: nn.Module, candidates: Candidates, data: Split) -> Iterator[Pass]:
     """Yield the logits of one candidate at a time, what is frozen computed once."""
     replay = Replay(model, candidates)
-    for rows, images, _ in data.data.batches():
+    for rows, images, _ in data.batches():
         for index, logits in enumerate(replay(images)):
             yield slice(index, index + 1), rows, logits[None]
 
@@ -73,7 +76,43 @@ def passes(model: nn.Module, candidates: Candidates, data: ConditionalSplit) -> 
     if not data.kind.same_images:
         return single_logits(model, candidates, data)
     way = stacked_logits if is_whole(model, candidates.layout) else replayed_logits
-    return way(model, candidates, data)
+    return way(model, candidates, data.data)
+
+
+def plain_passes(model: nn.Module, candidates: Candidates, data: Split) -> Iterator[Pass]:
+    """Yield the logits of all candidates on all rows of a split without conditions; see `task.eval_networks`."""
+    if data.eval_networks == 1:
+        return replayed_logits(model, candidates, data)
+    if not is_whole(model, candidates.layout):
+        line = f"got {data.eval_networks}, expected 1 for networks in part, or with running statistics. Leave it out."
+        raise PdiffError(f"task.eval_networks: {line}")
+    return stacked_logits(model, candidates, data, data.eval_networks)
+
+
+@torch.no_grad()
+def plain_results(task: Task, candidates: Candidates, split: str) -> list[Evaluation]:
+    """Return what each candidate reaches on a split without conditions."""
+    data = task.splits[split]
+    correct = torch.empty(len(candidates), len(data), dtype=torch.bool)
+    finite = torch.ones(len(candidates), dtype=torch.bool)
+    with progress(f"evaluate on {split}", len(candidates) * data.num_batches()) as advance:
+        for members, rows, logits in plain_passes(task.model.eval(), candidates, data):
+            correct[members, rows] = logits.argmax(2).cpu() == data.labels[rows]
+            finite[members] &= logits.isfinite().all(2).all(1).cpu()
+            for _ in logits:
+                advance()
+    return [measured(row, alive, task.metric) for row, alive in zip(correct, finite, strict=True)]
+
+
+@torch.no_grad()
+def plain_ensemble(task: Task, candidates: Candidates, split: str) -> Evaluation:
+    """Return what the average of class probabilities reaches on a split without conditions."""
+    data = task.splits[split]
+    total, finite = torch.zeros(len(data), data.classes), torch.tensor(True)
+    for _, rows, logits in plain_passes(task.model.eval(), candidates, data):
+        total[rows] += logits.softmax(2).sum(0).cpu()
+        finite &= logits.isfinite().all().cpu()
+    return measured(total.argmax(1) == data.labels, finite, task.metric)
 
 
 @torch.no_grad()

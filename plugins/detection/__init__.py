@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from pdiff_plugins.openmmlab.plugin import collection_hooks
+from pdiff_plugins.openmmlab.plugin import collection_hooks, looks_at_training_data
 
 from pdiff import Evaluation, Metric, PdiffError, Task, call, hookimpl, resolve_device
 
@@ -19,7 +19,7 @@ def build(cfg):
     from pdiff_plugins.openmmlab.libraries import MMDET
 
     MMDET.load()
-    given = {"seed": cfg.seed, "device": resolve_device(cfg.device), "seen": bool(cfg.evaluate.train)}
+    given = {"seed": cfg.seed, "device": resolve_device(cfg.device), "seen": looks_at_training_data(cfg)}
     given["validated"] = bool((cfg.collect.get("train") or {}).get("validate"))
     return call(detection_task, cfg.task, "task", **given)
 
@@ -101,3 +101,14 @@ def read_detections(samples):
     sizes = [len(sample.pred_instances) for sample in samples]
     found = [torch.cat([sample.pred_instances[key] for sample in samples]).cpu() for key in DETECTIONS]
     return [tensor.split(sizes) for tensor in found]
+
+
+@hookimpl
+def inputs(task, split):
+    """Yield the images of each batch as the network takes them, for a pass up to what its head gives."""
+    from mmdet.models import SingleStageDetector
+    from pdiff_plugins.openmmlab.prediction import raw_batches
+    from pdiff_plugins.openmmlab.task import measured_split
+
+    stages = not isinstance(task.model, SingleStageDetector)
+    return raw_batches(task.model, measured_split(task, split).split, stages)

@@ -55,3 +55,12 @@ def draw(task, picks, folder):
     from pdiff_plugins.generation.pictures import draw_pictures
 
     return draw_pictures(task.model, task.splits["test"], picks, folder)
+
+
+@hookimpl
+def inputs(task, split):
+    """Yield the images of each batch at time steps that are drawn from the seed alone, and these steps."""
+    from pdiff_plugins.generation.denoising import noisy_batches
+
+    bench = task.splits["seen" if split == "train" else split]
+    return noisy_batches(task.model.noise_schedule, bench.split, bench.seed)

@@ -1,5 +1,6 @@
 """What the network is trained for, and how well it does that on images that it was not trained on."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +22,7 @@ def target_of(noise_schedule: Any, images: Tensor, noise: Tensor, t: Tensor) -> 
     return noise_schedule.get_velocity(images, noise, t)
 
 
-def objective(
-    noise_schedule: Any, model: nn.Module, images: Tensor, labels: Tensor
-) -> tuple[Tensor, dict[str, float]]:
+def objective(noise_schedule: Any, model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
     """Return the mean squared error of one prediction per image, at a random time step each.
 
     Args:
@@ -62,3 +61,12 @@ def held_out(noise_schedule: Any, split: Split, count: int, seed: int) -> HeldOu
     places = torch.randperm(len(images), generator=rng)
     t = ((places + 0.5) / len(images) * steps).long().to(images.device)
     return HeldOut(noise_schedule.add_noise(images, noise, t), t, target_of(noise_schedule, images, noise, t))
+
+
+def noisy_batches(noise_schedule: Any, split: Split, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the images of each batch with noise `(B, C, H, W)`, and the time steps of that `(B,)`; always the same."""
+    for number, (_, images, _) in enumerate(split.batches()):
+        rng = generator(seed, "inputs", number)
+        noise = torch.randn(images.shape, generator=rng).to(images.device)
+        t = torch.randint(noise_schedule.config.num_train_timesteps, (len(images),), generator=rng).to(images.device)
+        yield noise_schedule.add_noise(images, noise, t), t

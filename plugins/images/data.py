@@ -32,7 +32,12 @@ class Split:
         eval_batch: images per batch of the evaluation.
         device: where batches are put.
         names: of the classes, in the order of the labels, where the data name them.
+
+    Attributes:
+        eval_networks: candidates that are evaluated at once.
     """
+
+    eval_networks = 1
 
     def __init__(
         self,

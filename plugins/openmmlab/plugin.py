@@ -5,6 +5,11 @@ from collections.abc import Callable
 from pdiff import call, hookimpl, resolve_device
 
 
+def looks_at_training_data(cfg) -> bool:
+    """Say whether a run evaluates on training data, or takes batches of them for something else."""
+    return bool(cfg.evaluate.train or cfg.evaluate.recalibrate or cfg.fit.canonical != "none")
+
+
 def collection_hooks(library: str) -> tuple[Callable, Callable]:
     """Return the hooks `collect` and `branches` of a plugin.
 

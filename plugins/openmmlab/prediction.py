@@ -45,6 +45,20 @@ def predictions(
                 advance()
 
 
+def raw_batches(model: nn.Module, split: Split, samples: bool = False) -> Iterator[tuple[Tensor, Any, str]]:
+    """Yield what a network takes in its mode `tensor` for each batch of a split.
+
+    Args:
+        model: the network.
+        split: the data.
+        samples: give it the data samples too, for which later stages of a detector ask.
+    """
+    for data in split.batches():
+        with torch.no_grad():
+            batch = model.data_preprocessor(data, False)
+        yield batch["inputs"], batch["data_samples"] if samples else None, "tensor"
+
+
 @contextmanager
 def watch_outputs(modules: Sequence[nn.Module]) -> Iterator[Callable[[], bool]]:
     """Hand over a function that says whether all that some modules gave since it was last asked is a number.

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from pdiff_plugins.openmmlab.plugin import collection_hooks
+from pdiff_plugins.openmmlab.plugin import collection_hooks, looks_at_training_data
 
 from pdiff import Metric, Task, call, hookimpl, resolve_device
 
@@ -16,7 +16,7 @@ def build(cfg):
     from pdiff_plugins.openmmlab.libraries import MMSEG
 
     MMSEG.load()
-    given = {"seed": cfg.seed, "device": resolve_device(cfg.device), "seen": bool(cfg.evaluate.train)}
+    given = {"seed": cfg.seed, "device": resolve_device(cfg.device), "seen": looks_at_training_data(cfg)}
     return call(segmentation_task, cfg.task, "task", **given)
 
 
@@ -93,3 +93,12 @@ def ensemble(task, candidates, split):
         if index + 1 == len(candidates):
             record.add(truths, [labels_of(task.model, total / len(candidates)) for total in together], sound)
     return record.evaluation(task.metric)
+
+
+@hookimpl
+def inputs(task, split):
+    """Yield the images of each batch as the network takes them, for a pass up to what its head gives."""
+    from pdiff_plugins.openmmlab.prediction import raw_batches
+    from pdiff_plugins.openmmlab.task import measured_split
+
+    return raw_batches(task.model, measured_split(task, split).split)

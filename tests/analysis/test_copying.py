@@ -180,6 +180,21 @@ def test_vectors_that_are_made_or_read_a_few_at_a_time_give_the_same(world):
     assert world.examine(parts).p == pytest.approx(whole.p, rel=1e-3)
 
 
+@pytest.mark.parametrize("size", [SIZE, 24])
+def test_of_very_many_vectors_some_of_each_branch_tell_the_same(world, monkeypatch, size):
+    copies, fresh = world.fitted + 0.05 * world.draw(*world.fitted.shape), world.independent(40)
+    whole = [world.examine(generated) for generated in (copies, fresh)]
+    for name in ("pdiff.analysis.copying.MOST", "pdiff.analysis.neighbours.MOST"):
+        monkeypatch.setattr(name, 30)
+    monkeypatch.setattr("pdiff.weights.gram.MOST", size)
+    monkeypatch.setattr(copying, "MOST_POINTS", 24)
+    few = [world.examine(generated) for generated in (copies, fresh)]
+    assert [found.copies for found in few] == [found.copies for found in whole] == [True, False]
+    assert [found.own for found in few] == pytest.approx([found.own for found in whole], rel=1e-3)
+    assert [found.reference for found in few] == pytest.approx([found.reference for found in whole], rel=0.2)
+    assert all(found.power for found in few)
+
+
 def test_vectors_that_never_differ_accuse_nobody():
     world = World()
     world.fitted, world.heldout = (torch.ones_like(vectors) for vectors in (world.fitted, world.heldout))
@@ -195,8 +210,8 @@ def test_the_ratio_is_that_of_the_nearest_branch_to_the_second():
 
 def test_fits_are_what_the_generated_share(world):
     generated, fits = world.fresh(4), np.arange(4 * STEPS) % 4
-    points = (world.fitted, world.heldout)
-    found = [copying.tested(generated, points, world.branches, labels)[0] for labels in (None, fits)]
+    space, points = Space(world.fitted, world.branches[0]), (world.fitted, world.heldout)
+    found = [copying.tested(generated, space, points, world.branches, labels)[0] for labels in (None, fits)]
     assert [difference.components[0].count for difference in found] == [48, 4]
 
 

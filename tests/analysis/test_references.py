@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from pdiff.analysis.neighbours import Neighbours
 from pdiff.analysis.references import (
     COORDINATES,
     by_chance,
     changing,
     density_coordinates,
+    in_order,
     locate,
     marginal_distance,
-    nearest_distance,
     principal_axes,
     project,
     spread,
@@ -32,26 +33,7 @@ def rng():
 def marginal(vectors, trained, seed=0):
     """Return the distance at the coordinates that a survey would look at."""
     sampled = changing(trained, seed)
-    return marginal_distance(vectors[:, sampled], trained[:, sampled])
-
-
-def test_nearest_distance_is_the_smallest_euclidean_one(rng):
-    vectors, trained = torch.randn(5, 7, generator=rng), torch.randn(4, 7, generator=rng)
-    expected = torch.stack([torch.stack([(v - t).square().sum().sqrt() for t in trained]).min() for v in vectors])
-    torch.testing.assert_close(nearest_distance(vectors, trained, leave_self_out=False), expected)
-
-
-def test_nearest_distance_of_trained_vectors_leaves_each_itself_out():
-    trained = torch.tensor([[0.0, 0.0], [3.0, 4.0], [3.0, 4.0]])
-    assert torch.equal(nearest_distance(trained, trained, leave_self_out=False), torch.zeros(3))
-    assert torch.equal(nearest_distance(trained, trained, leave_self_out=True), torch.tensor([5.0, 0.0, 0.0]))
-
-
-def test_nearest_distance_keeps_small_distances_between_large_vectors():
-    trained = torch.full((30, 2048), 100.0)
-    vectors = trained.clone()
-    vectors[:, 0] += 2**-10
-    assert torch.equal(nearest_distance(vectors, trained, leave_self_out=False), torch.full((30,), 2**-10))
+    return marginal_distance(vectors[:, sampled], in_order(trained[:, sampled]))
 
 
 def test_made_vectors_lie_where_they_do_in_memory_and_are_made_once(rng, monkeypatch):
@@ -62,27 +44,31 @@ def test_made_vectors_lie_where_they_do_in_memory_and_are_made_once(rng, monkeyp
         made.append(rows)
         return vectors[rows]
 
-    whole = asdict(locate(vectors, survey(trained, layout, 0)))
+    neighbours = Neighbours(trained, np.arange(12))
+    whole = asdict(locate(vectors, survey(neighbours, layout, 0)))
     monkeypatch.setattr("pdiff.weights.vectors.VALUES", 240)
     parts = Made(vectors.shape, make, torch.Generator())
-    torch.testing.assert_close(asdict(locate(parts, survey(trained, layout, 0))), whole, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(asdict(locate(parts, survey(neighbours, layout, 0))), whole, rtol=1e-4, atol=1e-5)
     assert made == [slice(0, 4), slice(4, 8), slice(8, 9)]
 
 
 def test_place_is_made_of_the_distances_the_width_and_the_values(rng):
     trained, vectors = torch.randn(12, 6, generator=rng), torch.randn(9, 6, generator=rng)
     layout = Layout.of({"a": torch.zeros(4), "b": torch.zeros(2)})
-    among = survey(trained, layout, 0)
+    neighbours = Neighbours(trained, np.arange(12))
+    among = survey(neighbours, layout, 0)
     found = locate(vectors, among)
-    assert np.array_equal(found.distances, nearest_distance(vectors, trained, leave_self_out=False))
+    assert np.array_equal(found.distances, neighbours.distances(vectors))
     assert found.spread == pytest.approx(spread(vectors, trained))
     assert found.marginal == marginal(vectors, trained) - by_chance(9, 12)
     assert np.array_equal(found.projected, project(vectors, principal_axes(trained)))
     assert {name: values.tolist() for name, values in found.shown.items()} == {
         name: vectors[:, place].tolist() for name, place in density_coordinates(deviations(trained), layout).items()
     }
-    own = locate(trained, among, leave_self_out=True)
-    assert np.array_equal(own.distances, nearest_distance(trained, trained, leave_self_out=True))
+    some = locate(trained[3:7], among, np.arange(3, 7))
+    assert np.array_equal(some.distances, neighbours.distances(trained, np.arange(12))[3:7])
+    own = locate(trained, among, np.arange(12))
+    assert np.array_equal(own.distances, neighbours.distances(trained, np.arange(12)))
     assert (own.spread, own.marginal) == (1, 0)
 
 
@@ -159,6 +145,13 @@ def test_the_direction_of_an_axis_does_not_depend_on_the_order_of_the_vectors(rn
     torch.testing.assert_close(principal_axes(trained).axes, principal_axes(trained.flip(0)).axes, atol=1e-4, rtol=0)
 
 
+def test_of_many_vectors_the_axes_are_the_same(rng, monkeypatch):
+    trained = torch.randn(40, 12, generator=rng) * torch.linspace(3, 0.1, 12) + 7
+    few = asdict(principal_axes(trained))
+    monkeypatch.setattr("pdiff.analysis.references.MOST", 20)
+    torch.testing.assert_close(asdict(principal_axes(trained)), few, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_vectors_on_a_point_or_a_line_lack_further_axes(rng, count):
     line = torch.arange(count).float()[:, None] * torch.randn(1, 9, generator=rng)
@@ -170,5 +163,5 @@ def test_vectors_on_a_point_or_a_line_lack_further_axes(rng, count):
 
 def test_what_chance_gives_is_the_mean_distance_of_two_samples_of_one_distribution(rng):
     pairs = [(torch.randn(60, 50, generator=rng), torch.randn(90, 50, generator=rng)) for _ in range(4)]
-    found = [marginal_distance(*pair) for pair in pairs]
+    found = [marginal_distance(own, in_order(reference)) for own, reference in pairs]
     assert sum(found) / 4 == pytest.approx(by_chance(60, 90), rel=0.1)

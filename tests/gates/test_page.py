@@ -10,7 +10,7 @@ from pdiff.gates import candidates, codec, collapse, diffusion, population
 PAGE = (Path(__file__).parents[2] / "docs" / "gates.md").read_text(encoding="utf-8")
 CHECKS = {
     "collect": ("finite", "copies", "basin", "runs", "rank"),
-    "fit": ("reconstruction", "decoded", "denoiser", "collapse", "schedule"),
+    "fit": ("canonical", "copies", "basin", "reconstruction", "decoded", "denoiser", "collapse", "schedule"),
     "generate": ("latents", "spread"),
     "evaluate": ("alive",),
 }

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pdiff.analysis.novel import GRID
 from pdiff.report.drawing import Figure
 from pdiff.report.evidence import Evidence
 from pdiff.report.figures import draw_figures
@@ -85,6 +86,7 @@ def make_evidence(higher: bool = True) -> Evidence:
         path=np.where(higher, 0.1 + 0.77 * rise, 36 - 30 * rise)[:, None] + rng.normal(0, 0.02, (11, 6)),
         path_steps=steps,
         codec_errors={f"layer4.1.bn{k}.{part}": 0.01 * k for k in range(15) for part in ("weight", "bias")},
+        novel={n: np.exp(-np.linspace(0, 3, len(GRID)) / (1 + MADE[n][4])) for n in with_vectors if MADE[n][0] > 1},
         losses={"autoencoder": [], "denoiser": list(np.exp(-np.linspace(0, 3, 1000)) + 0.1 * rng.random(1000))},
     )
 

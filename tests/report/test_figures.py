@@ -7,8 +7,8 @@ from pdiff.report.evidence import Evidence
 from pdiff.report.figures import draw_figures, plans
 
 NAMES = [
-    "distribution", "differences", "similarity", "distance", "coordinates", "projection", "path", "codec", "choice",
-    "training",
+    "distribution", "differences", "similarity", "novel", "distance", "coordinates", "projection", "path", "codec",
+    "choice", "training",
 ]  # fmt: skip
 
 

@@ -68,7 +68,7 @@ def test_page_is_valid_and_complete(page_of, given):
     parsed = parse(page)
     assert page.startswith("<!DOCTYPE html>")
     images = [attributes for tag, attributes in parsed.tags if tag == "img"]
-    assert len(images) == 10
+    assert len(images) == 11
     assert all(image["alt"] in parsed.words for image in images)
     order = [
         "average-like:",

@@ -55,6 +55,26 @@ def test_candidates_are_told_with_what_they_are_worth(made):
     assert cell(summary, "soup", "worth") == "1"
 
 
+def test_what_is_new_and_good_has_a_column_and_a_line_in_a_zoo_alone(made):
+    summary, _ = made()
+    assert "new and good" not in markdown_table(summary)
+    for name, row in summary["sources"].items():
+        row["novel"] = None if name == "ensemble" else 0.25
+    zoo = {**summary, "novel": {"sources": {"generated": {"shares": [0.5, 0.25, 0.0]}}}}
+    assert cell(zoo, "generated", "new and good") == "25 %"
+    assert cell(zoo, "ensemble", "new and good") == ""
+    text = markdown_table(zoo)
+    assert "- new and good at once: of the generated 50% at 0.5, 25% at 1, 0% at 2 times" in text
+    assert "as far from every trained network as these are from each other" in text.splitlines()[-1]
+
+
+def test_what_was_asked_of_the_generated_stands_beside_what_they_have(made):
+    summary, _ = made()
+    target = {"names": ["accuracy", "step"], "quantile": 0.95, "wanted": [0.9, 7.0], "measured": [0.88, None]}
+    line = "asked of the generated: accuracy 0.9000 (they have 0.8800 on select), step 7.0000, the 95 % quantile of"
+    assert f"- {line} the fitted\n" in markdown_table({**summary, "target": target})
+
+
 @pytest.fixture
 def printed(capsys, monkeypatch):
     """Return what a terminal of so many characters shows of a summary."""

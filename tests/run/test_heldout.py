@@ -1,14 +1,17 @@
 """What is held out of a population, and that a run fits its engine to the rest."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 
 from pdiff.run.config import resolve
 from pdiff.run.directory import ORDER, RunDirectory
-from pdiff.run.heldout import choose, heldout_record, split_population
+from pdiff.run.heldout import choose, choose_heldout, heldout_record, split_population
 from pdiff.run.run import Run
 from pdiff.stages.pipeline import run_pipeline
-from pdiff.weights.origin import FILES, UNKNOWN
+from pdiff.weights.origin import FILES, LINEAGES, UNKNOWN
 
 
 def branches(count, length=10):
@@ -30,6 +33,16 @@ def test_whole_branches_are_held_out_evenly_spaced(share, count, held):
     assert found["line"] == (
         f"{len(held)} of {count} branches are held out, {10 * len(held)} of {10 * count} checkpoints"
     )
+
+
+def test_of_several_lineages_whole_ones_are_held_out_with_all_their_branches():
+    records = [{"network": number, "branch": branch} for number in range(3) for branch in range(2) for _ in range(4)]
+    population = SimpleNamespace(provenance=records, tensor=lambda: torch.zeros(len(records), 2))
+    run = SimpleNamespace(collected=population, config=SimpleNamespace(fit=SimpleNamespace(heldout=0.3)))
+    found = choose_heldout(run)
+    assert found["rows"] == [*range(8, 16)]
+    assert found["line"] == "1 of 3 lineages are held out, 8 of 24 checkpoints"
+    assert "other lineages are too short" in choose(0.3, np.array([0, *[1] * 20]), lambda: 1, LINEAGES)["line"]
 
 
 def test_branches_need_not_be_contiguous():

@@ -271,6 +271,14 @@ def test_interpolation_lies_between_two_trained_vectors(population, rng):
         assert detours.fill_diagonal_(1).min() < 1e-4
 
 
+def test_interpolation_at_a_weight_is_there_for_every_pair(population, rng):
+    middles = (population[:, None] + population).flatten(0, 1) / 2
+    points = draw(interpolation, population, rng, weight=0.5, num=20)
+    torch.testing.assert_close(points, middles[torch.cdist(points, middles).argmin(1)])
+    with pytest.raises(PdiffError, match=r"^evaluate\.sources\.weight: got 2, expected a number from 0 to 1\."):
+        draw(interpolation, population, rng, weight=2)
+
+
 def test_gaussian_in_the_subspace_has_the_covariance_of_the_population_and_leaves_it_nowhere(population, rng):
     vectors = draw(gaussian_subspace, population, rng, axes=7, num=20000)
     places = [0, 1, WIDE.stop]

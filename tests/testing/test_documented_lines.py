@@ -23,6 +23,8 @@ BROKEN = {
     "draw": ("drawing", lambda text: "import pdiff\n" + text + HOOK.format(
         "draw()", 'return [pdiff.Picture("moons.png", "a title", "a caption")]'
     )),
+    "inputs": ("inputs", lambda text: text + HOOK.format("inputs(task, split)", "return iter(task.splits[split])")),
+    "symmetries": ("symmetries", lambda text: text + HOOK.format("symmetries()", "pass")),
 }  # fmt: skip
 
 

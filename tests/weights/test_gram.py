@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from pdiff.weights import vectors as module
-from pdiff.weights.gram import centred_gram, centred_products, leading_axes
+from pdiff.weights.gram import axes_of_many, centred_gram, centred_products, leading_axes
 from pdiff.weights.vectors import Made, Rows
 
 TRAINED = torch.randn(6, 50, generator=torch.Generator().manual_seed(0)) + 5
@@ -28,6 +28,18 @@ def test_axes_of_many_vectors_are_those_of_their_covariance():
     torch.testing.assert_close(variances, expected.eigenvalues.flip(0)[:5], rtol=1e-4, atol=0)
     along = (axes.double() @ expected.eigenvectors.flip(1)[:, :5]).abs()
     torch.testing.assert_close(along, torch.eye(5).double(), rtol=0, atol=1e-3)
+
+
+def test_axes_of_many_vectors_of_few_coordinates_are_exact(monkeypatch):
+    vectors = torch.randn(200, 12, generator=torch.Generator().manual_seed(0)) * torch.linspace(2, 1, 12) + 3
+    axes, variances = axes_of_many(vectors, 4)
+    expected = torch.linalg.eigh(torch.cov(vectors.double().T))
+    torch.testing.assert_close(variances, expected.eigenvalues.flip(0)[:4], rtol=1e-5, atol=0)
+    along = (axes.double() @ expected.eigenvectors.flip(1)[:, :4]).abs()
+    torch.testing.assert_close(along, torch.eye(4).double(), rtol=0, atol=1e-4)
+    monkeypatch.setattr("pdiff.weights.gram.MOST", 10)
+    found = axes_of_many(vectors, 4)
+    assert torch.equal(found[0], leading_axes(vectors, 4)[0])
 
 
 def test_more_axes_than_coordinates_are_as_many_as_there_are():

@@ -2,7 +2,7 @@ from dataclasses import astuple
 
 import pytest
 
-from pdiff.weights.origin import COLLECTED, FILES, UNKNOWN, origin_of, sentence
+from pdiff.weights.origin import COLLECTED, FILES, LINEAGES, UNKNOWN, origin_of, sentence
 from pdiff.weights.provenance import branch_labels, lineage_labels, runs_of
 
 
@@ -11,6 +11,7 @@ from pdiff.weights.provenance import branch_labels, lineage_labels, runs_of
     [
         ([{"branch": 0, "step": 1}], COLLECTED),
         ([{"run": {"seed": 0}, "network": 0}], COLLECTED),
+        ([{"network": 0, "branch": 0}, {"network": 1, "branch": 0}], LINEAGES),
         ([{"file": "a.pth"}, {"file": "b.pth"}], UNKNOWN),
         ([{"file": "a.pth", "network": None}], UNKNOWN),
         ([{"file": "a.pth", "network": 0, "lineage": "seed0"}, {"file": "b.pth", "network": 0}], FILES),

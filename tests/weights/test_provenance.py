@@ -1,4 +1,4 @@
-from pdiff.weights.provenance import branch_labels, few_rows, lineage_labels, runs_of
+from pdiff.weights.provenance import branch_labels, few_rows, kin_labels, lineage_labels, runs_of
 
 RUN = {"run": {"plugin": "moons", "seed": 0}}
 BRANCHES = [{**RUN, "network": number, "branch": branch} for number in (1, 0) for branch in (0, 1) for _ in range(2)]
@@ -43,3 +43,10 @@ def test_few_rows_are_all_or_those_of_whole_trainings():
     assert len(rows) == 20
     assert {row // 5 for row in rows} == {0, 6, 12, 19}
     assert few_rows([{}] * 100, 3) == [0, 49, 99]
+
+
+def test_what_is_akin_is_of_one_lineage_and_of_one_lineage_of_one_branch():
+    assert kin_labels(BRANCHES).tolist() == lineage_labels(BRANCHES).tolist()
+    of_one = [{"network": 3, "branch": branch} for branch in (0, 0, 1, 2)]
+    assert kin_labels(of_one).tolist() == [0, 0, 1, 2]
+    assert kin_labels([{}, {}]).tolist() == [0, 0]

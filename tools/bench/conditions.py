@@ -62,7 +62,7 @@ def answers(run: Run, way: Callable, candidates: Candidates) -> Tensor:
     """Return the answers `(M, S)` of candidates on the split test, computed in one of the ways of the evaluation."""
     data, model = run.built.splits["test"], run.built.model.eval()
     found = torch.empty(len(candidates), len(data), dtype=torch.long)
-    for members, rows, logits in way(model, candidates, data):
+    for members, rows, logits in way(model, candidates, data.data):
         found[members, rows] = logits.argmax(2).cpu()
     return found
 

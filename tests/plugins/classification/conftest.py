@@ -24,10 +24,25 @@ SUBSETS = {
     },
     "collect": {"together": 5, "networks": {"steps": 20, "batch_size": 32}},
 }
+ZOO = {
+    "plugin": "classification",
+    "device": "cpu",
+    "select": "all",
+    "task": {
+        "network": {"type": "mlp", "hidden": [8], "activation": "relu"},
+        "data": {"type": "digits", "size": 8, "train": 96, "select": 64},
+        "eval_batch": 900,
+    },
+    "collect": {
+        "seeds": 6,
+        "together": 4,
+        "networks": {"steps": 30, "batch_size": 32, "snapshots": 3, "every": 10},
+    },
+}
 
 
 class Conditional:
-    """A task with conditions, and what is collected for it.
+    """A task, mostly with conditions, and what is collected for it.
 
     Args:
         values: of the config.
@@ -48,7 +63,8 @@ class Conditional:
         """Return networks as candidates for their own conditions; default: all that are collected."""
         kept = [snapshot for snapshot in snapshots or self.collect() if snapshot.params]
         vectors = torch.stack([self.layout.flatten(snapshot.params) for snapshot in kept])
-        conditions = Conditions.of([snapshot.condition for snapshot in kept])
+        stated = [snapshot.condition for snapshot in kept]
+        conditions = None if None in stated else Conditions.of(stated)
         return Candidates(vectors, self.layout, HOOK.load_params, conditions)
 
     def evaluate(self, candidates, split: str = "test") -> list:
@@ -60,6 +76,12 @@ class Conditional:
 def subsets() -> dict:
     """The values of the tiny config, to be changed at will."""
     return copy.deepcopy(SUBSETS)
+
+
+@pytest.fixture
+def zoo() -> dict:
+    """The values of a tiny config of independent networks, to be changed at will."""
+    return copy.deepcopy(ZOO)
 
 
 @pytest.fixture

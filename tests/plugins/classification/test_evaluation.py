@@ -118,3 +118,38 @@ def test_candidates_for_other_conditions_are_refused(case, candidates):
     candidates.conditions = Conditions(["angle"], torch.zeros(len(candidates), 1))
     with pytest.raises(PdiffError, match=r"^task\.conditions: got candidates for angle, expected class0, .*Name these"):
         case.evaluate(candidates)
+
+
+def test_whole_networks_side_by_side_reach_what_each_reaches_alone(zoo, conditional):
+    candidates = conditional(zoo).candidates()
+    whole = conditional(zoo).evaluate(candidates)
+    zoo["task"]["eval_networks"] = 4
+    case = conditional(zoo)
+    assert_same(case.evaluate(candidates), whole)
+    assert_same(case.evaluate(candidates.take([3])), whole[3:4])
+    assert case.evaluate(candidates.take([])) == []
+
+
+def test_an_ensemble_is_the_same_side_by_side(zoo, conditional):
+    candidates = conditional(zoo).candidates()
+    whole = HOOK.ensemble(task=conditional(zoo).task, candidates=candidates, split="test")
+    zoo["task"]["eval_networks"] = 5
+    assert_same([HOOK.ensemble(task=conditional(zoo).task, candidates=candidates, split="test")], [whole])
+
+
+def test_a_dead_network_side_by_side_spoils_no_other(zoo, conditional):
+    zoo["task"]["eval_networks"] = 4
+    case = conditional(zoo)
+    candidates = case.candidates()
+    first = case.evaluate(candidates)
+    candidates.vectors[1, 0] = math.nan
+    found = case.evaluate(candidates)
+    assert found[1].metric == -math.inf
+    assert_same([found[0], *found[2:]], [first[0], *first[2:]])
+
+
+def test_parts_of_networks_are_not_evaluated_side_by_side(zoo, conditional):
+    zoo["task"]["eval_networks"], zoo["collect"]["seeds"] = 4, 1
+    case = conditional({**zoo, "select": "head"})
+    with pytest.raises(PdiffError, match=r"^task\.eval_networks: got 4, expected 1 for networks in part, or with runn"):
+        case.evaluate(case.candidates())

@@ -245,3 +245,21 @@ def test_network_that_cannot_take_the_size_is_refused_before_any_training(tiny):
     tiny["task"]["data"]["size"] = 32
     with pytest.raises(PdiffError, match=r"task.data.size: the network cannot take images of 32 pixels"):
         HOOK.build(cfg=resolve(tiny), folder=None)
+
+
+def test_inputs_are_the_images_of_the_split_as_the_network_takes_them(task):
+    batches = list(HOOK.inputs(task=task, split="select"))
+    assert [len(images) for (images,) in batches] == [64, 64, 64, 64, 44]
+    assert torch.equal(batches[1][0], list(task.splits["select"].batches())[1][1])
+    assert task.model(*batches[-1]).shape == (44, 10)
+
+
+def test_inputs_under_conditions_are_those_of_one_after_another(config):
+    config["task"]["conditions"] = {"type": "rotation", "angles": [0, 90, 2]}
+    config["task"]["network"] = {"type": "mlp", "hidden": [4]}
+    task = HOOK.build(cfg=resolve(config), folder=None)
+    data = task.splits["select"]
+    batches = list(HOOK.inputs(task=task, split="select"))
+    for number, (images,) in enumerate(batches[:3]):
+        rows = slice(64 * number, 64 * number + 64)
+        assert torch.equal(images, data.inputs(rows, data.table.values[[number % 2]])[0])

@@ -281,3 +281,13 @@ def test_candidates_are_measured_against_training_images_too(build, tiny_generat
     on = {split: list(HOOK.evaluate(task=task, candidates=few, split=split)) for split in ("train", "select")}
     assert len(on["train"]) == 2
     assert on["train"][0].metric != on["select"][0].metric
+
+
+def test_inputs_are_noisy_images_and_time_steps_that_come_again(tiny_generator, build):
+    task = build(tiny_generator)
+    batches = list(HOOK.inputs(task=task, split="train"))
+    assert [len(images) for images, _ in batches] == [12] * 5 + [4]
+    assert task.model(*batches[-1]).sample.shape == batches[-1][0].shape
+    for one, again in zip(batches, HOOK.inputs(task=task, split="train"), strict=True):
+        assert torch.equal(one[0], again[0])
+        assert torch.equal(one[1], again[1])

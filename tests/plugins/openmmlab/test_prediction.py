@@ -10,6 +10,7 @@ pytest.importorskip("mmdet")
 from pdiff_plugins.openmmlab.data import build_splits
 from pdiff_plugins.openmmlab.prediction import check_prediction, predictions, watch_outputs
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from pdiff.runtime.errors import PdiffError
 from pdiff.task.defaults import LoadParams
@@ -185,3 +186,12 @@ def test_modules_are_watched_no_longer_than_told():
     with pytest.raises(KeyError), watch_outputs([module]):
         raise KeyError
     assert not module._forward_hooks
+
+
+def test_inputs_are_what_the_network_takes_up_to_its_head(case):
+    model = case.task.model.eval()
+    batch = next(iter(case.hook.inputs(task=case.task, split="train")))
+    with torch.no_grad():
+        once, again = (tree_leaves(model(*batch)) for _ in range(2))
+    assert len(once) > 0
+    assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))

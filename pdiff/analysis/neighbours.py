@@ -1,0 +1,130 @@
+"""How far vectors lie from the trained ones that they are not akin to, whatever the order of their units.
+
+Where the trained vectors are in canonical form, a distance is that to the nearest of a network's permuted copies. It is
+looked for among the nearest few lineages: the candidate is brought into canonical form by itself, then into the order
+of units that is nearest to each of them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pdiff.weights.gram import MOST
+from pdiff.weights.vectors import VALUES, Rows, column_blocks
+
+if TYPE_CHECKING:
+    from pdiff.canonical.form import Form
+
+LINEAGES = 4  # that a vector is brought into the order of, at most
+MATCHED = 2**31  # values of all vectors that are, about: with larger networks there are fewer lineages
+LARGEST = 1e18  # norm whose square float32 can hold; what has none has no order of units
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The trained vectors that others are held against.
+
+    Attributes:
+        trained: `(N, P)`.
+        kin: number of what each of them is akin to `(N,)`: a vector that is one of them leaves these out.
+        form: the canonical form that they are in; None where units keep their order.
+    """
+
+    trained: Tensor | Rows
+    kin: NDArray
+    form: "Form | None" = None
+
+    def distances(self, vectors: Tensor | Rows, kin: NDArray | None = None) -> Tensor:
+        """Return each vector's distance `(M,)` to the nearest trained one.
+
+        Args:
+            vectors: `(M, P)`.
+            kin: of each, where they are trained ones themselves `(M,)`; None for others.
+        """
+        return torch.cat([distance for _, distance in self.met(vectors, kin)])
+
+    def aligned(self, vectors: Tensor | Rows, kin: NDArray | None = None) -> Tensor | Rows:
+        """Return vectors `(M, P)`, each in the order of units that is nearest to a trained one; see `distances`."""
+        return vectors if self.form is None else torch.cat([moved for moved, _ in self.met(vectors, kin)])
+
+    def met(self, vectors: Tensor | Rows, kin: NDArray | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield vectors in the order of units that is nearest to a trained one, and their distance, a few at a time."""
+        tried = max(1, min(LINEAGES, MATCHED // max(1, vectors.shape.numel())))
+        each = max(1, VALUES // 8 // len(self.trained))
+        for start in range(0, len(vectors), each):
+            part, own = vectors[start : start + each], None if kin is None else kin[start : start + each]
+            told = part.norm(dim=1) < LARGEST  # a NaN is not
+            if self.form is None or not told.any():
+                yield part, self.nearest(part, self.table(part, own))[1]
+                continue
+            if own is None:
+                part = part.clone()
+                part[told] = self.form.apply(part[told], None)
+            yield self.turned(part, told, self.table(part, own), tried)
+
+    def table(self, part: Tensor, kin: NDArray | None) -> Tensor:
+        """Return the distances `(m, N)` of a few vectors to the trained ones; infinite to those they are akin to."""
+        table = distances(part, self.trained)
+        return table if kin is None else table.masked_fill(torch.from_numpy(kin[:, None] == self.kin), torch.inf)
+
+    def nearest(self, part: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
+        """Return which trained vector is the nearest to each `(m,)`, by a table, and its distance.
+
+        In the table small distances are lost where there are many trained ones; see `distances`.
+        """
+        distance, rows = table.min(1)
+        if len(self.trained) <= MOST:
+            return rows, distance
+        found = (part - self.trained[rows]).double().norm(dim=1).to(distance)
+        return rows, torch.where(distance.isfinite(), found, distance)
+
+    def turned(self, part: Tensor, told: Tensor, table: Tensor, tried: int) -> tuple[Tensor, Tensor]:
+        """Return vectors `(m, P)` in the order that is nearest to one of the nearest lineages, and the distance.
+
+        Args:
+            part: vectors in canonical form.
+            told: those that have an order of units `(m,)`.
+            table: their distances to the trained ones `(m, N)`.
+            tried: how many lineages.
+        """
+        rows, nearest = self.nearest(part, table)
+        best = part
+        for _ in range(tried):
+            own = told & table.gather(1, rows[:, None])[:, 0].isfinite()
+            targets, moved = self.trained[rows], part.clone()
+            moved[own] = self.form.onto(part[own], targets[own])
+            distance = (moved - targets).double().norm(dim=1).to(nearest)
+            closer = own & (distance < nearest)
+            best, nearest = torch.where(closer[:, None], moved, best), torch.where(closer, distance, nearest)
+            table = table.masked_fill(torch.from_numpy(self.kin[rows.numpy()][:, None] == self.kin), torch.inf)
+            rows = table.argmin(1)
+        return best, nearest
+
+
+def distances(vectors: Tensor | Rows, trained: Tensor | Rows) -> Tensor:
+    """Return the Euclidean distances `(M, N)` of vectors `(M, P)` to trained ones `(N, P)`, summed over columns.
+
+    Differences are formed before squaring: the usual expansion into products loses small distances. To more than `MOST`
+    trained ones, where that takes too long, products are formed all the same, in double precision, of what is left
+    without an average: less than about 1e-7 of the vectors' length is lost.
+    """
+    squares = torch.zeros(len(vectors), len(trained), dtype=torch.float64)
+    for place in column_blocks(vectors, trained):
+        own, other = vectors[:, place], trained[:, place]
+        if len(trained) > MOST:
+            squares += squared_by_products(own.double(), other.double())
+        else:
+            squares += torch.cdist(own, other, compute_mode="donot_use_mm_for_euclid_dist").double().square()
+    return squares.clamp_(min=0).sqrt().to(vectors.dtype)
+
+
+def squared_by_products(own: Tensor, other: Tensor) -> Tensor:
+    """Return the squared distances `(M, N)` of `(M, C)` to `(N, C)`; those that vanish may come out below 0."""
+    average = other.mean(0)
+    own, other = own - average, other - average
+    norms = own.square().sum(1, keepdim=True) + other.square().sum(1)
+    return norms.addmm_(own, other.T, alpha=-2)
