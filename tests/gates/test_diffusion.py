@@ -283,3 +283,12 @@ def test_the_spread_of_the_generated_is_said_with_what_makes_it_narrow(generated
     begin = f"generated vectors with {generated:.2f} times the spread of the fitted ones, decoded ones with {codec:.2f}"
     assert check.line.startswith(begin)
     assert check.line.endswith(words or begin)
+
+
+def test_generated_vectors_that_are_all_alike_are_a_collapse():
+    check = check_spread(0.2, 0.8, ParameterDiffusion().config, "Train longer.")
+    assert not check.passed
+    assert check.line == (
+        "got generated vectors with 0.20 times the spread of the fitted ones, decoded ones with 0.80, expected at "
+        "least 0.3 times these: the diffusion has collapsed. Train longer."
+    )
