@@ -304,7 +304,6 @@ def check_spread(
     """Return how widely the generated vectors are spread, and what is to blame where that is little.
 
     It fails where the diffusion has collapsed: they are far narrower than what the codec makes of the fitted ones.
->>>>>>> helper-G
 
     Args:
         generated: their spread, over that of the fitted vectors.
