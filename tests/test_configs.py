@@ -20,6 +20,7 @@ PLUGINS = ROOT / "plugins"
 CONFIGS = [path for path in sorted((ROOT / "configs").rglob("*.yaml")) if path.parent.name != "_base_"]
 EVERY = [*sorted(PLUGINS.glob("*/default.yaml")), *CONFIGS]
 CLASSIFICATION = [path for path in EVERY if path.parent.name == "classification"]
+ZOOS = [path for path in CLASSIFICATION if path.stem.startswith("zoo_")]
 GENERATION = [path for path in EVERY if path.parent.name == "generation"]
 OPENMMLAB = [path for path in EVERY if path.parent.name in ("detection", "segmentation")]
 
@@ -48,6 +49,9 @@ SIZES = {
     "subsets_cifar10": 66_834,
     "rotation_digits": 2410,
     "rotation_digits_prompt": 2410,
+    "zoo_digits": 1210,
+    "zoo_convnet_digits": 23_478,
+    "zoo_resnet_digits": 375_465,
 }
 
 SIZES_OPENMMLAB = {
@@ -106,13 +110,15 @@ def number_of(path: Path, config) -> int:
     if path.stem in CONDITIONAL:
         inits = config.collect.get("inits", 1)
         return CONDITIONAL[path.stem] * (1 if inits == "each" else inits)
+    if path in ZOOS:
+        return config.collect.seeds * config.collect.networks.snapshots
     finetune = config.collect.finetune
     return finetune.steps // finetune.get("every", 1) * config.collect.get("branches", 1)
 
 
-def without_conditions(paths) -> list[Path]:
-    """Return the configs whose networks are made for nothing but the data."""
-    return [path for path in paths if path.stem not in CONDITIONAL]
+def fine_tuned(paths) -> list[Path]:
+    """Return the configs whose networks are fine-tuned from one: made for nothing but the data, and no zoo."""
+    return [path for path in paths if path.stem not in CONDITIONAL and path not in ZOOS]
 
 
 def names(paths) -> list[str]:
@@ -180,7 +186,7 @@ def test_selection_has_the_published_size(path):
     assert sum(state[name].numel() for name in select(model, load(path).select)) == SIZES[path.stem]
 
 
-@pytest.mark.parametrize("path", without_conditions(CLASSIFICATION), ids=names(without_conditions(CLASSIFICATION)))
+@pytest.mark.parametrize("path", fine_tuned(CLASSIFICATION), ids=names(fine_tuned(CLASSIFICATION)))
 def test_every_key_is_an_argument_of_what_reads_it(path):
     from pdiff_plugins.classification import build_task
     from pdiff_plugins.images.collection import finetune_selection, snapshots, train_base
@@ -218,6 +224,23 @@ def test_conditional_config_says_what_networks_are_for_and_how_they_are_trained(
     if "train" in config.collect:
         given = {"task", "seed", "number", "objective", "state"}
         assert set(config.collect.train) <= settings(train_base) - given
+
+
+@pytest.mark.parametrize("path", ZOOS, ids=lambda path: path.stem)
+def test_zoo_says_how_its_networks_are_trained_and_that_they_are_many(path):
+    from pdiff_plugins.classification import build_task
+    from pdiff_plugins.classification.zoo import snapshots_of_zoo, steps_of, train_apart
+    from pdiff_plugins.images.data import DATASETS
+
+    config = load(path)
+    assert set(config.task) <= settings(build_task) - {"seed", "device"}
+    assert set(config.task.data) - {"type"} <= settings(DATASETS.get(config.task.data.type))
+    assert set(config.collect) <= settings(snapshots_of_zoo) - {"task", "names", "seed", "network", "state", "branch"}
+    assert set(config.collect.networks) <= settings(train_apart) - {"model", "data", "begins", "numbers", "seed"}
+    check_augmentations(config.collect.networks)
+    assert config.collect.seeds >= 20
+    assert steps_of(*(config.collect.networks[name] for name in ("steps", "snapshots", "every")))
+    assert config.fit.canonical == "permutation+scale"
 
 
 @pytest.mark.parametrize("path", GENERATION, ids=names(GENERATION))
@@ -302,7 +325,7 @@ def test_normalisation_layers_are_collected_as_published(path):
     assert (finetune.mode, finetune.get("every", 1), config.collect.get("seeds", 1)) == ("eval", 1, 1)
 
 
-@pytest.mark.parametrize("path", without_conditions(EVERY), ids=lambda path: f"{path.parent.name}-{path.stem}")
+@pytest.mark.parametrize("path", fine_tuned(EVERY), ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_every_config_has_branches_enough_to_hold_some_out_and_to_test_for_copies(path):
     assert load(path).collect.branches >= 5
 
