@@ -32,11 +32,12 @@ class Matcher:
     def __init__(self, layout: Layout, groups: Sequence[Group]):
         self.layout, self.groups = layout, groups
         spots = [(g, p) for g, group in enumerate(groups) for p in range(len(group.places))]
-        self.across = {spot: [other for other in spots if self._meet(spot, other)] for spot in spots}
-        sizes = {entry.name: entry.shape for entry in layout}
-        whole = {size: torch.arange(size) for shape in sizes.values() for size in shape}
-        places = {spot: self.place(spot) for spot in spots}
-        self.plain = {s for s, p in places.items() if torch.equal(p.entries.T[0], whole[sizes[p.tensor][p.axis]])}
+        along: dict[str, list[Spot]] = {}
+        for spot in spots:
+            along.setdefault(self.place(spot).tensor, []).append(spot)
+        self.across = {s: [other for other in along[self.place(s).tensor] if self._meet(s, other)] for s in spots}
+        shapes = {entry.name: entry.shape for entry in layout}
+        self.plain = {spot for spot in spots if _is_plain(self.place(spot), shapes[self.place(spot).tensor])}
 
     def rows(self, spot: Spot, tensor: Tensor) -> Tensor:
         """Return what each unit has at a place `(n, ...)`."""
@@ -49,9 +50,9 @@ class Matcher:
         return self.groups[spot[0]].places[spot[1]]
 
     def _meet(self, spot: Spot, other: Spot) -> bool:
-        """Say whether the units at one place stand across those at another."""
+        """Say whether the units at one place stand across those at another of the same tensor."""
         own, its = self.place(spot), self.place(other)
-        if spot == other or own.tensor != its.tensor:
+        if spot == other:
             return False
         return own.axis != its.axis or bool(torch.isin(own.entries, its.entries).any())
 
@@ -132,6 +133,11 @@ class _Search:
         for p in range(len(self.groups[g].places)):
             for other in self.matcher.across[g, p]:
                 self.gains.pop(other, None)
+
+
+def _is_plain(place: Place, shape: Sequence[int]) -> bool:
+    """Say whether the units are the entries of the axis, one each and in their order."""
+    return torch.equal(place.entries, torch.arange(shape[place.axis])[:, None])
 
 
 def _sorted(place: Place, tensor: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ always right.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 
@@ -16,9 +16,9 @@ from pdiff.canonical.call import Call, Value, pinned
 Rule = Callable[[Call], object | None]
 
 
-def keep(call: Call) -> Value:
-    """Entry by entry, and f(cx) = c f(x) for every c above 0."""
-    return Value(call.first.axes)
+def keep(call: Call) -> Value | None:
+    """Entry by entry, and f(cx) = c f(x) for every c above 0, but where numbers become integers."""
+    return Value(call.first.axes) if call.result.is_floating_point() or not call.scale else None
 
 
 def shared_slopes(call: Call) -> Value:
@@ -65,12 +65,12 @@ def add(call: Call) -> Value:
     """A sum: what is added is scaled as that is which it is added to."""
     values = list(call.values())
     if call.scale:
-        whole_number = len(values) == 1 and call["other"] != 0
+        number = len(values) == 1 and call["other"] != 0
         for value in values:
             missing = len(call.result.shape) - len(value.axes)
             for other in values:
                 for axis, own in zip(other.axes[::-1], [*value.axes[::-1], *[ONE] * missing], strict=False):
-                    if whole_number or length(own) < length(axis):
+                    if number or length(own) < length(axis):
                         pin(axis)
     return pointwise(call)
 
@@ -80,6 +80,8 @@ def multiply(call: Call) -> Value:
     values = list(call.values())
     if not call.scale:
         return pointwise(call)
+    if call["rounding_mode"]:
+        return None
     if len(values) == 1:
         return keep(call)
     if call.inplace or call.name in ("div", "divide"):
@@ -94,11 +96,16 @@ def multiply(call: Call) -> Value:
 
 
 def expand(call: Call) -> Value:
-    """Copies along axes of one entry, which are all alike; but they have one scale."""
-    x, shape = call.first, call.result.shape
-    axes = (ONE,) * (len(shape) - len(x.axes)) + x.axes
-    grown = zip(axes, shape, strict=True)
-    return Value(tuple(axis if length(axis) == size else whole(size, pinned=call.scale) for axis, size in grown))
+    """Copies along axes; those of one entry are all alike, but have one scale."""
+    x, shape, axes = call.first, call.result.shape, []
+    for axis, size in zip((ONE,) * (len(shape) - len(x.axes)) + x.axes, shape, strict=True):
+        if length(axis) == size:
+            axes.append(axis)
+        elif length(axis) == 1:
+            axes.append(whole(size, pinned=call.scale))
+        else:
+            axes.append(join([whole(size // length(axis), pinned=True), axis]))
+    return Value(tuple(axes))
 
 
 def select(call: Call) -> object | None:
@@ -389,7 +396,7 @@ BOTH: dict[str, Rule] = {
     **named(view, "flatten", "reshape", "view", "_unsafe_view", "unflatten", "unsqueeze", "squeeze", "view_as"),
     **named(view, "reshape_as"),
     **named(reorder, "permute", "transpose", "t", "movedim", "moveaxis", "swapaxes", "numpy_T", "mT"),
-    **named(expand, "expand", "expand_as", "broadcast_to"),
+    **named(expand, "expand", "expand_as", "broadcast_to", "repeat", "tile"),
     **named(select, "select", "unbind"),
     **named(split, "split", "split_with_sizes", "chunk", "tensor_split"),
     **named(part, "slice"),
@@ -409,9 +416,10 @@ BOTH: dict[str, Rule] = {
     "stack": stack,
     "index": take,
     **named(choose, "index_select", "unfold"),
-    **named(constant, "zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"),
+    **named(constant, *(kind + like for kind in ("zeros", "ones", "full", "empty") for like in ("", "_like"))),
+    **named(constant, "new_zeros", "new_ones", "new_full", "new_empty"),
     "embedding": embedding,
-    "pad": pad,
+    **named(pad, "pad", "constant_pad_nd"),
     "linear": linear,
 }
 # Rules that hold for permuted units only.
@@ -419,7 +427,7 @@ PERMUTED: dict[str, Rule] = {
     **named(keep, "softmax", "log_softmax", "alpha_dropout"),
     **named(reduce, "var", "std", "logsumexp", "linalg_vector_norm"),
     **named(pointwise, "gelu", "hardswish", "hardsigmoid", "hardtanh", "relu6", "elu", "selu", "log_sigmoid", "where"),
-    **named(pointwise, "masked_fill", "rsub", "true_divide"),
+    **named(pointwise, "masked_fill", "rsub", "true_divide", "fill", "zero", "copy"),
     **named(product, "matmul", "mm", "bmm", "mv", "addmm", "baddbmm"),
     "scaled_dot_product_attention": attention,
     "_weight_norm": normed_weight,
@@ -430,10 +438,13 @@ PERMUTED: dict[str, Rule] = {
 READ = {name: int("transpose" not in name) for name in ("linear", *CONVOLUTIONS)}
 
 
-def rule_of(call: Call, is_pointwise: bool) -> Rule | None:
-    """Return the rule for an operation, None where there is none."""
+def rule_of(call: Call, tags: Collection[torch.Tag]) -> Rule | None:
+    """Return the rule for an operation of these tags, None where there is none."""
+    if torch.Tag.inplace_view in tags:  # its argument has other axes from now on
+        return None
     if call.name in BOTH:
         return BOTH[call.name]
     if not call.scale:
-        return PERMUTED.get(call.name, pointwise if is_pointwise and isinstance(call.result, torch.Tensor) else None)
+        entrywise = torch.Tag.pointwise in tags and isinstance(call.result, torch.Tensor)
+        return PERMUTED.get(call.name, pointwise if entrywise else None)
     return None

@@ -153,7 +153,7 @@ class Pass:
             return None
         if self.scale:
             self._note_roles(call)
-        rule = rule_of(call, torch.Tag.pointwise in getattr(node.target, "tags", ()))
+        rule = rule_of(call, getattr(node.target, "tags", ()))
         result = rule(call) if rule else None
         return result if result is not None and fits(result, call.result) else self._unknown(call, node)
 
@@ -191,8 +191,8 @@ class Pass:
     def gains(self) -> Iterator[Gain]:
         """Yield the units that are free to be scaled."""
         for places in self._free().values():
-            made = tuple(place for place in places if not self.read[place.tensor, place.axis])
-            read = tuple(place for place in places if self.read[place.tensor, place.axis])
+            read = tuple(place for place in places if self.read.get((place.tensor, place.axis)))
+            made = tuple(place for place in places if not self.read.get((place.tensor, place.axis)))
             if made and read:
                 yield Gain(made[0].tensor, len(made[0].entries), made, read)
 

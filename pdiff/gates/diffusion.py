@@ -36,6 +36,7 @@ LEAST_SHARE = 0.01  # of the largest variance; whitened latents have it on all a
 LARGEST_OFFSET = 0.5  # standard deviations of the population
 NORMS = (0.5, 1.5)  # of the samples, over the population's; the defaults lie at 0.8 to 1.0, a blow-up far above
 MOST_OUTSIDE = 0.1  # more than of a Gaussian
+COLLAPSED = 0.3  # times the spread of the decoded; sound diffusions have 0.75 to 1.2, untrained ones of z 0.45
 TRAIN = "Raise engine.denoiser_training.steps, or its lr"
 FEWEST_NEAR = 10  # checkpoints near a target, whose spread the generated ones should have
 EQUAL = "the fitted checkpoints do not differ"
@@ -94,6 +95,7 @@ def denoising_losses(
     seed: int,
     fitted: Tensor | None = None,
     conditions: Tensor | None = None,
+    noisiest: float = 1.0,
 ) -> tuple[float, float]:
     """Return the loss of the engine's denoiser on latents `(N, L)`, and that of the best linear one.
 
@@ -107,10 +109,12 @@ def denoising_losses(
         seed: of noise and timesteps.
         fitted: latents `(F, L)` that the linear one is the best for; default: the same ones.
         conditions: `(N, C)`, what the latents were made for; None for an engine without.
+        noisiest: the share of the timesteps that counts, the last ones.
     """
     white, schedule = engine.whitening(latents), engine.schedule
-    rng, count = generator(seed, device=white.device), schedule.config.num_train_timesteps
-    t = torch.randperm(DRAWS, generator=rng, device=white.device) * count // DRAWS
+    rng, steps = generator(seed, device=white.device), schedule.config.num_train_timesteps
+    count = max(round(noisiest * steps), 1)
+    t = steps - count + torch.randperm(DRAWS, generator=rng, device=white.device) * count // DRAWS
     drawn = torch.arange(DRAWS, device=white.device) % len(white)
     rows, given = white[drawn], ()
     if conditions is not None:
@@ -121,15 +125,20 @@ def denoising_losses(
     batches = zip(z_t.split(BATCH), t.split(BATCH), *given, strict=True)
     predictions = [engine.denoiser(*batch) for batch in batches]
     own = white if fitted is None else engine.whitening(fitted)
-    centred = (own - own.mean(0)).double()
-    variances, axes = torch.linalg.eigh(centred.T @ centred / len(own))
-    carry = variances >= LEAST_SHARE * variances.max()
-    variances, axes = variances[carry], axes[:, carry]
+    variances, axes = principal(own)
     errors = (torch.cat(predictions) - target).double() @ axes
     squares = ((white - own.mean(0)).double() @ axes).square().mean(0)
     alpha_bar = schedule.alphas_cumprod.to(white.device)[t]
     linear = linear_loss(variances, alpha_bar, schedule.config.prediction_type, squares)
     return errors.square().mean().item(), linear.mean().item()
+
+
+def principal(latents: Tensor) -> tuple[Tensor, Tensor]:
+    """Return variances `(A,)` and principal axes `(L, A)` of latents `(N, L)`: of those that carry some variance."""
+    centred = (latents - latents.mean(0)).double()
+    variances, axes = torch.linalg.eigh(centred.T @ centred / len(latents))
+    carry = variances >= LEAST_SHARE * variances.max()
+    return variances[carry], axes[:, carry]
 
 
 def remedy(config: Mapping[str, Any], sampling_steps: int | None = None) -> str:
@@ -209,12 +218,12 @@ def gate_latents(run: "Run") -> list[Check]:
         latents, targets = engine.encode(fitted), open_targets(run)
         near = torch.arange(len(fitted)) if targets is None else nearest_rows(targets)
         decoded = Made([len(near), fitted.shape[1]], lambda rows, rng: engine.decode(latents[near][rows]), generator(0))
-        widths = [engine.spread(vectors) for vectors in (run.generated, decoded)]
+        widths, among = [engine.spread(vectors) for vectors in (run.generated, decoded)], "the fitted ones"
         if targets is not None:
-            own = engine.spread(Rows(run.population.tensor(), fitted.rows[near]))
+            own, among = engine.spread(Rows(run.population.tensor(), fitted.rows[near])), f"{among} near the target"
             widths = [relative_width(width, own) for width in widths]
         found = check_latents(sampled, latents, todo, elsewhere=targets is not None)
-        return [found, check_spread(*widths, engine.config, todo)]
+        return [found, check_spread(*widths, engine.config, todo, among)]
     wanted, rows = open_wanted(run), torch.cat([fitted.rows, heldout.rows])
     asked = wanted.conditions.take(run.generated_for[: len(sampled)])
     inside = ~asked.beyond(wanted.seen).any(1)
@@ -289,17 +298,25 @@ def check_latents(sampled: Tensor, latents: Tensor, todo: str = f"{TRAIN}.", els
     return Check("latents", False, line, figures)
 
 
-def check_spread(generated: float, codec: float, config: Mapping[str, Any], todo: str) -> Check:
-    """Return how widely the generated vectors are spread, and what is to blame where that is little; it fails nothing.
+def check_spread(
+    generated: float, codec: float, config: Mapping[str, Any], todo: str, among: str = "the fitted ones"
+) -> Check:
+    """Return how widely the generated vectors are spread, and what is to blame where that is little.
+
+    It fails where the diffusion has collapsed: they are far narrower than what the codec makes of the fitted ones.
 
     Args:
         generated: their spread, over that of the fitted vectors.
         codec: that of what the codec makes of the fitted vectors.
         config: the engine section in force.
         todo: what may mend the diffusion.
+        among: words for the fitted vectors that these are held against.
     """
     figures = {"spread": generated, "spread_of_decoded": codec}
-    line = f"generated vectors with {generated:.2f} times the spread of the fitted ones, decoded ones with {codec:.2f}"
+    line = f"generated vectors with {generated:.2f} times the spread of {among}, decoded ones with {codec:.2f}"
+    if codec and generated / codec < COLLAPSED:
+        line = f"got {line}, expected at least {COLLAPSED} times these: the diffusion has collapsed. {todo}"
+        return Check("spread", False, line, figures)
     blame = why_narrow(config, codec)
     if codec and not WIDTHS[0] <= generated / codec <= WIDTHS[1]:
         blame += f"; the diffusion draws {generated / codec:.2f} times as widely as it should. {todo.removesuffix('.')}"

@@ -55,6 +55,7 @@ TABLE = (
             "pdiff.gates.canonical:gate_canonical",
             "pdiff.gates.codec:gate_codec",
             "pdiff.gates.diffusion:gate_denoiser",
+            "pdiff.gates.collapse:gate_collapse",
             "pdiff.gates.schedule:gate_schedule",
         ),
         shared=True,

@@ -41,9 +41,9 @@ def find_symmetries(run: "Run") -> Symmetries:
     return trace(run.built.model.eval(), first_batch(run), run.layout.names)
 
 
-def first_batch(run: "Run") -> tuple:
-    """Return the first samples of the split `train`, as the network takes them."""
-    batches = run.hook.inputs(task=run.built, split="train")
+def first_batch(run: "Run", split: str = "train") -> tuple:
+    """Return the first samples of a split, as the network takes them."""
+    batches = run.hook.inputs(task=run.built, split=split)
     batch = next(iter(batches), None) if isinstance(batches, Iterable) else batches
     if not isinstance(batch, tuple):
         line = f"inputs yielded {kind(batch)}, expected a tuple: the arguments of the network."

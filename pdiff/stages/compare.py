@@ -55,6 +55,8 @@ def compare(run: "Run") -> None:
     folder = run.directory.folder("compare")
     folder.mkdir(parents=True, exist_ok=True)
     whole, figures = over_conditions(run, folder) if run.conditional else over_sources(run, folder)
+    if run.form:
+        whole["canonical"] = read_json(run.canonical_folder / "canonical.json")
     costs = {**run.directory.records(), "compare": run.stopwatch.stop()}
     whole |= {key: {stage: costs[stage][key] for stage in costs} for key in ("seconds", "peak_memory_bytes")}
     write_text(folder / "table.md", markdown_table(whole))
@@ -168,7 +170,6 @@ def summary(run: "Run", case: Case, findings: Findings, pictures: Sequence[Mappi
         "baselines": others(findings),
         "notes": [*weaker, *files, *notes(case, findings)],
         "gates": gates,
-        **({"canonical": read_json(run.canonical_folder / "canonical.json")} if run.form else {}),
         "gates_ignored": not all(gate["passed"] for gate in gates),
         "budget": case.budget,
         "dependence": {"time": case.time, "units": None if case.units is None else len(set(case.units))},

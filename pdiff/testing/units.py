@@ -21,13 +21,13 @@ def check_inputs(specimen: "Specimen") -> str:
     run = specimen.built
     if not run.has_hook("inputs"):
         raise NotApplicable("the plugin has no inputs")
-    once, again = (tree_leaves(first_batch(run)) for _ in range(2))
+    once, again = (tree_leaves(first_batch(run, "select")) for _ in range(2))
     pairs = zip(once, again, strict=True)
     if any(isinstance(a, torch.Tensor) and not torch.equal(a, b) for a, b in pairs):
         words = "inputs yielded another batch the second time. Draw nothing, or from a seed of its own."
         raise fault(run.name, words)
     with torch.no_grad():
-        outputs = outputs_of(run.built.model.eval()(*first_batch(run)))
+        outputs = outputs_of(run.built.model.eval()(*first_batch(run, "select")))
     return f"the network gives {len(outputs)} tensors, {tuple(outputs[0].shape)} of {FEW} samples or less"
 
 

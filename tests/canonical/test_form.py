@@ -1,3 +1,5 @@
+"""The canonical form: one vector for all networks that differ by the order and the scale of their units."""
+
 import pytest
 import torch
 

@@ -9,6 +9,7 @@ from pdiff_plugins.classification.mlp import MLP
 from torch import nn
 from torch.nn import functional as F
 
+from pdiff.canonical.applying import permute, scale
 from pdiff.canonical.tracing import trace
 from pdiff.runtime.errors import PdiffError
 
@@ -38,20 +39,6 @@ def randomise(model):
             tensor.detach().copy_(noise if "running_var" in name else tensor.detach() + noise)
 
 
-def moved(tensor, place, order):
-    """Return a tensor with the units of a place in another order."""
-    index = torch.arange(tensor.shape[place.axis])
-    index[place.entries] = place.entries[order]
-    return tensor.index_select(place.axis, index)
-
-
-def scaled(tensor, place, by):
-    """Return a tensor with the units of a place multiplied."""
-    factors = torch.ones(tensor.shape[place.axis], dtype=tensor.dtype)
-    factors[place.entries] = by[:, None].expand(place.entries.shape)
-    return tensor * factors.reshape([-1 if axis == place.axis else 1 for axis in range(tensor.ndim)])
-
-
 @torch.no_grad()
 def follow(model, *inputs, names=None):
     """Trace a network, permute and scale all that is free, and compare its outputs; return the symmetries."""
@@ -62,19 +49,11 @@ def follow(model, *inputs, names=None):
     names = names or names_of(model)
     found = trace(model, tuple(inputs), names)
     before, state = model(*inputs), {name: model.state_dict()[name].clone() for name in names}
-    for group in found.groups:
-        order = torch.randperm(group.size)
-        for place in group.places:
-            state[place.tensor] = moved(state[place.tensor], place, order)
+    state = permute(state, found.groups, [torch.randperm(group.size) for group in found.groups])
     model.load_state_dict(state, strict=False)
     permuted = model(*inputs)
-    for gain in found.gains:
-        by = torch.rand(gain.size, dtype=torch.float64) * 1.5 + 0.5
-        for place in gain.made:
-            state[place.tensor] = scaled(state[place.tensor], place, by)
-        for place in gain.read:
-            state[place.tensor] = scaled(state[place.tensor], place, 1 / by)
-    model.load_state_dict(state, strict=False)
+    factors = [torch.rand(gain.size, dtype=torch.float64) * 1.5 + 0.5 for gain in found.gains]
+    model.load_state_dict(scale(state, found.gains, factors), strict=False)
     for after in (permuted, model(*inputs)):
         assert (after - before).abs().max() < 1e-9 * before.abs().max()
     return found
@@ -241,6 +220,53 @@ def test_operations_on_units(function, sizes_of_groups):
     assert sizes(found.groups) == sizes_of_groups
 
 
+@pytest.mark.parametrize(
+    "activation",
+    [lambda x: x.div(2, rounding_mode="floor"), lambda x: x.to(torch.int32).to(x.dtype), lambda x: x + 1, torch.tanh],
+)
+def test_units_behind_what_is_not_homogeneous_are_not_scaled(activation):
+    parts = {"first": nn.Linear(7, 32), "last": nn.Linear(32, 3)}
+    found = follow(Written(lambda self, x: self.last(activation(4 * self.first(x))), **parts), torch.randn(5, 7))
+    assert sizes(found.groups) == [32]
+    assert found.gains == ()
+
+
+def test_what_is_written_into_a_tensor_is_followed():
+    def function(self, x):
+        hidden, whole = self.first(x), torch.zeros(5, 40, dtype=x.dtype)
+        hidden.relu_().add_(self.second(x).relu())
+        hidden[:, :8] += self.third(x).relu()
+        whole[:, :32] = hidden
+        whole[:, 32:] = self.fourth(x)
+        return self.last(F.relu(whole))
+
+    parts = {name: nn.Linear(7, size) for name, size in [("first", 32), ("second", 32), ("third", 8), ("fourth", 8)]}
+    found = follow(Written(function, **parts, last=nn.Linear(40, 3)), torch.randn(5, 7))
+    assert sizes(found.groups) == [8, 24, 8]
+    assert stands(found.groups[0])[-1] == ("last.weight", 1, (8, 1))
+    assert found.groups[1].places[-1].entries.flatten().tolist() == list(range(8, 32))
+    assert found.gains == ()
+
+
+def test_repeated_units_have_several_entries():
+    parts = {"first": nn.Linear(7, 8), "last": nn.Linear(24, 3)}
+    found = follow(Written(lambda self, x: self.last(self.first(x).tile(1, 3)), **parts), torch.randn(5, 7))
+    assert found.groups[0].places[-1].entries.tolist() == [[i, i + 8, i + 16] for i in range(8)]
+    assert sizes(found.gains) == [8]
+
+
+def test_axes_that_change_in_place_keep_their_order():
+    parts = {"first": nn.Linear(7, 7), "last": nn.Linear(7, 3)}
+
+    def function(self, x):
+        hidden = self.first(x)
+        hidden.t_()
+        return self.last(F.relu(hidden))
+
+    with pytest.raises(PdiffError, match="no unit can change places"):
+        follow(Written(function, **parts), torch.randn(7, 7))
+
+
 def test_normed_weights():
     first = nn.utils.parametrizations.weight_norm(nn.Linear(7, 32))
     assert sizes(follow(nn.Sequential(first, nn.ReLU(), nn.Linear(32, 3)), torch.randn(5, 7)).groups) == [32]
@@ -299,6 +325,16 @@ def test_units_that_meet_what_is_not_selected_keep_their_order_and_it_is_said():
     found = follow(model, images(8, 1), names=[n for n in names_of(model) if n != "features.1.bias"])
     assert sizes(found.groups) == [8]
     assert "features.1.weight: features.1.bias is not selected: the units along it keep their order" in found.notes
+
+
+def test_of_the_last_stage_the_units_within_are_free():
+    model = timm_model("test_resnet")
+    names = [name for name in names_of(model) if name.startswith("layer4")]
+    found = follow(model, images(), names=names)
+    assert names
+    assert sizes(found.groups) == sizes(found.gains) == [96]
+    with pytest.raises(PdiffError, match="no unit can change places"):
+        trace(model, (images().double(),), [name for name in names if ".bn" in name])
 
 
 def test_fixed_positions_pin_what_they_are_added_to():

@@ -3,7 +3,10 @@
 import pytest
 import torch
 
+from pdiff.run.directory import RunDirectory
+from pdiff.run.run import Run
 from pdiff.runtime.errors import PdiffError
+from pdiff.stages.importing import continued
 
 
 @pytest.fixture
@@ -112,3 +115,17 @@ def test_files_of_one_network_may_be_of_several_types(tmp_path, taken, networks,
     assert len(taken(tmp_path, select="module(head)")) == 3
     kind = str(dtype).removeprefix("torch.")
     assert sum(f"differ in what is not selected by rounding to {kind}" in line for line in caplog.messages) == 1
+
+
+def test_lineages_that_nobody_names_are_found_by_the_distances_and_said(
+    files, taken, config, tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr("pdiff.weights.lineages.FEWEST", 40)  # the network has 60 weights
+    population = taken(f"{files}/*/*/model.pt", select="all+buffers")
+    assert [record["network"] for record in population.provenance] == [0, 1, 2, 3, 4, 5]
+    assert "checkpoints: 6 independent lineages, by the distances between the networks" in caplog.text
+    run = Run(config(f"{files}/*/*/model.pt", select="all+buffers"), RunDirectory(tmp_path / "run"))
+    unsaid = [{k: v for k, v in record.items() if k not in ("network", "crc32")} for record in population.provenance]
+    assert len(continued(run, unsaid)) == 6, "an interrupted import goes on behind them"
+    named = taken(f"{files}/*/*/model.pt", select="all+buffers", lineage=r"seed(\d+)", folder="named").provenance
+    assert [record["network"] for record in named] == [0, 0, 0, 1, 1, 1]

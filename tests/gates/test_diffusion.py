@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,12 +14,14 @@ from pdiff.gates.diffusion import (
     denoising_losses,
     gate_denoiser,
     linear_loss,
+    nearest_rows,
     remedy,
 )
 from pdiff.run.config import resolve
 from pdiff.run.directory import RunDirectory
 from pdiff.run.heldout import split_population
 from pdiff.run.run import Run
+from pdiff.run.targets import Targets
 from pdiff.stages.pipeline import run_pipeline
 
 VARIANCES = torch.tensor([0.01, 0.5, 1.0, 9.0], dtype=torch.float64)
@@ -256,6 +259,14 @@ def test_samples_for_conditions_may_have_another_mean_and_stray_on_axes_that_car
     assert found.figures["offset"] > 0.4
 
 
+def test_near_a_target_are_a_tenth_of_the_fitted_in_units_of_each_figure():
+    values = torch.stack([torch.arange(200.0), 1000 * torch.arange(200.0).flip(0)], 1)
+    near = nearest_rows(Targets(("a", "b"), values, torch.tensor([150.0, 49000.0]), np.arange(200)))
+    assert sorted(near.tolist()) in ([*range(140, 160)], [*range(141, 161)])
+    few = nearest_rows(Targets(("a",), values[:12, :1], torch.tensor([99.0]), np.arange(12)))
+    assert few.tolist() == [*range(11, 1, -1)]
+
+
 @pytest.mark.parametrize(
     ("generated", "codec", "noise", "words"),
     [
@@ -272,3 +283,12 @@ def test_the_spread_of_the_generated_is_said_with_what_makes_it_narrow(generated
     begin = f"generated vectors with {generated:.2f} times the spread of the fitted ones, decoded ones with {codec:.2f}"
     assert check.line.startswith(begin)
     assert check.line.endswith(words or begin)
+
+
+def test_generated_vectors_that_are_all_alike_are_a_collapse():
+    check = check_spread(0.2, 0.8, ParameterDiffusion().config, "Train longer.")
+    assert not check.passed
+    assert check.line == (
+        "got generated vectors with 0.20 times the spread of the fitted ones, decoded ones with 0.80, expected at "
+        "least 0.3 times these: the diffusion has collapsed. Train longer."
+    )

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from pdiff.engine.schedule import MOST_SIGNAL
-from pdiff.gates import candidates, codec, diffusion, population
+from pdiff.gates import candidates, codec, collapse, diffusion, population
 
 PAGE = (Path(__file__).parents[2] / "docs" / "gates.md").read_text(encoding="utf-8")
 CHECKS = {
     "collect": ("finite", "copies", "basin", "runs", "rank"),
-    "fit": ("canonical", "copies", "basin", "reconstruction", "decoded", "denoiser", "schedule"),
-    "generate": ("latents",),
+    "fit": ("canonical", "copies", "basin", "reconstruction", "decoded", "denoiser", "collapse", "schedule"),
+    "generate": ("latents", "spread"),
     "evaluate": ("alive",),
 }
 
@@ -37,6 +37,9 @@ def test_every_check_is_on_the_page(name):
         ("fit/decoded", f"more than {100 * codec.LARGEST_LOSS:.0f} %"),
         ("fit/denoiser", f"above {diffusion.HIGHEST_RATIO} times"),
         ("fit/schedule", f"above {MOST_SIGNAL}"),
+        ("fit/collapse", f"more than {collapse.MOST_MISSED}"),
+        ("fit/collapse", f"less than {collapse.LEAST_SPREAD} times"),
+        ("generate/spread", f"less than {diffusion.COLLAPSED} times"),
         ("generate/latents", "outside {} to {} times".format(*diffusion.NORMS)),
         ("generate/latents", f"more than {diffusion.LARGEST_OFFSET}"),
         ("generate/latents", f"or {100 * diffusion.MOST_OUTSIDE:.0f} points more"),

@@ -52,8 +52,8 @@ def failed(directory: RunDirectory) -> list[str]:
 def test_a_sound_run_passes_every_gate(sound):
     assert {record["stage"] for record in read_gates(sound)} == set(ORDER[:4])
     assert [record["name"] for record in read_gates(sound)] == [
-        "finite", "copies", "basin", "runs", "rank", "reconstruction", "decoded", "denoiser", "latents", "spread",
-        "alive",
+        "finite", "copies", "basin", "runs", "rank", "reconstruction", "decoded", "denoiser", "collapse", "latents",
+        "spread", "alive",
     ]  # fmt: skip
     assert failed(sound) == []
 

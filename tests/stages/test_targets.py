@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from pdiff.run.config import resolve
 from pdiff.run.directory import ORDER, RunDirectory
@@ -102,6 +103,16 @@ def test_measuring_goes_on_where_it_was_killed_and_ends_with_the_same(targeted, 
     assert {name: own[name] for name in names} == {name: whole[name] for name in names}
 
 
+def test_two_processes_measure_together_what_one_measures(targeted, tmp_path, together):
+    shutil.copytree(targeted.path, tmp_path / "run")
+    (tmp_path / "targeted.yaml").write_text(yaml.safe_dump(VALUES))
+    arguments = ("--config", tmp_path / "targeted.yaml", "--work-dir", tmp_path / "run", "--no-gates")
+    fit = ("--stage", "fit", "--overwrite", "--cfg-options", "engine.denoiser_training.steps=1")
+    assert together(*arguments, *fit).codes() == [0, 0]
+    own, whole = (path / "engine" / "targets.json" for path in (tmp_path / "run", targeted.path))
+    assert own.read_bytes() == whole.read_bytes()
+
+
 def test_the_summary_says_what_was_asked_and_holds_nothing_against_averages_of_the_generated(run):
     summary = read_json(run.directory.folder("compare") / "summary.json")
     select = read_metrics(run, "generated")["select"].mean()
@@ -119,7 +130,12 @@ def test_the_summary_says_what_was_asked_and_holds_nothing_against_averages_of_t
 
 def test_a_zoo_of_many_lineages_says_how_many_candidates_are_new_and_good(tmp_path):
     directory = RunDirectory(tmp_path / "run")
-    changes = {"collect": {"networks": 3, "lineages": 20}, "evaluate": {"sources": {"generated_soup": {"num": 12}}}}
+    changes = {
+        "collect": {"networks": 2, "lineages": 20},
+        "engine": {"denoiser_training": {"steps": 20}},
+        "generate": {"path": 0},
+        "evaluate": {"sources": dict.fromkeys(("swag", "gaussian", "latent_gaussian", "noise05"))},
+    }
     run_pipeline(resolve(merge(VALUES, changes)), directory, gates=False)
     summary = read_json(directory.folder("compare") / "summary.json")
     novel = summary["novel"]

@@ -75,6 +75,11 @@ def ensemble(task, candidates, split):
 def draw(task, picks, folder):
     (folder / "a.png").write_bytes(bytes([137]) + b"PNG" + bytes([13, 10, 26, 10]))
     return [Picture("a.png", "a title", "a caption")]
+
+
+@hookimpl
+def inputs(task, split):
+    return iter([(task.splits[split],)])
 '''
 LOAD = """
 @hookimpl
@@ -240,6 +245,8 @@ BROKEN = [
         'Picture("b.png"',
         "draw returned the picture 'b.png', which is no PNG in its folder",
     ),
+    ("inputs", "(task.splits[split],)", "task.splits[split]", "inputs yielded Tensor, expected a tuple: the arguments"),
+    ("inputs", "(task.splits[split],)", "(torch.randn(9, 4),)", "inputs yielded another batch the second time"),
 ]
 HOOKS = {"hooks": "", "similarity": "build"}
 COLLECTED, _, _ = SOUND.partition("@hookimpl\ndef evaluate(")
@@ -278,7 +285,8 @@ def failed(findings) -> list[str]:
 
 def test_a_plugin_of_local_functions_that_cannot_be_pickled_passes_every_check(tmp_path):
     plugin = conformance(tmp_path, SOUND)
-    assert {name: plugin.check(name).state for name in CHECKS} == dict.fromkeys(CHECKS, "passed")
+    found = {name: plugin.check(name).state for name in CHECKS}
+    assert found == dict.fromkeys(CHECKS, "passed") | {"symmetries": "not applicable"}
 
 
 @pytest.mark.parametrize(("check", "sound", "broken", "words"), BROKEN)
@@ -292,10 +300,9 @@ def test_a_broken_rule_is_found_and_its_hook_named(tmp_path, check, sound, broke
 
 def test_a_plugin_with_conditions_passes_every_check(tmp_path):
     plugin = conformance(tmp_path, CONDITIONAL)
-    found = {name: plugin.check(name) for name in CHECKS}
-    assert {name: finding.state for name, finding in found.items()} == dict.fromkeys(CHECKS, "passed") | {
-        "drawing": "not applicable"
-    }
+    found = {name: plugin.check(name).state for name in CHECKS}
+    without = ("drawing", "inputs", "symmetries")
+    assert found == dict.fromkeys(CHECKS, "passed") | dict.fromkeys(without, "not applicable")
 
 
 @pytest.mark.parametrize(
@@ -361,4 +368,22 @@ def test_classification_keeps_the_rules(tmp_path, tiny):
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny))
     findings = check_plugin("classification", str(tmp_path / "tiny.yaml"))
     assert failed(findings) == []
-    assert {f.check for f in findings if f.state == "passed"} >= set(CHECKS) - {"drawing"}
+    assert {f.check for f in findings if f.state == "passed"} >= set(CHECKS) - {"drawing", "symmetries"}
+
+
+UNITS = """
+
+@hookimpl
+def symmetries(task, names):
+    rows = torch.arange(2)[:, None]
+    return Symmetries((Group("2.weight", 2, (Place("2.weight", 0, rows),)),))
+"""
+
+
+def test_units_whose_order_tells_something_are_found(tmp_path):
+    (tmp_path / "sound.py").write_text(SOUND + UNITS)
+    plugin = Conformance(str(tmp_path / "sound.py"), tmp_path / "runs", options={"select": "head"})
+    assert plugin.check("inputs").line == "the network gives 1 tensors, (32, 2) of 32 samples or less"
+    found = plugin.check("symmetries")
+    assert found.state == "failed"
+    assert "symmetries returned units (2.weight) whose order tells something. Name all tensors that move" in found.line

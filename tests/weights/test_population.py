@@ -287,3 +287,13 @@ def test_a_population_that_takes_another_in_is_as_if_its_rows_had_been_added_one
     for file in ("vectors.f32", "provenance.jsonl"):
         assert (own.folder / file).read_bytes() == (whole.folder / file).read_bytes()
     assert Population.open(own.folder).provenance == whole.provenance
+
+
+def test_what_is_told_of_rows_later_stands_in_their_provenance(folder):
+    population = Population.open(folder)
+    population.tell([{"network": number} for number in (0, 0, 1)])
+    found = Population.open(folder)
+    assert found.provenance == population.provenance
+    assert [(record["step"], record["network"]) for record in found.provenance] == [(0, 0), (1, 0), (2, 1)]
+    found.append(ROWS[3], {"step": 3})
+    assert len(Population.open(folder)) == 4
