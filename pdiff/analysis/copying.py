@@ -211,7 +211,7 @@ class Fresh:
             project: from vectors to coordinates.
         """
         rows, labels = self.rows[which], self.labels[which]
-        if self.neighbours.form is None:
+        if not self.neighbours.tried:
             return known[rows]
         shape = (len(rows), vectors.shape[1])
         aligned = (self.neighbours.aligned(vectors[rows[own]], labels[own]) for own in row_slices(shape))
@@ -259,11 +259,11 @@ def examine(
     if len(generated) == 1:
         return untested("a single vector was generated: nothing tells how much others differ. Raise generate.num")
     axes, neighbours, decoded = subspace(fitted), Neighbours(fitted, branches[0], form), decode()
-    all_, many = (np.arange(len(labels)) for labels in branches), form is not None or len(fitted) > MOST
+    all_, many = (np.arange(len(labels)) for labels in branches), neighbours.tried > 0 or len(fitted) > MOST
     rows = tuple(few_of_each(labels, MOST_POINTS) for labels in branches) if many else tuple(all_)
     some = Fresh(rows, tuple(labels[own] for labels, own in zip(branches, rows, strict=True)), neighbours)
     raw, through = (axes.fitted, axes.project(heldout)), tuple(map(axes.project, decoded))
-    aligned = map(neighbours.aligned, pieces(generated)) if form else [generated]
+    aligned = map(neighbours.aligned, pieces(generated)) if neighbours.tried else [generated]
     own = torch.cat([axes.project(part) for part in aligned])
     told = own.norm(dim=1) < LARGEST  # a NaN is not
     if told.sum() < 2:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pdiff.canonical.form import Form
 
 LINEAGES = 4  # that a vector is brought into the order of, at most
-MATCHED = 2**28  # values of all vectors that are, about: with larger networks there are fewer lineages
+MATCHED = 2**21  # values of all of these together: larger networks have fewer, and the largest keep the order they have
 LARGEST = 1e18  # norm whose square float32 can hold; what has none has no order of units
 
 
@@ -38,6 +38,11 @@ class Neighbours:
     kin: NDArray
     form: "Form | None" = None
 
+    @property
+    def tried(self) -> int:
+        """How many lineages a vector is brought into the order of; 0 where units keep theirs."""
+        return 0 if self.form is None else min(LINEAGES, MATCHED // self.trained.shape[1])
+
     def distances(self, vectors: Tensor | Rows, kin: NDArray | None = None) -> Tensor:
         """Return each vector's distance `(M,)` to the nearest trained one.
 
@@ -45,29 +50,30 @@ class Neighbours:
             vectors: `(M, P)`.
             kin: of each, where they are trained ones themselves `(M,)`; None for others.
         """
+        if not self.tried and len(self.trained) <= MOST:  # unread, however long they are
+            return self.table(vectors, kin).min(1).values
         return torch.cat([distance for _, distance in self.met(vectors, kin)])
 
     def aligned(self, vectors: Tensor | Rows, kin: NDArray | None = None) -> Tensor | Rows:
         """Return vectors `(M, P)`, each in the order of units that is nearest to a trained one; see `distances`."""
-        return vectors if self.form is None else torch.cat([moved for moved, _ in self.met(vectors, kin)])
+        return vectors if not self.tried else torch.cat([moved for moved, _ in self.met(vectors, kin)])
 
     def met(self, vectors: Tensor | Rows, kin: NDArray | None) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield vectors in the order of units that is nearest to a trained one, and their distance, a few at a time."""
-        tried = max(1, min(LINEAGES, MATCHED // max(1, vectors.shape.numel())))
-        each = max(1, VALUES // 8 // len(self.trained))
+        each = max(1, VALUES // 8 // max(self.trained.shape))
         for start in range(0, len(vectors), each):
             part, own = vectors[start : start + each], None if kin is None else kin[start : start + each]
             told = part.norm(dim=1) < LARGEST  # a NaN is not
-            if self.form is None or not told.any():
+            if not self.tried or not told.any():
                 yield part, self.nearest(part, self.table(part, own))[1]
                 continue
             if own is None:
                 part = part.clone()
                 part[told] = self.form.apply(part[told], None)
-            yield self.turned(part, told, self.table(part, own), tried)
+            yield self.turned(part, told, self.table(part, own))
 
-    def table(self, part: Tensor, kin: NDArray | None) -> Tensor:
-        """Return the distances `(m, N)` of a few vectors to the trained ones; infinite to those they are akin to."""
+    def table(self, part: Tensor | Rows, kin: NDArray | None) -> Tensor:
+        """Return the distances `(m, N)` of vectors to the trained ones; infinite to those they are akin to."""
         table = distances(part, self.trained)
         return table if kin is None else table.masked_fill(torch.from_numpy(kin[:, None] == self.kin), torch.inf)
 
@@ -82,18 +88,17 @@ class Neighbours:
         found = (part - self.trained[rows]).double().norm(dim=1).to(distance)
         return rows, torch.where(distance.isfinite(), found, distance)
 
-    def turned(self, part: Tensor, told: Tensor, table: Tensor, tried: int) -> tuple[Tensor, Tensor]:
+    def turned(self, part: Tensor, told: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
         """Return vectors `(m, P)` in the order that is nearest to one of the nearest lineages, and the distance.
 
         Args:
             part: vectors in canonical form.
             told: those that have an order of units `(m,)`.
             table: their distances to the trained ones `(m, N)`.
-            tried: how many lineages.
         """
         rows, nearest = self.nearest(part, table)
         best = part
-        for _ in range(tried):
+        for _ in range(self.tried):
             own = told & table.gather(1, rows[:, None])[:, 0].isfinite()
             targets, moved = self.trained[rows], part.clone()
             moved[own] = self.form.onto(part[own], targets[own])

@@ -109,3 +109,13 @@ def test_what_has_no_order_stays_without_a_distance(canonical):
     assert found.distances(vectors)[0].isnan()
     assert found.distances(vectors)[1] < 1e-5
     assert found.distances(vectors[:1]).isnan().all()
+
+
+def test_large_networks_keep_the_order_that_they_have(canonical, monkeypatch):
+    form, trained, copy = canonical
+    found = Neighbours(trained, np.arange(8), form)
+    monkeypatch.setattr(neighbours, "MATCHED", 2 * trained.shape[1])
+    assert (found.tried, found.distances(copy(2)[None]).item()) == (2, pytest.approx(0, abs=1e-5))
+    monkeypatch.setattr(neighbours, "MATCHED", trained.shape[1] - 1)
+    assert found.tried == 0
+    assert found.distances(copy(2)[None]) > 0.1

@@ -15,7 +15,9 @@ from pdiff.run.run import Run
 from pdiff.runtime import processes as group
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.settings import merge
+from pdiff.runtime.storage import read_json
 from pdiff.stages.canonical import write_canonical
+from pdiff.stages.compare import neighbours
 from pdiff.stages.pipeline import run_pipeline
 
 PLUGIN = Path(__file__).parents[1] / "many_lineages.py"
@@ -165,6 +167,11 @@ def test_summary_has_the_form(zoo):
     assert summary["canonical"]["form"] == "permutation+scale"
     assert summary["canonical"]["lineages"] == 12
     assert summary["sources"]["soup"]["mean"] > 0.95
+    brought, own = run.collected.tensor(), neighbours(run)
+    nearest = own.distances(run.population.tensor(), run.lineages)
+    assert own.distances(brought).max() < 1e-4 < nearest.min(), "a network in another order and scale is a copy"
+    assert summary["sources"]["trained"]["distance"] == pytest.approx(nearest.mean().item())
+    assert "of 12 lineages are held out" in read_json(run.directory.folder("fit") / "heldout.json")["line"]
 
 
 def test_units_that_the_hook_names_are_taken(zoo):
