@@ -41,11 +41,17 @@ from pdiff.stages.canonical import in_form, representatives
 from pdiff.stages.pipeline import run_pipeline
 from pdiff.weights.vectors import Vectors
 
-CODECS = {
+TRAINING = {"steps": 1000, "batch_size": 64, "lr": 1e-3}
+CODECS = {  # what is trained, with the preset that it comes from
     "principal": {},
-    "conv": {"autoencoder": {"type": "conv", "latent": 64}},
-    "tokens": {"autoencoder": {"type": "tokens", "token": 64, "latents": 16, "latent_width": 4}},
+    "conv": {"preset": "paper", "autoencoder": {"latent": 64}, "autoencoder_training": TRAINING},
+    "tokens": {
+        "preset": "tokens",
+        "autoencoder": {"token": 64, "latents": 16, "latent_width": 4},
+        "autoencoder_training": TRAINING,
+    },
 }
+DIFFUSION = ("denoiser", "denoiser_training", "sampler", "noise_schedule", "condition_dropout")
 COPIES = 8
 
 
@@ -164,12 +170,10 @@ def codecs(arguments: argparse.Namespace) -> None:
 
 
 def engine_of(run: Run, codec: str) -> ParameterDiffusion:
-    """Return the engine of the run's config with another codec; its training is that of the preset that has it."""
-    own = json.loads(json.dumps(run.config.engine.to_dict()))
-    preset = {"principal": own["preset"], "conv": "paper", "tokens": "tokens"}[codec]
-    if codec != "principal":
-        kept = ("denoiser", "denoiser_training", "sampler", "noise_schedule", "condition_dropout")
-        own = {"preset": preset, "whiten": True, **{key: own[key] for key in kept}, **CODECS[codec]}
+    """Return the engine of the run's config; with another codec, whitened, and with the diffusion of the config."""
+    own = run.config.engine.to_dict()
+    if CODECS[codec]:
+        own = {"whiten": True, **{key: own[key] for key in DIFFUSION}, **CODECS[codec]}
     return ParameterDiffusion(own, seed=run.seed("engine"), device=str(run.device))
 
 
