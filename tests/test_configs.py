@@ -357,7 +357,7 @@ def test_paper_preset_has_the_published_figures():
             "timesteps": 1000, "beta_start": 1e-4, "beta_end": 2e-2, "beta_schedule": "linear", "prediction": "epsilon"
         },
         "condition_dropout": 0.1,
-        "denoiser_training": {"steps": 1000, "lr": 1e-4, **training},
+        "denoiser_training": {"steps": 1000, "lr": 1e-4, "patience": 0, **training},
         "sampler": {"type": "DDPM", "steps": 1000},
     }  # fmt: skip
 

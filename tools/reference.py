@@ -89,6 +89,10 @@ GROUPS = {  # heading: place in a config, what reads it, and which of its argume
         ("collect", f"{CLASSIFICATION}.many:snapshots_of_many", f"{NETWORK} network state branch"),
         ("collect.networks", f"{CLASSIFICATION}.together:train_together", "model data conditions begins seed first"),
     ],
+    "Classification of a zoo": [
+        ("collect", f"{CLASSIFICATION}.zoo:snapshots_of_zoo", f"{NETWORK} network state branch"),
+        ("collect.networks", f"{CLASSIFICATION}.zoo:train_apart", "model data begins numbers seed"),
+    ],
     "Detection": [("task", "pdiff_plugins.detection:detection_task", "seed device seen validated")],
     "Segmentation": [("task", "pdiff_plugins.segmentation:segmentation_task", "seed device seen")],
     "Detection and segmentation": [

@@ -27,12 +27,12 @@ def tool():
     return module
 
 
-def tables(plugin: str, conditional: bool = False) -> dict[str, dict[str, set[str]]]:
+def tables(plugin: str, which: str = "") -> dict[str, dict[str, set[str]]]:
     """Return for each place that a plugin's config may have the keys of each type; those without a type under ''."""
-    found, own = {}, [f"{plugin.capitalize()} with conditions"] if conditional else []
+    found, own = {}, f"{plugin.capitalize()} {which}"
     for chapter in re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]:
         heading = chapter.partition("\n")[0]
-        if heading not in ("Parts of the engine", "Sources", plugin.capitalize(), COMMON[plugin], *own):
+        if heading not in ("Parts of the engine", "Sources", plugin.capitalize(), COMMON[plugin], own):
             continue
         for section in re.split(r"^### ", chapter, flags=re.MULTILINE)[1:]:
             places, kind = section.partition("\n")[0].strip("`").split(", "), ""
@@ -66,7 +66,8 @@ def test_page_is_up_to_date(tool):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_key_of_a_config_is_on_the_page(path):
     config = load_config(None, str(path), {}, {}).to_dict()
-    known = tables(config["plugin"], bool(config["task"].get("conditions")))
+    zoo = "networks" in config["collect"]
+    known = tables(config["plugin"], "with conditions" if config["task"].get("conditions") else "of a zoo" * zoo)
     missing = [key for section in ("task", "collect") for key in unknown(config[section], section, known)]
     for part in ("scaling", "autoencoder", "denoiser", "sampler"):
         place = "engine.sampler" if part == "sampler" else f"engine.{part}"
