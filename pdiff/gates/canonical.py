@@ -58,8 +58,8 @@ def check_canonical(record: Mapping[str, Any]) -> Check:
     }
     line = (
         f"{record['form']}: {record['lineages']} lineages in one order of {figures['units']} units in {len(groups)} "
-        f"groups, {nearer:.0%} nearer to their average than before; {record['compared']} change by "
-        f"{record['largest_change']:.1g} at most"
+        f"groups, {abs(nearer):.0%} {'nearer to' if nearer >= 0 else 'farther from'} their average than in their own "
+        f"order; {record['compared']} change by {record['largest_change']:.1g} at most"
     )
     return Check("canonical", True, line, figures)
 

@@ -263,10 +263,12 @@ def check_runs(
         return Check("runs", True, found, figures)
     if lineages >= MANY:
         return Check("runs", True, f"{found}: {lineages} lineages are points of a distribution of their own", figures)
-    todo = sentence(origin.in_one_order(origin.points, scattered and lineages > 1))
+    todo = origin.in_one_order(origin.points, scattered and lineages > 1)
+    if lineages > 1 and not scattered:
+        todo = f"bring {MANY} independent networks or more, or {todo}"
     line = (
         f"got {between:.2%} of the variance between the {len(runs)} trainings, expected at most {MOST_BETWEEN:.0%}: "
-        f"the population is a few points, not a distribution. {todo}"
+        f"the population is a few points, not a distribution. {sentence(todo)}"
     )
     return Check("runs", False, line, figures)
 

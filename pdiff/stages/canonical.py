@@ -3,7 +3,7 @@
 One order for each lineage, found on its last snapshot: all snapshots of a training keep theirs to each other.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from pdiff.runtime.progress import progress
 from pdiff.runtime.storage import read_tensors, write_json, write_tensors
 from pdiff.weights.population import Population
 from pdiff.weights.units import Gain, Group
-from pdiff.weights.vectors import Rows, deviations, row_slices
+from pdiff.weights.vectors import Deviations, parts, row_slices
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
@@ -195,9 +195,12 @@ def other_outputs(run: "Run", row: int, words: str, blamed: str = "") -> PdiffEr
 
 
 def describe(run: "Run", form: Form, largest: float) -> dict[str, Any]:
-    """Return what other programs read of the form: what it does, and how much nearer the networks are to each other."""
-    after = Population.open(run.canonical_folder).tensor()
-    spreads = [spread(vectors) for vectors in (run.collected.tensor(), after)]
+    """Return what other programs read of the form: what it does, and how much nearer the networks are to each other.
+
+    Spreads are root mean square distances from the average; `spread_before` that of the networks in their own order,
+    their scales balanced where the form does that.
+    """
+    after, size = Population.open(run.canonical_folder).tensor(), max(1, VALUES // run.layout.size)
     return {
         "form": form.kind,
         "lineages": int(run.lineages.max()) + 1,
@@ -206,11 +209,14 @@ def describe(run: "Run", form: Form, largest: float) -> dict[str, Any]:
         "notes": list(form.symmetries.notes),
         "largest_change": largest,
         "compared": "outputs" if run.has_hook("inputs") else "signatures of a few",
-        "spread_before": spreads[0],
-        "spread": spreads[1],
+        "spread_before": spread(form.balanced(part) for part in parts(run.collected.tensor(), size)),
+        "spread": spread(parts(after)),
     }
 
 
-def spread(vectors: Tensor | Rows) -> float:
-    """Return the root mean square distance of vectors `(N, P)` from their average."""
-    return deviations(vectors).square().sum().sqrt().item()
+def spread(vectors: Iterable[Tensor]) -> float:
+    """Return the root mean square distance from their average of vectors that come a few `(M, P)` at a time."""
+    found = Deviations()
+    for part in vectors:
+        found.add(part)
+    return found.result().square().sum().sqrt().item()

@@ -26,8 +26,8 @@ def test_the_form_is_said():
     check = check_canonical(RECORD)
     assert check.passed
     assert check.line == (
-        "permutation: 30 lineages in one order of 24 units in 2 groups, 75% nearer to their average than before; "
-        "outputs change by 3e-07 at most"
+        "permutation: 30 lineages in one order of 24 units in 2 groups, 75% nearer to their average than in "
+        "their own order; outputs change by 3e-07 at most"
     )
     assert check.figures["nearer"] == 0.75
 

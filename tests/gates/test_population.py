@@ -210,3 +210,25 @@ def test_the_order_of_units_leaves_the_values_of_each_tensor():
     assert reordered(torch.from_numpy(vectors), LAYOUT) == [(4, 1)], "the last one is a copy, in the same order"
     vectors[4, [0, 7]] = vectors[4, [7, 0]]
     assert reordered(torch.from_numpy(vectors), LAYOUT) == [], "a value moved to another tensor"
+
+
+@pytest.mark.parametrize(
+    ("lineages", "scattered", "words"),
+    [
+        (1, True, "not a distribution. Fine-tune one network, longer"),
+        (2, True, "not a distribution. Bring their units into one order (fit.canonical=permutation, with ReLU"),
+        (2, False, "not a distribution. Bring 20 independent networks or more, or fine-tune one network, longer"),
+    ],
+)
+def test_trainings_that_are_far_apart_are_told_what_to_do(lineages, scattered, words):
+    vectors = rows()
+    vectors[10:] += 100
+    assert words in check_runs(gram(vectors), runs_of(STEPS), lineages=lineages, scattered=scattered).line
+
+
+def test_of_many_lineages_each_is_a_point_of_a_distribution():
+    vectors = rows()
+    vectors[10:] += 100
+    check = check_runs(gram(vectors), runs_of(STEPS), lineages=20)
+    assert check.passed
+    assert check.line.endswith("20 lineages are points of a distribution of their own")
