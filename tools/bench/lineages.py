@@ -56,8 +56,8 @@ COPIES = 8
 
 
 def collected(config: str, folder: Path, **changes: Any) -> Run:
-    """Return a run of a config, with changes by dotted keys, whose population is there."""
-    cfg, directory = load_config(None, config, {}, changes), RunDirectory(folder)
+    """Return a run of a config, with changes by dotted keys, whose population is there as it was collected."""
+    cfg, directory = load_config(None, config, {}, {"fit.canonical": "none", **changes}), RunDirectory(folder)
     run_pipeline(cfg, directory, ["collect"], resume=True, gates=False)
     return Run(cfg, directory)
 
