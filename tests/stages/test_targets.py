@@ -202,6 +202,22 @@ def test_a_column_that_lacks_a_number_names_the_checkpoint():
         column(provenance, "loss", "accuracy")
 
 
+def test_a_column_that_begins_without_a_number_is_no_unknown_one():
+    provenance = [{"columns": {"loss": math.nan}}, {"columns": {"loss": 0.1}}]
+    with pytest.raises(PdiffError, match=r"^fit\.conditions: got nan as 'loss' of checkpoint 0, expected a finite"):
+        column(provenance, "loss", "accuracy")
+    with pytest.raises(PdiffError, match=r"^fit\.conditions: got 'lost'\. Did you mean 'loss'\?"):
+        column(provenance, "lost", "accuracy")
+
+
+def test_what_is_the_same_of_every_fitted_checkpoint_is_no_target(tmp_path):
+    directory = RunDirectory(tmp_path / "run")
+    with pytest.raises(PdiffError, match=r"^fit\.conditions: got 'network', which is 0 of every fitted checkpoint, "):
+        run_pipeline(
+            resolve(merge(VALUES, {"fit": {"conditions": ["network"]}})), directory, ["collect", "fit"], gates=False
+        )
+
+
 @pytest.mark.parametrize("value", [[], ["fit", "fit"], [3]])
 def test_conditions_are_names_each_once(value):
     with pytest.raises(PdiffError, match=r"^fit\.conditions: got .*, expected names, each once\."):
