@@ -160,6 +160,11 @@ def test_a_zoo_of_many_lineages_says_how_many_candidates_are_new_and_good(tmp_pa
             {"evaluate": {"sources": {"generated_soup": {"members": 41}}}},
             r"^evaluate\.sources\.generated_soup\.members: got 41, expected at most 40, those that are generated\.",
         ),
+        ({"evaluate": {"sources": {"half": {"weight": 2}}}}, r"^evaluate\.sources\.half\.weight: got 2, expected "),
+        (
+            {"evaluate": {"sources": {"ridge_gaussian": {"degree": 0}}}},
+            r"^evaluate\.sources\.ridge_gaussian\.degree: got",
+        ),
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(tmp_path, changes, line):
