@@ -57,11 +57,14 @@ def caption(summary: Mapping[str, Any]) -> str:
     )
 
 
-def words_for_target(target: Mapping[str, Any]) -> str:
-    """Return what was asked of the generated, and what they have."""
+def words_for_target(target: Mapping[str, Any], metric: Mapping[str, Any]) -> str:
+    """Return what was asked of the generated, and what they have; of a share as it was given, not rounded."""
     each = zip(target["names"], target["wanted"], target["measured"], strict=True)
     said = [f"{n} {number(w)}{f' (they have {number(m)} on select)' if m is not None else ''}" for n, w, m in each]
-    return f"asked of the generated: {', '.join(said)}, the {percent(target['quantile'])} quantile of the fitted"
+    down = metric["name"] in target["names"] and not metric["higher_is_better"]
+    side = f", of {metric['name']} from the highest down" if down else ""
+    quantile = f"the {100 * target['quantile']:g} % quantile of the fitted{side}"
+    return f"asked of the generated: {', '.join(said)}, {quantile}"
 
 
 def remarks(summary: Mapping[str, Any]) -> list[str]:
@@ -70,7 +73,7 @@ def remarks(summary: Mapping[str, Any]) -> list[str]:
     copying = summary["copying"]["line"] if summary["copying"]["power"] and not summary["copying"]["copies"] else None
     novel, target = summary.get("novel"), summary.get("target")
     zoo = words_for_novel(novel["sources"]["generated"]["shares"]) if novel else None
-    asked = words_for_target(target) if target else None
+    asked = words_for_target(target, summary["metric"]) if target else None
     found = [good, asked, summary["baselines"], copying, summary["novelty"]["line"], zoo]
     lines = [*found, *(f"note: {note}" for note in summary["notes"])]
     return [line for line in lines if line]

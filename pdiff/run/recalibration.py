@@ -99,8 +99,8 @@ class Recalibration:
             layer.reset_running_stats()
             layer.momentum = None  # the mean of all batches
             layer.train()
-        for batch in self.batches:
-            self.model(*batch)
+        for number, batch in enumerate(self.batches):
+            self.take(batch, number)
         for layer in self.layers:
             layer.eval()
         found = self.layout.flatten(self.model.state_dict())[self.places]
@@ -108,6 +108,15 @@ class Recalibration:
             return found
         logger.warning("evaluate.recalibrate: a candidate's activations are not finite; it keeps its own statistics")
         return vector[self.places]
+
+    def take(self, batch: tuple, number: int) -> None:
+        """Let the layers see a batch; raise a `PdiffError` for one that is too small to have statistics."""
+        try:
+            self.model(*batch)
+        except ValueError as error:  # torch's, of a single value per channel
+            line = f"batch {number + 1} of the hook `inputs` has no statistics ({error})"
+            todo = f"Set {number}" if number else "Set 0"
+            raise PdiffError(f"evaluate.recalibrate: {line}. {todo}, or take larger batches.") from error
 
 
 def batches(run: "Run") -> list[tuple]:

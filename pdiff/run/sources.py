@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 
 MEMBERS = 16  # of an average of a few
 OF_SEVERAL = ("soup_of", "ensemble")
+AMOUNTS = {
+    **dict.fromkeys(("num", "degree", "axes", "rank"), check_positive),
+    "scale": check_not_negative,
+    "weight": check_share,
+}
 ROOMS = ["pdiff.run.sources", "pdiff.run.conditional_sources", "pdiff.run.target_sources"]
 SOURCES = Registry("source", scope="pdiff", locations=ROOMS)
 
@@ -151,6 +156,14 @@ def possible(run: "Run", table: Mapping[str, Mapping[str, Any] | None]) -> list[
     return [name for name, source in table.items() if source is not None and source.get("type") not in left_out]
 
 
+def check_amounts(where: str, source: Mapping[str, Any]) -> None:
+    """Raise a `PdiffError` for an amount that no source can have; what a plugin's source calls so is its own."""
+    own = SOURCES.get(source["type"]).__module__ in ROOMS
+    for name, check in AMOUNTS.items():
+        if source.get(name) is not None and (own or name == "num"):
+            check(where, **{name: source[name]})
+
+
 def check_sources(run: "Run") -> None:
     """Raise a `PdiffError` for a source that cannot be, before anything is computed for it."""
     for section in ("sources", "conditional"):
@@ -158,8 +171,7 @@ def check_sources(run: "Run") -> None:
         for name in possible(run, table):
             where = f"evaluate.{section}.{name}"
             prepare(SOURCES, table[name], where, {"rng": None}, pool=None)
-            if table[name].get("num") is not None:
-                check_positive(where, num=table[name]["num"])
+            check_amounts(where, table[name])
     check_recalibration(run)
     names = possible(run, run.config.evaluate.sources)
     for name in names:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pdiff.run.heldout import split_population
 from pdiff.run.measuring import evaluate_split
 from pdiff.run.targets import FILE, check_targets
 from pdiff.runtime import processes
@@ -33,9 +34,12 @@ def write_targets(run: "Run") -> None:
     if names is None or processes.on_main(path.exists):
         return
     provenance, metric = run.population.provenance, run.task.metric
+    fitted = split_population(run)[0].rows.tolist()
     columns = {name: column(provenance, name, metric.name) for name in names if name != metric.name}
+    check_differ(columns, fitted)
     if metric.name in names:
         columns[metric.name] = [told(value, metric, row) for row, value in enumerate(measured(run))]
+        check_differ(columns, fitted)
     values = [list(row) for row in zip(*(columns[name] for name in names), strict=True)]
     processes.on_main(lambda: write_json(path, {"names": list(names), "values": values}))
 
@@ -71,14 +75,22 @@ def told(value: float, metric: Metric, row: int) -> float:
 def column(provenance: Sequence[Mapping[str, Any]], name: str, metric: str) -> list[float]:
     """Return a numeric column of the provenance `(N,)`; raise a `PdiffError` for one that is not there."""
     cells = [{**record.get("columns", {}), **record} for record in provenance]
-    names = {key for key, value in cells[0].items() if is_number(value) and key != CHECKSUM}
-    if name not in names:
+    names = {key for record in cells for key, value in record.items() if is_number(value) and key != CHECKSUM}
+    if name not in names and not any(name in record for record in cells):
         raise PdiffError(f"{WHERE}: got {name!r}. {known(name, {*names, metric})}")
     for row, record in enumerate(cells):
         if not is_number(record.get(name)):
             got = f"got {record.get(name)!r} as {name!r} of checkpoint {row}"
             raise PdiffError(f"{WHERE}: {got}, expected a finite number of each. Name another column.")
     return [float(record[name]) for record in cells]
+
+
+def check_differ(columns: Mapping[str, Sequence[float]], rows: Sequence[int]) -> None:
+    """Raise a `PdiffError` for a column `(N,)` that is the same in all of some rows: nothing can be learnt of it."""
+    for name, values in columns.items():
+        if len({values[row] for row in rows}) == 1:
+            got = f"got {name!r}, which is {values[rows[0]]:g} of every fitted checkpoint"
+            raise PdiffError(f"{WHERE}: {got}, expected figures that differ. Name another, or set it to null.")
 
 
 def is_number(value: Any) -> bool:

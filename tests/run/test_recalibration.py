@@ -109,6 +109,13 @@ def test_more_batches_than_there_are_is_one_line(finished):
         Recalibration(opened(finished, recalibrate=9))
 
 
+def test_a_batch_of_a_single_sample_is_one_line(finished):
+    recalibrate = Recalibration(opened(finished))
+    recalibrate.batches[1] = (recalibrate.batches[1][0][:1],)
+    with pytest.raises(PdiffError, match=r"^evaluate.recalibrate: batch 2 of the hook `inputs` has no .* Set 1, or"):
+        recalibrate(recalibrate.layout.flatten(recalibrate.model.state_dict()))
+
+
 def test_what_is_lacking_is_said_before_the_collection(tmp_path):
     without = tmp_path / "normed.py"
     without.write_text(PLUGIN.read_text().partition("@hookimpl\ndef inputs")[0])

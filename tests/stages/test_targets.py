@@ -160,6 +160,11 @@ def test_a_zoo_of_many_lineages_says_how_many_candidates_are_new_and_good(tmp_pa
             {"evaluate": {"sources": {"generated_soup": {"members": 41}}}},
             r"^evaluate\.sources\.generated_soup\.members: got 41, expected at most 40, those that are generated\.",
         ),
+        ({"evaluate": {"sources": {"half": {"weight": 2}}}}, r"^evaluate\.sources\.half\.weight: got 2, expected "),
+        (
+            {"evaluate": {"sources": {"ridge_gaussian": {"degree": 0}}}},
+            r"^evaluate\.sources\.ridge_gaussian\.degree: got",
+        ),
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(tmp_path, changes, line):
@@ -200,6 +205,22 @@ def test_a_column_that_lacks_a_number_names_the_checkpoint():
     provenance = [{"columns": {"loss": 0.1}}, {"columns": {"loss": "high"}}]
     with pytest.raises(PdiffError, match=r"^fit\.conditions: got 'high' as 'loss' of checkpoint 1, expected a finite"):
         column(provenance, "loss", "accuracy")
+
+
+def test_a_column_that_begins_without_a_number_is_no_unknown_one():
+    provenance = [{"columns": {"loss": math.nan}}, {"columns": {"loss": 0.1}}]
+    with pytest.raises(PdiffError, match=r"^fit\.conditions: got nan as 'loss' of checkpoint 0, expected a finite"):
+        column(provenance, "loss", "accuracy")
+    with pytest.raises(PdiffError, match=r"^fit\.conditions: got 'lost'\. Did you mean 'loss'\?"):
+        column(provenance, "lost", "accuracy")
+
+
+def test_what_is_the_same_of_every_fitted_checkpoint_is_no_target(tmp_path):
+    directory = RunDirectory(tmp_path / "run")
+    with pytest.raises(PdiffError, match=r"^fit\.conditions: got 'network', which is 0 of every fitted checkpoint, "):
+        run_pipeline(
+            resolve(merge(VALUES, {"fit": {"conditions": ["network"]}})), directory, ["collect", "fit"], gates=False
+        )
 
 
 @pytest.mark.parametrize("value", [[], ["fit", "fit"], [3]])
