@@ -1,6 +1,7 @@
 """The population in canonical form: every network the same function as before, its units in the order of a reference.
 
-One order for each lineage, found on its last snapshot: all snapshots of a training keep theirs to each other.
+One order for each lineage, found on its last snapshot: all snapshots of a training keep theirs to each other. Of files
+whose lineage is unknown each has an order of its own.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +19,7 @@ from pdiff.runtime import processes
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.progress import progress
 from pdiff.runtime.storage import read_tensors, write_json, write_tensors
+from pdiff.weights.origin import UNKNOWN, origin_of
 from pdiff.weights.population import Population
 from pdiff.weights.units import Gain, Group
 from pdiff.weights.vectors import Rows, deviations, row_slices
@@ -54,11 +56,17 @@ def write_canonical(run: "Run", fitted: Sequence[int]) -> None:
     processes.on_main(lambda: write_json(folder / "canonical.json", describe(run, form, largest)))
 
 
+def sharing(run: "Run") -> np.ndarray:
+    """Return which order each row shares `(N,)`: that of its lineage; one of its own where nobody knows its lineage."""
+    unknown = origin_of(run.collected.provenance) is UNKNOWN
+    return np.arange(len(run.collected)) if unknown else run.lineages
+
+
 def representatives(run: "Run", fitted: Sequence[int]) -> dict[int, int]:
     """Return for each lineage its last row, of those that are fitted where there are any; the fitted ones first."""
-    own = set(fitted)
-    last = {int(lineage): row for row, lineage in enumerate(run.lineages)}
-    of_fitted = {int(run.lineages[row]): row for row in sorted(own)}
+    labels = sharing(run).tolist()
+    last = {lineage: row for row, lineage in enumerate(labels)}
+    of_fitted = {labels[row]: row for row in sorted(set(fitted))}
     return {**of_fitted, **{lineage: row for lineage, row in last.items() if lineage not in of_fitted}}
 
 
@@ -117,7 +125,7 @@ def name_of(place: int) -> str:
 
 def write_vectors(run: "Run", form: Form, orders: Sequence[Tensor]) -> None:
     """Write the vectors, a few at a time, behind those that an interrupted run has written."""
-    collected, folder = run.collected, run.canonical_folder
+    collected, folder, labels = run.collected, run.canonical_folder, sharing(run)
     size = max(1, VALUES // run.layout.size)
     population = Population.open(folder) if (folder / "layout.json").exists() else None
     if population is None:
@@ -126,7 +134,7 @@ def write_vectors(run: "Run", form: Form, orders: Sequence[Tensor]) -> None:
     records = [{key: value for key, value in record.items() if key != "crc32"} for record in collected.provenance]
     for place in row_slices((len(collected), run.layout.size), size):
         if place.start >= len(population):
-            vectors = in_form(form, collected.tensor()[place], run.lineages[place], orders)
+            vectors = in_form(form, collected.tensor()[place], labels[place], orders)
             population.append_rows(vectors, records[place])
 
 
@@ -155,7 +163,7 @@ def check_outputs(run: "Run", form: Form, orders: Sequence[Tensor]) -> float:
             advance()
     largest, worst = max(processes.gather((largest, worst)), key=lambda pair: pair[0])
     if largest > TOLERANCE:
-        own = [group[run.lineages[worst]] for group in orders]
+        own = [group[sharing(run)[worst]] for group in orders]
         parts = ((part, alone.apply(before[worst][None], order)[0]) for part, alone, order in one_by_one(form, own))
         raise other_outputs(run, worst, changed(largest), CANONICAL, blame(before[worst], parts, outputs))
     return largest
@@ -232,6 +240,7 @@ def describe(run: "Run", form: Form, largest: float) -> dict[str, Any]:
     return {
         "form": form.kind,
         "lineages": int(run.lineages.max()) + 1,
+        "orders": int(sharing(run).max()) + 1,
         "groups": [{"name": group.name, "size": group.size} for group in form.symmetries.groups],
         "gains": [{"name": gain.name, "size": gain.size} for gain in form.symmetries.gains],
         "notes": list(form.symmetries.notes),

@@ -162,6 +162,23 @@ def test_copies_in_another_order_are_found_as_copies(zoo):
     assert np.allclose(run.population.vectors[24], run.population.vectors[33], atol=1e-5)
 
 
+@pytest.mark.parametrize("width", [0.0, 0.02])
+def test_files_of_unknown_lineage_each_get_an_order_of_their_own(zoo, tmp_path, width):
+    collected = zoo(["collect"], {"collect": {"each": 1, "width": width}}).collected
+    (tmp_path / "files").mkdir()
+    for row, vector in enumerate(collected.tensor()):
+        torch.save(collected.layout.unflatten(vector), tmp_path / "files" / f"{row}.pt")
+    run = zoo(over={"checkpoints": {"files": str(tmp_path / "files")}}, name="brought")
+    assert not run.lineages.any()
+    before, after = run.collected.tensor(), run.population.tensor()
+    assert after.std(0).mean() < before.std(0).mean() / 5
+    form, copies = read_gate(run.directory, "fit")[:2]
+    assert "12 files, each by itself since their lineage is unknown (checkpoints.lineage), in one order" in form["line"]
+    assert copies["figures"]["copies"] == (11 if width == 0 else 0)
+    if width:
+        assert read_json(run.canonical_folder / "canonical.json")["orders"] == 12
+
+
 def test_summary_has_the_form(zoo):
     run = zoo(("collect", "fit", "generate", "evaluate", "compare"))
     summary = json.loads((run.directory.folder("compare") / "summary.json").read_text())
