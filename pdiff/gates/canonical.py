@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from pdiff.gates.population import MOST_COPIES, gate_basin, judge_runs, of_few, place_of
+from pdiff.gates.population import MOST_COPIES, gate_basin, gate_lineages, judge_runs, of_few, place_of
 from pdiff.run.check import Check, not_measured
+from pdiff.run.record import read_gate
 from pdiff.runtime.storage import read_json
 from pdiff.weights.gram import MOST, centred_gram
 from pdiff.weights.origin import UNKNOWN, origin_of
@@ -27,7 +28,7 @@ ROUNDED = 1e-5  # of that before the form: where all are copies of one network, 
 def gate_canonical(run: "Run") -> list[Check]:
     """Return the checks of the canonical form; none in a run without one."""
     if run.form is None:
-        return []
+        return judged_now(run)
     population = run.population
     looked = Rows(population.tensor(), few_rows(population.provenance, MOST))
     told = [population.provenance[row] for row in looked.rows.tolist()]
@@ -44,6 +45,14 @@ def gate_canonical(run: "Run") -> list[Check]:
     others = [copies, basin, judge_runs(gram, told, False)]
     found = [of_few(check, len(looked), len(population)) for check in others]
     return [check_canonical(record), *found]
+
+
+def judged_now(run: "Run") -> list[Check]:
+    """Return what the gate of a collection left to a canonical form that is not asked for any more."""
+    if not any("judged after" in record["line"] for record in read_gate(run.directory, "collect")):
+        return []
+    looked = Rows(run.collected.tensor(), few_rows(run.collected.provenance, MOST))
+    return gate_lineages(run, centred_gram(looked), looked)
 
 
 def check_canonical(record: Mapping[str, Any]) -> Check:

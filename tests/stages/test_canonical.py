@@ -154,6 +154,21 @@ def test_without_a_form_the_gate_advises_one(zoo):
     assert "bring their units into one order (fit.canonical=permutation, with ReLU permutation+scale)" in basin["line"]
 
 
+def test_a_form_that_is_asked_for_after_the_collection_is_judged_in_place_of_it(zoo):
+    with pytest.raises(PdiffError, match="gate collect/basin: .*fit.canonical=permutation"):
+        zoo(["collect"], {"fit": {"canonical": "none"}}, gates=True)
+    with pytest.raises(PdiffError, match="gate fit/"):
+        zoo(["collect", "fit"], gates=True)
+
+
+def test_a_form_that_is_given_up_leaves_nothing_unjudged(zoo):
+    zoo()
+    run = zoo(["fit"], {"fit": {"canonical": "none"}})
+    checks = {check["name"]: check for check in read_gate(run.directory, "fit")}
+    assert not checks["basin"]["passed"]
+    assert "runs" in checks
+
+
 def test_copies_in_another_order_are_found_as_copies(zoo):
     run = zoo(over={"collect": {"copies": 3}})
     (copies,) = (check for check in read_gate(run.directory, "fit") if check["name"] == "copies")
