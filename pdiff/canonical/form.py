@@ -8,10 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pdiff.canonical.applying import flat, permute, views
+from pdiff.canonical.applying import flat, permute, scale, views
 from pdiff.canonical.balance import balance, balancing, rescaled
 from pdiff.canonical.matching import Matcher
 from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.seeding import generator
 from pdiff.runtime.storage import read_json, read_tensors, write_json, write_tensors
 from pdiff.weights.layout import Layout
 from pdiff.weights.units import Gain, Group, Place, Symmetries
@@ -106,6 +107,15 @@ class Form:
         for row, (own, target) in enumerate(zip(vectors, targets, strict=True)):
             found[row] = self._reordered(own, self._matcher.match(own, target))
         return found
+
+    def shuffled(self, vector: Tensor) -> Tensor:
+        """Return a vector `(P,)` no unit of which is where it was, or as large where they are scaled."""
+        rng = generator(0, "shuffled")
+        rings = [torch.randperm(group.size, generator=rng) for group in self.symmetries.groups]
+        orders = [torch.empty_like(ring).scatter_(0, ring, ring.roll(1)) for ring in rings]
+        factors = [torch.rand(gain.size, generator=rng) + 0.5 for gain in self.gains]
+        tensors = permute(views(self.layout, vector), self.symmetries.groups, orders)
+        return flat(self.layout, scale(tensors, self.gains, factors), 0)
 
     def _reordered(self, vector: Tensor, permutations: Sequence[Tensor]) -> Tensor:
         return self._permuted(vector[None], permutations)[0]

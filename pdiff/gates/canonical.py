@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from pdiff.gates.population import MOST_COPIES, gate_basin, judge_runs, of_few, place_of
+from pdiff.gates.population import MOST_COPIES, gate_basin, gate_lineages, judge_runs, of_few, place_of
 from pdiff.run.check import Check, not_measured
+from pdiff.run.record import read_gate
 from pdiff.runtime.storage import read_json
 from pdiff.weights.gram import MOST, centred_gram
+from pdiff.weights.origin import UNKNOWN, origin_of
 from pdiff.weights.provenance import few_rows, lineage_labels
 from pdiff.weights.vectors import Rows
 
@@ -20,24 +22,37 @@ if TYPE_CHECKING:
     from pdiff.run.run import Run
 
 SAME = 1e-3  # of the mean distance from the average; copies lie within 1e-6
+ROUNDED = 1e-5  # of that before the form: where all are copies of one network, nothing but rounding is left behind it
 
 
 def gate_canonical(run: "Run") -> list[Check]:
     """Return the checks of the canonical form; none in a run without one."""
     if run.form is None:
-        return []
+        return judged_now(run)
     population = run.population
     looked = Rows(population.tensor(), few_rows(population.provenance, MOST))
     told = [population.provenance[row] for row in looked.rows.tolist()]
     gram, lineages = centred_gram(looked), lineage_labels(told)
-    copies = check_reordered(gram, lineages, [place_of(*pair) for pair in zip(told, looked.rows.tolist(), strict=True)])
+    if origin_of(told) is UNKNOWN:
+        lineages = apart(centred_gram(Rows(run.collected.tensor(), looked.rows)))
+    names = [place_of(*pair) for pair in zip(told, looked.rows.tolist(), strict=True)]
+    record = read_json(run.canonical_folder / "canonical.json")
+    copies = check_reordered(gram, lineages, names, ROUNDED * record["spread_before"])
     if not copies.passed:
-        return [check_canonical(read_json(run.canonical_folder / "canonical.json")), copies]
+        return [check_canonical(record), copies]
     conditional = not_measured("basin", "the checkpoints are for different conditions.")
     basin = conditional if run.conditional else gate_basin(run, population, gram, looked)
     others = [copies, basin, judge_runs(gram, told, False)]
     found = [of_few(check, len(looked), len(population)) for check in others]
-    return [check_canonical(read_json(run.canonical_folder / "canonical.json")), *found]
+    return [check_canonical(record), *found]
+
+
+def judged_now(run: "Run") -> list[Check]:
+    """Return what the gate of a collection left to a canonical form that is not asked for any more."""
+    if not any("judged after" in record["line"] for record in read_gate(run.directory, "collect")):
+        return []
+    looked = Rows(run.collected.tensor(), few_rows(run.collected.provenance, MOST))
+    return gate_lineages(run, centred_gram(looked), looked)
 
 
 def check_canonical(record: Mapping[str, Any]) -> Check:
@@ -57,24 +72,51 @@ def check_canonical(record: Mapping[str, Any]) -> Check:
         "nearer": nearer,
     }
     line = (
+<<<<<<< HEAD
         f"{record['form']}: {record['lineages']} lineages in one order of {figures['units']} units in {len(groups)} "
         f"groups, {abs(nearer):.0%} {'nearer to' if nearer >= 0 else 'farther from'} their average than in their own "
         f"order; {record['compared']} change by {record['largest_change']:.1g} at most"
+=======
+        f"{record['form']}: {ordered(record)} of {figures['units']} units in {len(groups)} groups, {nearer:.0%} nearer "
+        f"to their average than before; {record['compared']} change by {record['largest_change']:.1g} at most"
+>>>>>>> helper-P
     )
     return Check("canonical", True, line, figures)
 
 
-def check_reordered(gram: Tensor, lineages: np.ndarray, names: Sequence[str]) -> Check:
+def ordered(record: Mapping[str, Any]) -> str:
+    """Return words for what was brought into which order."""
+    lineages = record["lineages"]
+    orders = record.get("orders", lineages)  # an old one has none
+    if orders > lineages:
+        return f"{orders} files, each by itself since their lineage is unknown (checkpoints.lineage), in one order"
+    return f"{lineages} lineages in one order" if lineages > 1 else "a single lineage, which keeps its order,"
+
+
+def apart(gram: Tensor) -> np.ndarray:
+    """Return the number of each network `(N,)`, the same for those that are the same in their own order, or nearly."""
+    from scipy.sparse.csgraph import connected_components
+
+    return connected_components(squares_of(gram) <= SAME**2 * gram.diagonal().mean().item())[1]
+
+
+def squares_of(gram: Tensor) -> np.ndarray:
+    """Return the squared distances `(N, N)` of vectors with these inner products."""
+    norms = gram.diagonal()
+    return (norms[:, None] + norms - 2 * gram).numpy()
+
+
+def check_reordered(gram: Tensor, lineages: np.ndarray, names: Sequence[str], rounding: float = 0.0) -> Check:
     """Return whether the networks of different lineages differ: copies in another order of units do not any more.
 
     Args:
         gram: `(N, N)`, of the centred vectors in canonical form.
         lineages: of each of them `(N,)`.
         names: words for each of them.
+        rounding: distance at which two are the same, whatever distances there are.
     """
-    norms = gram.diagonal()
-    squares = (norms[:, None] + norms - 2 * gram).numpy()
-    close = np.tril((squares <= SAME**2 * norms.mean().item()) & (lineages[:, None] != lineages))
+    near = squares_of(gram) <= max(SAME**2 * gram.diagonal().mean().item(), rounding**2)
+    close = np.tril(near & (lineages[:, None] != lineages))
     found = np.flatnonzero(close.any(1))
     share = len(found) / len(lineages)
     figures = {"copies": len(found), "share": share}

@@ -1,6 +1,7 @@
 """The population in canonical form: every network the same function as before, its units in the order of a reference.
 
-One order for each lineage, found on its last snapshot: all snapshots of a training keep theirs to each other.
+One order for each lineage, found on its last snapshot: all snapshots of a training keep theirs to each other. Of files
+whose lineage is unknown each has an order of its own.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,11 +14,12 @@ from torch import Tensor
 
 from pdiff.canonical.form import Form
 from pdiff.run.measuring import evaluate_split
-from pdiff.run.units import change, find_symmetries, first_batch, outputs_of
+from pdiff.run.units import change, find_symmetries, first_batch, outputs_for
 from pdiff.runtime import processes
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.progress import progress
 from pdiff.runtime.storage import read_tensors, write_json, write_tensors
+from pdiff.weights.origin import UNKNOWN, origin_of
 from pdiff.weights.population import Population
 from pdiff.weights.units import Gain, Group
 from pdiff.weights.vectors import Deviations, parts, row_slices
@@ -29,6 +31,7 @@ TOLERANCE = 1e-3  # of the largest output
 ALIKE = 0.999  # the similarity of two networks that differ in the order of their sums alone
 LOOKED = 8  # networks that are compared by their signatures, where their outputs cannot be
 VALUES = 2**24  # that are brought into form and written at once: 64 MiB
+CANONICAL, ELSEWHERE = "in canonical form", "in another order of its units"
 WAY_OUT = "Implement the hook symmetries, or set fit.canonical to none."
 
 
@@ -53,11 +56,17 @@ def write_canonical(run: "Run", fitted: Sequence[int]) -> None:
     processes.on_main(lambda: write_json(folder / "canonical.json", describe(run, form, largest)))
 
 
+def sharing(run: "Run") -> np.ndarray:
+    """Return which order each row shares `(N,)`: that of its lineage; one of its own where nobody knows its lineage."""
+    unknown = origin_of(run.collected.provenance) is UNKNOWN
+    return np.arange(len(run.collected)) if unknown else run.lineages
+
+
 def representatives(run: "Run", fitted: Sequence[int]) -> dict[int, int]:
     """Return for each lineage its last row, of those that are fitted where there are any; the fitted ones first."""
-    own = set(fitted)
-    last = {int(lineage): row for row, lineage in enumerate(run.lineages)}
-    of_fitted = {int(run.lineages[row]): row for row in sorted(own)}
+    labels = sharing(run).tolist()
+    last = {lineage: row for row, lineage in enumerate(labels)}
+    of_fitted = {labels[row]: row for row in sorted(set(fitted))}
     return {**of_fitted, **{lineage: row for lineage, row in last.items() if lineage not in of_fitted}}
 
 
@@ -68,8 +77,27 @@ def fit_form(run: "Run", fitted: Sequence[int]) -> None:
         return
     own = set(fitted)
     rows = [row for row in representatives(run, fitted).values() if row in own]
-    symmetries = find_symmetries(run)
-    Form.fit(run.config.fit.canonical, run.layout, symmetries, run.collected.tensor(), rows).save(folder)
+    kind, symmetries, vectors = run.config.fit.canonical, find_symmetries(run), run.collected.tensor()
+    check_free(run, Form(kind, run.layout, symmetries, vectors[rows[-1]]), rows[-1])
+    Form.fit(kind, run.layout, symmetries, vectors, rows).save(folder)
+
+
+def check_free(run: "Run", form: Form, row: int) -> None:
+    """Raise a `PdiffError` if a network is another function with all its units in another order, and scale.
+
+    What the canonical networks give does not show that: the order that the units of one have may be that of all.
+    """
+    vector = form.reference
+    moved = form.shuffled(vector)
+    if not run.has_hook("inputs"):
+        check_signatures(run, vector[None], moved[None], [row], ELSEWHERE)
+        return
+    outputs = forward(run)
+    found = change(outputs(vector), outputs(moved))
+    if found > TOLERANCE:
+        own = [torch.arange(group.size) for group in form.symmetries.groups]
+        name = blame(vector, ((part, alone.shuffled(vector)) for part, alone, _ in one_by_one(form, own)), outputs)
+        raise other_outputs(run, row, changed(found), ELSEWHERE, name)
 
 
 def find_orders(run: "Run", form: Form, fitted: Sequence[int]) -> list[Tensor]:
@@ -97,7 +125,7 @@ def name_of(place: int) -> str:
 
 def write_vectors(run: "Run", form: Form, orders: Sequence[Tensor]) -> None:
     """Write the vectors, a few at a time, behind those that an interrupted run has written."""
-    collected, folder = run.collected, run.canonical_folder
+    collected, folder, labels = run.collected, run.canonical_folder, sharing(run)
     size = max(1, VALUES // run.layout.size)
     population = Population.open(folder) if (folder / "layout.json").exists() else None
     if population is None:
@@ -106,7 +134,7 @@ def write_vectors(run: "Run", form: Form, orders: Sequence[Tensor]) -> None:
     records = [{key: value for key, value in record.items() if key != "crc32"} for record in collected.provenance]
     for place in row_slices((len(collected), run.layout.size), size):
         if place.start >= len(population):
-            vectors = in_form(form, collected.tensor()[place], run.lineages[place], orders)
+            vectors = in_form(form, collected.tensor()[place], labels[place], orders)
             population.append_rows(vectors, records[place])
 
 
@@ -123,7 +151,8 @@ def check_outputs(run: "Run", form: Form, orders: Sequence[Tensor]) -> float:
     """Return the largest change of an output by the form; raise a `PdiffError` where it is more than rounding."""
     before, after = run.collected.tensor(), Population.open(run.canonical_folder).tensor()
     if not run.has_hook("inputs"):
-        return check_signatures(run, before, after)
+        rows = np.linspace(0, len(before) - 1, min(LOOKED, len(before))).astype(int).tolist()
+        return check_signatures(run, before[rows], after[rows], rows, CANONICAL)
     outputs = forward(run)
     rows = range(len(before))[processes.own(len(before))]
     largest, worst = 0.0, None
@@ -134,33 +163,30 @@ def check_outputs(run: "Run", form: Form, orders: Sequence[Tensor]) -> float:
             advance()
     largest, worst = max(processes.gather((largest, worst)), key=lambda pair: pair[0])
     if largest > TOLERANCE:
-        own = [group[run.lineages[worst]] for group in orders]
-        name = blame(form, before[worst], own, outputs)
-        words = f"an output changes by {largest:.2g} of the largest"
-        raise other_outputs(run, worst, words, f", by the units of {name!r}")
+        own = [group[sharing(run)[worst]] for group in orders]
+        parts = ((part, alone.apply(before[worst][None], order)[0]) for part, alone, order in one_by_one(form, own))
+        raise other_outputs(run, worst, changed(largest), CANONICAL, blame(before[worst], parts, outputs))
     return largest
 
 
 def forward(run: "Run") -> Callable[[Tensor], list[Tensor]]:
     """Return a function from a vector `(P,)` to what its network gives for the first training samples."""
-    model, batch = run.task.model.eval(), first_batch(run)
+    model, batch = run.task.model, first_batch(run)
 
-    @torch.no_grad()
     def outputs(vector: Tensor) -> list[Tensor]:
         run.candidates(vector[None]).load(model, 0)
-        return outputs_of(model(*batch))
+        return outputs_for(run, model, batch)
 
     return outputs
 
 
-def blame(form: Form, vector: Tensor, orders: Sequence[Tensor], outputs: Callable[[Tensor], list[Tensor]]) -> str:
-    """Return the tensor whose units change the outputs most when they alone change places, or are scaled."""
+def blame(
+    vector: Tensor, parts: Iterable[tuple[Group | Gain, Tensor]], outputs: Callable[[Tensor], list[Tensor]]
+) -> str:
+    """Return the tensor whose units change the outputs most when they alone are moved, of vectors where they are."""
     before = outputs(vector)
-    found = {
-        part.name: change(before, outputs(alone.apply(vector[None], order)[0]))
-        for part, alone, order in one_by_one(form, orders)
-    }
-    return max(found, key=found.get)
+    found = [(change(before, outputs(moved)), part.name) for part, moved in parts]
+    return max(found, key=lambda pair: pair[0])[1]
 
 
 def one_by_one(form: Form, orders: Sequence[Tensor]) -> Iterator[tuple[Group | Gain, Form, list[Tensor]]]:
@@ -171,25 +197,38 @@ def one_by_one(form: Form, orders: Sequence[Tensor]) -> Iterator[tuple[Group | G
         yield gain, replace(form, symmetries=replace(form.symmetries, groups=(), gains=(gain,))), []
 
 
-def check_signatures(run: "Run", before: Tensor, after: Tensor) -> float:
-    """Return 1 minus the smallest similarity of a few networks before and after, where their outputs are not known."""
-    rows = np.linspace(0, len(before) - 1, min(LOOKED, len(before))).astype(int).tolist()
-    candidates = [run.candidates(vectors[rows]) for vectors in (before, after)]
+def check_signatures(run: "Run", before: Tensor, after: Tensor, numbers: Sequence[int], where: str) -> float:
+    """Return 1 minus the smallest similarity of networks before and after, where their outputs are not known.
+
+    Args:
+        run: the run.
+        before: vectors `(M, P)`.
+        after: what they were changed into.
+        numbers: of these checkpoints.
+        where: words for what they were changed into.
+    """
+    candidates = [run.candidates(vectors) for vectors in (before, after)]
     results = processes.on_main(lambda: [evaluate_split(run, "the form", each, "select") for each in candidates])
     own, new = (torch.stack([result.signature for result in found]) for found in results)
     similarity = run.task.similarity(own, new).diagonal()
     least = similarity.min().item()
     if least < ALIKE:
         words = f"its signature on select has a similarity of {least:.3f} to what it was"
-        raise other_outputs(run, rows[int(similarity.argmin())], words)
+        raise other_outputs(run, numbers[int(similarity.argmin())], words, where)
     return 1 - least
 
 
-def other_outputs(run: "Run", row: int, words: str, blamed: str = "") -> PdiffError:
-    """Return the error of a checkpoint that is another function in canonical form."""
+def changed(largest: float) -> str:
+    """Return words for a change of an output."""
+    return f"an output changes by {largest:.2g} of the largest"
+
+
+def other_outputs(run: "Run", row: int, words: str, where: str, blamed: str = "") -> PdiffError:
+    """Return the error of a checkpoint that is another function in another form."""
     todo = "Mend the plugin's hook symmetries" if run.has_hook("symmetries") else WAY_OUT
+    units = f", by the units of {blamed!r}" if blamed else ""
     return PdiffError(
-        f"fit.canonical: checkpoint {row} is another function in canonical form: {words}{blamed}, expected at most "
+        f"fit.canonical: checkpoint {row} is another function {where}: {words}{units}, expected at most "
         f"{TOLERANCE:g}. {todo.removesuffix('.')}."
     )
 
@@ -204,6 +243,7 @@ def describe(run: "Run", form: Form, largest: float) -> dict[str, Any]:
     return {
         "form": form.kind,
         "lineages": int(run.lineages.max()) + 1,
+        "orders": int(sharing(run).max()) + 1,
         "groups": [{"name": group.name, "size": group.size} for group in form.symmetries.groups],
         "gains": [{"name": gain.name, "size": gain.size} for gain in form.symmetries.gains],
         "notes": list(form.symmetries.notes),

@@ -6,7 +6,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from pdiff.canonical.form import Form
-from pdiff.run.units import FEW, find_symmetries, first_batch, outputs_of
+from pdiff.run.units import FEW, find_symmetries, first_batch, outputs_for
 from pdiff.task.contract import fault
 from pdiff.testing.finding import NotApplicable
 
@@ -26,8 +26,7 @@ def check_inputs(specimen: "Specimen") -> str:
     if any(isinstance(a, torch.Tensor) and not torch.equal(a, b) for a, b in pairs):
         words = "inputs yielded another batch the second time. Draw nothing, or from a seed of its own."
         raise fault(run.name, words)
-    with torch.no_grad():
-        outputs = outputs_of(run.built.model.eval()(*first_batch(run, "select")))
+    outputs = outputs_for(run, run.built.model, first_batch(run, "select"))
     return f"the network gives {len(outputs)} tensors, {tuple(outputs[0].shape)} of {FEW} samples or less"
 
 
@@ -37,11 +36,11 @@ def check_symmetries(specimen: "Specimen") -> str:
     if not run.has_hook("symmetries"):
         raise NotApplicable("the plugin has no symmetries")
     found, vector = find_symmetries(run), specimen.vectors[:1]
-    form = Form("permutation", run.layout, found, vector[0])
-    turned = form.apply(vector, [torch.arange(group.size).flip(0) for group in found.groups])
-    one, other = specimen.evaluate(torch.cat([vector, turned]), rows=[0, 0])
+    moved = Form("permutation+scale", run.layout, found, vector[0]).shuffled(vector[0])
+    one, other = specimen.evaluate(torch.stack([vector[0], moved]), rows=[0, 0])
     if run.task.similarity(one.signature[None], other.signature[None]).item() < ALIKE:
-        names = ", ".join(group.name for group in found.groups)
-        words = f"symmetries returned units ({names}) whose order tells something. Name all tensors that move along."
+        names = ", ".join(dict.fromkeys(unit.name for unit in (*found.groups, *found.gains)))
+        words = f"symmetries returned units ({names}) whose order, or scale, tells something. "
+        words += "Name all tensors that move along."
         raise fault(run.name, words)
     return f"{len(found.groups)} groups, {sum(group.size for group in found.groups)} units"

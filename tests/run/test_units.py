@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
-from pdiff.run.units import change, check_symmetries, few, outputs_of
+from pdiff.run.units import change, check_symmetries, evaluating, few, outputs_of
 from pdiff.runtime.errors import PdiffError
 from pdiff.weights.layout import Layout
 from pdiff.weights.units import Gain, Group, Place, Symmetries
@@ -37,6 +38,20 @@ def test_units_that_are_there_pass():
         (group(("weight", 0, ROWS + 1)), "with entries beyond 0 to 3. Mend them."),
         (group(("bias", 0, ROWS), ("bias", 0, ROWS)), "with an entry of axis 0 twice. Name each once."),
         (group(), "symmetries returned for the units of 'weight' no place. Leave the group out."),
+        (group(("weight", 0.0, ROWS)), "axis 0.0, expected 0 to 1. Mend the axis."),
+        (group(("weight", 0, ROWS.tolist())), "with entries of list, expected torch.Tensor. Mend them."),
+        (
+            group(("weight", 0, ROWS[:0]), size=0),
+            "symmetries returned 0 units of name 'weight', expected a text and at",
+        ),
+        (
+            Symmetries(group().groups[0]),
+            r"symmetries returned Group as groups, expected a tuple of pdiff.Group. Return",
+        ),
+        (Symmetries(("weight",)), "symmetries returned str as groups, expected a tuple of pdiff.Group"),
+        (Symmetries((), None), "symmetries returned None as gains, expected a tuple of pdiff.Gain"),
+        (Symmetries((Group("weight", 4, ("bias",)),)), "str as places of the units of 'weight', expected a tuple of"),
+        (Symmetries((), (Gain("weight", 4, (), None),)), "None as read of the units of 'weight', expected a tuple of"),
     ],
 )
 def test_units_that_are_not_there_are_one_line(found, words):
@@ -77,5 +92,14 @@ def test_change_of_other_shapes_is_infinite():
 def test_outputs_are_the_floating_point_tensors_of_whatever_a_network_gives():
     found = outputs_of({"logits": torch.ones(2), "labels": torch.ones(2, dtype=torch.long), "more": [torch.zeros(3)]})
     assert [tuple(leaf.shape) for leaf in found] == [(2,), (3,)]
-    with pytest.raises(PdiffError, match=r"the network gives str without a tensor of floating-point numbers"):
-        outputs_of("logits")
+    for nothing, words in (("logits", "str"), (torch.zeros(0, 2), "Tensor")):
+        with pytest.raises(PdiffError, match=f"the network gives {words} without a tensor of floating-point numbers"):
+            outputs_of(nothing)
+
+
+def test_a_network_goes_back_to_the_mode_of_each_module():
+    model = nn.Sequential(nn.Dropout(), nn.Sequential(nn.Dropout()))
+    model[1].eval()
+    with evaluating(model):
+        assert not any(module.training for module in model.modules())
+    assert [module.training for module in model.modules()] == [True, True, False, False]

@@ -12,6 +12,7 @@ from pdiff.run.config import resolve
 from pdiff.run.directory import RunDirectory
 from pdiff.run.record import read_gate
 from pdiff.run.run import Run
+from pdiff.run.units import check_canonical
 from pdiff.runtime import processes as group
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.settings import merge
@@ -153,12 +154,44 @@ def test_without_a_form_the_gate_advises_one(zoo):
     assert "bring their units into one order (fit.canonical=permutation, with ReLU permutation+scale)" in basin["line"]
 
 
+def test_a_form_that_is_asked_for_after_the_collection_is_judged_in_place_of_it(zoo):
+    with pytest.raises(PdiffError, match="gate collect/basin: .*fit.canonical=permutation"):
+        zoo(["collect"], {"fit": {"canonical": "none"}}, gates=True)
+    with pytest.raises(PdiffError, match="gate fit/"):
+        zoo(["collect", "fit"], gates=True)
+
+
+def test_a_form_that_is_given_up_leaves_nothing_unjudged(zoo):
+    zoo()
+    run = zoo(["fit"], {"fit": {"canonical": "none"}})
+    checks = {check["name"]: check for check in read_gate(run.directory, "fit")}
+    assert not checks["basin"]["passed"]
+    assert "runs" in checks
+
+
 def test_copies_in_another_order_are_found_as_copies(zoo):
     run = zoo(over={"collect": {"copies": 3}})
     (copies,) = (check for check in read_gate(run.directory, "fit") if check["name"] == "copies")
     assert copies["figures"]["copies"] == 9
     assert "checkpoint 27 (network 9, step 0) is checkpoint 24 (network 8, step 0)" in copies["line"]
     assert np.allclose(run.population.vectors[24], run.population.vectors[33], atol=1e-5)
+
+
+@pytest.mark.parametrize("width", [0.0, 0.02])
+def test_files_of_unknown_lineage_each_get_an_order_of_their_own(zoo, tmp_path, width):
+    collected = zoo(["collect"], {"collect": {"each": 1, "width": width}}).collected
+    (tmp_path / "files").mkdir()
+    for row, vector in enumerate(collected.tensor()):
+        torch.save(collected.layout.unflatten(vector), tmp_path / "files" / f"{row}.pt")
+    run = zoo(over={"checkpoints": {"files": str(tmp_path / "files")}}, name="brought")
+    assert not run.lineages.any()
+    before, after = run.collected.tensor(), run.population.tensor()
+    assert after.std(0).mean() < before.std(0).mean() / 5
+    form, copies = read_gate(run.directory, "fit")[:2]
+    assert "12 files, each by itself since their lineage is unknown (checkpoints.lineage), in one order" in form["line"]
+    assert copies["figures"]["copies"] == (11 if width == 0 else 0)
+    if width:
+        assert read_json(run.canonical_folder / "canonical.json")["orders"] == 12
 
 
 def test_summary_has_the_form(zoo):
@@ -183,6 +216,40 @@ def test_units_whose_order_is_not_free_stop_the_run_with_their_name(zoo):
     with pytest.raises(PdiffError, match=r"^fit.canonical: checkpoint \d+ is another function in ") as error:
         zoo(over={"fit": {"canonical": "permutation"}}, change=given(kept=2))
     assert "by the units of '0.weight', expected at most 0.001. Mend the plugin's hook symmetries." in str(error.value)
+
+
+@pytest.mark.parametrize("inputs", [True, False])
+def test_units_whose_order_is_not_free_stop_the_run_where_all_are_in_the_order_of_one(zoo, inputs):
+    """Of one lineage every order is that of the reference: nothing moves, and all networks stay what they are."""
+    over = {"fit": {"canonical": "permutation"}, "collect": {"lineages": 1, "each": 6, "width": 0.0}}
+    with pytest.raises(PdiffError, match="checkpoint [0-9] is another function in another order of its units"):
+        zoo(over=over, change=lambda text: given(kept=2)(text if inputs else without_inputs(text)))
+
+
+def test_gains_are_of_use_to_the_scale_alone(zoo):
+    def gains(text):
+        return given()(text).replace("Group(", "Gain(").replace("Symmetries((", "Symmetries((), (").replace(
+            "tuple(places[:3])", "tuple(places[:2]), tuple(places[2:])"
+        ).replace("import Group", "import Gain")  # fmt: skip
+
+    assert len(zoo(change=gains).form.symmetries.gains) == 1
+    with pytest.raises(PdiffError, match="symmetries returned gains alone, which fit.canonical=permutation has no use"):
+        zoo(["collect"], over={"fit": {"canonical": "permutation"}}, change=gains, name="alone")
+
+
+def test_inputs_that_the_network_does_not_take_are_told(zoo):
+    words = "yielded what the network does not take: mat1 and mat2 .*. Yield the arguments of task.model.$"
+    with pytest.raises(PdiffError, match=f"^plugin run: inputs {words}"):
+        zoo(["collect"], change=lambda text: text.replace("[(task.splits[split],)]", "[(task.splits[split][:, 1:],)]"))
+
+
+def test_the_form_leaves_the_network_in_its_mode(zoo):
+    """A plugin that trains the network as it was built, in training mode, collects the same with a form as without."""
+    run = zoo()
+    check_canonical(run)
+    assert run.built.model.training
+    write_canonical(run, range(len(run.lineages)))
+    assert run.task.model.training
 
 
 def test_hook_that_names_places_that_are_not_there_is_told(zoo):

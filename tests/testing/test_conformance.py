@@ -386,4 +386,4 @@ def test_units_whose_order_tells_something_are_found(tmp_path):
     assert plugin.check("inputs").line == "the network gives 1 tensors, (32, 2) of 32 samples or less"
     found = plugin.check("symmetries")
     assert found.state == "failed"
-    assert "symmetries returned units (2.weight) whose order tells something. Name all tensors that move" in found.line
+    assert "symmetries returned units (2.weight) whose order, or scale, tells something. Name all" in found.line
