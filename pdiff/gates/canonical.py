@@ -72,14 +72,9 @@ def check_canonical(record: Mapping[str, Any]) -> Check:
         "nearer": nearer,
     }
     line = (
-<<<<<<< HEAD
-        f"{record['form']}: {record['lineages']} lineages in one order of {figures['units']} units in {len(groups)} "
-        f"groups, {abs(nearer):.0%} {'nearer to' if nearer >= 0 else 'farther from'} their average than in their own "
-        f"order; {record['compared']} change by {record['largest_change']:.1g} at most"
-=======
-        f"{record['form']}: {ordered(record)} of {figures['units']} units in {len(groups)} groups, {nearer:.0%} nearer "
-        f"to their average than before; {record['compared']} change by {record['largest_change']:.1g} at most"
->>>>>>> helper-P
+        f"{record['form']}: {ordered(record)} of {figures['units']} units in {len(groups)} "
+        f"group{'s' if len(groups) != 1 else ''}, {abs(nearer):.0%} {'nearer to' if nearer >= 0 else 'farther from'} "
+        f"their average than in their own order; {record['compared']} change by {record['largest_change']:.1g} at most"
     )
     return Check("canonical", True, line, figures)
 
