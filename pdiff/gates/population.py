@@ -175,6 +175,8 @@ def gate_basin(run: "Run", population: Population, gram: Tensor, looked: Rows) -
         return not_measured("basin", "the checkpoints are for different conditions.")
     rows = looked.rows[list(farthest_pair(gram))].tolist()
     ends = torch.from_numpy(np.array(population.vectors[list(rows)]))
+    if run.config.fit.canonical != "none":  # nearer to each other than both in the order of the reference
+        ends[1:] = run.form.onto(ends[1:], ends[:1])
     line = torch.stack([torch.lerp(ends[0], ends[1], weight) for weight in (0.0, *INTERIOR, 1.0)])
     results = evaluate_split(run, "the line between two checkpoints", run.candidates(line), "select")
     names = tuple(place_of(population.provenance[row], row) for row in rows)

@@ -13,7 +13,9 @@ import torch
 from mmengine.registry import Registry
 from torch import Tensor
 
+from pdiff.analysis.neighbours import MATCHED
 from pdiff.analysis.source_results import OF_GENERATED
+from pdiff.canonical.form import Form
 from pdiff.engine.whitening import Whitening
 from pdiff.run.heldout import split_population
 from pdiff.run.recalibration import check_recalibration, recalibrated
@@ -60,6 +62,7 @@ class Pool:
         generated_for: which of the wanted conditions each generated vector was drawn for `(M,)`; None without any.
         draw: from conditions and a seed to latents, one for each; None without any.
         targets: what the engine is conditioned on and asked for; None without `fit.conditions`.
+        form: the canonical form of the population; None where units keep the order they came in.
     """
 
     population: Tensor
@@ -74,6 +77,7 @@ class Pool:
     generated_for: Tensor | None = None
     draw: Callable[[Conditions, int], Tensor] | None = None
     targets: Targets | None = None
+    form: Form | None = None
 
     @property
     def known(self) -> Rows:
@@ -135,6 +139,7 @@ def open_pool(run: "Run") -> Pool:
         None if wanted is None else torch.tensor(run.generated_for),
         draw,
         open_targets(run),
+        run.form,
     )
 
 
@@ -349,6 +354,9 @@ def groups(rows: Tensor, rng: torch.Generator, members: int, num: int, kind: str
 def interpolation(pool: Pool, rng: torch.Generator, weight: float | None = None, num: int | None = None) -> Vectors:
     """Return points between two fitted vectors, on the line that joins them.
 
+    Where these are in canonical form, the second is brought into the order of units that is nearest to the first, but
+    for networks of more than two million values.
+
     Args:
         weight: of the second, from 0 to 1; default: drawn uniformly for each pair.
         num: how many; default: evaluate.num.
@@ -360,8 +368,10 @@ def interpolation(pool: Pool, rng: torch.Generator, weight: float | None = None,
         weights.fill_(weight)
 
     def make(rows: slice, rng: torch.Generator) -> Tensor:
-        first, second = pairs[rows].T
-        return torch.lerp(population[first], population[second], weights[rows])
+        first, second = (population[members] for members in pairs[rows].T)
+        if pool.form is not None and pool.layout.size <= MATCHED:
+            second = pool.form.onto(second, first)
+        return torch.lerp(first, second, weights[rows])
 
     return Made([len(pairs), population.shape[1]], make, rng)
 

@@ -50,7 +50,7 @@ def test_half_way_points_gain_and_copies_are_found(tool, config, tmp_path, capsy
     folder = tmp_path / "zoo" if ray else None
     tool.halves(Namespace(config=config, work_dir=tmp_path / "run", ray=folder))
     found = rows(capsys.readouterr().out)
-    assert list(found) == ["none", "permutation", "permutation+scale"]
+    assert list(found) == ["none", *(f"{kind}{rest}" for kind in tool.KINDS for rest in ("", " onto each other"))]
     assert float(found["permutation+scale"][1]) > float(found["none"][1])
     assert all(float(found[kind][-1]) < 1e-5 for kind in tool.KINDS)
     if ray:

@@ -132,10 +132,14 @@ def halves(arguments: argparse.Namespace) -> None:
         sep="\n",
     )
     for kind, vectors, form in in_each_form(run, list(range(len(run.collected)))):
-        middle = torch.stack([(vectors[one] + vectors[other]) / 2 for one, other in pairwise(last)])
-        reached = [mean_metric(run, middle)] + ([mean_metric(run, with_statistics(run, middle))] if anew else [])
-        cells = [cell for value in reached for cell in (f"{value:.4f}", f"{trained - value:.4f}")]
-        print(f"| {kind} | {' | '.join([*cells, *([''] * (4 - len(cells))), farthest(run, form, last)])} |", flush=True)
+        first, second = (vectors[list(rows)] for rows in zip(*pairwise(last), strict=True))
+        ends = {kind: second} | ({f"{kind}, onto each other": form.onto(second, first)} if form else {})
+        for name, other in ends.items():
+            middle = (first + other) / 2
+            reached = [mean_metric(run, middle)] + ([mean_metric(run, with_statistics(run, middle))] if anew else [])
+            cells = [cell for value in reached for cell in (f"{value:.4f}", f"{trained - value:.4f}")]
+            words = [*cells, *([""] * (4 - len(cells))), farthest(run, form, last)]
+            print(f"| {name} | {' | '.join(words)} |", flush=True)
 
 
 def farthest(run: Run, form: Form | None, rows: list[int]) -> str:
