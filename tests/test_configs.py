@@ -51,7 +51,7 @@ SIZES = {
     "rotation_digits_prompt": 2410,
     "zoo_digits": 1210,
     "zoo_convnet_digits": 23_478,
-    "zoo_resnet_digits": 375_465,
+    "zoo_resnet_digits": 156_880,
 }
 
 SIZES_OPENMMLAB = {
