@@ -46,12 +46,13 @@ def caption(summary: Mapping[str, Any]) -> str:
     facts = [f"; {name}: {fact}" for name, fact in summary.get("task", {}).items() if isinstance(fact, str)]
     zoo = "; new and good: within the margin of the trained, and as far from every trained network as these are from "
     zoo += "each other, the median of the nearest"
+    orders = ", in whichever order of its units" if summary.get("canonical") else ""
     return (
         f"{metric['name']} on the test split, {direction} is better; worth: so many independent candidates; "
         "best: of n, chosen on the select split; "
         f"best of {summary['budget']}: what choosing among so many gives, in expectation; "
-        "similarity: largest to a fitted checkpoint, of the trained to one of another branch; "
-        "distance: to the nearest trained vector; spread: trained = 1"
+        "similarity: largest to a fitted checkpoint, of the trained to one of another training; "
+        f"distance: to the nearest trained vector{orders}; spread: trained = 1"
         + (zoo if summary.get("novel") else "")
         + "".join(facts)
     )
