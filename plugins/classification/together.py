@@ -10,13 +10,12 @@ from typing import Any
 
 import torch
 from pdiff_plugins.classification.conditions import ConditionalSplit
-from pdiff_plugins.classification.stacking import stacked_forward
+from pdiff_plugins.classification.stacking import stacked_step, trainable_stack
 from pdiff_plugins.images.augment import build_augmentations
-from pdiff_plugins.images.collection import epoch_rows, set_mode
+from pdiff_plugins.images.collection import epoch_rows
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
-from pdiff import check_positive, derive_seed, parameter_names, progress
+from pdiff import check_positive, derive_seed, progress
 
 
 def train_together(
@@ -54,12 +53,7 @@ def train_together(
     """
     check_positive("collect.networks", steps=steps, batch_size=batch_size)
     change = build_augmentations(augment, "collect.networks.augment")
-    set_mode(model, list(begins[0]), mode, "collect.networks")
-    model.requires_grad_(False)
-    learnt = parameter_names(model)
-    stack = {name: torch.stack([tensors[name] for tensors in begins]) for name in begins[0]}
-    trainable = [tensor.requires_grad_(True) for name, tensor in stack.items() if name in learnt]
-    optimizer = torch.optim.AdamW(trainable, lr=lr, weight_decay=weight_decay, eps=eps, fused=True)
+    stack, optimizer = trainable_stack(model, begins, mode, lr, weight_decay, eps)
     batches = math.ceil(len(data) / batch_size)
     with progress(f"train networks {first} to {first + len(begins) - 1}", steps) as advance:
         for step in range(steps):
@@ -69,13 +63,6 @@ def train_together(
             torch.manual_seed(derive_seed(seed, "networks", "step", step))
             optimizer.param_groups[0]["lr"] = lr * 0.5 * (1 + math.cos(math.pi * step / steps))
             inputs, answers = data.inputs(order[batch], conditions, change), data.answers(order[batch], conditions)
-            logits = stacked_forward(model, stack, inputs)
-            losses = cross_entropy(logits.flatten(0, 1), answers.flatten(), reduction="none")
-            losses = losses.view(answers.shape).mean(1)
-            optimizer.zero_grad()
-            losses.sum().backward()
-            optimizer.step()
+            figures = stacked_step(model, stack, optimizer, inputs, answers)
             advance()
-    right = (logits.argmax(2) == answers).float().mean(1)
-    figures = {"loss": losses.detach().cpu(), "accuracy": right.cpu()}
     return {"stack": {name: tensor.detach() for name, tensor in stack.items()}, "figures": figures}

@@ -11,12 +11,11 @@ from typing import Any
 
 import torch
 from pdiff_plugins.classification.many import selected
-from pdiff_plugins.classification.stacking import has_batch_statistics, stacked_forward
+from pdiff_plugins.classification.stacking import has_batch_statistics, stacked_step, trainable_stack
 from pdiff_plugins.images.augment import build_augmentations
-from pdiff_plugins.images.collection import check_seeds, epoch_rows, set_mode
+from pdiff_plugins.images.collection import check_seeds, epoch_rows
 from pdiff_plugins.images.data import Split
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from pdiff import (
     PdiffError,
@@ -26,7 +25,6 @@ from pdiff import (
     check_positive,
     derive_seed,
     pack,
-    parameter_names,
     progress,
     unpack,
 )
@@ -177,12 +175,7 @@ def train_apart(
     taken = steps_of(steps, snapshots, every)
     check_positive("collect.networks", batch_size=batch_size)
     change = build_augmentations(augment, "collect.networks.augment")
-    set_mode(model, list(begins[0]), mode, "collect.networks")
-    model.requires_grad_(False)
-    learnt = parameter_names(model)
-    stack = {name: torch.stack([tensors[name] for tensors in begins]) for name in begins[0]}
-    trainable = [tensor.requires_grad_(True) for name, tensor in stack.items() if name in learnt]
-    optimizer = torch.optim.AdamW(trainable, lr=lr, weight_decay=weight_decay, eps=eps, fused=True)
+    stack, optimizer = trainable_stack(model, begins, mode, lr, weight_decay, eps)
     batches, found = math.ceil(len(data) / batch_size), []
     with progress(f"train networks {numbers[0]} to {numbers[-1]}", steps) as advance:
         for step in range(steps):
@@ -192,7 +185,8 @@ def train_apart(
             rows = torch.stack([own[batch] for own in order])
             torch.manual_seed(derive_seed(seed, "zoo", "step", numbers[0], step))
             optimizer.param_groups[0]["lr"] = lr * 0.5 * (1 + math.cos(math.pi * step / steps))
-            figures = zoo_step(model, stack, optimizer, data, rows, change)
+            images = data.resized(change(data.pixels(rows.flatten()))).unflatten(0, rows.shape)
+            figures = stacked_step(model, stack, optimizer, images, data.labels[rows].to(data.device))
             if step + 1 in taken:
                 found.append(({name: tensor.detach().clone() for name, tensor in stack.items()}, figures))
             advance()
@@ -201,23 +195,3 @@ def train_apart(
         for parts in zip(*found, strict=True)
     )
     return {"stack": stacks, "figures": figures, "steps": torch.tensor(taken)}
-
-
-def zoo_step(
-    model: nn.Module,
-    stack: Mapping[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-    data: Split,
-    rows: Tensor,
-    change: Callable[[Tensor], Tensor],
-) -> dict[str, Tensor]:
-    """Take one step of n networks on images `rows` `(n, B)`; return loss and accuracy of each one's batch `(n,)`."""
-    images = data.resized(change(data.pixels(rows.flatten()))).unflatten(0, rows.shape)
-    labels = data.labels[rows].to(data.device)
-    logits = stacked_forward(model, stack, images)
-    losses = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape).mean(1)
-    optimizer.zero_grad()
-    losses.sum().backward()
-    optimizer.step()
-    right = (logits.argmax(2) == labels).float().mean(1)
-    return {"loss": losses.detach().cpu(), "accuracy": right.cpu()}
