@@ -61,7 +61,7 @@ def test_half_way_points_gain_and_copies_are_found(tool, config, tmp_path, capsy
 
 def test_every_form_and_codec_has_a_row(tool, config, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(tool, "CODECS", {"principal": {}})
-    tool.codecs(Namespace(config=config, work_dir=tmp_path / "run", num=4))
+    tool.codecs(Namespace(config=config, work_dir=tmp_path / "run", num=4, cfg_options=["collect.seeds=5"]))
     found = rows(capsys.readouterr().out)
     assert list(found) == ["none principal", "permutation principal", "permutation+scale principal"]
     assert all(0 <= float(cell) <= 1 for cells in found.values() for cell in cells[2:])

@@ -27,7 +27,7 @@ from pdiff.canonical.form import KINDS, Form
 from pdiff.engine.parameter_diffusion import ParameterDiffusion
 from pdiff.engine.whitening import Whitening
 from pdiff.run.comparison import read_runs
-from pdiff.run.config import load_config
+from pdiff.run.config import load_config, read_options
 from pdiff.run.directory import RunDirectory
 from pdiff.run.heldout import choose_heldout
 from pdiff.run.measuring import evaluate_split
@@ -41,10 +41,11 @@ from pdiff.stages.canonical import in_form, representatives
 from pdiff.stages.pipeline import run_pipeline
 from pdiff.weights.vectors import Vectors
 
-TRAINING = {"steps": 1000, "batch_size": 64, "lr": 1e-3}
+TRAINING = {"steps": 500, "batch_size": 64, "lr": 1e-3}
+NARROW = {"encoder": [16, 32, 64, 64, 32], "decoder": [64, 64, 32, 16, 16]}  # for vectors of a thousand values
 CODECS = {  # what is trained, with the preset that it comes from
     "principal": {},
-    "conv": {"preset": "paper", "autoencoder": {"latent": 64}, "autoencoder_training": TRAINING},
+    "conv": {"preset": "paper", "autoencoder": {"latent": 64, **NARROW}, "autoencoder_training": TRAINING},
     "tokens": {
         "preset": "tokens",
         "autoencoder": {"token": 64, "latents": 16, "latent_width": 4},
@@ -154,7 +155,7 @@ def farthest(run: Run, form: Form | None, rows: list[int]) -> str:
 
 def codecs(arguments: argparse.Namespace) -> None:
     """Print for each form and codec the mean metric on `test` of decoded networks, Gaussians and generated ones."""
-    run = collected(arguments.config, arguments.work_dir)
+    run = collected(arguments.config, arguments.work_dir, **read_options(arguments.cfg_options, {}))
     heldout = set(choose_heldout(run)["rows"])
     fitted = [row for row in range(len(run.collected)) if row not in heldout]
     spaced = np.linspace(0, len(fitted) - 1, arguments.num).round().astype(int).tolist()
@@ -230,6 +231,7 @@ def main() -> int:
             way.add_argument("--ray", type=Path, help="folder where the zoo is written as Ray Tune does, and read from")
             continue
         way.add_argument("--num", type=int, default=200, help="networks of each kind (default: 200)")
+        way.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="as of tools/run.py")
     way = ways.add_parser("zoos", help=zoos.__doc__)
     way.add_argument("runs", type=Path, nargs="+", help="run directories that differ in the seed")
     way.set_defaults(function=zoos)
