@@ -161,9 +161,8 @@ def possible(run: "Run", table: Mapping[str, Mapping[str, Any] | None]) -> list[
     return [name for name, source in table.items() if source is not None and source.get("type") not in left_out]
 
 
-def check_amounts(where: str, source: Mapping[str, Any]) -> None:
-    """Raise a `PdiffError` for an amount that no source can have; what a plugin's source calls so is its own."""
-    own = SOURCES.get(source["type"]).__module__ in ROOMS
+def check_amounts(where: str, source: Mapping[str, Any], own: bool) -> None:
+    """Raise a `PdiffError` for an amount that no source of `own` can have; what a plugin calls so is its own."""
     for name, check in AMOUNTS.items():
         if source.get(name) is not None and (own or name == "num"):
             check(where, **{name: source[name]})
@@ -175,8 +174,8 @@ def check_sources(run: "Run") -> None:
         table = run.config.evaluate[section]
         for name in possible(run, table):
             where = f"evaluate.{section}.{name}"
-            prepare(SOURCES, table[name], where, {"rng": None}, pool=None)
-            check_amounts(where, table[name])
+            made = prepare(SOURCES, table[name], where, {"rng": None}, pool=None)
+            check_amounts(where, table[name], made.func.__module__ in ROOMS)
     check_recalibration(run)
     names = possible(run, run.config.evaluate.sources)
     for name in names:
