@@ -9,13 +9,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from pdiff.gates.population import MOST_COPIES, gate_basin, gate_lineages, judge_runs, of_few, place_of
+from pdiff.gates.population import (
+    LATER,
+    MOST_COPIES,
+    gate_basin,
+    gate_lineages,
+    judge_runs,
+    looked_at,
+    of_few,
+    place_of,
+)
 from pdiff.run.check import Check, not_measured
 from pdiff.run.record import read_gate
 from pdiff.runtime.storage import read_json
-from pdiff.weights.gram import MOST, centred_gram
+from pdiff.weights.gram import centred_gram, squared_distances
 from pdiff.weights.origin import UNKNOWN, origin_of
-from pdiff.weights.provenance import few_rows, lineage_labels
+from pdiff.weights.provenance import lineage_labels
 from pdiff.weights.vectors import Rows
 
 if TYPE_CHECKING:
@@ -30,7 +39,7 @@ def gate_canonical(run: "Run") -> list[Check]:
     if run.form is None:
         return judged_now(run)
     population = run.population
-    looked = Rows(population.tensor(), few_rows(population.provenance, MOST))
+    looked = looked_at(population)
     told = [population.provenance[row] for row in looked.rows.tolist()]
     gram, lineages = centred_gram(looked), lineage_labels(told)
     if origin_of(told) is UNKNOWN:
@@ -49,9 +58,9 @@ def gate_canonical(run: "Run") -> list[Check]:
 
 def judged_now(run: "Run") -> list[Check]:
     """Return what the gate of a collection left to a canonical form that is not asked for any more."""
-    if not any("judged after" in record["line"] for record in read_gate(run.directory, "collect")):
+    if not any(LATER in record["line"] for record in read_gate(run.directory, "collect")):
         return []
-    looked = Rows(run.collected.tensor(), few_rows(run.collected.provenance, MOST))
+    looked = looked_at(run.collected)
     return gate_lineages(run, centred_gram(looked), looked)
 
 
@@ -92,13 +101,7 @@ def apart(gram: Tensor) -> np.ndarray:
     """Return the number of each network `(N,)`, the same for those that are the same in their own order, or nearly."""
     from scipy.sparse.csgraph import connected_components
 
-    return connected_components(squares_of(gram) <= SAME**2 * gram.diagonal().mean().item())[1]
-
-
-def squares_of(gram: Tensor) -> np.ndarray:
-    """Return the squared distances `(N, N)` of vectors with these inner products."""
-    norms = gram.diagonal()
-    return (norms[:, None] + norms - 2 * gram).numpy()
+    return connected_components(squared_distances(gram).numpy() <= SAME**2 * gram.diagonal().mean().item())[1]
 
 
 def check_reordered(gram: Tensor, lineages: np.ndarray, names: Sequence[str], rounding: float = 0.0) -> Check:
@@ -110,7 +113,7 @@ def check_reordered(gram: Tensor, lineages: np.ndarray, names: Sequence[str], ro
         names: words for each of them.
         rounding: distance at which two are the same, whatever distances there are.
     """
-    near = squares_of(gram) <= max(SAME**2 * gram.diagonal().mean().item(), rounding**2)
+    near = squared_distances(gram).numpy() <= max(SAME**2 * gram.diagonal().mean().item(), rounding**2)
     close = np.tril(near & (lineages[:, None] != lineages))
     found = np.flatnonzero(close.any(1))
     share = len(found) / len(lineages)

@@ -18,7 +18,7 @@ from torch import Tensor
 from pdiff.run.check import Check, goodness, in_words, not_measured, share_lost, whole
 from pdiff.run.measuring import evaluate_split
 from pdiff.task.task import Evaluation, Metric
-from pdiff.weights.gram import MOST, centred_gram
+from pdiff.weights.gram import MOST, centred_gram, squared_distances
 from pdiff.weights.layout import Layout
 from pdiff.weights.mapped import Mapped
 from pdiff.weights.origin import COLLECTED, Origin, origin_of, sentence
@@ -35,6 +35,7 @@ HIGHEST_BARRIER = 0.2  # fine-tunings of one network show 0 to 0.02, two indepen
 MOST_BETWEEN = 0.95  # branches of one network have 0.3 to 0.6, two independent networks 0.9996
 MANY = 20  # lineages, from which on the spread of a distribution is known to a sixth of itself, 1 / sqrt(2 (n - 1))
 SAME = 0.999  # the similarity of two networks that differ in the order of their sums alone
+LATER = "judged after the canonical form."
 INTERIOR = (0.25, 0.5, 0.75)
 
 
@@ -49,7 +50,7 @@ def gate_population(run: "Run") -> list[Check]:
     copies = check_copies(vectors, provenance, origin)
     if not copies.passed:
         return [finite, copies]
-    looked = Rows(population.tensor(), few_rows(provenance, MOST))
+    looked = looked_at(population)
     gram = centred_gram(looked)
     others = [*gate_lineages(run, gram, looked), check_rank(gram, origin)]
     return [finite, copies, *(of_few(check, len(looked), len(vectors)) for check in others)]
@@ -58,10 +59,15 @@ def gate_population(run: "Run") -> list[Check]:
 def gate_lineages(run: "Run", gram: Tensor, looked: Rows) -> list[Check]:
     """Return the checks of what different trainings have in common, unless the fit is to see to that first."""
     if run.config.fit.canonical != "none":
-        return [not_measured(name, "judged after the canonical form.") for name in ("basin", "runs")]
+        return [not_measured(name, LATER) for name in ("basin", "runs")]
     order = None if run.conditional else gate_order(run, looked)
     told = [run.collected.provenance[row] for row in looked.rows.tolist()]
     return [order or gate_basin(run, run.collected, gram, looked), judge_runs(gram, told, True)]
+
+
+def looked_at(population: Population) -> Rows:
+    """Return the vectors whose inner products the checks rest on: all, or some whole trainings of very many."""
+    return Rows(population.tensor(), few_rows(population.provenance, MOST))
 
 
 def of_few(check: Check, looked: int, count: int) -> Check:
@@ -163,9 +169,7 @@ def gate_order(run: "Run", looked: Rows) -> Check | None:
 
 def farthest_pair(gram: Tensor) -> tuple[int, int]:
     """Return the rows of the two vectors that are farthest apart."""
-    norms = gram.diagonal()
-    distance = norms[:, None] + norms - 2 * gram
-    first, second = divmod(int(distance.argmax()), len(gram))
+    first, second = divmod(int(squared_distances(gram).argmax()), len(gram))
     return min(first, second), max(first, second)
 
 
@@ -175,14 +179,14 @@ def gate_basin(run: "Run", population: Population, gram: Tensor, looked: Rows) -
         return not_measured("basin", "the checkpoints are for different conditions.")
     rows = looked.rows[list(farthest_pair(gram))].tolist()
     ends = torch.from_numpy(np.array(population.vectors[list(rows)]))
-    if run.config.fit.canonical != "none":  # nearer to each other than both in the order of the reference
+    if run.form is not None:  # nearer to each other than both in the order of the reference
         ends[1:] = run.form.onto(ends[1:], ends[:1])
     line = torch.stack([torch.lerp(ends[0], ends[1], weight) for weight in (0.0, *INTERIOR, 1.0)])
     results = evaluate_split(run, "the line between two checkpoints", run.candidates(line), "select")
     names = tuple(place_of(population.provenance[row], row) for row in rows)
     metrics, error = [result.metric for result in results], standard_error(results[0])
     origin = origin_of(population.provenance)
-    scattered = len(set(lineage_labels(population.provenance))) > 1 and run.config.fit.canonical == "none"
+    scattered = len(set(lineage_labels(population.provenance))) > 1 and run.form is None
     return check_basin(metrics, run.task.metric, names, error, origin, scattered)
 
 

@@ -5,12 +5,11 @@ lineage whole branches, or, of one training, a block with a gap on either side.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pdiff.analysis.dependence import integrated_time
 from pdiff.runtime.storage import read_json
@@ -106,15 +105,16 @@ def spaced(total: int, count: int) -> list[int]:
     return [int((place + 0.5) * total / count) for place in range(count)]
 
 
-def without(vectors: Tensor, rows: Sequence[int]) -> Rows:
-    """Return all other rows."""
-    dropped = set(rows)
-    return Rows(vectors, [row for row in range(len(vectors)) if row not in dropped])
-
-
 def heldout_record(run: "Run") -> dict[str, Any]:
     """Return what is held out, and why not more: `rows`, `gap`, `by`, `line`; see `choose`."""
     return read_json(run.directory.folder("fit") / "heldout.json")
+
+
+def fitted_rows(run: "Run") -> list[int]:
+    """Return the rows of the vectors that the engine is fitted to, F of them."""
+    record = heldout_record(run)
+    left_out = {*record["rows"], *record["gap"]}
+    return [row for row in range(len(run.collected)) if row not in left_out]
 
 
 def split_population(run: "Run") -> tuple[Rows, Rows]:
@@ -124,5 +124,4 @@ def split_population(run: "Run") -> tuple[Rows, Rows]:
     choose settings by it, and by those for unseen conditions nothing is chosen.
     """
     record, vectors = heldout_record(run), run.population.tensor()
-    fitted = without(vectors, [*record["rows"], *record["gap"]])
-    return fitted, Rows(vectors, record.get("select", record["rows"]))
+    return Rows(vectors, fitted_rows(run)), Rows(vectors, record.get("select", record["rows"]))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from numpy.typing import NDArray
 
 from pdiff.engine.intake import check_vectors
-from pdiff.run.heldout import choose_heldout, heldout_record, split_population, without
+from pdiff.run.heldout import choose_heldout, fitted_rows, split_population
 from pdiff.run.splits import choose_conditions
 from pdiff.run.targets import known_conditions
 from pdiff.runtime import processes
@@ -31,8 +31,7 @@ def fit(run: "Run") -> None:
     choose = choose_conditions if run.conditional else choose_heldout
     processes.on_main(lambda: write_json(path, choose(run)))
     if run.config.fit.canonical != "none":
-        record = heldout_record(run)
-        write_canonical(run, without(population.tensor(), [*record["rows"], *record["gap"]]).rows.tolist())
+        write_canonical(run, fitted_rows(run))
     write_targets(run)
     for number in range(run.config.fit.repeats):
         fit_engine(run, number)

@@ -26,6 +26,12 @@ def centred_gram(vectors: Tensor | Rows) -> Tensor:
     return gram
 
 
+def squared_distances(gram: Tensor) -> Tensor:
+    """Return the squared distances `(N, N)` of vectors with these inner products `(N, N)`."""
+    squares = gram.diagonal()
+    return squares[:, None] + squares - 2 * gram
+
+
 def leading_axes(vectors: Tensor | Rows, count: int) -> tuple[Tensor, Tensor]:
     """Return the first principal axes `(count, P)`, of length 1, and the variance along each, largest first.
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pdiff.weights.gram import MOST
+from pdiff.weights.gram import MOST, squared_distances
 from pdiff.weights.layout import Layout
 from pdiff.weights.vectors import column_blocks
 
@@ -58,6 +58,6 @@ def distances(vectors: Tensor, columns: Tensor) -> NDArray[np.float64]:
         gram += block @ block.T
     squares = gram.diagonal()
     total = squares[:, None] + squares
-    found = ((total - 2 * gram).clamp(min=0) / total.clamp(min=torch.finfo(total.dtype).tiny)).sqrt().numpy()
+    found = (squared_distances(gram).clamp(min=0) / total.clamp(min=torch.finfo(total.dtype).tiny)).sqrt().numpy()
     np.fill_diagonal(found, 0)
     return found
