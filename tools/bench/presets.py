@@ -19,7 +19,7 @@ from pdiff.engine.parameter_diffusion import ParameterDiffusion
 from pdiff.gates.diffusion import denoising_losses
 from pdiff.run.config import load_config
 from pdiff.run.directory import RunDirectory
-from pdiff.run.heldout import choose_heldout, without
+from pdiff.run.heldout import choose_heldout
 from pdiff.run.measuring import evaluate_split
 from pdiff.run.run import Run
 from pdiff.runtime.errors import command
@@ -41,8 +41,9 @@ def collected(arguments: argparse.Namespace, seed: int) -> Run:
 def measured(run: Run, grid: list[tuple], samples: int) -> Iterator[list[float]]:
     """Yield for each of the settings: gain on `select`, spread, kept, losses over the linear one's, ratio, copies."""
     population, labels = run.population.tensor(), branch_labels(run.population.provenance)
-    heldout = Rows(population, choose_heldout(run)["rows"])
-    fitted = without(population, heldout.rows.tolist())
+    rows = choose_heldout(run)["rows"]
+    heldout = Rows(population, rows)
+    fitted = Rows(population, [row for row in range(len(population)) if row not in rows])
     branches = tuple(labels[rows.rows.numpy()] for rows in (fitted, heldout))
     trained, average = mean(run, "trained", fitted), fitted[:].mean(0)
     for latent, noise, steps in grid:
