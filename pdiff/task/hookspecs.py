@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from pdiff.task.task import Candidates, Evaluation, Picture, Snapshot, Task
+    from pdiff.weights.conditions import Conditions
     from pdiff.weights.units import Symmetries
 
 
@@ -85,3 +86,14 @@ def inputs(task: Task, split: str) -> Iterator[tuple]:
 @hookspec(firstresult=True)
 def symmetries(task: Task, names: Sequence[str]) -> Symmetries:
     """Return what may change in a selection without a change of the function, where following a pass cannot find it."""
+
+
+@hookspec(firstresult=True)
+def finetune(
+    task: Task, names: Sequence[str], cfg, start: Mapping[str, Tensor], conditions: Conditions, steps: int
+) -> Iterator[Mapping[str, Tensor]]:
+    """Yield for each condition, in order, the selection that `steps` steps of its training make of `start`.
+
+    What `collect` does for a condition, with fewer steps: so a generated network is held against a training that costs
+    as much. `start` is the selection that the networks of the collection began with.
+    """

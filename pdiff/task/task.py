@@ -66,6 +66,8 @@ class Task:
         export: writes the network, one candidate in it, to a path in the format that the task's own library loads.
             Default: the state dict, as `.safetensors`, `.pth` or `.pt`.
         facts: what a reader must know to read the metric; JSON values, of which the table's caption names the texts.
+        for_condition: changes a network that is exported for a condition so that it does what is asked, and nothing
+            beyond; raises a `PdiffError` for a condition that cannot be. None: it is exported as it is.
     """
 
     model: nn.Module
@@ -75,6 +77,7 @@ class Task:
     similarity: Callable[[Tensor, Tensor], Tensor] = error_iou
     export: Callable[[nn.Module, Path], None] = export_state_dict
     facts: Mapping[str, Any] = field(default_factory=dict)
+    for_condition: Callable[[nn.Module, Mapping[str, float]], None] | None = None
 
 
 @dataclass(frozen=True)

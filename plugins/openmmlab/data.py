@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
+from pdiff_plugins.openmmlab.conditions import Kind
 from pdiff_plugins.openmmlab.draws import Wrapper
 from pdiff_plugins.openmmlab.libraries import LOADERS, Library, one_line, silence
 from pdiff_plugins.openmmlab.metainfo import check_metainfo, plain_datasets
@@ -29,10 +30,12 @@ class Split:
     Attributes:
         dataset: built by the library, its pipeline included.
         loader: the config's loader without its data set.
+        kind: what networks are conditioned on; None where all are for the same.
     """
 
     dataset: Dataset
     loader: Mapping[str, Any]
+    kind: Kind | None = None
 
     def batches(self) -> DataLoader:
         """Return mmengine's loader, as the config describes it."""
