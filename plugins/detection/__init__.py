@@ -63,7 +63,7 @@ def detection_task(
     return task
 
 
-collect, branches = collection_hooks("mmdet")
+collect, branches, finetune = collection_hooks("mmdet")
 
 
 @hookimpl

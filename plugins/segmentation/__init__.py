@@ -63,7 +63,7 @@ def segmentation_task(
     return task
 
 
-collect, branches = collection_hooks("mmseg")
+collect, branches, finetune = collection_hooks("mmseg")
 
 
 @hookimpl
