@@ -16,8 +16,9 @@ from torch.utils.data import Dataset
 
 from pdiff import Conditions, build
 
-PARTS = ["pdiff_plugins.openmmlab.classes"]
+PARTS = ["pdiff_plugins.openmmlab.classes", "pdiff_plugins.openmmlab.columns"]
 CONDITIONS = Registry("kind of condition", scope="pdiff", locations=PARTS)
+SPLITS = ("train", "select", "test")
 IGNORED = 255  # label of pixels that count in nothing, as mmseg has it
 
 
