@@ -97,7 +97,7 @@ GROUPS = {  # heading: place in a config, what reads it, and which of its argume
     "Segmentation": [("task", "pdiff_plugins.segmentation:segmentation_task", "seed device seen conditions")],
     "Detection and segmentation": [
         ("task.model", f"{OPENMMLAB}.libraries:open_config", "library"),
-        ("task.data", f"{OPENMMLAB}.data:build_splits", "library config seed seen check"),
+        ("task.data", f"{OPENMMLAB}.data:build_splits", "library config seed seen check conditional"),
         ("task.data.scenes", f"{OPENMMLAB}.scenes:compose_scenes", ""),
         ("collect.conditions", f"{OPENMMLAB}.conditions:CONDITIONS", "seed"),
         ("collect", f"{OPENMMLAB}.collection:snapshots", f"{NETWORK} device state folder library branch"),

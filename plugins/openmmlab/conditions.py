@@ -73,11 +73,10 @@ def build_kind(cfg: Mapping[str, Any], seed: int) -> Kind:
 
 
 @lru_cache
-def relabelled(labels: tuple[int, ...], background: int) -> Tensor:
+def relabelled(labels: tuple[int, ...], background: int, device: torch.device) -> Tensor:
     """Return what each label of a map, 8 bits, becomes `(256,)`."""
-    table = torch.full((IGNORED + 1,), background)
-    table[[*labels, IGNORED]] = torch.tensor([*labels, IGNORED])
-    return table
+    kept = {*labels, IGNORED}
+    return torch.tensor([label if label in kept else background for label in range(IGNORED + 1)], device=device)
 
 
 def only(sample: Any, labels: Sequence[int], background: int | None) -> Any:
@@ -96,5 +95,5 @@ def only(sample: Any, labels: Sequence[int], background: int | None) -> Any:
     if "gt_sem_seg" in sample and background is not None:
         data = sample.gt_sem_seg.data
         copied.gt_sem_seg = sample.gt_sem_seg.clone()
-        copied.gt_sem_seg.data = relabelled(tuple(labels), background).to(data.device)[data.long()]
+        copied.gt_sem_seg.data = relabelled(tuple(labels), background, data.device)[data.long()]
     return copied
