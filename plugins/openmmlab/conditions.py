@@ -6,7 +6,7 @@ then bound to the data, which must fit.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -72,7 +72,7 @@ def build_kind(cfg: Mapping[str, Any], seed: int) -> Kind:
     return build(CONDITIONS, cfg, "collect.conditions", {"seed": seed})
 
 
-@lru_cache
+@cache
 def relabelled(labels: tuple[int, ...], background: int, device: torch.device) -> Tensor:
     """Return what each label of a map, 8 bits, becomes `(256,)`."""
     kept = {*labels, IGNORED}
