@@ -46,6 +46,25 @@ class Wrapper(Dataset):
         return len(self.dataset)
 
 
+class Rows(Wrapper):
+    """Some samples of a data set, in a given order.
+
+    Args:
+        dataset: the data set inside.
+        rows: numbers of the samples.
+    """
+
+    def __init__(self, dataset: Dataset, rows: Sequence[int]):
+        super().__init__(dataset)
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[self.rows[index]]
+
+
 class SeededDraws(Wrapper):
     """Number of the draw to augmented sample: each epoch shuffled anew, each draw with its own random state.
 
