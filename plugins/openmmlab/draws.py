@@ -46,12 +46,12 @@ class Wrapper(Dataset):
         return len(self.dataset)
 
 
-class Rows(Wrapper):
-    """Some samples of a data set, in a given order.
+class Part(Wrapper):
+    """Some of the samples of a data set, in an order of their own.
 
     Args:
         dataset: the data set inside.
-        rows: numbers of the samples.
+        rows: which samples.
     """
 
     def __init__(self, dataset: Dataset, rows: Sequence[int]):

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from pdiff_plugins.openmmlab.conditions import Kind
 from pdiff_plugins.openmmlab.data import Split
-from pdiff_plugins.openmmlab.draws import Rows
+from pdiff_plugins.openmmlab.draws import Part
 from pdiff_plugins.openmmlab.prediction import predictions
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -83,7 +83,7 @@ def predictions_within(
     """
     for rows in dict.fromkeys(each.rows for each in wanted):
         members = [index for index, each in enumerate(wanted) if each.rows == rows]
-        part = split if rows is None else replace(split, dataset=Rows(split.dataset, rows))
+        part = split if rows is None else replace(split, dataset=Part(split.dataset, rows))
         some = candidates if len(members) == len(candidates) else candidates.take(members)
         for index, truths, predicted in predictions(model, part, some, title, read):
             yield members[index], truths, predicted

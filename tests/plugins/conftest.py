@@ -335,7 +335,7 @@ def conditions_of():
         def __len__(self):
             return len(self.table)
 
-        def bind(self, datasets):
+        def bind(self, datasets, counts=None):
             """Need nothing of the data."""
 
         def labels(self, values):
