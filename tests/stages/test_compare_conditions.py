@@ -86,7 +86,7 @@ def test_summary_has_a_row_for_every_source_with_all_its_figures(summary):
     }  # fmt: skip
     keys = {
         "n", "units", "mean", "ci", "std", "worst", "select", "dead", "to_oracle", "agreement", "distance", "spread",
-        "dispersion", "near", "obeys", "seconds", "note",
+        "dispersion", "near", "obeys", "seconds", "note", "type",
     }  # fmt: skip
     assert set(summary["sources"]) == names, "there is no symmetry"
     assert all(set(row) == keys for row in summary["sources"].values())
