@@ -148,7 +148,7 @@ BROKEN = [
         "collection",
         "for name in names}",
         "for name in names[:1]}",
-        "a snapshot without '2.bias'. Yield every tensor of",
+        "a selection without '2.bias'. Yield every tensor of",
     ),
     (
         "rest",
