@@ -265,6 +265,7 @@ class Lockstep:
         """Take one step of some networks on a batch as the loader gives it."""
         own = derive_seed(self.seed, "step", self.step)
         freeze_all_but(self.model.train(), self.begin, self.mode)
+        self.model.requires_grad_(False)
         seed_all(own)
         batch = self.model.data_preprocessor(data, True)
         samples = batch["data_samples"]
