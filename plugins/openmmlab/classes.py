@@ -5,14 +5,13 @@ from typing import Any
 
 import numpy as np
 from pdiff_plugins.images.class_sets import class_sets, count_sets, members
-from pdiff_plugins.openmmlab.conditions import CONDITIONS, IGNORED, Kind
+from pdiff_plugins.openmmlab.conditions import CONDITIONS, IGNORED, SPLITS, Kind
 from pdiff_plugins.openmmlab.wrapped import inside
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from pdiff import Conditions, PdiffError, known
 
-SPLITS = ("train", "select", "test")
 BACKGROUND = "background"
 WHERE = "collect.conditions.background"
 

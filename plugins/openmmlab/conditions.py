@@ -6,7 +6,7 @@ then bound to the data, which must fit.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -16,8 +16,9 @@ from torch.utils.data import Dataset
 
 from pdiff import Conditions, build
 
-PARTS = ["pdiff_plugins.openmmlab.classes"]
+PARTS = ["pdiff_plugins.openmmlab.classes", "pdiff_plugins.openmmlab.columns"]
 CONDITIONS = Registry("kind of condition", scope="pdiff", locations=PARTS)
+SPLITS = ("train", "select", "test")
 IGNORED = 255  # label of pixels that count in nothing, as mmseg has it
 
 
@@ -71,12 +72,11 @@ def build_kind(cfg: Mapping[str, Any], seed: int) -> Kind:
     return build(CONDITIONS, cfg, "collect.conditions", {"seed": seed})
 
 
-@lru_cache
-def relabelled(labels: tuple[int, ...], background: int) -> Tensor:
+@cache
+def relabelled(labels: tuple[int, ...], background: int, device: torch.device) -> Tensor:
     """Return what each label of a map, 8 bits, becomes `(256,)`."""
-    table = torch.full((IGNORED + 1,), background)
-    table[[*labels, IGNORED]] = torch.tensor([*labels, IGNORED])
-    return table
+    kept = {*labels, IGNORED}
+    return torch.tensor([label if label in kept else background for label in range(IGNORED + 1)], device=device)
 
 
 def only(sample: Any, labels: Sequence[int], background: int | None) -> Any:
@@ -95,5 +95,5 @@ def only(sample: Any, labels: Sequence[int], background: int | None) -> Any:
     if "gt_sem_seg" in sample and background is not None:
         data = sample.gt_sem_seg.data
         copied.gt_sem_seg = sample.gt_sem_seg.clone()
-        copied.gt_sem_seg.data = relabelled(tuple(labels), background).to(data.device)[data.long()]
+        copied.gt_sem_seg.data = relabelled(tuple(labels), background, data.device)[data.long()]
     return copied

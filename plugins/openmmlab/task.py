@@ -51,6 +51,7 @@ def build_task(
     """
     config = call(open_config, model, "task.model", library=library)
     given = {"library": library, "config": config, "seed": seed, "seen": seen, "check": check}
+    given["conditional"] = conditions is not None
     splits = call(build_splits, data, "task.data", **given)
     primary, counts = metric(splits)
     kind = build_kind(conditions, seed) if conditions is not None else None

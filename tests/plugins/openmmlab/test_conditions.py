@@ -206,3 +206,16 @@ def test_pixels_of_other_classes_become_background(segmentor):
     assert kept.gt_sem_seg.data.tolist() == [[[1, 1, 2, 1, 255]]]
     assert sample.gt_sem_seg.data.tolist() == [[[0, 1, 2, 3, 255]]], "the sample is as it was"
     assert only(sample, [2], None).gt_sem_seg.data is sample.gt_sem_seg.data
+
+
+@pytest.mark.parametrize(
+    ("conditions", "line"),
+    [
+        ({"subsets": [["0"], ["10"]]}, "collect.conditions.subsets[1]: got the class '10'. Did you mean '1'?"),
+        ({"subsets": [["0"], []]}, "collect.conditions.subsets[1]: got an empty set"),
+        ({"subsets": 1023}, "collect.conditions.subsets: the class "),
+        ({"subsets": 1024}, "collect.conditions.subsets: got 1024, but of 10 classes there are 1023 sets of 1 to 10."),
+    ],
+)
+def test_conditions_that_do_not_fit_the_data_end_a_run_before_it_trains(case, refused, conditions, line):
+    assert line in refused(case, {"collect": {"conditions": {"type": "classes", **conditions}}})
