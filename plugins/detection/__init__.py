@@ -51,7 +51,7 @@ def detection_task(
     if not 0 <= score_threshold <= 1:
         raise PdiffError(f"task.score_threshold: got {score_threshold}, expected a number from 0 to 1.")
     from pdiff_plugins.detection.check import AnnotationCheck
-    from pdiff_plugins.detection.data import check_classes, measure
+    from pdiff_plugins.detection.data import check_classes, check_conditions, measure
     from pdiff_plugins.detection.errors import shared_errors
     from pdiff_plugins.openmmlab.libraries import MMDET
     from pdiff_plugins.openmmlab.narrowing import narrowing
@@ -62,6 +62,7 @@ def detection_task(
     given = {"seen": seen, "check": AnnotationCheck(validated), "conditions": conditions}
     task = build_task(MMDET, seed, device, model, data, lambda _: metric, HEADS, measured, shared_errors, **given)
     check_classes(task)
+    check_conditions(task)
     return replace(task, for_condition=narrowing(task))
 
 

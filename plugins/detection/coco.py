@@ -65,6 +65,7 @@ class CandidateMetric(CocoMetric):
 
     def __init__(self, ann_file: str, images: Sequence[int], categories: Sequence[int], **settings: Any):
         super().__init__(metric="bbox", **settings)
+        self.ann_file = ann_file
         self.image_numbers, self.category_numbers = numbered(images), numbered(categories)
         with contextlib.redirect_stdout(io.StringIO()):
             content = renumbered(COCO.load_json(ann_file), self.image_numbers, self.category_numbers)
@@ -98,8 +99,8 @@ class CandidateMetric(CocoMetric):
         rows, columns = (slice(None) if part is None else list(part) for part in (images, labels))
         if not self.objects[rows][:, columns].any():
             names = ", ".join(str(category["name"]) for category in self._coco_api.loadCats(metric.wanted))
-            line = f"collect.conditions: none of {len(metric.images)} images has an object of {names}"
-            raise PdiffError(f"{line}. Leave the condition out, or measure it on images with such objects.")
+            line = f"none of {len(metric.images)} images of a condition in {self.ann_file} has an object of {names}"
+            raise PdiffError(f"collect.conditions: {line}. Leave it out, or give images with such objects.")
         metric.noise_is_known = images is None and lasts_without_a_group(self.objects[np.argsort(self.img_ids)])
         return metric
 

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from pdiff_plugins.detection.coco import CandidateMetric
 from pdiff_plugins.detection.errors import Errors
 from pdiff_plugins.openmmlab.data import Split, evaluator_settings
-from pdiff_plugins.openmmlab.scopes import Scope
+from pdiff_plugins.openmmlab.scopes import Scope, scope
 from torch import Tensor, nn
 
 from pdiff import PdiffError, Task
@@ -92,6 +92,15 @@ def check_classes(task: Task) -> None:
                     f"task.model.config: {path} has {count} classes, but the data have {classes}. Give "
                     f"task.model.options.model.{path}.num_classes={classes}, or data with the detector's classes."
                 )
+
+
+def check_conditions(task: Task) -> None:
+    """Raise a `PdiffError` for a condition to train for that has no object in a split, where AP is not defined."""
+    for name in ("select", "test"):
+        data = task.splits[name]
+        for values in data.split.kind.table.values if data.split.kind is not None else ():
+            within = scope(data.split.kind, data.split.dataset, values)
+            data.metric.another(within.labels, within.rows)
 
 
 def ground_truth(instances: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:

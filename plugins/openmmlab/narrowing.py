@@ -50,18 +50,27 @@ def narrow(model: nn.Module, condition: Mapping[str, float], kind: Kind, heads: 
     kept = {*labels} if kind.background is None else {*labels, kind.background}
     classes = len(kind.table.names) + (kind.background is not None)
     closed = set(range(classes)) - kept
-    for name in heads if closed else ():
+    if not closed:
+        return
+    if not heads:
+        raise refusal(type(model).__name__)
+    for name in heads:
         head = model.get_submodule(name)
         for part in head if isinstance(head, nn.ModuleList) else [head]:
             close(part, name, closed)
+
+
+def refusal(what: str) -> PdiffError:
+    """Return the error of a network that cannot be narrowed."""
+    line = f"export: {what} has no layer with a bias for each class to close classes by."
+    return PdiffError(f"{line} Export without --condition, and leave out what it predicts of other classes.")
 
 
 def close(head: nn.Module, name: str, labels: set[int]) -> None:
     """Lower the biases of some classes of a head; `name` is its name in error lines."""
     layers = list(class_layers(head))
     if not layers or any(layer.bias is None for layer, _ in layers):
-        line = f"export: {name} ({type(head).__name__}) has no layer with a bias for each class to close classes by."
-        raise PdiffError(f"{line} Export without --condition, and leave out what it predicts of other classes.")
+        raise refusal(f"{name} ({type(head).__name__})")
     for layer, classes in layers:
         for row, label in enumerate(classes.tolist()):
             if label in labels:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -193,9 +194,9 @@ def test_scores_of_all_subsets_have_one_shape_or_are_none(classes, known, detect
 
 def test_subset_without_an_object_is_refused_with_its_names(detector, tmp_path):
     metric = metric_of([[0, 1], [0]], tmp_path)
-    with pytest.raises(PdiffError, match="none of 2 images has an object of 2. Leave the condition out"):
+    with pytest.raises(PdiffError, match=r"none of 2 images of a condition in .*coco.json has an object of 2. Leave"):
         metric.another([2])
-    with pytest.raises(PdiffError, match="none of 1 images has an object of 1"):
+    with pytest.raises(PdiffError, match="none of 1 images of a condition in .* has an object of 1"):
         metric.another([1], [1])
 
 
@@ -231,3 +232,15 @@ def test_exported_detector_sees_the_classes_of_its_condition_alone_in_mmdet(dete
     for index in range(3):
         found = inference_detector(model, dataset.get_data_info(index)["img_path"]).pred_instances
         assert set(found.labels.tolist()) == {3, 7}
+
+
+def test_condition_whose_images_have_no_object_is_refused_before_anything_is_trained(detector, under):
+    from pdiff_plugins.detection.data import check_conditions
+
+    task = under(detector.task, ["light"], rows={1: [0, 1]})
+    check_conditions(task)
+    metric = task.splits["select"].metric.another()
+    metric.objects = np.zeros_like(metric.objects)
+    bare = replace(task, splits={**task.splits, "select": replace(task.splits["select"], metric=metric)})
+    with pytest.raises(PdiffError, match="none of 2 images of a condition in .* has an object"):
+        check_conditions(bare)

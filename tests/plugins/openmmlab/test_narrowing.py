@@ -143,6 +143,13 @@ def test_head_without_a_bias_by_class_is_refused(build, conditions_of):
         narrow(model, CONDITION, conditions_of(NAMES), [head])
 
 
+def test_network_whose_head_is_not_known_is_refused(conditions_of):
+    from pdiff_plugins.openmmlab.narrowing import narrow
+
+    with pytest.raises(PdiffError, match="export: Identity has no layer with a bias for each class"):
+        narrow(nn.Identity(), CONDITION, conditions_of(NAMES), [])
+
+
 def test_condition_of_other_names_is_refused(build, conditions_of):
     from pdiff_plugins.openmmlab.narrowing import narrow
 

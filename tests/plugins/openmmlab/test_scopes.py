@@ -59,3 +59,23 @@ def test_task_of_sets_of_classes_narrows_the_last_layer_of_its_network(case, con
 
 def test_task_without_conditions_narrows_nothing(case):
     assert case.task.for_condition is None
+
+
+@pytest.mark.parametrize("plugin", ["detection", "segmentation"])
+def test_candidates_for_images_of_a_column_are_measured_on_these(cases, wanting, tmp_path, plugin):
+    case = cases(plugin)
+    values = case.values()
+    counts = values["task"]["data"]["scenes"]
+    rows = [f"{name}/{row:06d}.png,{row % 2}" for name in ("train", "select", "test") for row in range(counts[name])]
+    (tmp_path / "images.csv").write_text("\n".join(["image,angle", *rows]))
+    values["collect"]["conditions"] = {"type": "columns", "file": str(tmp_path / "images.csv"), "columns": "angle"}
+    task = case.build(values)
+    candidates = wanting(case.candidates(task=task, count=3), ["angle"], [[1], [0], [1]])
+    found = case.evaluate(candidates, task=task)
+    alone = [case.evaluate(candidates.take([number]), task=task)[0] for number in range(3)]
+    case.assert_same(found, alone)
+    assert [(each.scores, each.condition) for each in found] == [(None, None)] * 3
+    assert len({each.signature.shape for each in found}) == 1
+    before = {name: tensor.clone() for name, tensor in task.model.state_dict().items()}
+    task.for_condition(task.model, {"angle": 1.0})
+    assert all(torch.equal(tensor, before[name]) for name, tensor in task.model.state_dict().items())
