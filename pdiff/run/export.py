@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from pdiff.analysis.conditional import REFERENCES
+from pdiff.analysis.standards import REFERENCES
 from pdiff.analysis.statistics import best_index
 from pdiff.files.adapters import write_adapter
 from pdiff.run.asking import read_condition

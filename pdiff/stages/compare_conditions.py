@@ -11,8 +11,6 @@ import torch
 from numpy.typing import NDArray
 
 from pdiff.analysis.conditional import (
-    GENERATED,
-    ORACLE,
     ConditionalCase,
     asked_and_found,
     conditional_comparisons,
@@ -23,6 +21,7 @@ from pdiff.analysis.conditional import (
 from pdiff.analysis.neighbours import Neighbours
 from pdiff.analysis.references import spread
 from pdiff.analysis.source_results import SourceResults
+from pdiff.analysis.standards import FEW, GENERATED, ORACLE
 from pdiff.run.heldout import heldout_record
 from pdiff.run.record import read_gates
 from pdiff.run.results import read_sources
@@ -46,7 +45,6 @@ NOTES = {
     "symmetry": "the nearest network after the declared symmetry",
     "soup": "one network for all conditions",
 }
-FEW = 10  # groups of conditions, below which a figure says little
 
 
 def conditional_summary(run: "Run") -> dict[str, Any]:
@@ -148,6 +146,7 @@ def measured(run: "Run", case: ConditionalCase, known: Neighbours, name: str) ->
         "dispersion": dispersion(vectors, draws_of(source)[own], trained) if single else None,
         "seconds": cost(run, source, seconds),
         "note": NOTES.get(source.type, ""),
+        "type": source.type,
     }
     return {key: finite_or_null(value) for key, value in found.items()}
 

@@ -9,6 +9,7 @@ from mmengine.config import Config
 from pdiff_plugins.detection.coco import CandidateMetric
 from pdiff_plugins.detection.errors import Errors
 from pdiff_plugins.openmmlab.data import Split, evaluator_settings
+from pdiff_plugins.openmmlab.scopes import Scope
 from torch import Tensor, nn
 
 from pdiff import PdiffError, Task
@@ -39,6 +40,16 @@ class MeasuredSplit:
     def errors(self) -> Errors:
         """Return an empty record of a candidate's errors."""
         return Errors(self.truths, self.classes, self.threshold)
+
+    def obeyed(self, scope: Scope, errors: Errors) -> dict[str, float] | None:
+        """Return the share of the objects of each class that is found, by the condition's names.
+
+        All classes are looked at, those of the condition and others, but for those that have no object. None where
+        conditions are not about classes.
+        """
+        if scope.labels is None:
+            return None
+        return {self.split.kind.table.names[label]: share for label, share in errors.found().items()}
 
 
 def measure(config: Config, name: str, split: Split, threshold: float) -> MeasuredSplit:

@@ -14,6 +14,8 @@ import yaml
 from pdiff import Picture, hookimpl
 from pdiff.analysis.conditional import KINDS
 from pdiff.commands import run as command
+from pdiff.report.side_by_side_conditions import cells
+from pdiff.run.comparison import read_runs
 from pdiff.run.config import resolve
 from pdiff.run.directory import ORDER, RunDirectory
 from pdiff.run.heldout import heldout_record, split_population
@@ -81,6 +83,14 @@ def test_summary_says_how_the_conditions_were_split(summary, run):
     assert set(found["example"]) == {"bit0", "bit1"}
 
 
+def test_finished_run_can_stand_beside_others(conditional, summary):
+    (found,) = read_runs([conditional.path])
+    assert found.type_of("nearest10") == "nearest"
+    assert found.groups == summary["conditions"]["groups"]["unseen"]
+    assert found.rank[1] == len(summary["sources"]) - 3, "without oracle, oracle_codec and generated_permuted"
+    assert cells(found)[4] == summary["best_source"]
+
+
 def test_summary_has_a_row_for_every_source_with_all_its_figures(summary):
     names = {
         "oracle", "nearest", "nearest10", "interpolation2", "ridge", "ridge2", "kernel_ridge", "regression", "soup",
@@ -88,7 +98,7 @@ def test_summary_has_a_row_for_every_source_with_all_its_figures(summary):
     }  # fmt: skip
     keys = {
         "n", "units", "mean", "ci", "std", "worst", "select", "dead", "to_oracle", "agreement", "distance", "spread",
-        "dispersion", "near", "obeys", "seconds", "note",
+        "dispersion", "near", "obeys", "seconds", "note", "type",
     }  # fmt: skip
     assert set(summary["sources"]) == names, "there is no symmetry"
     assert all(set(row) == keys for row in summary["sources"].values())
