@@ -28,14 +28,14 @@ TYPES = ("base", "finetuned")  # of sources that begin where the collection bega
 
 
 def base_vector(run: "Run") -> Tensor:
-    """Return the selection that the networks of the collection began with `(P,)`, in the form of the population.
+    """Return the selection that the networks of the collection began with `(P,)`, as it was collected.
 
     Raises:
         PdiffError: the checkpoints are files, or the frozen network on disk lacks a selected tensor.
     """
     check_collected(run, "evaluate.conditional")
     path = run.directory.base
-    return formed(run, run.layout.flatten(read_tensors(path), str(path))[None])[0]
+    return run.layout.flatten(read_tensors(path), str(path))
 
 
 def check_collected(run: "Run", where: str) -> None:
@@ -43,11 +43,6 @@ def check_collected(run: "Run", where: str) -> None:
     if run.config.checkpoints.files:
         line = "needs what the networks were fine-tuned from, which files do not say"
         raise PdiffError(f"{where}: {line}. Set the source to null, or let the plugin collect.")
-
-
-def formed(run: "Run", vectors: Tensor) -> Tensor:
-    """Return vectors `(M, P)` in the form of the population: the canonical one, where the config asks for it."""
-    return vectors if run.form is None else run.form.apply(vectors)
 
 
 def finetune(run: "Run", conditions: Conditions, steps: int) -> tuple[Tensor, float]:
@@ -65,7 +60,7 @@ def finetune(run: "Run", conditions: Conditions, steps: int) -> tuple[Tensor, fl
     seconds = time.perf_counter() - begun
     check_frozen(run, "finetune")
     run.load_base()  # whatever the training left in the network
-    return formed(run, vectors), seconds
+    return vectors, seconds
 
 
 def vectors_of_hook(run: "Run", start: dict[str, Tensor], conditions: Conditions, steps: int) -> list[Tensor]:
@@ -91,6 +86,16 @@ def vector_of(run: "Run", condition: dict[str, float], params: Any) -> Tensor:
     params = merged(run.built.model, params, f"plugin {run.name}: {said}")
     check_finetuned(run.name, said, params, run.layout, run.selected)
     return run.layout.flatten(params, f"plugin {run.name}: {said}")
+
+
+def formed(run: "Run", vectors: Tensor) -> Tensor:
+    """Return vectors `(M, P)` in the form of the population: the canonical one, where the config asks for it."""
+    return vectors if run.form is None else run.form.apply(vectors)
+
+
+def beginning(run: "Run") -> Tensor:
+    """Return what `base_vector` returns `(P,)`, in the form of the population."""
+    return formed(run, base_vector(run)[None])[0]
 
 
 def file_of(run: "Run", steps: int) -> Path:
@@ -119,14 +124,15 @@ def write_finetuned(run: "Run", conditions: Conditions, steps: int) -> None:
 
 
 def finetuned(run: "Run", conditions: Conditions, steps: int) -> tuple[Tensor, float]:
-    """Return the vectors `(W, P)` that are kept for these conditions, else what `finetune` makes.
+    """Return what is kept for these conditions, else what `finetune` makes, in the form of the population.
 
     Returns:
-        The vectors, and the seconds that they took; NaN where the log is gone.
+        Vectors `(W, P)`, and the seconds that they took; NaN where the log is gone.
     """
     path = file_of(run, steps)
     kept = read_tensors(path) if path.exists() else {"conditions": torch.empty(0)}
     if not torch.equal(kept["conditions"], conditions.values):
-        return finetune(run, conditions, steps)
+        vectors, seconds = finetune(run, conditions, steps)
+        return formed(run, vectors), seconds
     log = log_of(path)
-    return kept["vectors"], read_json(log)["seconds"] if log.exists() else math.nan
+    return formed(run, kept["vectors"]), read_json(log)["seconds"] if log.exists() else math.nan

@@ -18,7 +18,7 @@ from pdiff.analysis.neighbours import MATCHED
 from pdiff.analysis.source_results import OF_GENERATED
 from pdiff.canonical.form import Form
 from pdiff.engine.whitening import Whitening
-from pdiff.run.finetuning import TYPES, base_vector, check_collected, finetuned
+from pdiff.run.finetuning import TYPES, beginning, check_collected, finetuned
 from pdiff.run.heldout import split_population
 from pdiff.run.recalibration import check_recalibration, recalibrated
 from pdiff.run.targets import Targets, open_targets
@@ -148,7 +148,7 @@ def open_pool(run: "Run") -> Pool:
         draw,
         open_targets(run),
         run.form,
-        partial(base_vector, run),
+        partial(beginning, run),
         partial(finetuned, run),
     )
 

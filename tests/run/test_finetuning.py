@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import yaml
 from safetensors.torch import load_file
 
 from pdiff import hookimpl
+from pdiff.commands import run as command
 from pdiff.run.config import resolve
 from pdiff.run.directory import ORDER, RunDirectory
 from pdiff.run.export import export, export_for
@@ -131,6 +133,20 @@ def test_two_processes_keep_what_one_keeps(directory, own, together, results, tm
     assert results(tmp_path / "two") == results(directory.path)
 
 
+def test_evaluation_that_is_killed_before_or_behind_it_ends_with_the_same_bytes(
+    directory, own, killed, results, tmp_path
+):
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(own))
+    shutil.copytree(directory.path, tmp_path / "again")
+    RunDirectory(tmp_path / "again").drop(ORDER[3:])
+    arguments = ["--config", str(tmp_path / "own.yaml"), "--work-dir", str(tmp_path / "again"), "--no-gates"]
+    again = partial(command.main, [*arguments, "--resume"])
+    for file in ("finetuned.2.vectors.safetensors", "short.jsonl"):
+        assert killed(again, "os.rename", tmp_path / "again" / "evaluation" / file, 1), file
+    assert again() == 0
+    assert results(tmp_path / "again") == results(directory.path)
+
+
 def test_export_makes_one_for_a_condition_and_one_by_its_number(directory, own, tmp_path):
     export_for(directory.path, "short", ["bit0=0.25", "bit1=0.75"], tmp_path / "one.safetensors")
     network = import_plugin(own["plugin"]).exact(torch.tensor([0.25, 0.75]))
@@ -156,7 +172,7 @@ def test_both_are_in_the_form_of_the_population(own, tmp_path):
 
 
 # A network of two layers, whose hidden units come in an order of their own.
-FORMED = '''
+FORMED = """
 import torch
 from pdiff import *
 
@@ -196,7 +212,7 @@ def evaluate(task, candidates, split):
 @hookimpl
 def inputs(task, split):
     yield (task.splits[split],)
-'''
+"""
 
 
 def test_plugin_without_the_hook_has_no_such_source(own, tmp_path):

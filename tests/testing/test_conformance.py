@@ -326,6 +326,9 @@ def test_a_plugin_draws_and_fine_tunes_for_conditions(tmp_path):
     plugin = conformance(tmp_path, CONDITIONAL + DRAWS + FINETUNES)
     found = {name: plugin.check(name) for name in ("drawing", "finetuning")}
     assert {name: finding.state for name, finding in found.items()} == dict.fromkeys(found, "passed"), found
+    (tmp_path / "broken.yaml").write_text("select: head\nfit: {canonical: permutation}\n")
+    formed = Conformance(str(tmp_path / "broken.py"), tmp_path / "formed")
+    assert formed.check("finetuning") == found["finetuning"]
     assert found["finetuning"].line == "2 steps for 4 conditions, the same the second time"
 
 
