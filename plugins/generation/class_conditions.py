@@ -48,8 +48,8 @@ def check_images(sets: Sequence[Sequence[int]], splits: Mapping[str, Split]) -> 
         there = set(split.labels.tolist())
         for label in sorted({label for labels in sets for label in labels}):
             if label not in there:
-                words = f"got a set with the class {class_names(split)[label]!r}, of which the split {name} has no image"
-                raise PdiffError(f"collect.conditions: {words}. Leave the class out, or give images of it.")
+                words = f"got a set with the class {class_names(split)[label]!r}, expected images of it in every split"
+                raise PdiffError(f"collect.conditions: {words}, but {name} has none. Leave it out, or give some.")
 
 
 def check_counts_of_sets(sets: Sequence[Sequence[int]], split: Split, name: str, size: int, groups: int) -> None:
@@ -72,5 +72,3 @@ def check_counts_of_sets(sets: Sequence[Sequence[int]], split: Split, name: str,
             f"expected at least {least} for {words}. Lower task.features.size or task.groups, or raise the split's "
             "number of images or the least collect.conditions.size."
         )
-
-
