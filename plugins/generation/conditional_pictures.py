@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 
 from pdiff import Candidates, Picture
 
-NOISES = 3  # of each source in the picture of all sources
+NOISES = 4  # of each source in the picture of all sources
 MANY = 8  # of the source that has a picture of its own
 SHORT = 3  # characters of class names that stand side by side
 
@@ -55,7 +55,8 @@ def draw_conditional_pictures(
         f"Rows: sources, what they make of the same {NOISES} noises below each other; columns: the classes that the "
         "networks are for. Along a row of images nothing changes but the condition."
     )
-    pictures = [draw_real(bench, folder), Picture("one_noise_many_conditions.png", "One noise, many conditions", caption)]
+    pictures = [draw_real(bench, folder)]
+    pictures.append(Picture("one_noise_many_conditions.png", "One noise, many conditions", caption))
     source = "generated" if "generated" in made else next(iter(made))
     save_grid(folder / "many_noises_many_conditions.png", list(zip(*made[source], strict=True)), (), titles)
     caption = f"What the {source} networks make; rows: noises, columns: the classes that they are for."

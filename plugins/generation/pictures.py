@@ -21,14 +21,14 @@ def to_pixels(image: Tensor) -> Tensor:
 def save_grid(
     path: Path, rows: Sequence[Sequence[Tensor]], names: Sequence[str] = (), titles: Sequence[str] = ()
 ) -> None:
-    """Write rows of images `(C, H, W)` of one shape as a PNG; `names` stand beside the rows, `titles` over the columns."""
+    """Write rows of images `(C, H, W)`, all of one shape, as a PNG; `names` stand beside the rows, `titles` above."""
     from matplotlib.figure import Figure
 
     columns, (high, wide) = max(len(row) for row in rows), rows[0][0].shape[-2:]
     above = 0.1 + 0.15 * max(title.count("\n") + 1 for title in titles) if titles else 0
-    size = (0.62 * columns + (1.3 if names else 0), 0.62 * high / wide * len(rows) + above)
-    figure = Figure(figsize=size)
-    left = 1.3 / figure.get_figwidth() if names else 0
+    beside = max(1.3, 0.08 * max(map(len, names)) + 0.1) if names else 0
+    figure = Figure(figsize=(0.62 * columns + beside, 0.62 * high / wide * len(rows) + above))
+    left = beside / figure.get_figwidth()
     axes = figure.subplots(len(rows), columns, squeeze=False)
     top = 1 - above / figure.get_figheight()
     figure.subplots_adjust(left=left, right=1, bottom=0, top=top, wspace=0.05, hspace=0.05)
