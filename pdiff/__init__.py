@@ -29,7 +29,7 @@ MODULES = {
         "write_tensors",
     ],
     "pdiff.task.markers": ["hookimpl"],
-    "pdiff.task.replay": ["Replay"],
+    "pdiff.task.replay": ["Prefix", "Replay"],
     "pdiff.task.similarity": ["error_iou"],
     "pdiff.task.task": ["Candidates", "Evaluation", "Metric", "Picture", "Snapshot", "Task"],
     "pdiff.weights.checkpoints": [

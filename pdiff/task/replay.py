@@ -83,18 +83,7 @@ class Replay:
 
     def record(self, batch: Any) -> tuple[T, Recording]:
         """Run one pass, and return its result and what the next candidates need of it."""
-        selected = self.selected_pointers()
-        frozen = frozen_modules(self.model, selected)
-        while True:
-            recording = Recording(selected, batch)
-            try:
-                with intercept([m for m in frozen if m not in self.rerun], recording), recording:
-                    result = self.forward(recording.batch.give({}))
-            except Rerun as request:
-                self.rerun.add(request.module)
-                continue
-            recording.release(result)
-            return result, recording
+        return recorded(self.model, self.candidates.layout.names, batch, self.forward, self.rerun)
 
     def play(self, recording: Recording, batch: Any) -> T:
         """Run one pass that gets the recorded outputs handed back."""
@@ -115,10 +104,63 @@ class Replay:
             recording.release(result)
         return result
 
-    def selected_pointers(self) -> set[int]:
-        """Return the addresses of the tensors that differ between candidates."""
-        state = self.model.state_dict(keep_vars=True)
-        return {storage_pointer(state[name]) for name in self.candidates.layout.names}
+
+class Prefix:
+    """Runs passes of networks that differ in the selection on one batch after another, in training: the prefix once.
+
+    What comes before the first operation on a selected tensor is computed without gradients. The passes behind it may
+    be trained: their tensors are given by `torch.func.functional_call`, say, and not put into the network.
+
+    Args:
+        model: the network, in whatever mode it is trained in.
+        names: the selection.
+    """
+
+    def __init__(self, model: nn.Module, names: Iterable[str]):
+        self.model, self.names = model, tuple(names)
+        self.rerun: set[nn.Module] = set()
+        self.recording: Recording | None = None
+
+    def begin(self, batch: Any, forward: Callable[[Any], Any]) -> None:
+        """Run the network as it is on a batch, and remember its prefix until the next one."""
+        with torch.no_grad():
+            self.recording = recorded(self.model, self.names, batch, forward, self.rerun)[1]
+
+    def __call__(self, forward: Callable[[Any], T]) -> T:
+        """Return what `forward` makes of the batch, its prefix handed back."""
+        player = Playback(self.recording)
+        try:
+            with intercept({module for module, _ in self.recording.calls}, player):
+                return forward(player.batch)
+        except Miss:
+            return forward(self.recording.batch.give({}))
+
+
+def recorded(
+    model: nn.Module, names: Iterable[str], batch: Any, forward: Callable[[Any], T], rerun: set[nn.Module]
+) -> tuple[T, Recording]:
+    """Run one pass, and return its result and what other passes need of it.
+
+    Args:
+        model: the network.
+        names: the selection, in which they differ.
+        batch: the input.
+        forward: from a batch to a result, through `model`.
+        rerun: modules that are not remembered; those that cannot be are added.
+    """
+    state = model.state_dict(keep_vars=True)
+    selected = {storage_pointer(state[name]) for name in names}
+    frozen = frozen_modules(model, selected)
+    while True:
+        recording = Recording(selected, batch)
+        try:
+            with intercept([m for m in frozen if m not in rerun], recording), recording:
+                result = forward(recording.batch.give({}))
+        except Rerun as request:
+            rerun.add(request.module)
+            continue
+        recording.release(result)
+        return result, recording
 
 
 def frozen_modules(model: nn.Module, selected: set[int]) -> list[nn.Module]:

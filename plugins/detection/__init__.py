@@ -21,6 +21,7 @@ def build(cfg):
     MMDET.load()
     given = {"seed": cfg.seed, "device": resolve_device(cfg.device), "seen": looks_at_training_data(cfg)}
     given["validated"] = bool((cfg.collect.get("train") or {}).get("validate"))
+    given["conditions"] = cfg.collect.get("conditions")
     return call(detection_task, cfg.task, "task", **given)
 
 
@@ -32,6 +33,7 @@ def detection_task(
     score_threshold: float = 0.3,
     seen: bool = True,
     validated: bool = False,
+    conditions: dict | None = None,
 ) -> Task:
     """Return the detection task; primary metric: COCO's AP, a fraction.
 
@@ -43,6 +45,7 @@ def detection_task(
         score_threshold: from which on a detection counts in the signature, 0 to 1.
         seen: measure candidates on training images, too.
         validated: whether mmdet's own validation runs during the training.
+        conditions: the kind of condition that networks are made for.
     """
     if not 0 <= score_threshold <= 1:
         raise PdiffError(f"task.score_threshold: got {score_threshold}, expected a number from 0 to 1.")
@@ -53,14 +56,14 @@ def detection_task(
     from pdiff_plugins.openmmlab.task import build_task
 
     measured = partial(measure, threshold=score_threshold)
-    metric = Metric("AP", chance=0.0, best=1.0)
-    given = {"seen": seen, "check": AnnotationCheck(validated)}
+    metric = Metric("AP", chance=0.0, best=1.0), None
+    given = {"seen": seen, "check": AnnotationCheck(validated), "conditions": conditions}
     task = build_task(MMDET, seed, device, model, data, lambda _: metric, HEADS, measured, shared_errors, **given)
     check_classes(task)
     return task
 
 
-collect, branches = collection_hooks("mmdet")
+collect, branches, finetune = collection_hooks("mmdet")
 
 
 @hookimpl

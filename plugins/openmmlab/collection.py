@@ -330,8 +330,10 @@ def wrapper_settings(config: Config, optimizer: Mapping[str, Any] | None) -> dic
     return {**settings, "optimizer": dict(optimizer or settings.get("optimizer") or {})}
 
 
-def constant_rate(config: Config, optimizer: Mapping[str, Any] | None, tensors: Sequence[Tensor]) -> Any:
-    """Return the config's optimiser wrapper around an optimiser of these tensors.
+def constant_rate(
+    config: Config, optimizer: Mapping[str, Any] | None, tensors: Sequence[Tensor], where: str = "collect.finetune"
+) -> Any:
+    """Return the config's optimiser wrapper around an optimiser of these tensors; `where` is its place in the config.
 
     Raises:
         PdiffError: mmengine cannot build it.
@@ -346,7 +348,7 @@ def constant_rate(config: Config, optimizer: Mapping[str, Any] | None, tensors: 
     except (KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise PdiffError(
-            f"collect.finetune.optimizer: got {chosen}, which mmengine cannot build ({reason}). "
+            f"{where}.optimizer: got {chosen}, which mmengine cannot build ({reason}). "
             "Give one like {type: AdamW, lr: 1.0e-4}."
         ) from None
 

@@ -6,15 +6,20 @@ then bound to the data, which must fit.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
+import torch
 from mmengine.registry import Registry
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from pdiff import Conditions, build
 
-CONDITIONS = Registry("kind of condition", scope="pdiff", locations=["pdiff_plugins.openmmlab.conditions"])
+PARTS = ["pdiff_plugins.openmmlab.classes", "pdiff_plugins.openmmlab.columns"]
+CONDITIONS = Registry("kind of condition", scope="pdiff", locations=PARTS)
+SPLITS = ("train", "select", "test")
+IGNORED = 255  # label of pixels that count in nothing, as mmseg has it
 
 
 class Kind(ABC):
@@ -34,8 +39,12 @@ class Kind(ABC):
         """Return how many conditions there are to train for."""
 
     @abstractmethod
-    def bind(self, datasets: Mapping[str, Dataset]) -> None:
+    def bind(self, datasets: Mapping[str, Dataset], counts: Mapping[str, Sequence[int]] | None = None) -> None:
         """Set `table` from the data sets of the splits `train`, `select` and `test`.
+
+        Args:
+            datasets: by the name of their split; there may be others.
+            counts: of segmentation, how many pixels of each class a split has; None: not known.
 
         Raises:
             PdiffError: the data lack a class or an image that a condition is about, or a split has no object of one.
@@ -53,18 +62,38 @@ class Kind(ABC):
         """Return which images of a data set a condition `(C,)` is about, in order; None: all."""
         return None
 
+    def facts(self) -> Mapping[str, Any]:
+        """Return what a reader must know to read the metric; once it is bound."""
+        return {}
+
 
 def build_kind(cfg: Mapping[str, Any], seed: int) -> Kind:
     """Return the kind of condition of a config section; `seed` is the run's."""
     return build(CONDITIONS, cfg, "collect.conditions", {"seed": seed})
 
 
+@cache
+def relabelled(labels: tuple[int, ...], background: int, device: torch.device) -> Tensor:
+    """Return what each label of a map, 8 bits, becomes `(256,)`."""
+    kept = {*labels, IGNORED}
+    return torch.tensor([label if label in kept else background for label in range(IGNORED + 1)], device=device)
+
+
 def only(sample: Any, labels: Sequence[int], background: int | None) -> Any:
     """Return a copy of a training sample in which only some classes are objects, whatever annotations it has.
 
     Args:
-        sample: mmdet's or mmseg's data sample, with `gt_instances` or `gt_sem_seg`.
+        sample: mmdet's or mmseg's data sample, with `gt_instances` or `gt_sem_seg`; it shares its tensors with the
+            copy, where they stay as they are.
         labels: of the classes that stay.
-        background: the label that the pixels of all others get; pixels that are ignored stay so.
+        background: the label that the pixels of all others get; pixels that are ignored stay so. None: label maps stay.
     """
-    raise NotImplementedError  # until it is written
+    copied = sample.clone()
+    if "gt_instances" in sample:
+        found = sample.gt_instances
+        copied.gt_instances = found[torch.isin(found.labels, found.labels.new_tensor(labels))]
+    if "gt_sem_seg" in sample and background is not None:
+        data = sample.gt_sem_seg.data
+        copied.gt_sem_seg = sample.gt_sem_seg.clone()
+        copied.gt_sem_seg.data = relabelled(tuple(labels), background, data.device)[data.long()]
+    return copied

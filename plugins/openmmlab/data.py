@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from pdiff_plugins.openmmlab.conditions import Kind
 from pdiff_plugins.openmmlab.draws import Wrapper
+from pdiff_plugins.openmmlab.keeping import keep_decoded
 from pdiff_plugins.openmmlab.libraries import LOADERS, Library, one_line, silence
 from pdiff_plugins.openmmlab.metainfo import check_metainfo, plain_datasets
 from pdiff_plugins.openmmlab.scenes import compose_scenes
@@ -76,8 +77,10 @@ def build_splits(
     test: dict | None = None,
     root: str | None = None,
     scenes: dict | None = None,
+    memory: int | None = None,
     seen: bool = False,
     check: Callable[[Dataset, str], None] | None = None,
+    conditional: bool = False,
 ) -> dict[str, Split]:
     """Return the splits `train`, `select` and `test`; no image of `select` is in another one.
 
@@ -93,8 +96,11 @@ def build_splits(
         test: `{images: null}`.
         root: folder that takes the place of every `data_root` of the config; null keeps them.
         scenes: compose scenes of scikit-learn's digits with these settings and take their folder as root; null: none.
+        memory: MiB in which decoded images and label maps are kept, in each process; 0: none. Null: 2048 in a run with
+            conditions, whose networks all see the same images, else 0.
         seen: whether candidates are measured on training images, too.
         check: looks at each data set, built but not yet read, and the name of its split.
+        conditional: whether the run has conditions.
 
     Raises:
         PdiffError: a data set cannot be built, has no image, or one that is not there.
@@ -125,6 +131,7 @@ def build_splits(
         datasets["seen"] = build_dataset(library, loaders["seen"].dataset, "seen", check)
         reduce("seen", None, reserved)
         reduce("seen", min(chosen, len(datasets["seen"])), reserved)
+    keep_decoded(datasets.values(), memory, conditional)
     return {name: Split(dataset, without(loaders[name], "dataset")) for name, dataset in datasets.items()}
 
 

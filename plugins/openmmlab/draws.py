@@ -46,6 +46,25 @@ class Wrapper(Dataset):
         return len(self.dataset)
 
 
+class Part(Wrapper):
+    """Some of the samples of a data set, in an order of their own.
+
+    Args:
+        dataset: the data set inside.
+        rows: which samples.
+    """
+
+    def __init__(self, dataset: Dataset, rows: Sequence[int]):
+        super().__init__(dataset)
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[self.rows[index]]
+
+
 class SeededDraws(Wrapper):
     """Number of the draw to augmented sample: each epoch shuffled anew, each draw with its own random state.
 

@@ -10,8 +10,8 @@ def looks_at_training_data(cfg) -> bool:
     return bool(cfg.evaluate.train or cfg.evaluate.recalibrate or cfg.fit.canonical != "none")
 
 
-def collection_hooks(library: str) -> tuple[Callable, Callable]:
-    """Return the hooks `collect` and `branches` of a plugin.
+def collection_hooks(library: str) -> tuple[Callable, Callable, Callable]:
+    """Return the hooks `collect`, `branches` and `finetune` of a plugin.
 
     Args:
         library: `mmdet` or `mmseg`.
@@ -19,19 +19,35 @@ def collection_hooks(library: str) -> tuple[Callable, Callable]:
 
     @hookimpl
     def collect(task, names, cfg, state, folder, branch):
-        """Train with mmengine's Runner, freeze everything but the selection, fine-tune it (`cfg.collect`)."""
+        """Train with mmengine's Runner, freeze everything but the selection, fine-tune it (`cfg.collect`).
+
+        With `conditions`: fine-tune it for each of them, many at once.
+        """
         from pdiff_plugins.openmmlab.collection import snapshots
         from pdiff_plugins.openmmlab.libraries import LIBRARIES
+        from pdiff_plugins.openmmlab.many import snapshots_of_many
 
         given = {"task": task, "names": names, "seed": cfg.seed, "device": resolve_device(cfg.device)}
         given |= {"library": LIBRARIES[library], "state": state, "folder": folder, "branch": branch}
-        return call(snapshots, cfg.collect, "collect", **given)
+        return call(snapshots_of_many if "conditions" in cfg.collect else snapshots, cfg.collect, "collect", **given)
 
     @hookimpl
     def branches(cfg):
-        """Say that the branches need not wait for each other."""
+        """Say that the branches, or the blocks of networks, need not wait for each other."""
         from pdiff_plugins.openmmlab.collection import roots
+        from pdiff_plugins.openmmlab.conditions import build_kind
+        from pdiff_plugins.openmmlab.many import roots_of_many
 
+        if "conditions" in cfg.collect:
+            count = len(build_kind(cfg.collect.conditions, cfg.seed))
+            return roots_of_many(count, *[cfg.collect[name] for name in ("together",) if name in cfg.collect])
         return roots(cfg.collect.get("branches", 1))
 
-    return collect, branches
+    @hookimpl
+    def finetune(task, names, cfg, start, conditions, steps):
+        """Fine-tune the selection for each condition, as the collection does."""
+        from pdiff_plugins.openmmlab.many import finetuned
+
+        return finetuned(task, names, cfg.seed, start, conditions, steps, cfg.collect.networks)
+
+    return collect, branches, finetune

@@ -17,6 +17,7 @@ def build(cfg):
 
     MMSEG.load()
     given = {"seed": cfg.seed, "device": resolve_device(cfg.device), "seen": looks_at_training_data(cfg)}
+    given["conditions"] = cfg.collect.get("conditions")
     return call(segmentation_task, cfg.task, "task", **given)
 
 
@@ -28,6 +29,7 @@ def segmentation_task(
     signature_pixels: int = 20_000,
     check_labels: bool = True,
     seen: bool = True,
+    conditions: dict | None = None,
 ) -> Task:
     """Return the segmentation task; primary metric: mIoU, a fraction.
 
@@ -40,6 +42,7 @@ def segmentation_task(
         check_labels: read the label maps, 5,000 of a larger split, once before anything is computed; without it,
             chance is not known.
         seen: measure candidates on training images, too.
+        conditions: the kind of condition that networks are made for.
     """
     from pdiff_plugins.openmmlab.libraries import MMSEG
     from pdiff_plugins.openmmlab.task import build_task
@@ -51,14 +54,16 @@ def segmentation_task(
     measured = partial(measure, pixels=signature_pixels, seed=seed)
 
     def metric(splits):
-        return Metric("mIoU", chance=chance(check_splits(splits)["test"]) if check_labels else None, best=1.0)
+        pixels = check_splits(splits) if check_labels else None
+        return Metric("mIoU", chance=chance(pixels["test"]) if pixels else None, best=1.0), pixels
 
-    task = build_task(MMSEG, seed, device, model, data, metric, HEADS, measured, error_iou, seen)
+    given = {"seen": seen, "conditions": conditions}
+    task = build_task(MMSEG, seed, device, model, data, metric, HEADS, measured, error_iou, **given)
     check_head(task.model, task.splits["train"].dataset)
     return task
 
 
-collect, branches = collection_hooks("mmseg")
+collect, branches, finetune = collection_hooks("mmseg")
 
 
 @hookimpl

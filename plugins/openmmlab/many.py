@@ -1,0 +1,343 @@
+"""A network for every condition: the selection is fine-tuned from one trained network, for many conditions in lockstep.
+
+All networks of a block take a step on the same images under the same augmentations, so that these are loaded once, and
+what comes before the selection is computed once; only the labels differ. So each is trained as it would be alone. The
+blocks are shared by processes, and an interrupted collection goes on where it rested.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.optim import OptimWrapper
+from pdiff_plugins.openmmlab.collection import MODES, constant_rate, train_base, training_loader
+from pdiff_plugins.openmmlab.conditions import only
+from pdiff_plugins.openmmlab.data import Split
+from pdiff_plugins.openmmlab.draws import Part
+from pdiff_plugins.openmmlab.hooks import SECONDS_BETWEEN_RESTS, freeze_all_but
+from pdiff_plugins.openmmlab.libraries import Library
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from pdiff import (
+    Conditions,
+    PdiffError,
+    Prefix,
+    Snapshot,
+    Task,
+    call,
+    check_positive,
+    check_section,
+    derive_seed,
+    is_norm,
+    known,
+    pack,
+    parameter_names,
+    progress,
+    seed_all,
+    spread,
+    training_modules,
+    unpack,
+)
+
+
+@dataclass
+class Trained:
+    """One network of a block, while it is trained.
+
+    Attributes:
+        tensors: its selection, leaves of its own.
+        optimizer: mmengine's wrapper around the optimiser of those that gradients change.
+        rates: the first learning rate of each of its groups.
+        labels: of the classes that are objects to it; None: all.
+        losses: of its last step.
+    """
+
+    tensors: dict[str, Tensor]
+    optimizer: OptimWrapper
+    rates: Sequence[float]
+    labels: Sequence[int] | None
+    losses: dict[str, float] = field(default_factory=dict)
+
+
+def blocks_of(count: int, together: int = 40) -> list[range]:
+    """Return which of `count` conditions the networks of each block are for."""
+    check_positive("collect", together=together)
+    return [range(count)[start : start + together] for start in range(0, count, together)]
+
+
+def roots_of_many(count: int, together: int = 40) -> list[int]:
+    """Return for each block the number of the trained network it begins with: there is one."""
+    return [0] * len(blocks_of(count, together))
+
+
+def snapshots_of_many(
+    task: Task,
+    names: Sequence[str],
+    seed: int,
+    device: torch.device,
+    state: Mapping[str, Tensor] | None,
+    folder: Path,
+    library: Library,
+    conditions: dict,
+    networks: dict,
+    train: dict | None = None,
+    together: int = 40,
+    draws: str = "seeded",
+    branch: int | None = None,
+) -> Iterator[Snapshot]:
+    """Yield a network for each condition, all from one trained network: those of all blocks, or of one of them.
+
+    Args:
+        task: whose split `train` is a `data.Split` with a kind of condition.
+        names: the selection.
+        seed: of the run.
+        device: where the network is.
+        state: where an interrupted collection goes on.
+        folder: for mmengine's logs.
+        library: mmdet or mmseg.
+        conditions: `type` and settings of what the networks are made for.
+        networks: settings of the training of each network.
+        train: settings of the base training.
+        together: networks that are trained at once.
+        draws: of the base training; see `collection.snapshots`.
+        branch: which block of networks; None for all.
+    """
+    table = task.splits["train"].kind.table
+    blocks = blocks_of(len(table), together)
+    about = {"model": task.model, "names": names, "config": task.model.cfg}
+    settings = call(network_settings, networks, "collect.networks", **about)
+    state = unpack(state) if state else None
+    base = state.get("base") if state else None
+    if base is None:
+        given = {"task": task, "seed": seed, "config": task.model.cfg, "library": library, "draws": draws}
+        yield from call(train_base, train or {}, "collect.train", state=state, folder=folder, device=device, **given)
+        tensors = task.model.state_dict()
+        base, state = {name: tensors[name].detach().clone() for name in names}, None
+    reached = state["block"] if state else -1
+    for number in range(max(reached, 0), len(blocks)) if branch is None else [branch]:
+        own = state if number == reached else None
+        yield from train_block(task, seed, number, blocks[number], base, own, settings)
+
+
+def network_settings(
+    model: nn.Module,
+    names: Sequence[str],
+    config: Config,
+    steps: int,
+    optimizer: dict | None = None,
+    mode: str = "eval",
+) -> dict[str, Any]:
+    """Return the settings of the training of each network, all of them checked before anything is trained.
+
+    Args:
+        model: the network.
+        names: the selection.
+        config: the library's.
+        steps: optimiser steps of each network, of the config's batch size.
+        optimizer: `{type: AdamW, lr: 1.0e-3}`, any of mmengine's, its rate falling to 0 by a cosine; null takes the
+            config's. Other settings of the config's `optim_wrapper`, clipping or mixed precision, stay.
+        mode: `eval` keeps the running statistics of every normalisation as they are; `train` updates those of the
+            selected ones, which then must be selected too.
+    """
+    check_positive("collect.networks", steps=steps)
+    if mode not in MODES:
+        raise PdiffError(f"collect.networks.mode: got {mode!r}. {known(mode, MODES)}")
+    if mode == "train":
+        training_modules(model, names, is_norm)
+    if not parameter_names(model) & set(names):
+        raise PdiffError("collect.networks: no selected tensor is trained by gradients. Select a weight or a bias.")
+    if optimizer is not None:
+        check_section(optimizer, "collect.networks.optimizer")
+    constant_rate(config, optimizer, [nn.Parameter(torch.zeros(1))], "collect.networks")
+    return {"steps": steps, "optimizer": optimizer, "mode": mode}
+
+
+def train_block(
+    task: Task,
+    seed: int,
+    number: int,
+    block: range,
+    base: Mapping[str, Tensor],
+    state: Mapping[str, Any] | None,
+    settings: Mapping[str, Any],
+) -> Iterator[Snapshot]:
+    """Yield the networks of a block; while they are trained, and with the first of them, a state that holds them all.
+
+    Args:
+        task: whose split `train` has a kind of condition.
+        seed: of the run.
+        number: of the block.
+        block: which of the kind's conditions.
+        base: the selection that each begins with.
+        state: the last one of this block.
+        settings: of the training; see `network_settings`.
+    """
+    table = task.splits["train"].kind.table.take(block)
+    kept = {"block": number, "base": dict(base)}
+    done = state["done"] if state else 0
+    trained = state["trained"] if state and done else None
+    if trained is None:
+        lockstep = Lockstep(task, base, table, seed, f"train {number}", **settings)
+        if state:
+            lockstep.restore(state["networks"], state["step"])
+        rested = time.monotonic()
+        for _ in lockstep.run():
+            if time.monotonic() - rested > SECONDS_BETWEEN_RESTS:
+                rest = {**kept, "done": 0, "networks": lockstep.state(), "step": lockstep.step}
+                yield Snapshot({}, state=pack(rest))
+                rested = time.monotonic()
+        trained = [[network.tensors, network.losses] for network in lockstep.networks]
+    for place in range(done, len(block)):
+        tensors, losses = trained[place]
+        origin = {"network": 0, "branch": block[place], "step": settings["steps"], **losses}
+        fresh = pack({**kept, "done": place + 1, "trained": trained}) if place == done else None
+        yield Snapshot({name: tensor.detach() for name, tensor in tensors.items()}, origin, fresh, table[place])
+
+
+class Lockstep:
+    """Networks for some conditions, trained step by step side by side.
+
+    Args:
+        task: whose split `train` has a kind of condition; the network in it stays as it is, but for its mode.
+        begin: the selection that each begins with.
+        conditions: n of them.
+        seed: of what is drawn: the same for all networks.
+        title: of the progress.
+        steps, optimizer, mode: see `network_settings`.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        begin: Mapping[str, Tensor],
+        conditions: Conditions,
+        seed: int,
+        title: str,
+        steps: int,
+        optimizer: dict | None,
+        mode: str,
+    ):
+        self.model, self.split = task.model, task.splits["train"]
+        self.kind, self.begin, self.mode = self.split.kind, begin, mode
+        self.seed, self.title, self.steps, self.step = derive_seed(seed, "networks"), title, steps, 0
+        self.networks = [self.network(values, optimizer) for values in conditions.values]
+        self.groups = self.by_images(conditions)
+        self.prefix = Prefix(self.model, begin)
+
+    def network(self, values: Tensor, optimizer: dict | None) -> Trained:
+        """Return a network for a condition `(C,)`, before its first step."""
+        learnt = parameter_names(self.model)
+        tensors = {name: tensor.detach().clone() for name, tensor in self.begin.items()}
+        trainable = [tensor.requires_grad_(True) for name, tensor in tensors.items() if name in learnt]
+        wrapper = constant_rate(self.model.cfg, optimizer, trainable, "collect.networks")
+        rates = [group["lr"] for group in wrapper.param_groups]
+        return Trained(tensors, wrapper, rates, self.kind.labels(values))
+
+    def by_images(self, conditions: Conditions) -> list[tuple[Split, list[Trained]]]:
+        """Return the images that some of the networks are trained on, and these networks."""
+        found: dict[Any, tuple[Split, list[Trained]]] = {}
+        for values, network in zip(conditions.values, self.networks, strict=True):
+            rows = self.kind.rows(self.split.dataset, values)
+            part = self.split if rows is None else replace(self.split, dataset=Part(self.split.dataset, rows))
+            found.setdefault(None if rows is None else tuple(rows), (part, []))[1].append(network)
+        return [*found.values()]
+
+    def run(self) -> Iterator[int]:
+        """Take the steps that are left, and yield the number of those that are done after each."""
+        loaders = [iter(training_loader(part, self.seed, "seeded", True, self.step)) for part, _ in self.groups]
+        with progress(self.title, self.steps, self.step) as advance:
+            while self.step < self.steps:
+                for loader, (_, networks) in zip(loaders, self.groups, strict=True):
+                    self.take(next(loader), networks)
+                self.step += 1
+                advance()
+                yield self.step
+        freeze_all_but(self.model.eval(), (), "eval")
+
+    def take(self, data: Mapping[str, Any], networks: Sequence[Trained]) -> None:
+        """Take one step of some networks on a batch as the loader gives it."""
+        own = derive_seed(self.seed, "step", self.step)
+        freeze_all_but(self.model.train(), self.begin, self.mode)
+        seed_all(own)
+        batch = self.model.data_preprocessor(data, True)
+        samples = batch["data_samples"]
+        self.prefix.begin(batch["inputs"], lambda inputs: self.model(inputs, samples, mode="loss"))
+        with torch.no_grad():  # a pass in training mode may have changed running statistics
+            put(self.model, self.begin)
+        for network in networks:
+            seed_all(own)
+            self.learn(network, samples)
+
+    def learn(self, network: Trained, samples: Sequence[Any]) -> None:
+        """Take one step of one network on the batch whose prefix is known."""
+        if network.labels is not None:
+            samples = [only(sample, network.labels, self.kind.background) for sample in samples]
+        tensors = spread(self.model, network.tensors)
+
+        def loss(inputs: Tensor) -> dict[str, Tensor]:
+            return functional_call(self.model, tensors, (inputs, samples), {"mode": "loss"})
+
+        share = 0.5 * (1 + math.cos(math.pi * self.step / self.steps))
+        for group, rate in zip(network.optimizer.param_groups, network.rates, strict=True):
+            group["lr"] = share * rate
+        with torch.enable_grad(), network.optimizer.optim_context(self.model):
+            total, figures = self.model.parse_losses(self.prefix(loss))
+        network.optimizer.update_params(total)
+        network.losses = {name: float(value) for name, value in figures.items()}
+
+    def state(self) -> list[dict[str, Any]]:
+        """Return what every network needs to go on."""
+        return [
+            {"tensors": network.tensors, "optimizer": network.optimizer.state_dict(), "losses": network.losses}
+            for network in self.networks
+        ]
+
+    def restore(self, networks: Sequence[Mapping[str, Any]], step: int) -> None:
+        """Go on behind step `step` with what `state` returned."""
+        self.step = step
+        for network, kept in zip(self.networks, networks, strict=True):
+            with torch.no_grad():
+                for name, tensor in kept["tensors"].items():
+                    network.tensors[name].copy_(tensor)
+            network.optimizer.load_state_dict(kept["optimizer"])
+            network.losses = kept["losses"]
+
+
+def put(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy tensors into a network."""
+    own = model.state_dict()
+    for name, tensor in tensors.items():
+        own[name].copy_(tensor)
+
+
+def finetuned(
+    task: Task,
+    names: Sequence[str],
+    seed: int,
+    start: Mapping[str, Tensor],
+    conditions: Conditions,
+    steps: int,
+    networks: dict,
+) -> Iterator[dict[str, Tensor]]:
+    """Yield the selection that `steps` steps of the training make of `start`, for each condition; see the hook.
+
+    Args:
+        task, names, seed, networks: as for `snapshots_of_many`.
+        start: the selection that each begins with.
+        conditions: n of them.
+        steps: in place of those of the config.
+    """
+    about = {"model": task.model, "names": names, "config": task.model.cfg}
+    settings = call(network_settings, {**networks, "steps": steps}, "collect.networks", **about)
+    put(task.model, start)
+    lockstep = Lockstep(task, start, conditions, seed, "fine-tune", **settings)
+    for _ in lockstep.run():
+        pass
+    for network in lockstep.networks:
+        yield {name: tensor.detach() for name, tensor in network.tensors.items()}
