@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 
 from pdiff import Candidates, Picture
 
-NOISES = 4  # of each source in the picture of all sources
+NOISES = 3  # of each source in the picture of all sources
 MANY = 8  # of the source that has a picture of its own
 SHORT = 3  # characters of class names that stand side by side
 
