@@ -182,7 +182,7 @@ def test_class_without_images_in_a_split_is_refused(build, tiny_sets, tmp_path):
     np.savez(tmp_path / "data.npz", **arrays)
     tiny_sets["task"]["data"] = {"type": "npz", "path": str(tmp_path / "data.npz"), "size": 8, "select": 20}
     tiny_sets["collect"]["conditions"] = {"type": "classes", "subsets": [["0", "2"]]}
-    line = r"^collect\.conditions: got a set with the class '2', expected images of it in every split, but test has none"
+    line = r"^collect\.conditions: got a set with the class '2', expected images of it .* but test has none"
     with pytest.raises(PdiffError, match=line):
         build(tiny_sets)
 
