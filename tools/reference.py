@@ -90,7 +90,7 @@ GROUPS = {  # heading: place in a config, what reads it, and which of its argume
         ("collect.networks", f"{CLASSIFICATION}.together:train_together", "model data conditions begins seed first"),
     ],
     "Generation with conditions": [
-        ("collect.conditions", f"{IMAGES}.class_sets:class_sets", "names seed"),
+        ("collect.conditions", "pdiff_plugins.generation.class_conditions:sets_of_classes", "names seed"),
         ("collect", "pdiff_plugins.generation.many:snapshots_of_sets", f"{NETWORK} network state branch"),
         ("collect.networks", "pdiff_plugins.generation.many:network_settings", "model names"),
     ],

@@ -12,19 +12,28 @@ from pdiff import Conditions, PdiffError, call, check_section
 KIND = "classes"
 
 
-def settings_of(conditions: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of `class_sets`; raise a `PdiffError` for another kind of condition."""
-    check_section(conditions, "collect.conditions")
-    settings = dict(conditions)
-    if (kind := settings.pop("type", None)) != KIND:
-        line = f"got {kind!r}, expected {KIND!r}, as images have nothing else that they could be for. Change it."
+def sets_of_classes(
+    names: Sequence[str], seed: int, type: str, subsets: int | list, size: list | None = None
+) -> Conditions:
+    """Return the sets of classes that networks are made for.
+
+    Args:
+        names: of the classes.
+        seed: of the run.
+        type: `classes`, the one kind there is.
+        subsets: how many sets to draw, or the sets themselves: lists of class names.
+        size: the fewest and the most classes of a set that is drawn; null: from 1 to all.
+    """
+    if type != KIND:
+        line = f"got {type!r}, expected {KIND!r}, as images have nothing else that they could be for. Change it."
         raise PdiffError(f"collect.conditions.type: {line}")
-    return settings
+    return class_sets(names, seed, subsets, size)
 
 
 def number_of_sets(conditions: Mapping[str, Any]) -> int:
     """Return how many sets of classes there are, from the config section alone."""
-    return count_sets(settings_of(conditions).get("subsets"))
+    check_section(conditions, "collect.conditions")
+    return count_sets(conditions.get("subsets"))
 
 
 def class_names(split: Split) -> list[str]:
@@ -34,7 +43,7 @@ def class_names(split: Split) -> list[str]:
 
 def table_of(conditions: Mapping[str, Any], split: Split, seed: int) -> Conditions:
     """Return the sets of classes that the config section describes."""
-    return call(class_sets, settings_of(conditions), "collect.conditions", names=class_names(split), seed=seed)
+    return call(sets_of_classes, conditions, "collect.conditions", names=class_names(split), seed=seed)
 
 
 def check_images(sets: Sequence[Sequence[int]], splits: Mapping[str, Split]) -> None:
