@@ -67,7 +67,7 @@ SIZES_OPENMMLAB = {
 }
 
 # Of the networks that are trained from scratch; the other one's is 3,459, from the hub.
-SIZES_GENERATION = {"default": 217, "unet_small_cifar10_conv_out": 867}
+SIZES_GENERATION = {"default": 217, "unet_small_cifar10_conv_out": 867, "subsets_digits": 2784}
 
 
 # The configs whose networks are made for conditions, and how many of these there are.
@@ -107,6 +107,8 @@ def load(path: Path):
 
 def number_of(path: Path, config) -> int:
     """Return how many checkpoints a config collects."""
+    if "conditions" in config.collect:
+        return config.collect.conditions.subsets
     if path.stem in CONDITIONAL:
         inits = config.collect.get("inits", 1)
         return CONDITIONAL[path.stem] * (1 if inits == "each" else inits)
@@ -203,7 +205,7 @@ def test_every_key_is_an_argument_of_what_reads_it(path):
     check_augmentations(config.collect.finetune)
 
 
-@pytest.mark.parametrize("path", [path for path in EVERY if path.stem in CONDITIONAL], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [p for p in CLASSIFICATION if p.stem in CONDITIONAL], ids=lambda path: path.stem)
 def test_conditional_config_says_what_networks_are_for_and_how_they_are_trained(path):
     from pdiff_plugins.classification import build_task
     from pdiff_plugins.classification.conditions import build_kind
@@ -246,6 +248,7 @@ def test_zoo_says_how_its_networks_are_trained_and_that_they_are_many(path):
 @pytest.mark.parametrize("path", GENERATION, ids=names(GENERATION))
 def test_every_key_of_a_generation_config_is_an_argument_of_what_reads_it(path):
     from pdiff_plugins.generation.features import FEATURES
+    from pdiff_plugins.generation.many import network_settings, snapshots_of_sets
     from pdiff_plugins.generation.network import NETWORKS
     from pdiff_plugins.generation.sampling import Sampler
     from pdiff_plugins.generation.task import build_task
@@ -257,11 +260,13 @@ def test_every_key_of_a_generation_config_is_an_argument_of_what_reads_it(path):
     for registry, section in ((NETWORKS, "network"), (DATASETS, "data"), (FEATURES, "features")):
         assert set(config.task[section]) - {"type"} <= settings(registry.get(config.task[section].type))
     assert set(config.task.sampler) <= settings(Sampler)
-    assert set(config.collect) <= settings(snapshots)
+    conditional = "conditions" in config.collect
+    part, own = ("networks", network_settings) if conditional else ("finetune", finetune_selection)
+    assert set(config.collect) <= settings(snapshots_of_sets if conditional else snapshots)
     assert set(config.collect.train) <= settings(train_base)
-    assert set(config.collect.finetune) <= settings(finetune_selection)
+    assert set(config.collect[part]) <= settings(own)
     check_augmentations(config.collect.train)
-    check_augmentations(config.collect.finetune)
+    check_augmentations(config.collect[part])
     check_augmentations(config.task.features)
 
 

@@ -72,7 +72,7 @@ GROUPS = {  # heading: place in a config, what reads it, and which of its argume
         ("task.network", "pdiff_plugins.classification.networks:NETWORKS", "split"),
     ],
     "Generation": [
-        ("task", "pdiff_plugins.generation.task:build_task", "seed device folder"),
+        ("task", "pdiff_plugins.generation.task:build_task", "seed device folder conditions"),
         ("task.network", "pdiff_plugins.generation.network:NETWORKS", "split noise"),
         ("task.sampler", "pdiff_plugins.generation.sampling:Sampler", "noise_schedule seed"),
         ("task.features", "pdiff_plugins.generation.features:FEATURES", "splits seed folder"),
@@ -88,6 +88,11 @@ GROUPS = {  # heading: place in a config, what reads it, and which of its argume
         ("task.conditions", f"{CLASSIFICATION}.conditions:CONDITIONS", "seed"),
         ("collect", f"{CLASSIFICATION}.many:snapshots_of_many", f"{NETWORK} network state branch"),
         ("collect.networks", f"{CLASSIFICATION}.together:train_together", "model data conditions begins seed first"),
+    ],
+    "Generation with conditions": [
+        ("collect.conditions", "pdiff_plugins.generation.class_conditions:sets_of_classes", "names seed"),
+        ("collect", "pdiff_plugins.generation.many:snapshots_of_sets", f"{NETWORK} network state branch"),
+        ("collect.networks", "pdiff_plugins.generation.many:network_settings", "model names"),
     ],
     "Classification of a zoo": [
         ("collect", f"{CLASSIFICATION}.zoo:snapshots_of_zoo", f"{NETWORK} network state branch"),

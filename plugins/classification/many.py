@@ -12,7 +12,7 @@ from typing import Any
 from pdiff_plugins.classification.stacking import has_batch_statistics
 from pdiff_plugins.classification.together import train_together
 from pdiff_plugins.images.classify import classify
-from pdiff_plugins.images.collection import train_base
+from pdiff_plugins.images.collection import selected, train_base
 from torch import Tensor, nn
 
 from pdiff import (
@@ -148,12 +148,6 @@ def check_start(
             f"collect.inits: got {inits!r}, expected 1, since each would have another {frozen[0]!r}, which is not "
             "selected. Select all, with +buffers where the network has any."
         )
-
-
-def selected(model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
-    """Return copies of a network's selected tensors."""
-    tensors = model.state_dict()
-    return {name: tensors[name].detach().clone() for name in names}
 
 
 def train_first(

@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from pdiff_plugins.classification.many import selected
 from pdiff_plugins.classification.stacking import has_batch_statistics, stacked_step, trainable_stack
 from pdiff_plugins.images.augment import build_augmentations
-from pdiff_plugins.images.collection import check_seeds, epoch_rows
+from pdiff_plugins.images.collection import check_seeds, epoch_rows, selected
 from pdiff_plugins.images.data import Split
 from torch import Tensor, nn
 

@@ -11,15 +11,19 @@ def build(cfg, folder):
     from pdiff_plugins.generation.task import build_task
 
     given = {"seed": cfg.seed, "device": resolve_device(cfg.device), "folder": folder}
-    return call(build_task, cfg.task, "task", **given)
+    return call(build_task, cfg.task, "task", conditions=cfg.collect.get("conditions"), **given)
 
 
 @hookimpl
 def collect(task, names, cfg, state, branch):
-    """Train, freeze everything but the selection, fine-tune it, a snapshot per step (`cfg.collect`)."""
+    """Train, freeze everything but the selection, fine-tune it, a snapshot per step (`cfg.collect`).
+
+    With `collect.conditions`: fine-tune it for every set of classes, a snapshot for each.
+    """
     from functools import partial
 
     from pdiff_plugins.generation.denoising import objective
+    from pdiff_plugins.generation.many import snapshots_of_sets
     from pdiff_plugins.generation.network import build_network
     from pdiff_plugins.images.collection import snapshots
 
@@ -27,22 +31,42 @@ def collect(task, names, cfg, state, branch):
         with isolated_seed(derive_seed(cfg.seed, "network", number)):
             return build_network(cfg.task.network, cfg.task.get("noise"), task.splits["train"])
 
-    given = {"task": task, "names": names, "seed": cfg.seed, "network": network}
+    given = {"task": task, "names": names, "seed": cfg.seed, "network": network, "state": state, "branch": branch}
+    if "conditions" in cfg.collect:
+        return call(snapshots_of_sets, cfg.collect, "collect", **given)
     denoise = partial(objective, task.model.noise_schedule)
-    return call(snapshots, cfg.collect, "collect", objective=denoise, state=state, branch=branch, **given)
+    return call(snapshots, cfg.collect, "collect", objective=denoise, **given)
+
+
+@hookimpl
+def finetune(task, names, cfg, start, conditions, steps):
+    """Fine-tune the selection for each set of classes, as `collect` does, in fewer steps."""
+    from pdiff_plugins.generation.many import finetuned
+
+    settings = {name: cfg.collect[name] for name in ("networks", "together") if name in cfg.collect}
+    given = {"task": task, "names": names, "seed": cfg.seed, "start": start, "conditions": conditions, "steps": steps}
+    return call(finetuned, settings, "collect", **given)
 
 
 @hookimpl
 def branches(cfg):
-    """Say that the branches of every seed need not wait for each other."""
+    """Say that the branches of every seed, or the blocks of networks, need not wait for each other."""
+    from pdiff_plugins.generation.class_conditions import number_of_sets
+    from pdiff_plugins.generation.many import TOGETHER, blocks_of
     from pdiff_plugins.images.collection import roots
+
+    if "conditions" in cfg.collect:
+        return [0] * len(blocks_of(number_of_sets(cfg.collect.conditions), cfg.collect.get("together", TOGETHER)))
 
     return roots(cfg.collect.get("seeds", 1), cfg.collect.get("branches", 1))
 
 
 @hookimpl
 def evaluate(task, candidates, split):
-    """Measure the FID of the images that each candidate makes of the same noise; its signature is their features."""
+    """Measure the FID of the images that each candidate makes of the same noise; its signature is their features.
+
+    Under a condition: the FID to the real images of its classes alone.
+    """
     from pdiff_plugins.generation.evaluation import evaluations
 
     bench = task.splits["seen" if split == "train" else split]  # `train` is what the network is trained on
@@ -51,10 +75,16 @@ def evaluate(task, candidates, split):
 
 @hookimpl
 def draw(task, picks, folder):
-    """Draw real images, those of the best candidates, and what many candidates make of one noise."""
+    """Draw real images, those of the best candidates, and what many candidates make of one noise.
+
+    Where each is for a set of classes: what the candidates for several sets make of one noise.
+    """
+    from pdiff_plugins.generation.conditional_pictures import draw_conditional_pictures
     from pdiff_plugins.generation.pictures import draw_pictures
 
-    return draw_pictures(task.model, task.splits["test"], picks, folder)
+    bench = task.splits["test"]
+    conditional = bench.classes is not None and all(group.conditions is not None for group in picks.values())
+    return (draw_conditional_pictures if conditional else draw_pictures)(task.model, bench, picks, folder)
 
 
 @hookimpl

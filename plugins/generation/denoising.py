@@ -31,28 +31,37 @@ def objective(noise_schedule: Any, model: nn.Module, images: Tensor, labels: Ten
         images: `(B, C, H, W)`, in [-1, 1].
         labels: not looked at.
     """
-    noise = torch.randn_like(images)
-    t = torch.randint(noise_schedule.config.num_train_timesteps, (len(images),), device=images.device)
-    predicted = model(noise_schedule.add_noise(images, noise, t), t).sample
-    return mse_loss(predicted, target_of(noise_schedule, images, noise, t)), {}
+    drawn = with_noise(noise_schedule, images)
+    return mse_loss(model(drawn.noisy, drawn.t).sample, drawn.target), {}
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """Real images of a split, each with a noise and a time step that stay: the denoising loss of a candidate.
+class Noisy:
+    """Real images, each with a noise and a time step.
 
     Attributes:
         noisy: `(B, C, H, W)`.
         t: `(B,)`.
-        target: `(B, C, H, W)`.
+        target: what the network has to predict `(B, C, H, W)`.
     """
 
     noisy: Tensor
     t: Tensor
     target: Tensor
 
+    def take(self, rows: Tensor) -> "Noisy":
+        """Return some of them, in the order of `rows`."""
+        return Noisy(self.noisy[rows], self.t[rows], self.target[rows])
 
-def held_out(noise_schedule: Any, split: Split, count: int, seed: int) -> HeldOut:
+
+def with_noise(noise_schedule: Any, images: Tensor) -> Noisy:
+    """Return images with a noise and a time step each, which torch's own generator draws."""
+    noise = torch.randn_like(images)
+    t = torch.randint(noise_schedule.config.num_train_timesteps, (len(images),), device=images.device)
+    return Noisy(noise_schedule.add_noise(images, noise, t), t, target_of(noise_schedule, images, noise, t))
+
+
+def held_out(noise_schedule: Any, split: Split, count: int, seed: int) -> Noisy:
     """Return (at most) the first `count` images of a split, at time steps that cover the schedule evenly."""
     images = split.resized(split.pixels(slice(0, count)))
     rng = generator(seed)
@@ -60,7 +69,7 @@ def held_out(noise_schedule: Any, split: Split, count: int, seed: int) -> HeldOu
     steps = noise_schedule.config.num_train_timesteps
     places = torch.randperm(len(images), generator=rng)
     t = ((places + 0.5) / len(images) * steps).long().to(images.device)
-    return HeldOut(noise_schedule.add_noise(images, noise, t), t, target_of(noise_schedule, images, noise, t))
+    return Noisy(noise_schedule.add_noise(images, noise, t), t, target_of(noise_schedule, images, noise, t))
 
 
 def noisy_batches(noise_schedule: Any, split: Split, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -6,20 +6,21 @@ denoising loss has the same input for each candidate throughout.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
 import torch
-from pdiff_plugins.generation.denoising import HeldOut
+from pdiff_plugins.generation.denoising import Noisy
 from pdiff_plugins.generation.features import FeatureNetwork
-from pdiff_plugins.generation.fid import Distance, check_counts, unrelated
-from pdiff_plugins.generation.jackknife import Jackknife
+from pdiff_plugins.generation.fid import check_counts, unrelated
+from pdiff_plugins.generation.reference import Reference
 from pdiff_plugins.generation.sampling import Sampler
+from pdiff_plugins.images.class_sets import PREFIX, members
 from pdiff_plugins.images.data import Split
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from pdiff import Candidates, Evaluation, Replay, progress
+from pdiff import Candidates, Conditions, Evaluation, PdiffError, Replay, progress
 
 GROUP = 50  # candidates whose features are in memory at a time
 
@@ -33,10 +34,12 @@ class Bench:
         noise: what images are made of `(G, C, H, W)`.
         sampler: makes them.
         features: sees them.
-        held_out: for the denoising loss.
+        hold: from a split to those of its images that the denoising loss takes.
         signature_images: how many of the images enter a signature.
         groups: of the jackknife; 0 takes the FID as it is.
         seed: of what the distances draw.
+        classes: the names of the classes, where each candidate is for a set of them and is held against the real images
+            of that set alone; None: all candidates are held against all of them.
 
     Raises:
         PdiffError: there are too few images, real or made, for the FID.
@@ -49,15 +52,17 @@ class Bench:
         noise: Tensor,
         sampler: Sampler,
         features: FeatureNetwork,
-        held_out: HeldOut,
+        hold: Callable[[Split], Noisy],
         signature_images: int,
         groups: int,
         seed: int,
+        classes: Sequence[str] | None = None,
     ):
         check_counts(name, len(split), len(noise), features.size, groups)
         self.split, self.noise, self.sampler, self.features = split, noise, sampler, features
-        self.held_out, self.signature_images = held_out, min(signature_images, len(noise))
-        self.groups, self.seed = groups, seed
+        self.hold, self.signature_images = hold, min(signature_images, len(noise))
+        self.groups, self.seed, self.classes = groups, seed, classes
+        self.of_classes: dict[tuple[int, ...], Reference] = {}
 
     @cached_property
     def real(self) -> Tensor:
@@ -65,25 +70,40 @@ class Bench:
         return torch.cat([self.features(pixels)[0] for _, pixels, _ in self.split.batches()])
 
     @cached_property
-    def distance(self) -> Distance:
-        """What compares features with those of the real images."""
-        return Distance(self.real, min(len(self.real), len(self.noise)), self.seed)
+    def whole(self) -> Reference:
+        """All real images."""
+        return Reference(self.real, self.split, self.hold, len(self.noise), self.groups, self.seed)
 
-    @cached_property
-    def jackknife(self) -> Jackknife:
-        """What gives the FID its pseudo-values."""
-        return Jackknife(self.real, self.groups, self.seed)
+    def references(self, conditions: Conditions | None) -> list[Reference]:
+        """Return the real images of each set of classes, the same object for the same set."""
+        if conditions is None:
+            names = ", ".join(f"{PREFIX}{name}" for name in self.classes)
+            raise PdiffError(f"evaluate: got candidates without conditions, expected {names}. Give one for each.")
+        found = [tuple(labels) for labels in members(self.classes, conditions)]
+        for labels in found:
+            if labels not in self.of_classes:
+                rows = self.split.rows_of(labels)
+                given = (self.hold, len(self.noise), self.groups, self.seed, labels)
+                self.of_classes[labels] = Reference(self.real[rows], self.split.take(rows), *given)
+        return [self.of_classes[labels] for labels in found]
 
     @cached_property
     def unit(self) -> float:
-        """The mean distance between the features of two different real images."""
+        """The mean distance between the features of two different real images, of whatever class."""
         return unrelated(self.real)
 
 
-def fid_of_noise(bench: Bench) -> float:
-    """Return the FID, by the jackknife, of the noises themselves: of a network that has learnt nothing."""
+def fid_of_noise(bench: Bench, conditions: Conditions | None = None) -> float:
+    """Return the FID, by the jackknife, of the noises themselves: of a network that has learnt nothing.
+
+    Args:
+        bench: whose noises and real images are taken.
+        conditions: sets of classes: the mean of the FIDs to the real images of each.
+    """
     batches = bench.noise.clamp(-1, 1).split(bench.split.eval_batch)
-    return bench.jackknife(torch.cat([bench.features(batch)[0] for batch in batches])).mean().item()
+    features = torch.cat([bench.features(batch)[0] for batch in batches])
+    references = [bench.whole] if conditions is None else bench.references(conditions)
+    return torch.stack([reference.jackknife(features).mean() for reference in references]).mean().item()
 
 
 def images_of(
@@ -103,10 +123,15 @@ def images_of(
         yield from enumerate(replay((noise[start : start + size], start)))
 
 
-def losses(model: nn.Module, candidates: Candidates, held_out: HeldOut) -> list[float]:
-    """Return each candidate's mean squared error on the held-out images."""
-    replay = Replay(model.eval(), candidates, lambda batch: model(*batch).sample)
-    return [mse_loss(predicted, held_out.target).item() for predicted in replay((held_out.noisy, held_out.t))]
+def losses(model: nn.Module, candidates: Candidates, references: Sequence[Reference]) -> list[float]:
+    """Return each candidate's mean squared error on held-out images of its own reference."""
+    found = {}
+    for reference in dict.fromkeys(references):
+        rows, held = [i for i, other in enumerate(references) if other is reference], reference.held_out()
+        replay = Replay(model.eval(), candidates.take(rows), lambda batch: model(*batch).sample)
+        for row, predicted in zip(rows, replay((held.noisy, held.t)), strict=True):
+            found[row] = mse_loss(predicted, held.target).item()
+    return [found[row] for row in range(len(references))]
 
 
 def evaluations(model: nn.Module, candidates: Candidates, bench: Bench, split: str) -> Iterator[Evaluation]:
@@ -119,30 +144,53 @@ def evaluations(model: nn.Module, candidates: Candidates, bench: Bench, split: s
 
 def evaluate_group(model: nn.Module, candidates: Candidates, bench: Bench, advance) -> Iterator[Evaluation]:
     """Yield the evaluations of a few candidates; `advance` is called for each batch of images."""
-    loss = losses(model, candidates, bench.held_out)
+    everything = [bench.whole] * len(candidates)
+    references = everything if bench.classes is None else bench.references(candidates.conditions)
+    loss = losses(model, candidates, references)
     seen = [[] for _ in candidates]
     for index, images in images_of(model, candidates, bench):
         finite = images.isfinite().all()
         seen[index].append(bench.features(images.clamp(-1, 1)) if finite else None)
         advance()
     for index, batches in enumerate(seen):
-        yield evaluation(batches, loss[index], bench)
+        yield evaluation(batches, loss[index], bench, references[index])
 
 
-def evaluation(batches: list[tuple[Tensor, Tensor | None] | None], loss: float, bench: Bench) -> Evaluation:
+def evaluation(
+    batches: list[tuple[Tensor, Tensor | None] | None], loss: float, bench: Bench, reference: Reference
+) -> Evaluation:
     """Return what features and probabilities of a candidate's images, and its loss, amount to."""
     if None in batches:
         signature = torch.full((bench.signature_images, bench.features.size), math.inf)
         scores = torch.full((bench.groups,), math.inf, dtype=torch.float64) if bench.groups else None
         return Evaluation(math.inf, signature, scores)
     features = torch.cat([seen for seen, _ in batches])
-    fid, kid = bench.distance(features)
-    scores, details = None, {"KID": kid}
+    fid, kid = reference.distance(features)
+    scores, details, condition = None, {"KID": kid}, None
     if bench.groups:
-        scores, details = bench.jackknife(features), {"FID_plain": fid, **details}
+        scores, details = reference.jackknife(features), {"FID_plain": fid, **details}
         fid = scores.mean().item()
     details |= {"denoising_loss": loss} if math.isfinite(loss) else {}
     if batches[0][1] is not None:
         confidence, classes = torch.cat([probabilities for _, probabilities in batches]).max(1)
         details |= {"confidence": confidence.mean().item(), "classes": float(len(classes.unique()))}
-    return Evaluation(fid, features[: bench.signature_images].cpu() / bench.unit, scores, details)
+        if reference.labels is not None:
+            shown = classes.bincount(minlength=len(bench.classes)).double().cpu() / len(classes)
+            details["share"] = shown[list(reference.labels)].sum().item()
+            condition = shown_of_asked(shown, bench.classes, reference.labels)
+    return Evaluation(fid, features[: bench.signature_images].cpu() / bench.unit, scores, details, condition)
+
+
+def shown_of_asked(shown: Tensor, names: Sequence[str], labels: Sequence[int]) -> dict[str, float]:
+    """Return how much of each class a candidate shows, in the terms of its condition.
+
+    A network for a set of k classes that obeys shows each of them in 1/k of its images, and no other. So the share of
+    each class is given times k: 1 for a class of the set and 0 for every other is perfect. A network that shows one
+    class of the set alone has k there.
+
+    Args:
+        shown: the share of its images that the classifier takes for each class `(C,)`.
+        names: of the classes.
+        labels: of the classes in the set.
+    """
+    return {f"{PREFIX}{name}": share * len(labels) for name, share in zip(names, shown.tolist(), strict=True)}

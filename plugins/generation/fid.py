@@ -30,19 +30,30 @@ class Given(nn.Module):
         return features
 
 
-def check_counts(name: str, real: int, images: int, size: int, groups: int) -> None:
-    """Raise a `PdiffError` for a split with too few images: with F of them or less, covariances would be singular.
+def least_images(size: int, groups: int) -> tuple[int, str]:
+    """Return how many images a FID needs, and words for what; with F of them or less, covariances would be singular.
 
     Args:
-        name: of the split.
-        real: number of real images.
-        images: number of images that each candidate makes.
         size: number of features F.
         groups: of the jackknife, which leaves one out at a time; 0 without it.
     """
     least, words = size + 1, f"{size} features"
     if groups:
         least, words = max(groups, math.ceil(least * groups / (groups - 1))), f"{words} and {groups} groups"
+    return least, words
+
+
+def check_counts(name: str, real: int, images: int, size: int, groups: int) -> None:
+    """Raise a `PdiffError` for a split with too few images.
+
+    Args:
+        name: of the split.
+        real: number of real images.
+        images: number of images that each candidate makes.
+        size: number of features F.
+        groups: of the jackknife; 0 without it.
+    """
+    least, words = least_images(size, groups)
     if images < least:
         raise PdiffError(
             f"task.images.{name}: got {images}, too few for the FID, expected at least {least} for {words}. "

@@ -18,20 +18,27 @@ def to_pixels(image: Tensor) -> Tensor:
     return image[0] if len(image) == 1 else image.permute(1, 2, 0)
 
 
-def save_grid(path: Path, rows: Sequence[Sequence[Tensor]], names: Sequence[str] = ()) -> None:
-    """Write rows of images `(C, H, W)` as a PNG; `names` stand beside the rows."""
+def save_grid(
+    path: Path, rows: Sequence[Sequence[Tensor]], names: Sequence[str] = (), titles: Sequence[str] = ()
+) -> None:
+    """Write rows of images `(C, H, W)`, all of one shape, as a PNG; `names` stand beside the rows, `titles` above."""
     from matplotlib.figure import Figure
 
-    columns = max(len(row) for row in rows)
-    figure = Figure(figsize=(0.62 * columns + (1.3 if names else 0), 0.62 * len(rows)))
-    left = 1.3 / figure.get_figwidth() if names else 0
+    columns, (high, wide) = max(len(row) for row in rows), rows[0][0].shape[-2:]
+    above = 0.1 + 0.15 * max(title.count("\n") + 1 for title in titles) if titles else 0
+    beside = max(1.3, 0.08 * max(map(len, names)) + 0.1) if names else 0
+    figure = Figure(figsize=(0.62 * columns + beside, 0.62 * high / wide * len(rows) + above))
+    left = beside / figure.get_figwidth()
     axes = figure.subplots(len(rows), columns, squeeze=False)
-    figure.subplots_adjust(left=left, right=1, bottom=0, top=1, wspace=0.05, hspace=0.05)
+    top = 1 - above / figure.get_figheight()
+    figure.subplots_adjust(left=left, right=1, bottom=0, top=top, wspace=0.05, hspace=0.05)
     for axis in axes.flat:
         axis.set_axis_off()
     for line, row in zip(axes, rows, strict=True):
         for axis, image in zip(line, row, strict=False):
             axis.imshow(to_pixels(image), cmap="gray", vmin=0, vmax=1)
+    for axis, title in zip(axes[0], titles, strict=False):
+        axis.set_title(title, fontsize=8, pad=3)
     for line, name in zip(axes, names, strict=False):
         line[0].text(-0.15, 0.5, name, transform=line[0].transAxes, ha="right", va="center", fontsize=9)
     with explain_write_errors(path):
@@ -43,6 +50,13 @@ def in_rows(images: Tensor) -> list[Tensor]:
     return list(images[: SIDE * SIDE].split(SIDE))
 
 
+def draw_real(bench: Bench, folder: Path) -> Picture:
+    """Write real images."""
+    real = bench.split.resized(bench.split.pixels(slice(0, SIDE * SIDE)))
+    save_grid(folder / "images_real.png", in_rows(real))
+    return Picture("images_real.png", "Real images", "The first images of the test split.")
+
+
 def draw_pictures(model: nn.Module, bench: Bench, picks: Mapping[str, Candidates], folder: Path) -> list[Picture]:
     """Write the pictures and return what they show.
 
@@ -52,9 +66,7 @@ def draw_pictures(model: nn.Module, bench: Bench, picks: Mapping[str, Candidates
         picks: a few candidates of each source, the best on `select` first.
         folder: where to.
     """
-    real = bench.split.resized(bench.split.pixels(slice(0, SIDE * SIDE)))
-    save_grid(folder / "images_real.png", in_rows(real))
-    pictures = [Picture("images_real.png", "Real images", "The first images of the test split.")]
+    pictures = [draw_real(bench, folder)]
     for source in [name for name in ("trained", "generated") if name in picks]:
         best = picks[source].take([0])
         images = torch.cat([images for _, images in images_of(model, best, bench, SIDE * SIDE)])

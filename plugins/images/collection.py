@@ -254,6 +254,12 @@ def set_mode(model: nn.Module, names: Sequence[str], mode: str, where: str = "co
         module.training = True  # not `train()`, which would reach the modules inside
 
 
+def selected(model: nn.Module, names: Sequence[str]) -> dict[str, Tensor]:
+    """Return copies of a network's selected tensors."""
+    tensors = model.state_dict()
+    return {name: tensors[name].detach().clone() for name in names}
+
+
 def trainable_tensors(model: nn.Module, names: Sequence[str]) -> list[Tensor]:
     """Return the selected tensors that gradients change, and let no other have a gradient."""
     model.requires_grad_(False)

@@ -72,9 +72,21 @@ class Split:
 
     def first(self, count: int) -> "Split":
         """Return a split of the first `count` images alone."""
+        return self.take(slice(0, count))
+
+    def take(self, rows: Tensor | slice) -> "Split":
+        """Return a split of some of the images alone, in the order of `rows`."""
         few = copy.copy(self)
-        few.images, few.labels = self.images[:count], self.labels[:count]
+        few.images, few.labels = self.images[rows], self.labels[rows]
         return few
+
+    def of_classes(self, labels: Sequence[int]) -> "Split":
+        """Return a split of the images of some classes alone, in their order."""
+        return self.take(self.rows_of(labels))
+
+    def rows_of(self, labels: Sequence[int]) -> Tensor:
+        """Return the rows of the images of some classes, in order."""
+        return torch.isin(self.labels, torch.tensor(labels)).nonzero().flatten()
 
     def num_batches(self) -> int:
         """Return the number of evaluation batches."""

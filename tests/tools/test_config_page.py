@@ -67,7 +67,8 @@ def test_page_is_up_to_date(tool):
 def test_every_key_of_a_config_is_on_the_page(path):
     config = load_config(None, str(path), {}, {}).to_dict()
     zoo = "networks" in config["collect"]
-    known = tables(config["plugin"], "with conditions" if config["task"].get("conditions") else "of a zoo" * zoo)
+    asked = config["task"].get("conditions") or config["collect"].get("conditions")
+    known = tables(config["plugin"], "with conditions" if asked else "of a zoo" * zoo)
     missing = [key for section in ("task", "collect") for key in unknown(config[section], section, known)]
     for part in ("scaling", "autoencoder", "denoiser", "sampler"):
         place = "engine.sampler" if part == "sampler" else f"engine.{part}"

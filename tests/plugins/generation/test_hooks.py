@@ -135,12 +135,12 @@ def test_chance_is_what_a_candidate_reaches_that_makes_noise(build, tiny_generat
     task = build(tiny_generator)
     bench = task.splits["test"]
     noise = [bench.features(batch.clamp(-1, 1)) for batch in bench.noise.split(12)]
-    assert task.metric.chance == evaluation(noise, 0.0, bench).metric
+    assert task.metric.chance == evaluation(noise, 0.0, bench, bench.whole).metric
 
 
 def test_denoising_loss_is_that_of_the_network_with_the_candidate_in_it(build, tiny_generator, candidates):
     task = build(tiny_generator)
-    group, held = candidates(task), task.splits["test"].held_out
+    group, held = candidates(task), task.splits["test"].whole.held_out()
     for index, found in enumerate(evaluate(task, group)):
         group.load(task.model, index)
         with torch.no_grad():
