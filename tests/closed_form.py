@@ -60,6 +60,7 @@ def snapshots(
     networks: int = 30,
     numbers: int = 2,
     bits: bool = False,
+    whole: bool = False,
     each: int = 1,
     lineages: int = 1,
     width: float = 0.02,
@@ -70,13 +71,20 @@ def snapshots(
     torch.manual_seed(derive_seed(seed, "conditions"))
     values = torch.rand(networks, numbers)
     if bits:
-        values = torch.tensor(list(product([0.0, 1.0], repeat=numbers))[1:-1])
+        values = torch.tensor(list(product([0.0, 1.0], repeat=numbers))[1 : None if whole else -1])
     if constant:
         values[:, -1] = 0.5
     for row, (number, lineage, _) in enumerate(product(range(len(values)), range(lineages), range(each))):
         weight = (-1) ** lineage * exact(values[number]) + width * noise(2, WIDTH, seed=derive_seed(seed, row))
         condition = {f"bit{place}": value for place, value in enumerate(values[number].tolist())}
         yield Snapshot({"weight": weight}, {"network": lineage, "step": row}, None, condition if conditional else None)
+
+
+@hookimpl
+def finetune(start, conditions, steps):
+    """Go with every step half of the way to the network for each condition."""
+    for values in conditions.values:
+        yield {"weight": torch.lerp(start["weight"], exact(values), 1 - 0.5**steps)}
 
 
 @hookimpl

@@ -170,6 +170,43 @@ def compared(tmp_path):
 
 
 @pytest.fixture
+def compared_over_conditions(tmp_path):
+    """Return a function that writes a run directory with nothing but a summary over conditions.
+
+    Its sources are given by their mean and the seconds of one network; a mean of None is that of a dead one. Whatever
+    else stands in the summary may be changed.
+    """
+
+    def write(name: str, sources: dict | None = None, higher: bool = True, **changes) -> Path:
+        sources = {
+            "oracle": (0.8, 100.0), "base": (0.4, 0.01), "ridge": (0.76, 1.0), "generated": (0.72, 2.0),
+            "generated_permuted": (0.79, 2.0), "soup": (None, 0.001),
+        } if sources is None else sources  # fmt: skip
+        oracle, rows = sources["oracle"][0], {}
+        for source, (mean, seconds) in sources.items():
+            gain = None if mean is None or not oracle or source == "oracle" else (1 if higher else -1) * (mean - oracle)
+            figures = None if gain is None else {"difference": gain, "ci": [gain - 0.008, gain + 0.008]}
+            rows[source] = {"type": source, "mean": mean, "to_oracle": figures, "seconds": seconds}
+        summary = {
+            "plugin": "classification",
+            "conditional": True,
+            "metric": {"name": "accuracy" if higher else "FID", "higher_is_better": higher, "chance": None},
+            "conditions": {"unseen": 40, "groups": {"seen": 100, "select": 20, "unseen": 20}},
+            "best_source": "ridge",
+            "verdict": "behind <ridge>: the best on select conditions",
+            "verdict_kind": "behind",
+            "gates": [{"stage": "fit", "name": "codec", "passed": True, "line": "codec: as it was", "figures": {}}],
+            "sources": rows,
+            **changes,
+        }
+        write_json(tmp_path / name / "report" / "summary.json", summary)
+        (tmp_path / name / "config.yaml").write_text("plugin: classification\n")
+        return tmp_path / name
+
+    return write
+
+
+@pytest.fixture
 def results():
     """Return what a run computed: its bytes by file, without times and logs."""
 

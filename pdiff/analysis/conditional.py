@@ -15,12 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pdiff.analysis.source_results import SourceResults
+from pdiff.analysis.standards import GENERATED, ORACLE, REFERENCES
 from pdiff.analysis.statistics import LEVEL, SIGNIFICANCE, Component, Difference, Values, clustered, contrast
 from pdiff.task.task import Metric
 
-ORACLE, GENERATED = "oracle", "generated"
-# What nobody can have who wants a network for a new condition: types of sources that are there to be held against.
-REFERENCES = ("oracle", "oracle_codec", "generated_permuted")
 BINS = 5  # of distances, where there are more different ones
 MOST_DEAD = 0.1
 DEAD, IGNORES, AHEAD, LEVEL_WITH, BEHIND, UNDECIDED = KINDS = (

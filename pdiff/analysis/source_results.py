@@ -30,7 +30,8 @@ class SourceResults:
         wanted: which wanted condition each candidate is for `(M,)`; None without conditions.
         measured: the condition of each candidate as it was measured on `test`; None where it was not.
         conditions: of each candidate `(M, C)`; None without conditions.
-        seconds: that it took to open the source: a regression is fitted then, vectors are made later.
+        seconds: that it took to open the source (a regression is fitted then, vectors are made later), and before,
+            where they are kept.
     """
 
     name: str

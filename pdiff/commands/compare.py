@@ -1,4 +1,7 @@
-"""Set runs of several tasks side by side: what is gained, how new it is, what it costs."""
+"""Set runs of several tasks side by side: what is gained, how new it is, what it costs.
+
+Runs over conditions: how close the best source comes to the networks trained for them, in what share of the time.
+"""
 
 import argparse
 from collections.abc import Sequence
@@ -22,10 +25,11 @@ def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     """Compare."""
     arguments = parse(argv, prog)
-    from pdiff.report.side_by_side import print_comparison, write_comparison
+    from pdiff.report import side_by_side, side_by_side_conditions
     from pdiff.run.comparison import read_runs
 
     runs = read_runs([run.expanduser() for run in arguments.runs])
-    picture = write_comparison(runs, arguments.output.expanduser())
-    print_comparison(runs)
+    report = side_by_side_conditions if runs[0].summary.get("conditional") else side_by_side
+    picture = report.write_comparison(runs, arguments.output.expanduser())
+    report.print_comparison(runs)
     print(f"comparison: {arguments.output}, {picture}")

@@ -17,7 +17,8 @@ def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     which = parser.add_mutually_exclusive_group()
     words = "best (chosen on the select split; default; not where checkpoints have conditions) or a number"
     which.add_argument("--pick", default="best", help=words)
-    words = "what the network is for, a number for each name of the condition, or class=0,3 for class0=1 class3=1 ..."
+    words = "what the network is for, a number for each name of the condition; or, of several that are 0 or 1, those "
+    words += "that are 1: class=0,3 for class0=1 class3=1 ..., classes=cat,dog for classes.cat=1 classes.dog=1 ..."
     which.add_argument("--condition", nargs="+", metavar="KEY=VALUE", help=words)
     parser.add_argument("-o", "--output", type=Path, required=True, help="model.safetensors, or as the task writes it")
     return parser.parse_args(argv)

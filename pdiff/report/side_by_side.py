@@ -1,7 +1,7 @@
 """The comparison of runs as a table, as a page and as a picture."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -61,22 +61,29 @@ def cells(run: Compared) -> list[str]:
 
 def print_comparison(runs: Sequence[Compared]) -> None:
     """Print a row per run, and each run's verdict."""
+    print_rows(TITLES, WORDS, map(cells, runs), CAPTION, [f"{run.name}: {run.summary['verdict']}" for run in runs])
+
+
+def print_rows(
+    titles: Sequence[str], words: Sequence[int], rows: Iterable[Sequence[str]], caption: str, lines: Sequence[str]
+) -> None:
+    """Print a table, columns that hold words at the left, and lines below it."""
     from rich.table import Table
 
     out = console(WIDTH)
-    table = Table(caption=CAPTION)
-    for place, title in enumerate(TITLES):
-        table.add_column(title, justify="left" if place in WORDS else "right")
-    for run in runs:
-        table.add_row(*cells(run))
+    table = Table(caption=caption)
+    for place, title in enumerate(titles):
+        table.add_column(title, justify="left" if place in words else "right")
+    for row in rows:
+        table.add_row(*row)
     out.print(table)
-    for run in runs:
-        out.print(f"{run.name}: {run.summary['verdict']}", highlight=False)
+    for line in lines:
+        out.print(line, highlight=False)
 
 
 def write_comparison(runs: Sequence[Compared], output: Path) -> Path:
     """Write the page `output` and a picture of the same figures beside it, and return the picture's path."""
-    folder, height, picture = output.parent, 1.1 + 0.4 * len(runs), output.with_suffix(".png")
+    height, picture = 1.1 + 0.4 * len(runs), output.with_suffix(".png")
     write_bytes(picture, draw(draw_side_by_side, runs, height=0.4 + height, width=13.0, panels=(1, 3)))
     figures = [Figure(title, caption, draw(function, runs, height=height)) for function, title, caption in FIGURES]
     page = render(
@@ -87,16 +94,23 @@ def write_comparison(runs: Sequence[Compared], output: Path) -> Path:
         words=WORDS,
         caption=CAPTION,
         tones=TONES,
-        links={run.name: link(run, folder) for run in runs},
+        notes={},
+        dense=False,
+        links=links(runs, output.parent),
         figures=figures,
     )
     write_text(output, page)
     return picture
 
 
-def link(run: Compared, folder: Path) -> str | None:
-    """Return the way from `folder` to a run's own page; None when it has none."""
-    page = RunDirectory(run.path).folder("compare") / "report.html"
+def links(runs: Sequence[Any], folder: Path) -> dict[str, str | None]:
+    """Return the way from `folder` to each run's own page, by the run's name; None where it has none."""
+    return {run.name: link(run.path, folder) for run in runs}
+
+
+def link(path: Path, folder: Path) -> str | None:
+    """Return the way from `folder` to the page of a run's directory; None when it has none."""
+    page = RunDirectory(path).folder("compare") / "report.html"
     return quote(Path(os.path.relpath(page, folder.resolve())).as_posix()) if page.is_file() else None
 
 

@@ -1,7 +1,6 @@
-"""A condition as a user writes it: `angle=30`, or, for names that are a word and a number, `class=0,3,7`."""
+"""A condition as a user writes it: `angle=30`, or, of names that begin alike, `class=0,3,7` or `classes=person,car`."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pdiff.runtime.errors import PdiffError, known
 from pdiff.weights.conditions import Conditions, check_condition
@@ -13,8 +12,9 @@ def read_condition(texts: Sequence[str], seen: Conditions) -> dict[str, float]:
     """Return the condition that some texts `KEY=VALUE` mean.
 
     Args:
-        texts: a number for each name; or, where names are a word and a number and all values 0 or 1, the word and a
-            list of numbers: those names are 1, the others of the word 0.
+        texts: a number for each name; or, where all values are 0 or 1 and names are a word and a number (`class3`), or
+            a word, a dot and a rest (`classes.person`), the word and a list of the numbers or rests: those names are 1,
+            the others of the word 0.
         seen: conditions that the engine knows.
 
     Raises:
@@ -43,13 +43,29 @@ def number(key: str, value: str) -> float:
 
 
 def listed(word: str, value: str, seen: Conditions) -> dict[str, float]:
-    """Return the bits of all names that are a word and a number, of which a text lists those that are 1."""
-    bits = {name.removeprefix(word): name for name in seen.names if re.fullmatch(rf"{re.escape(word)}\d+", name)}
+    """Return the bits of all names that begin with a word, of which a text lists those that are 1."""
+    bits = {rest: name for name in seen.names for first, rest in [parts_of(name)] if first == word}
     if not bits or not seen.binary:
-        words = sorted({name.rstrip("0123456789") for name in seen.names}) if seen.binary else []
+        words = sorted({parts_of(name)[0] for name in seen.names} - {""}) if seen.binary else []
         raise PdiffError(f"{WHERE}: got the name {word!r}. {known(word, [*words, *seen.names])}")
     chosen = [part.strip() for part in value.split(",") if part.strip()]
     for part in chosen:
         if part not in bits:
-            raise PdiffError(f"{WHERE}: got {part!r} in {word}={value}. {known(part, bits)}")
+            line = f"{WHERE}: got {part!r} in {word}={value}. {known(part, bits)}"
+            raise PdiffError(f"{line}{unlisted(bits)}")
     return {name: float(part in chosen) for part, name in bits.items()}
+
+
+def parts_of(name: str) -> tuple[str, str]:
+    """Return the word that a name begins with, and what follows it: behind a dot anything, else a number."""
+    word, dot, rest = name.partition(".")
+    if dot:
+        return word, rest
+    word = name.rstrip("0123456789")
+    return word, name.removeprefix(word)
+
+
+def unlisted(bits: Mapping[str, str]) -> str:
+    """Return a sentence about a name that no list can hold; nothing where there is none."""
+    split = [name for part, name in bits.items() if "," in part]
+    return f" A name with a comma ({split[0]!r}) cannot be listed: give a number for each name." if split else ""

@@ -1,7 +1,7 @@
 """Sources for wanted conditions: what was trained for them, what is computed from the seen, what the engine draws.
 
-Each gives one vector, or several, for every wanted condition. All but those of the engine are weighted sums of seen
-vectors, so that none needs more memory than a few vectors.
+Each gives one vector, or several, for every wanted condition. All but those of the engine and of a fine-tuning are
+weighted sums of seen vectors, so that none needs more memory than a few vectors.
 """
 
 from collections.abc import Sequence
@@ -44,6 +44,24 @@ def oracle_codec(pool: Pool, rng: torch.Generator) -> Drawn:
     """Return those networks, encoded and decoded: what the codec alone takes from a perfect generator."""
     found = oracle(pool, rng)
     return Drawn(pool.reconstruct(found.vectors), parents=found.parents, wanted=found.wanted)
+
+
+@SOURCES.register_module(name="base")
+def base(pool: Pool, rng: torch.Generator) -> Vectors:
+    """Return what every network of the collection began with, as it is: one for all conditions."""
+    return pool.base()[None]
+
+
+@SOURCES.register_module(name="finetuned")
+def finetuned(pool: Pool, rng: torch.Generator, steps: int = 1) -> Drawn:
+    """Return what a short training for each wanted condition makes of that: the plugin's hook `finetune` does it.
+
+    Args:
+        steps: of the training.
+    """
+    check_positive("evaluate.conditional", steps=steps)
+    vectors, seconds = pool.finetune(pool.wanted.conditions, steps)
+    return Drawn(vectors, wanted=torch.arange(len(pool.wanted)), seconds=seconds)
 
 
 @SOURCES.register_module(name="nearest")

@@ -21,7 +21,7 @@ from pdiff.weights.vectors import Made, Vectors
 if TYPE_CHECKING:
     from pdiff.run.run import Run
 
-KEEP_THEIR_OWN = ("trained", "oracle", "ensemble")
+KEEP_THEIR_OWN = ("trained", "oracle", "ensemble", "base", "finetuned")
 STATISTICS = ("running_mean", "running_var")
 
 

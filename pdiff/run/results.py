@@ -47,7 +47,7 @@ def read_source(run: "Run", name: str, pool: Pool, trained: Mapping[str, NDArray
     """Return the results of one source; the metrics of the trained say who is dead."""
     begun = time.perf_counter()
     found = open_source(run, name, pool)
-    seconds = time.perf_counter() - begun
+    seconds = found.seconds + time.perf_counter() - begun
     kind, metrics, lines = source_table(run)[name]["type"], read_metrics(run, name), read_lines(run, name)
     fits, test = np.array(run.fits), [record for record in lines if record["split"] == "test"]
     return SourceResults(

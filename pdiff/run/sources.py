@@ -7,6 +7,7 @@ made a few vectors at a time (`Made`), with the same draws at every pass.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +18,7 @@ from pdiff.analysis.neighbours import MATCHED
 from pdiff.analysis.source_results import OF_GENERATED
 from pdiff.canonical.form import Form
 from pdiff.engine.whitening import Whitening
+from pdiff.run.finetuning import TYPES, beginning, check_collected, finetuned
 from pdiff.run.heldout import split_population
 from pdiff.run.recalibration import check_recalibration, recalibrated
 from pdiff.run.targets import Targets, open_targets
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 MEMBERS = 16  # of an average of a few
 OF_SEVERAL = ("soup_of", "ensemble")
 AMOUNTS = {
-    **dict.fromkeys(("num", "degree", "axes", "rank"), check_positive),
+    **dict.fromkeys(("num", "degree", "axes", "rank", "steps"), check_positive),
     "scale": check_not_negative,
     "weight": check_share,
 }
@@ -63,6 +65,8 @@ class Pool:
         draw: from conditions and a seed to latents, one for each; None without any.
         targets: what the engine is conditioned on and asked for; None without `fit.conditions`.
         form: the canonical form of the population; None where units keep the order they came in.
+        base: returns the selection that every network of the collection began with `(P,)`.
+        finetune: from W conditions and a number of steps to what these make of it `(W, P)`, and the seconds they took.
     """
 
     population: Tensor
@@ -78,6 +82,8 @@ class Pool:
     draw: Callable[[Conditions, int], Tensor] | None = None
     targets: Targets | None = None
     form: Form | None = None
+    base: Callable[[], Tensor] | None = None
+    finetune: Callable[[Conditions, int], tuple[Tensor, float]] | None = None
 
     @property
     def known(self) -> Rows:
@@ -111,11 +117,13 @@ class Drawn:
         vectors: `(M, P)`, or `(M, K, P)`.
         parents: the row of the population that each is, or is made of `(M,)`; None where there is not one.
         wanted: which of the wanted conditions each is for `(M,)`; None in a run without conditions.
+        seconds: that were spent on all of them before, where they are kept.
     """
 
     vectors: Vectors
     parents: Tensor | None = None
     wanted: Tensor | None = None
+    seconds: float = 0.0
 
 
 def open_pool(run: "Run") -> Pool:
@@ -140,6 +148,8 @@ def open_pool(run: "Run") -> Pool:
         draw,
         open_targets(run),
         run.form,
+        partial(beginning, run),
+        partial(finetuned, run),
     )
 
 
@@ -156,6 +166,7 @@ def source_names(run: "Run") -> list[str]:
 def possible(run: "Run", table: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
     """Return the names in a table of sources, but for those that are null or that the run lacks something for."""
     lacking = [("symmetry", run.config.fit.symmetry is not None), ("ridge_gaussian", run.targeted)]
+    lacking += [("finetuned", run.has_hook("finetune"))]
     lacking += [(kind, run.has_hook("ensemble")) for kind in ("ensemble", "generated_ensemble")]
     left_out = [kind for kind, given in lacking if not given]
     return [name for name, source in table.items() if source is not None and source.get("type") not in left_out]
@@ -176,6 +187,8 @@ def check_sources(run: "Run") -> None:
             where = f"evaluate.{section}.{name}"
             made = prepare(SOURCES, table[name], where, {"rng": None}, pool=None)
             check_amounts(where, table[name], made.func.__module__ in ROOMS)
+            if table[name]["type"] in TYPES:
+                check_collected(run, where)
     check_recalibration(run)
     names = possible(run, run.config.evaluate.sources)
     for name in names:

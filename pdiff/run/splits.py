@@ -20,14 +20,15 @@ from pdiff.run.symmetry import Symmetry, build_symmetry
 from pdiff.runtime.errors import PdiffError, known
 from pdiff.runtime.registry import build, prepare
 from pdiff.runtime.seeding import generator
-from pdiff.weights.conditions import Conditions
+from pdiff.weights.conditions import Conditions, shown
 from pdiff.weights.layout import Layout
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
 
 SEEN, SELECT, UNSEEN, LEFT_OUT = PARTS = ("seen", "select", "unseen", "left out")
-FEWEST_SEEN = 5  # groups: so many folds has the cross-validation of the ridge
+FEWEST_SEEN = 3  # groups; a cross-validation has a fold for each of so few
+FEWEST_UNSEEN = 2  # groups; of one there is no interval
 SPLITS = Registry("split", scope="pdiff", locations=["pdiff.run.splits"])
 
 
@@ -70,10 +71,11 @@ def random(rows: Conditioned, rng: torch.Generator, select: float = 0.05, unseen
 
     Args:
         select: share of the groups that choose.
-        unseen: share of the groups that are reported.
+        unseen: share of the groups that are reported; two at least.
     """
     count = int(rows.groups.max()) + 1
-    chosen, reported = draw(np.arange(count), rng, shares(count, select=select, unseen=unseen))
+    first, second = shares(count, select=select, unseen=unseen)
+    chosen, reported = draw(np.arange(count), rng, [first, max(second, FEWEST_UNSEEN)])
     return labelled(rows.groups, {SELECT: chosen, UNSEEN: reported})
 
 
@@ -270,15 +272,9 @@ def why(rows: Conditioned, first: int, second: int) -> str:
     )
 
 
-def shown(condition: Mapping[str, float], most: int = 12) -> str:
-    """Return a condition's text; of many numbers the first."""
-    words = [f"{name} {value:g}" for name, value in list(condition.items())[:most]]
-    return ", ".join(words) + (", ..." if len(condition) > most else "")
-
-
 def check_sizes(groups: Mapping[str, int]) -> None:
     """Raise a `PdiffError` where a part of the split has too few groups."""
-    for name, least in ((SEEN, FEWEST_SEEN), (SELECT, 1), (UNSEEN, 2)):
+    for name, least in ((SEEN, FEWEST_SEEN), (SELECT, 1), (UNSEEN, FEWEST_UNSEEN)):
         if groups[name] < least:
             raise PdiffError(
                 f"fit.split: got {groups[name]} groups of conditions that are {name}, expected at least {least}. "

@@ -16,8 +16,7 @@ from pdiff.analysis.neighbours import Neighbours
 from pdiff.analysis.novel import FEWEST, GRID, MULTIPLES, Bar, novel_figures
 from pdiff.analysis.novelty import pareto_front
 from pdiff.analysis.references import locate, principal_axes, project, survey
-from pdiff.analysis.source_results import OF_GENERATED, SourceResults
-from pdiff.analysis.statistics import ranked
+from pdiff.analysis.source_results import OF_GENERATED
 from pdiff.analysis.verdict import GENERATED, TRAINED, Findings, judge, others, quality
 from pdiff.engine.parameter_diffusion import ParameterDiffusion
 from pdiff.report.conditional_figures import draw_conditional_figures
@@ -34,14 +33,13 @@ from pdiff.run.stage import STAGES
 from pdiff.run.targets import open_targets
 from pdiff.runtime.storage import read_json, read_tensors, read_text, write_json, write_text
 from pdiff.stages.compare_conditions import conditional_summary
-from pdiff.task.contract import check_pictures
+from pdiff.stages.pictures import draw_pictures
 from pdiff.weights.provenance import lineage_labels
 from pdiff.weights.vectors import Rows, mean
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
 
-PICKS = 8  # candidates of each source that a plugin may draw
 DENSITIES = (TRAINED, GENERATED, "gaussian")
 FEWEST_MEMBERS = 8  # of an average of a few, to be taken for one
 SEEN = (
@@ -135,21 +133,6 @@ def averages_of_a_few(members: Mapping[str, int]) -> str | None:
 def members(run: "Run", name: str, pool: Pool) -> int:
     """Return how many fitted ones each average of a source is made of: no more than there are."""
     return min(run.config.evaluate.sources[name].get("members", MEMBERS), len(pool.fitted))
-
-
-def draw_pictures(run: "Run", sources: Mapping[str, SourceResults]) -> list[dict[str, str]]:
-    """Let the plugin draw, if it does, and return what its pictures are."""
-    if not run.has_hook("draw"):
-        return []
-    placed = {name: source for name, source in sources.items() if source.has_place}
-    higher = run.task.metric.higher_is_better
-    picks = {
-        name: run.candidates(source.vectors[ranked(source.metrics["select"], higher, PICKS)])
-        for name, source in placed.items()
-    }
-    pictures = run.hook.draw(task=run.task, picks=picks, folder=run.directory.folder("compare"))
-    check_pictures(run.name, pictures)
-    return [asdict(picture) for picture in pictures]
 
 
 def summary(run: "Run", case: Case, findings: Findings, pictures: Sequence[Mapping[str, str]]) -> dict[str, Any]:

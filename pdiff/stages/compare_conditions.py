@@ -11,8 +11,6 @@ import torch
 from numpy.typing import NDArray
 
 from pdiff.analysis.conditional import (
-    GENERATED,
-    ORACLE,
     ConditionalCase,
     asked_and_found,
     conditional_comparisons,
@@ -23,13 +21,15 @@ from pdiff.analysis.conditional import (
 from pdiff.analysis.neighbours import Neighbours
 from pdiff.analysis.references import spread
 from pdiff.analysis.source_results import SourceResults
+from pdiff.analysis.standards import FEW, GENERATED, ORACLE
 from pdiff.run.heldout import heldout_record
 from pdiff.run.record import read_gates
 from pdiff.run.results import read_sources
-from pdiff.run.sources import open_pool
+from pdiff.run.sources import open_pool, source_names
 from pdiff.run.stage import STAGES
 from pdiff.run.wanted import Wanted
 from pdiff.runtime.storage import finite_or_null, read_json
+from pdiff.stages.pictures import draw_conditions
 from pdiff.weights.vectors import Rows, Vectors, deviations, parts, pieces, relative_width
 
 if TYPE_CHECKING:
@@ -37,13 +37,14 @@ if TYPE_CHECKING:
 
 NOTES = {
     "oracle": "trained for the condition itself; seconds: those of the collection, over its networks",
+    "base": "what every network was fine-tuned from, as it is",
+    "finetuned": "the same, trained for the condition for a few steps; seconds: those of this training",
     "oracle_codec": "the oracle, through the codec: no generator with this codec is better",
     "generated": "seconds: those of the stage that drew them, after the fit",
     "generated_permuted": "drawn for another condition than it is measured under",
     "symmetry": "the nearest network after the declared symmetry",
     "soup": "one network for all conditions",
 }
-FEW = 10  # groups of conditions, below which a figure says little
 
 
 def conditional_summary(run: "Run") -> dict[str, Any]:
@@ -64,13 +65,13 @@ def conditional_summary(run: "Run") -> dict[str, Any]:
         "best_source": best,
         "verdict": line,
         "verdict_kind": kind,
-        "notes": notes(case),
+        "notes": [*notes(case), *small_neighbourhoods(run, len(pool.fitted))],
         "gates": gates,
         "gates_ignored": not all(gate["passed"] for gate in gates),
         "sources": {name: {**conditional_row(case, name), **measured(run, case, known, name)} for name in sources},
         "comparisons": conditional_comparisons(case),
         "points": points(case, best),
-        "pictures": [],
+        "pictures": draw_conditions(run, case),
         "resumed": [stage for stage in STAGES if run.directory.records().get(stage, {}).get("resumed")],
         "environment": read_json(run.directory.path / "environment.json"),
         "command": shlex.join(sys.argv),
@@ -120,6 +121,13 @@ def notes(case: ConditionalCase) -> list[str]:
     return found
 
 
+def small_neighbourhoods(run: "Run", seen: int) -> list[str]:
+    """Return which means of the nearest are of fewer networks than their settings say, for no more are seen."""
+    table = run.config.evaluate.conditional
+    wide = [name for name in source_names(run) if table[name]["type"] == "nearest" and table[name].get("k", 1) > seen]
+    return [f"{name}: the mean of all {seen} seen networks, for there are no {table[name]['k']}" for name in wide]
+
+
 def measured(run: "Run", case: ConditionalCase, known: Neighbours, name: str) -> dict[str, Any]:
     """Return where a source's vectors for unseen conditions lie, how they behave, and what one of them costs."""
     source, oracle = case.sources[name], case.sources[ORACLE]
@@ -138,6 +146,7 @@ def measured(run: "Run", case: ConditionalCase, known: Neighbours, name: str) ->
         "dispersion": dispersion(vectors, draws_of(source)[own], trained) if single else None,
         "seconds": cost(run, source, seconds),
         "note": NOTES.get(source.type, ""),
+        "type": source.type,
     }
     return {key: finite_or_null(value) for key, value in found.items()}
 

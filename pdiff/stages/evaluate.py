@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from pdiff.run.finetuning import keep_finetuned
 from pdiff.run.measuring import evaluate_split, hook_of
 from pdiff.run.sources import candidates_of, check_sources, open_pool, open_source, source_names, tell_members
 from pdiff.runtime import processes
@@ -27,7 +28,8 @@ def evaluate(run: "Run") -> None:
 
     Several processes share the candidates of each source.
     """
-    folder, names, pool = run.directory.folder("evaluate"), source_names(run), open_pool(run)
+    folder, names = run.directory.folder("evaluate"), source_names(run)
+    pool = replace(open_pool(run), finetune=partial(keep_finetuned, run))
     check_sources(run)
     if not run.conditional:
         tell_members(run, len(pool.fitted), len(pool.population))

@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pdiff.run.frozen import check_frozen
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.storage import finite_or_null, read_tensors, write_tensors
-from pdiff.task.contract import check_iterable, check_params, check_same_names, check_snapshot
+from pdiff.task.contract import check_iterable, check_same_names, check_snapshot
+from pdiff.task.selection import check_params
 from pdiff.task.task import Snapshot
 from pdiff.weights.population import Population
-from pdiff.weights.ties import frozen_names, merged
+from pdiff.weights.ties import merged
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
@@ -181,15 +183,3 @@ def stored_condition(snapshot: Snapshot) -> dict[str, dict[str, float]]:
     if snapshot.condition is None:
         return {}
     return {"condition": {name: float(value) for name, value in snapshot.condition.items()}}
-
-
-def check_frozen(run: "Run") -> None:
-    """Raise a `PdiffError` when the collection changed what is not selected: no candidate would be what was trained."""
-    base = read_tensors(run.directory.base)
-    state = run.built.model.state_dict()
-    for name in frozen_names(run.built.model, run.selected):
-        if not torch.equal(state[name].cpu(), base[name]):
-            raise PdiffError(
-                f"plugin {run.name}: collect changed {name!r}, which is not selected. "
-                "Freeze it (running statistics: keep the layer in eval mode), or select it."
-            )

@@ -8,23 +8,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pdiff.runtime.errors import PdiffError
+from pdiff.task.selection import fault, kind
 from pdiff.task.task import Evaluation, Metric, Picture, Snapshot, Task
 from pdiff.weights.conditions import check_condition
-from pdiff.weights.layout import Layout
 from pdiff.weights.ties import first_names, partly_shared
 
 SPLITS = ("select", "test")  # a split `train` is needed only where the config measures on it
-
-
-def fault(plugin: str, words: str) -> PdiffError:
-    """Return the error of a plugin whose hook handed over something else."""
-    return PdiffError(f"plugin {plugin}: {words}")
-
-
-def kind(value: Any) -> str:
-    """Return what an error line calls a value."""
-    return "None" if value is None else type(value).__name__
 
 
 def check_task(plugin: str, task: Any) -> None:
@@ -113,21 +102,6 @@ def check_tensors(plugin: str, field: str, tensors: Any) -> None:
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
             raise fault(plugin, f"collect yielded {kind(tensor)} as {field} {name!r}, expected a tensor.")
-
-
-def check_params(plugin: str, params: Mapping[str, Tensor], layout: Layout, selected: Sequence[str]) -> None:
-    """Raise a `PdiffError` unless `params` is the selection, tensor by tensor; see `check_snapshot`."""
-    for entry in layout:
-        if entry.name not in params:
-            raise fault(plugin, f"collect yielded a snapshot without {entry.name!r}. Yield every tensor of `names`.")
-        shape = tuple(params[entry.name].shape)
-        if shape != entry.shape:
-            line = f"collect yielded {entry.name!r} of shape {shape}, expected {entry.shape}, that of the network."
-            raise fault(plugin, line)
-    for name in params:
-        if name not in selected:
-            line = f"collect yielded {name!r}, which is not selected. Yield the tensors of `names` alone."
-            raise fault(plugin, line)
 
 
 def check_evaluations(

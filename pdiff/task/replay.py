@@ -90,9 +90,7 @@ class Replay:
         player = Playback(recording)
         try:
             with intercept({module for module, _ in recording.calls}, player):
-                result = self.forward(player.batch)
-            if any(isinstance(x, Forgotten) for x in tree_flatten(result)[0]):
-                raise Miss
+                result = remembered(self.forward(player.batch))
         except torch.OutOfMemoryError:
             raise
         except (Miss, Exception) as error:  # compiled code answers a tensor without memory with errors of its own
@@ -108,11 +106,11 @@ class Replay:
 class Prefix:
     """Runs passes of networks that differ in the selection on one batch after another, in training: the prefix once.
 
-    What comes before the first operation on a selected tensor is computed without gradients. The passes behind it may
-    be trained: their tensors are given by `torch.func.functional_call`, say, and not put into the network.
+    What comes before the first operation on a selected tensor is frozen. The passes behind it may be trained: their
+    tensors are given by `torch.func.functional_call`, say, and not put into the network.
 
     Args:
-        model: the network, in whatever mode it is trained in.
+        model: the network, in whatever mode it is trained in; none of its own tensors has a gradient.
         names: the selection.
     """
 
@@ -123,7 +121,7 @@ class Prefix:
 
     def begin(self, batch: Any, forward: Callable[[Any], Any]) -> None:
         """Run the network as it is on a batch, and remember its prefix until the next one."""
-        with torch.no_grad():
+        with torch.enable_grad():  # some modules compute otherwise where no gradients are possible
             self.recording = recorded(self.model, self.names, batch, forward, self.rerun)[1]
 
     def __call__(self, forward: Callable[[Any], T]) -> T:
@@ -131,9 +129,16 @@ class Prefix:
         player = Playback(self.recording)
         try:
             with intercept({module for module, _ in self.recording.calls}, player):
-                return forward(player.batch)
+                return remembered(forward(player.batch))
         except Miss:
             return forward(self.recording.batch.give({}))
+
+
+def remembered(result: T) -> T:
+    """Return the result of a replayed pass; raise `Miss` where something in it was not kept."""
+    if any(isinstance(x, Forgotten) for x in tree_flatten(result)[0]):
+        raise Miss
+    return result
 
 
 def recorded(

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from pdiff.run.frozen import check_frozen
 from pdiff.stages.branches import roots_of
-from pdiff.stages.snapshots import check_frozen, recorded
+from pdiff.stages.snapshots import recorded
 from pdiff.task.contract import fault
 from pdiff.task.plugins import hook_names, load_plugin, plugin_name
 from pdiff.testing.finding import NotApplicable

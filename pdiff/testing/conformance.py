@@ -34,6 +34,7 @@ TABLE = (
     Rule("similarity", "build", "pdiff.testing.evaluating:check_similarity", EVALUATED),
     Rule("ensemble", "ensemble", "pdiff.testing.evaluating:check_ensemble", EVALUATED),
     Rule("drawing", "draw", "pdiff.testing.evaluating:check_drawing", EVALUATED),
+    Rule("finetuning", "finetune", "pdiff.testing.finetuning:check_finetuning", COLLECTED),
     Rule("inputs", "inputs", "pdiff.testing.units:check_inputs", ("build",)),
     Rule("symmetries", "symmetries", "pdiff.testing.units:check_symmetries", EVALUATED),
 )

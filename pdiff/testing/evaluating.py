@@ -184,7 +184,8 @@ def check_drawing(specimen: "Specimen") -> str:
     if not run.has_hook("draw"):
         raise NotApplicable("the plugin draws nothing")
     folder.mkdir(exist_ok=True)
-    picks = {"trained": run.candidates(specimen.vectors), "generated": run.candidates(specimen.vectors[:1])}
+    every = run.candidates(specimen.vectors, specimen.conditions)
+    picks = {"trained": every, "generated": every.take(slice(1))}
     pictures = list(run.hook.draw(task=run.task, picks=picks, folder=folder))
     check_pictures(run.name, pictures)
     for picture in pictures:

@@ -93,6 +93,12 @@ class Conditions(Sequence):
         return Conditions(self.names, self.values[rows])
 
 
+def shown(condition: Mapping[str, float], most: int = 12) -> str:
+    """Return a condition's text; of many numbers the first."""
+    words = [f"{name} {value:g}" for name, value in list(condition.items())[:most]]
+    return ", ".join(words) + (", ..." if len(condition) > most else "")
+
+
 def check_condition(condition: Any, names: Sequence[str], where: str) -> None:
     """Raise a `PdiffError` unless a condition has these names, and a finite number for each.
 

@@ -133,6 +133,16 @@ def branches(cfg):
 
 
 @hookimpl
+def finetune(task, cfg, start, conditions, steps):
+    """Train a network for each condition as the collection does, many at once, from one beginning, in fewer steps."""
+    from pdiff_plugins.classification.many import finetuned_networks
+
+    settings = {name: cfg.collect[name] for name in ("networks", "inits", "together") if name in cfg.collect}
+    given = {"task": task, "seed": cfg.seed, "start": start, "conditions": conditions, "steps": steps}
+    return call(finetuned_networks, settings, "collect", **given)
+
+
+@hookimpl
 def evaluate(task, candidates, split):
     """Measure the accuracy of each candidate; its signature is which samples it gets wrong.
 

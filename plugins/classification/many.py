@@ -16,6 +16,7 @@ from pdiff_plugins.images.collection import selected, train_base
 from torch import Tensor, nn
 
 from pdiff import (
+    Conditions,
     PdiffError,
     Snapshot,
     Task,
@@ -196,3 +197,40 @@ def train_block(
         origin |= data.kind.provenance(block.conditions[place])
         fresh = pack({**kept, "done": place + 1, "trained": trained}) if inside == 0 else None
         yield Snapshot(params, origin, fresh, data.table[block.conditions[place]])
+
+
+def finetuned_networks(
+    task: Task,
+    seed: int,
+    start: Mapping[str, Tensor],
+    conditions: Conditions,
+    steps: int,
+    networks: dict,
+    inits: int | str = 1,
+    together: int = 256,
+) -> Iterator[dict[str, Tensor]]:
+    """Yield for each condition what a collection makes of `start`, in fewer steps: of several inits that of the first.
+
+    Args:
+        task: whose splits are `ConditionalSplit`.
+        seed: of the run.
+        start: the selection that each network begins with.
+        conditions: of each network.
+        steps: optimiser steps.
+        networks: settings of the training, but for its steps.
+        inits: initialisations of the collection.
+        together: networks that are trained at once.
+    """
+    if inits == EACH:
+        line = "got 'each', so that the networks have no common beginning to be fine-tuned from"
+        raise PdiffError(f"collect.inits: {line}. Set the source `finetuned` to null, or give a number of inits.")
+    data = task.splits["train"]
+    begin = {name: tensor.to(data.data.device) for name, tensor in start.items()}
+    group = 1 if has_batch_statistics(task.model) else together
+    for first in range(0, len(conditions), group):
+        values = conditions.values[first : first + group]
+        given = {"model": task.model, "data": data, "conditions": values, "begins": [begin] * len(values)}
+        settings = {**networks, "steps": steps}
+        stack = call(train_together, settings, "collect.networks", **given, seed=seed, first=first)["stack"]
+        for place in range(len(values)):
+            yield {name: tensor[place] for name, tensor in stack.items()}

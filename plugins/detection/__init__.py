@@ -1,5 +1,6 @@
 """Object detection: parts of any mmdet detector, on digit scenes or on the data of a user's own config."""
 
+from dataclasses import replace
 from functools import partial
 
 from pdiff_plugins.openmmlab.plugin import collection_hooks, looks_at_training_data
@@ -50,9 +51,10 @@ def detection_task(
     if not 0 <= score_threshold <= 1:
         raise PdiffError(f"task.score_threshold: got {score_threshold}, expected a number from 0 to 1.")
     from pdiff_plugins.detection.check import AnnotationCheck
-    from pdiff_plugins.detection.data import check_classes, measure
+    from pdiff_plugins.detection.data import check_classes, check_conditions, measure
     from pdiff_plugins.detection.errors import shared_errors
     from pdiff_plugins.openmmlab.libraries import MMDET
+    from pdiff_plugins.openmmlab.narrowing import narrowing
     from pdiff_plugins.openmmlab.task import build_task
 
     measured = partial(measure, threshold=score_threshold)
@@ -60,7 +62,8 @@ def detection_task(
     given = {"seen": seen, "check": AnnotationCheck(validated), "conditions": conditions}
     task = build_task(MMDET, seed, device, model, data, lambda _: metric, HEADS, measured, shared_errors, **given)
     check_classes(task)
-    return task
+    check_conditions(task)
+    return replace(task, for_condition=narrowing(task))
 
 
 collect, branches, finetune = collection_hooks("mmdet")
@@ -68,33 +71,40 @@ collect, branches, finetune = collection_hooks("mmdet")
 
 @hookimpl
 def evaluate(task, candidates, split):
-    """Measure COCO's AP of each candidate; its signature is which objects it misses and what it sees that is not."""
-    from pdiff_plugins.openmmlab.prediction import predictions, watch_outputs
+    """Measure COCO's AP of each candidate; its signature is which objects it misses and what it sees that is not.
+
+    Under conditions AP is that of the condition's classes, or on its images, and errors elsewhere are zeros. The test
+    units of the scores are groups of images, the same for all classes; where a class has all its objects in one group,
+    and where conditions are about images, there are no scores.
+    """
+    from pdiff_plugins.openmmlab.prediction import watch_outputs
+    from pdiff_plugins.openmmlab.scopes import predictions_within, scopes
     from pdiff_plugins.openmmlab.task import measured_split
 
     data = measured_split(task, split)
-    metrics = [data.metric.another() for _ in candidates]
-    errors = [data.errors() for _ in candidates]
-    alive = [True for _ in candidates]
+    wanted = scopes(data.split, candidates)
+    metrics = [data.metric.another(scope.labels, scope.rows) for scope in wanted]
+    errors = [data.errors() for _ in wanted]
+    alive = [True for _ in wanted]
     title, modules = f"evaluate on {split}", dict(task.model.named_modules())
     with watch_outputs([modules[name] for name in (*task.head, *PROPOSALS) if name in modules]) as finite:
 
         def read(samples):
             return read_detections(samples), finite()
 
-        for index, truths, (found, sound) in predictions(task.model, data.split, candidates, title, read):
+        found = predictions_within(task.model, data.split, candidates, wanted, title, read)
+        for index, truths, (detections, sound) in found:
             alive[index] &= sound
-            for truth, *detections in zip(truths, *found, strict=True):
-                named = dict(zip(DETECTIONS, detections, strict=True))
+            for truth, *own in zip(truths, *detections, strict=True):
+                named = dict(zip(DETECTIONS, own, strict=True))
                 metrics[index].process({}, [{**truth.metainfo, "pred_instances": named}])
-                errors[index].add(data.images[truth.img_id], *detections)
-    for metric, wrong, lives in zip(metrics, errors, alive, strict=True):
+                errors[index].add(data.images[truth.img_id], *own)
+    for scope, metric, wrong, lives in zip(wanted, metrics, errors, alive, strict=True):
         figures, scores = metric.measure()
-        average = figures.pop("AP")
-        if lives:
-            yield Evaluation(average, wrong.signature(), scores, figures)
-        else:
-            yield Evaluation(task.metric.worst, wrong.signature(), scores)
+        average, signature = figures.pop("AP"), wrong.signature(scope.labels, scope.rows)
+        if not lives:
+            average, figures = task.metric.worst, {}
+        yield Evaluation(average, signature, scores, figures, data.obeyed(scope, wrong))
 
 
 def read_detections(samples):

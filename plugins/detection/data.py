@@ -9,6 +9,7 @@ from mmengine.config import Config
 from pdiff_plugins.detection.coco import CandidateMetric
 from pdiff_plugins.detection.errors import Errors
 from pdiff_plugins.openmmlab.data import Split, evaluator_settings
+from pdiff_plugins.openmmlab.scopes import Scope, scope
 from torch import Tensor, nn
 
 from pdiff import PdiffError, Task
@@ -39,6 +40,16 @@ class MeasuredSplit:
     def errors(self) -> Errors:
         """Return an empty record of a candidate's errors."""
         return Errors(self.truths, self.classes, self.threshold)
+
+    def obeyed(self, scope: Scope, errors: Errors) -> dict[str, float] | None:
+        """Return the share of the objects of each class that is found, by the condition's names.
+
+        All classes are looked at, those of the condition and others, but for those that have no object. None where
+        conditions are not about classes.
+        """
+        if scope.labels is None:
+            return None
+        return {self.split.kind.table.names[label]: share for label, share in errors.found().items()}
 
 
 def measure(config: Config, name: str, split: Split, threshold: float) -> MeasuredSplit:
@@ -81,6 +92,15 @@ def check_classes(task: Task) -> None:
                     f"task.model.config: {path} has {count} classes, but the data have {classes}. Give "
                     f"task.model.options.model.{path}.num_classes={classes}, or data with the detector's classes."
                 )
+
+
+def check_conditions(task: Task) -> None:
+    """Raise a `PdiffError` for a condition to train for that has no object in a split, where AP is not defined."""
+    for name in ("select", "test"):
+        data = task.splits[name]
+        for values in data.split.kind.table.values if data.split.kind is not None else ():
+            within = scope(data.split.kind, data.split.dataset, values)
+            data.metric.another(within.labels, within.rows)
 
 
 def ground_truth(instances: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:

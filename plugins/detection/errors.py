@@ -52,9 +52,26 @@ class Errors:
                 self.false[image, labels[order[detection]]] += 1
         self.missed[image] = torch.tensor(free, dtype=torch.int16)
 
-    def signature(self) -> Tensor:
-        """Return missed ground truths and numbers of false positives in one vector."""
-        return torch.cat([*self.missed, self.false.flatten()])
+    def found(self) -> dict[int, float]:
+        """Return, by label, the share of the objects of each class that is not missed; classes without one left out."""
+        labels = torch.cat([truth["labels"][~truth["ignored"]] for truth in self.truths])
+        missed = torch.cat(self.missed).double()
+        return {label: float(1 - missed[labels == label].mean()) for label in labels.unique().tolist()}
+
+    def signature(self, labels: Sequence[int] | None = None, rows: Sequence[int] | None = None) -> Tensor:
+        """Return missed ground truths and numbers of false positives in one vector.
+
+        Args:
+            labels: of the classes whose errors count, the others' are 0; None: all.
+            rows: positions of the images whose errors count; None: all.
+        """
+        images, classes = self.false.shape
+        counts = torch.zeros(images, classes, dtype=torch.int16)
+        rows = range(images) if rows is None else rows
+        counts[torch.tensor(rows)[:, None], torch.tensor(range(classes) if labels is None else labels)] = 1
+        known = [truth["labels"][~truth["ignored"]] for truth in self.truths]
+        missed = [missed * count[own] for missed, count, own in zip(self.missed, counts, known, strict=True)]
+        return torch.cat([*missed, (self.false * counts).flatten()])
 
 
 def shared_errors(a: Tensor, b: Tensor) -> Tensor:

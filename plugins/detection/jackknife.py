@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from faster_coco_eval import COCOeval_faster
+from numpy.typing import NDArray
 from torch import Tensor
 
 GROUPS = 20
@@ -34,6 +35,17 @@ def precision_of(evaluation: COCOeval_faster, images: Sequence[int], most: int) 
     precision = part.eval["precision"]
     defined = precision[precision > -1]
     return float(defined.mean()) if defined.size else float("nan")
+
+
+def lasts_without_a_group(objects: NDArray) -> bool:
+    """Say whether each class that has objects has some in several groups of images, so that AP is defined without one.
+
+    Args:
+        objects: numbers of objects that are no crowd, by image in the order of the ids and by class `(S, C)`.
+    """
+    count = min(GROUPS, len(objects))
+    there = np.stack([objects[group::count].any(0) for group in range(count)]).sum(0)
+    return bool((there != 1).all())
 
 
 def pseudo_values(evaluation: COCOeval_faster, whole: float, most: int) -> Tensor | None:

@@ -62,7 +62,7 @@ class Trained:
     optimizer: OptimWrapper
     rates: Sequence[float]
     labels: Sequence[int] | None
-    losses: dict[str, float] = field(default_factory=dict)
+    losses: dict[str, Tensor] = field(default_factory=dict)
 
 
 def blocks_of(count: int, together: int = 40) -> list[range]:
@@ -195,7 +195,8 @@ def train_block(
         trained = [[network.tensors, network.losses] for network in lockstep.networks]
     for place in range(done, len(block)):
         tensors, losses = trained[place]
-        origin = {"network": 0, "branch": block[place], "step": settings["steps"], **losses}
+        origin = {"network": 0, "branch": block[place], "step": settings["steps"]}
+        origin |= {name: value.item() for name, value in losses.items()}
         fresh = pack({**kept, "done": place + 1, "trained": trained}) if place == done else None
         yield Snapshot({name: tensor.detach() for name, tensor in tensors.items()}, origin, fresh, table[place])
 
@@ -264,6 +265,7 @@ class Lockstep:
         """Take one step of some networks on a batch as the loader gives it."""
         own = derive_seed(self.seed, "step", self.step)
         freeze_all_but(self.model.train(), self.begin, self.mode)
+        self.model.requires_grad_(False)
         seed_all(own)
         batch = self.model.data_preprocessor(data, True)
         samples = batch["data_samples"]
@@ -289,7 +291,7 @@ class Lockstep:
         with torch.enable_grad(), network.optimizer.optim_context(self.model):
             total, figures = self.model.parse_losses(self.prefix(loss))
         network.optimizer.update_params(total)
-        network.losses = {name: float(value) for name, value in figures.items()}
+        network.losses = {name: value.detach() for name, value in figures.items()}
 
     def state(self) -> list[dict[str, Any]]:
         """Return what every network needs to go on."""

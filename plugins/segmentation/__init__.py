@@ -1,5 +1,6 @@
 """Semantic segmentation: parts of any mmseg segmentor, on digit scenes or on the data of a user's own config."""
 
+from dataclasses import replace
 from functools import partial
 
 from pdiff_plugins.openmmlab.plugin import collection_hooks, looks_at_training_data
@@ -45,6 +46,7 @@ def segmentation_task(
         conditions: the kind of condition that networks are made for.
     """
     from pdiff_plugins.openmmlab.libraries import MMSEG
+    from pdiff_plugins.openmmlab.narrowing import narrowing
     from pdiff_plugins.openmmlab.task import build_task
     from pdiff_plugins.segmentation.data import check_head, measure
     from pdiff_plugins.segmentation.labels import chance, check_splits
@@ -60,7 +62,7 @@ def segmentation_task(
     given = {"seen": seen, "conditions": conditions}
     task = build_task(MMSEG, seed, device, model, data, metric, HEADS, measured, error_iou, **given)
     check_head(task.model, task.splits["train"].dataset)
-    return task
+    return replace(task, for_condition=narrowing(task))
 
 
 collect, branches, finetune = collection_hooks("mmseg")
@@ -68,15 +70,21 @@ collect, branches, finetune = collection_hooks("mmseg")
 
 @hookimpl
 def evaluate(task, candidates, split):
-    """Measure the mIoU of each candidate; its signature is which of a fixed set of pixels it gets wrong."""
-    from pdiff_plugins.openmmlab.prediction import predictions
+    """Measure the mIoU of each candidate; its signature is which of a fixed set of pixels it gets wrong.
+
+    Under conditions other classes are as good as background, predicted or true, and mIoU is that of the condition's
+    classes; or the images are those of the condition, pixels of others are no errors, and there are no scores, since
+    the images differ.
+    """
+    from pdiff_plugins.openmmlab.scopes import predictions_within, scopes
     from pdiff_plugins.openmmlab.task import measured_split
     from pdiff_plugins.segmentation.data import Record, read_labels
 
     data = measured_split(task, split)
-    records = [Record(data) for _ in candidates]
-    title = f"evaluate on {split}"
-    for index, truths, (found, finite) in predictions(task.model, data.split, candidates, title, read_labels):
+    wanted, title = scopes(data.split, candidates), f"evaluate on {split}"
+    records = [Record(data, scope) for scope in wanted]
+    predicted = predictions_within(task.model, data.split, candidates, wanted, title, read_labels)
+    for index, truths, (found, finite) in predicted:
         records[index].add(truths, found, finite)
     for record in records:
         yield record.evaluation(task.metric)
@@ -84,15 +92,16 @@ def evaluate(task, candidates, split):
 
 @hookimpl
 def ensemble(task, candidates, split):
-    """Measure the mIoU of the average of the candidates' class probabilities."""
-    from pdiff_plugins.openmmlab.prediction import predictions
+    """Measure the mIoU of the average of the candidates' class probabilities; all are for one condition, or none."""
+    from pdiff_plugins.openmmlab.scopes import predictions_within, scopes
     from pdiff_plugins.openmmlab.task import measured_split
     from pdiff_plugins.segmentation.data import Record, labels_of, read_probabilities
 
     data = measured_split(task, split)
-    record = Record(data)
-    title, together, sound = f"ensemble on {split}", [], True
-    for index, truths, (found, finite) in predictions(task.model, data.split, candidates, title, read_probabilities):
+    wanted, title = scopes(data.split, candidates), f"ensemble on {split}"
+    record, together, sound = Record(data, wanted[0]), [], True
+    predicted = predictions_within(task.model, data.split, candidates, wanted, title, read_probabilities)
+    for index, truths, (found, finite) in predicted:
         together = found if index == 0 else [a + b for a, b in zip(together, found, strict=True)]
         sound &= finite  # one dead member is enough: its part of the average is NaN
         if index + 1 == len(candidates):

@@ -12,6 +12,7 @@ from mmseg.datasets import MultiImageMixDataset
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from pdiff_plugins.openmmlab.data import Split, evaluator_settings
 from pdiff_plugins.openmmlab.libraries import one_line
+from pdiff_plugins.openmmlab.scopes import EVERYTHING, Scope
 from pdiff_plugins.segmentation.metric import CandidateMetric
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -30,11 +31,18 @@ class Pixels:
     """
 
     def __init__(self, total: int, images: int, seed: int, ignored: int):
-        self.share, self.seed, self.ignored = -(-total // images), seed, ignored
+        self.share, self.images, self.seed, self.ignored = -(-total // images), images, seed, ignored
         self.places: dict[str, Tensor] = {}
 
-    def wrong(self, truth: Any, labels: Tensor) -> Tensor:
-        """Return on which of an image's pixels the labels `(1, H, W)` are wrong, booleans on the CPU."""
+    def wrong(self, truth: Any, labels: Tensor, others: Tensor | None = None, background: int | None = None) -> Tensor:
+        """Return on which of an image's pixels the labels `(1, H, W)` are wrong, booleans on the CPU.
+
+        Args:
+            truth: mmseg's data sample.
+            labels: the predicted ones.
+            others: labels that are as good as `background`, predicted or true; None: none.
+            background: the label.
+        """
         expected = truth.gt_sem_seg.data.flatten()
         path = truth.img_path
         if path not in self.places:
@@ -42,7 +50,18 @@ class Pixels:
             rng = generator(self.seed, "pixels", os.path.basename(path))
             self.places[path] = valid[torch.randperm(len(valid), generator=rng)[: self.share]].to(expected.device)
         places = self.places[path]
-        return (labels.flatten()[places] != expected[places]).cpu()
+        expected, labels = expected[places], labels.flatten()[places]
+        if others is not None:
+            others = others.to(expected.device)
+            expected, labels = (each.masked_fill(torch.isin(each, others), background) for each in (expected, labels))
+        return (labels != expected).cpu()
+
+    def spread(self, wrong: Sequence[Tensor], rows: Sequence[int]) -> Tensor:
+        """Return the wrong pixels of some images `(S share,)`: those of an image in its place, elsewhere False."""
+        signature = torch.zeros(self.images, self.share, dtype=torch.bool)
+        for row, pixels in zip(rows, wrong, strict=True):
+            signature[row, : len(pixels)] = pixels
+        return signature.flatten()
 
 
 @dataclass(frozen=True)
@@ -65,10 +84,17 @@ class Record:
 
     Args:
         data: the split.
+        scope: what counts of it.
     """
 
-    def __init__(self, data: MeasuredSplit):
-        self.metric, self.pixels = data.metric.another(), data.pixels
+    def __init__(self, data: MeasuredSplit, scope: Scope = EVERYTHING):
+        self.metric, self.pixels, self.scope = data.metric.another(scope.labels), data.pixels, scope
+        self.kind = data.split.kind
+        self.others, self.background = None, None
+        if scope.labels is not None:
+            self.background = self.kind.background
+            classes = range(len(data.metric.dataset_meta["classes"]))
+            self.others = torch.tensor([label for label in classes if label not in scope.labels])
         self.wrong: list[Tensor] = []
         self.finite = True
 
@@ -78,15 +104,25 @@ class Record:
         for truth, labels in zip(truths, found, strict=True):
             expected = {"data": truth.gt_sem_seg.data}
             self.metric.process({}, [{"pred_sem_seg": {"data": labels}, "gt_sem_seg": expected}])
-            self.wrong.append(self.pixels.wrong(truth, labels))
+            self.wrong.append(self.pixels.wrong(truth, labels, self.others, self.background))
 
     def evaluation(self, metric: Metric) -> Evaluation:
         """Return mIoU, or the worst of the task's metric where not all was finite, and which pixels are wrong."""
-        wrong, scores = torch.cat(self.wrong), self.metric.scores()
+        wrong, scores, rows = torch.cat(self.wrong), self.metric.scores(), self.scope.rows
+        if rows is not None:  # other conditions are about other images
+            wrong, scores = self.pixels.spread(self.wrong, rows), None
         if not self.finite:
-            return Evaluation(metric.worst, wrong, scores)
+            return Evaluation(metric.worst, wrong, scores, condition=self.obeyed())
         figures = self.metric.compute_metrics(self.metric.results)
-        return Evaluation(figures.pop("mIoU"), wrong, scores, figures)
+        return Evaluation(figures.pop("mIoU"), wrong, scores, figures, self.obeyed())
+
+    def obeyed(self) -> dict[str, float] | None:
+        """Return the share of each class's pixels that get that class, by the condition's names; None without such."""
+        if self.scope.labels is None:
+            return None
+        shares = [share for label, share in enumerate(self.metric.shares()) if label != self.background]
+        named = zip(self.kind.table.names, shares, strict=True)
+        return {name: share for name, share in named if share is not None}
 
 
 def is_finite(samples: Sequence[Any]) -> bool:

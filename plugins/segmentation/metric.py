@@ -10,6 +10,8 @@ from mmseg.evaluation.metrics import IoUMetric
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pdiff import PdiffError
+
 
 def sum_areas(results: Sequence[Sequence[Tensor]]) -> tuple[Tensor, ...]:
     """Return the sums of the four areas of each image, one per class; float64, as float32 is exact to 2^24 only."""
@@ -45,11 +47,17 @@ class CandidateMetric(IoUMetric):
         super().__init__(ignore_index=ignore_index, prefix="candidate")
         self.dataset_meta = {"classes": tuple(classes)}
         self.areas = array("f")  # of image after image, intersection and union of each class
+        self.wanted: list[int] | None = None
 
-    def another(self) -> "CandidateMetric":
-        """Return an empty accumulator."""
+    def another(self, labels: Sequence[int] | None = None) -> "CandidateMetric":
+        """Return an empty accumulator; of the figures of some classes alone, by their labels.
+
+        What is of other classes is as good as background: where it is predicted, no class that counts is, and that is
+        all that these classes' figures ask.
+        """
         metric = copy.copy(self)
         metric.results, metric.areas = [], array("f")
+        metric.wanted = None if labels is None else list(labels)
         return metric
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
@@ -61,14 +69,35 @@ class CandidateMetric(IoUMetric):
         self.results = [sum_areas(self.results)]
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Return mIoU, mAcc, aAcc and `IoU/<class>`; a class that is neither there nor predicted is left out."""
-        figures = self.total_area_to_metrics(*sum_areas(results), self.metrics)
-        iou = dict(zip(self.dataset_meta["classes"], map(float, figures["IoU"]), strict=True))
-        means = {"mIoU": np.nanmean(figures["IoU"]), "mAcc": np.nanmean(figures["Acc"]), "aAcc": figures["aAcc"]}
+        """Return mIoU, mAcc, aAcc and `IoU/<class>`; a class that is neither there nor predicted is left out.
+
+        Of some classes alone there is no aAcc, which is that of all.
+
+        Raises:
+            PdiffError: no pixel is of a class that counts.
+        """
+        areas = sum_areas(results)
+        figures = self.total_area_to_metrics(*areas, self.metrics)
+        names = self.dataset_meta["classes"]
+        if self.wanted is not None:
+            names = [names[label] for label in self.wanted]
+            if not areas[3][self.wanted].any():
+                line = f"collect.conditions: no pixel is of {', '.join(names)}, whose mIoU is asked for."
+                raise PdiffError(f"{line} Leave the condition out, or measure it on images with such pixels.")
+            figures = {name: figures[name][self.wanted] for name in ("IoU", "Acc")}
+        iou = dict(zip(names, map(float, figures["IoU"]), strict=True))
+        means = {"mIoU": np.nanmean(figures["IoU"]), "mAcc": np.nanmean(figures["Acc"])}
+        means |= {"aAcc": figures["aAcc"]} if self.wanted is None else {}
         each = {f"IoU/{name}": value for name, value in iou.items() if not np.isnan(value)}
         return {name: float(value) for name, value in means.items()} | each
+
+    def shares(self) -> list[float | None]:
+        """Return the share of each class's pixels that get that class `(C,)`; None of a class without pixels."""
+        intersection, _, _, there = (area.tolist() for area in sum_areas(self.results))
+        return [hits / total if total else None for hits, total in zip(intersection, there, strict=True)]
 
     def scores(self) -> Tensor:
         """Return mIoU to first order in the images `(S,)`, float32, whose mean is mIoU: `linearised` of their areas."""
         areas = np.frombuffer(self.areas, np.float32).reshape(-1, 2, len(self.dataset_meta["classes"]))
+        areas = areas if self.wanted is None else areas[..., self.wanted]
         return torch.from_numpy(linearised(*areas.swapaxes(0, 1).astype(np.float64))).float()

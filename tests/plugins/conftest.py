@@ -5,6 +5,7 @@ import gc
 import json
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from pdiff import Candidates, Evaluation, Layout, Task
+from pdiff import Candidates, Conditions, Evaluation, Layout, Task
 from pdiff.commands import export
 from pdiff.run import Run
 from pdiff.run.config import resolve
@@ -315,3 +316,59 @@ def refused(tmp_path, call):
         return line
 
     return run
+
+
+@pytest.fixture
+def conditions_of():
+    """Return a function to a kind of condition: a number for each class, or one that says which images.
+
+    Args of the function: the names of the numbers; the label of the background, if there is one; `rows`, from the first
+    number of a condition to its images.
+    """
+    from pdiff_plugins.openmmlab.conditions import Kind
+
+    class Given(Kind):
+        def __init__(self, names: Sequence[str], background: int | None = None, rows: dict | None = None):
+            self.background, self.images = background, rows
+            self.table = Conditions(names, torch.eye(len(names)))
+
+        def __len__(self):
+            return len(self.table)
+
+        def bind(self, datasets, counts=None):
+            """Need nothing of the data."""
+
+        def labels(self, values):
+            places = [place for place in range(len(values) + 1) if place != self.background]
+            return None if self.images else [places[number] for number in values.nonzero().flatten().tolist()]
+
+        def rows(self, dataset, values):
+            return self.images[int(values[0])] if self.images else None
+
+    return Given
+
+
+@pytest.fixture
+def under(conditions_of):
+    """Return a function that puts a task under such conditions."""
+
+    def put(task: Task, *args, **kwargs) -> Task:
+        kind = conditions_of(*args, **kwargs)
+        splits = {
+            name: replace(data, kind=kind) if name == "train" else replace(data, split=replace(data.split, kind=kind))
+            for name, data in task.splits.items()
+        }
+        return replace(task, splits=splits)
+
+    return put
+
+
+@pytest.fixture
+def wanting():
+    """Return a function that says what candidates are for: names, and a row of numbers for each."""
+
+    def conditioned(candidates: Candidates, names, values) -> Candidates:
+        table = Conditions(tuple(names), torch.tensor(values).float())
+        return Candidates(candidates.vectors, candidates.layout, candidates.load_params, table)
+
+    return conditioned

@@ -64,9 +64,11 @@ def test_run_that_is_not_compared_is_refused(compared):
         read_runs([path])
 
 
-def test_run_over_conditions_is_refused(compared):
-    with pytest.raises(PdiffError, match=r"two: is a run over conditions, .* its own page is .*report.html"):
-        read_runs([compared("one"), compared("two", conditional=True, comparisons={})])
+def test_runs_of_both_kinds_are_refused(compared, compared_over_conditions):
+    paths = [compared("one"), compared_over_conditions("two"), compared("three"), compared_over_conditions("four")]
+    line = "got two, four over conditions and one, three without, expected one kind. Compare each kind alone"
+    with pytest.raises(PdiffError, match=line):
+        read_runs(paths)
 
 
 def test_summary_of_another_version_is_refused(compared):

@@ -1,5 +1,6 @@
 """Sources for wanted conditions, by what defines them."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 import torch
 
 from pdiff.run.conditional_sources import (
+    base,
+    finetuned,
     generated_mean,
     generated_permuted,
     interpolation2,
@@ -321,9 +324,20 @@ def test_a_source_made_a_few_vectors_at_a_time_is_the_same_at_each_pass(name, mo
     assert torch.equal(vectors[:], vectors[[0, 1, 2]])
 
 
+def test_base_is_one_for_all_and_finetuned_one_for_each(angles):
+    def finetune(conditions: Conditions, steps: int) -> tuple[torch.Tensor, float]:
+        return steps * conditions.values.expand(-1, LAYOUT.size), 7.0
+
+    pool = replace(angles, base=lambda: torch.ones(LAYOUT.size), finetune=finetune)
+    assert torch.equal(base(pool, rng())[:], torch.ones(1, LAYOUT.size))
+    found = finetuned(pool, rng(), steps=3)
+    assert torch.equal(found.vectors[:, 0], 3 * pool.wanted.conditions.values[:, 0])
+    assert (found.wanted.tolist(), found.seconds) == ([0, 1, 2, 3, 4, 5], 7.0)
+
+
 def test_every_source_for_conditions_is_tested_here():
     own = {name for name, kind in SOURCES.module_dict.items() if kind.__module__ == "pdiff.run.conditional_sources"}
-    tested = {"oracle", "oracle_codec", "generated_permuted", "generated_mean"}
+    tested = {"oracle", "oracle_codec", "generated_permuted", "generated_mean", "base", "finetuned"}
     assert own == tested | {source.__name__ for source, _ in KNOWING.values()} - {"soup"}
 
 

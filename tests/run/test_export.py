@@ -218,3 +218,43 @@ def test_relative_paths_are_from_where_the_run_was_made_then_from_here(tmp_path,
     assert made_in(run) == there
     (run / "config.yaml").write_text("plugin: classification\n")
     assert made_in(run) == there
+
+
+NARROWED = """
+
+@hookimpl(tryfirst=True)
+def build(cfg):
+    def narrow(model, condition):
+        if condition["bit0"] == 7:
+            raise PdiffError("--condition: got bit0 7, expected less. Ask for less.")
+        model.weight.data[0] = condition["bit0"]
+        model.register_buffer("told", torch.tensor([condition["bit0"], condition["bit1"]]))
+
+    return replace(call(task, cfg.task, "task"), for_condition=narrow)
+"""
+
+
+@pytest.fixture
+def narrowed(conditional, tmp_path) -> Path:
+    """Return the finished run, of a plugin that changes a network for the condition that it is exported for."""
+    shutil.copytree(conditional.path, tmp_path / "narrowed")
+    text = Path(conditional.config()["plugin"]).read_text().replace("@hookimpl\ndef build", "def built")
+    text = text.replace("from pdiff import", "from dataclasses import replace\n\nfrom pdiff import PdiffError,")
+    (tmp_path / "narrowed.py").write_text(text + NARROWED)
+    config = {**conditional.config(), "plugin": str(tmp_path / "narrowed.py")}
+    (tmp_path / "narrowed" / "config.yaml").write_text(yaml.safe_dump(config))
+    return tmp_path / "narrowed"
+
+
+def test_task_may_change_a_network_for_the_condition_that_it_is_exported_for(narrowed, run, tmp_path):
+    export_for(narrowed, "ridge", ASKED, tmp_path / "one.safetensors")
+    found = load_file(tmp_path / "one.safetensors")
+    assert found["told"].tolist() == [0.25, 0.75]
+    assert found["weight"][0].tolist() == [0.25] * 6
+    wanted = open_pool(run).wanted
+    export(narrowed, "oracle", "3", tmp_path / "two.safetensors")
+    expected = wanted.conditions.values[wanted.oracle_of[3]]
+    assert torch.equal(load_file(tmp_path / "two.safetensors")["told"], expected)
+    with pytest.raises(PdiffError, match="^--condition: got bit0 7, expected less. Ask for less.$"):
+        export_for(narrowed, "ridge", ["bit0=7", "bit1=0"], tmp_path / "three.safetensors")
+    assert not (tmp_path / "three.safetensors").exists()

@@ -199,9 +199,8 @@ def test_shares_and_sums_that_cannot_be_are_refused(cfg, words):
 @pytest.mark.parametrize(
     ("count", "words"),
     [
-        (1, "got 0 groups of conditions that are seen, expected at least 5. Take networks for more conditions, or"),
-        (6, "got 4 groups of conditions that are seen, expected at least 5."),
-        (7, "got 1 groups of conditions that are unseen, expected at least 2."),
+        (1, "got 0 groups of conditions that are seen, expected at least 3. Take networks for more conditions, or"),
+        (5, "got 2 groups of conditions that are seen, expected at least 3."),
     ],
 )
 def test_too_few_conditions_are_refused(count, words):

@@ -14,7 +14,8 @@ from pdiff.run.results import read_metrics, read_sources
 from pdiff.run.run import Run
 from pdiff.run.sources import open_pool
 from pdiff.runtime.storage import read_json
-from pdiff.stages.compare import averages_of_a_few, draw_pictures, evidence, front, members, open_case
+from pdiff.stages.compare import averages_of_a_few, evidence, front, members, open_case
+from pdiff.stages.pictures import draw_pictures
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,11 @@ import pytest
 import torch
 import yaml
 
+from pdiff import Picture, hookimpl
 from pdiff.analysis.conditional import KINDS
 from pdiff.commands import run as command
+from pdiff.report.side_by_side_conditions import cells
+from pdiff.run.comparison import read_runs
 from pdiff.run.config import resolve
 from pdiff.run.directory import ORDER, RunDirectory
 from pdiff.run.heldout import heldout_record, split_population
@@ -22,6 +25,7 @@ from pdiff.run.wanted import open_wanted
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.settings import merge
 from pdiff.runtime.storage import read_json
+from pdiff.stages.compare import compare
 from pdiff.stages.pipeline import run_pipeline
 
 FEW = ("oracle", "nearest", "ridge", "generated", "generated_permuted", "trained", "soup16")
@@ -79,6 +83,14 @@ def test_summary_says_how_the_conditions_were_split(summary, run):
     assert set(found["example"]) == {"bit0", "bit1"}
 
 
+def test_finished_run_can_stand_beside_others(conditional, summary):
+    (found,) = read_runs([conditional.path])
+    assert found.type_of("nearest10") == "nearest"
+    assert found.groups == summary["conditions"]["groups"]["unseen"]
+    assert found.rank[1] == len(summary["sources"]) - 3, "without oracle, oracle_codec and generated_permuted"
+    assert cells(found)[4] == summary["best_source"]
+
+
 def test_summary_has_a_row_for_every_source_with_all_its_figures(summary):
     names = {
         "oracle", "nearest", "nearest10", "interpolation2", "ridge", "ridge2", "kernel_ridge", "regression", "soup",
@@ -86,7 +98,7 @@ def test_summary_has_a_row_for_every_source_with_all_its_figures(summary):
     }  # fmt: skip
     keys = {
         "n", "units", "mean", "ci", "std", "worst", "select", "dead", "to_oracle", "agreement", "distance", "spread",
-        "dispersion", "near", "obeys", "seconds", "note",
+        "dispersion", "near", "obeys", "seconds", "note", "type",
     }  # fmt: skip
     assert set(summary["sources"]) == names, "there is no symmetry"
     assert all(set(row) == keys for row in summary["sources"].values())
@@ -331,9 +343,54 @@ def test_no_other_source_decides_nothing(finish):
 
 
 def test_too_few_conditions_stop_the_fit_before_anything_is_learnt(finish, tmp_path):
-    with pytest.raises(PdiffError, match="got 4 groups of conditions that are seen, expected at least 5"):
-        finish(collect={"networks": 9})
+    with pytest.raises(PdiffError, match="got 2 groups of conditions that are seen, expected at least 3"):
+        finish(collect={"networks": 5})
     assert not (tmp_path / "run" / "engine" / "engine.json").exists()
+
+
+def test_seven_subsets_of_three_classes_are_enough_for_every_source(closed, tmp_path):
+    closed |= {"collect": {"bits": True, "whole": True, "numbers": 3}, "fit": {}}
+    closed["evaluate"]["conditional"] |= {"base": {"type": "base"}, "short": {"type": "finetuned", "steps": 3}}
+    run_pipeline(resolve(closed), RunDirectory(tmp_path / "run"), gates=False)
+    summary = read_json(tmp_path / "run" / "report" / "summary.json")
+    conditions = summary["conditions"]
+    assert (conditions["seen"], conditions["select"], conditions["unseen"]) == (4, 1, 2)
+    assert all(row["mean"] is not None for row in summary["sources"].values())
+    assert {"nearest10", "interpolation2", "ridge", "ridge2", "kernel_ridge", "regression", "short"} <= set(
+        summary["sources"]
+    )
+    assert "there are 2 groups of unseen conditions: too few to say much. Raise fit.split.unseen" in summary["notes"]
+    assert "nearest10: the mean of all 4 seen networks, for there are no 10" in summary["notes"]
+
+
+class Drawing:
+    """A plugin's hook that draws."""
+
+    def __init__(self):
+        self.picks = {}
+
+    @hookimpl
+    def draw(self, picks, folder):
+        """Keep what there is to draw."""
+        self.picks = picks
+        (folder / "dots.png").write_bytes(b"\x89PNG")
+        return [Picture("dots.png", "Dots of conditions", "A caption.")]
+
+
+def test_plugin_draws_the_same_unseen_conditions_of_each_source(conditional, tmp_path):
+    shutil.copytree(conditional.path, tmp_path / "run")
+    run, drawing = Run(resolve(conditional.config()), RunDirectory(tmp_path / "run")), Drawing()
+    run.plugin.register(drawing, "drawing")
+    compare(run)
+    picks = drawing.picks
+    assert next(iter(picks)) == "oracle"
+    assert set(picks) == set(read_json(conditional.path / "report" / "summary.json")["sources"])
+    wanted = open_wanted(run)
+    chosen = wanted.conditions.take(np.flatnonzero(wanted.unseen)[[0, 2, 3, 5, 6, 8]])
+    assert all(torch.equal(each.conditions.values, chosen.values) for each in picks.values())
+    assert all(each.vectors.shape == (6, 12) for each in picks.values())
+    assert read_json(tmp_path / "run" / "report" / "summary.json")["pictures"][0]["title"] == "Dots of conditions"
+    assert "Dots of conditions" in (tmp_path / "run" / "report" / "report.html").read_text()
 
 
 def test_a_source_is_the_same_in_every_stage(run):

@@ -64,7 +64,7 @@ NONSENSE = [
     ("collect", 'yield {"weight": 1}', r"collect yielded dict, expected pdiff\.Snapshot\."),
     ("collect", snapshot("[torch.zeros(2, 2)]"), "a snapshot whose params is list, expected tensors by name"),
     ("collect", snapshot('{"weight": [1.0]}'), "collect yielded list as params 'weight', expected a tensor"),
-    ("collect", snapshot('{"bias": torch.zeros(2)}'), r"a snapshot without 'weight'\. Yield every tensor of `names`"),
+    ("collect", snapshot('{"bias": torch.zeros(2)}'), r"a selection without 'weight'\. Yield every tensor of `names`"),
     ("collect", snapshot('{"weight": torch.zeros(4)}'), r"'weight' of shape \(4,\), expected \(2, 2\)"),
     ("collect", snapshot("task.model.state_dict()"), r"yielded 'bias', which is not selected\."),
     ("collect", snapshot("{}", '{"step": torch.tensor(1)}'), r"which is no JSON\. Use plain values"),

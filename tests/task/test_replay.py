@@ -12,17 +12,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils._pytree import tree_flatten
 from torch.utils.checkpoint import checkpoint
 
 from pdiff.runtime.errors import PdiffError
 from pdiff.task.defaults import LoadParams
-from pdiff.task.replay import Replay
+from pdiff.task.replay import Prefix, Replay
 from pdiff.task.task import Candidates
 from pdiff.weights.layout import Layout
 from pdiff.weights.select import select
 
 CANDIDATES = 4
+NETWORKS = 3  # that are trained side by side
 Pair = namedtuple("Pair", "left right")
 
 
@@ -1122,3 +1124,59 @@ def test_an_abandoned_batch_leaves_the_network_usable():
     results.close()
     assert not any(forwards(network).values())
     assert same(list(Replay(network, candidates)(batch)), [alone(network, candidates, batch, i) for i in range(4)])
+
+
+# Passes that are trained behind a prefix that is computed once
+
+
+def leaves(network, names, number):
+    """Return the selection of one of several networks, leaves of its own."""
+    state, rng = network.state_dict(), torch.Generator().manual_seed(number)
+    found = {name: (state[name] + 0.3 * torch.randn(state[name].shape, generator=rng)).abs() for name in names}
+    return {name: tensor.requires_grad_(tensor.is_floating_point()) for name, tensor in found.items()}
+
+
+def learnt(forward, tensors):
+    """Return results and gradients of one pass; the kind of the error where such a pass cannot be trained."""
+    try:
+        result = forward()
+        sum(x.double().abs().sum() for x in tree_flatten(result)[0] if isinstance(x, Tensor)).backward()
+    except (RuntimeError, AttributeError, TypeError) as error:
+        return type(error)
+    return [x.detach() for x in tree_flatten(result)[0] if isinstance(x, Tensor)], [t.grad for t in tensors.values()]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_results_and_gradients_are_those_of_whole_passes(name):
+    case = CASES[name]
+    network = case.network().requires_grad_(False)
+    names = case.names(network)
+    prefix = Prefix(network, names)
+    for batch in (case.batch() for _ in range(2)):
+        whole, behind = [], []
+        for number in range(NETWORKS):
+            tensors = leaves(network, names, number)
+            alone = copy.deepcopy(network)
+            given = copy.deepcopy(batch)
+            whole.append(learnt(lambda net=alone, own=tensors, x=given: functional_call(net, own, (x,)), tensors))
+        prefix.begin(batch, network)
+        for number in range(NETWORKS):
+            tensors = leaves(network, names, number)
+            behind.append(learnt(lambda own=tensors: prefix(lambda x: functional_call(network, own, (x,))), tensors))
+        for one, other in zip(whole, behind, strict=True):
+            assert one == other if isinstance(one, type) else same(one, other)
+
+
+def test_the_frozen_prefix_runs_once_for_each_batch():
+    network = nn.Sequential(linear(), relu(), linear(), linear()).requires_grad_(False)
+    calls = []
+    own = network[0].forward
+    network[0].forward = lambda x: (calls.append(1), own(x))[1]
+    prefix = Prefix(network, ["2.weight"])
+    for _ in range(2):
+        prefix.begin(matrix(), network)
+        for number in range(NETWORKS):
+            tensors = leaves(network, ["2.weight"], number)
+            prefix(lambda x, own=tensors: functional_call(network, own, (x,))).sum().backward()
+            assert tensors["2.weight"].grad.abs().sum() > 0
+    assert len(calls) == 2

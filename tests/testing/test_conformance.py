@@ -148,7 +148,7 @@ BROKEN = [
         "collection",
         "for name in names}",
         "for name in names[:1]}",
-        "a snapshot without '2.bias'. Yield every tensor of",
+        "a selection without '2.bias'. Yield every tensor of",
     ),
     (
         "rest",
@@ -286,7 +286,7 @@ def failed(findings) -> list[str]:
 def test_a_plugin_of_local_functions_that_cannot_be_pickled_passes_every_check(tmp_path):
     plugin = conformance(tmp_path, SOUND)
     found = {name: plugin.check(name).state for name in CHECKS}
-    assert found == dict.fromkeys(CHECKS, "passed") | {"symmetries": "not applicable"}
+    assert found == dict.fromkeys(CHECKS, "passed") | dict.fromkeys(("finetuning", "symmetries"), "not applicable")
 
 
 @pytest.mark.parametrize(("check", "sound", "broken", "words"), BROKEN)
@@ -301,8 +301,50 @@ def test_a_broken_rule_is_found_and_its_hook_named(tmp_path, check, sound, broke
 def test_a_plugin_with_conditions_passes_every_check(tmp_path):
     plugin = conformance(tmp_path, CONDITIONAL)
     found = {name: plugin.check(name).state for name in CHECKS}
-    without = ("drawing", "inputs", "symmetries")
+    without = ("drawing", "finetuning", "inputs", "symmetries")
     assert found == dict.fromkeys(CHECKS, "passed") | dict.fromkeys(without, "not applicable")
+
+
+DRAWS = """
+
+@hookimpl
+def draw(task, picks, folder):
+    assert all("shift" in condition for found in picks.values() for condition in found.conditions)
+    (folder / "a.png").write_bytes(bytes([137]) + b"PNG" + bytes([13, 10, 26, 10]))
+    return [Picture("a.png", "a title", "a caption")]
+"""
+FINETUNES = """
+
+@hookimpl
+def finetune(task, start, conditions, steps):
+    for condition in conditions:
+        yield {name: tensor + steps * (1 + condition["shift"]) for name, tensor in start.items()}
+"""
+
+
+def test_a_plugin_draws_and_fine_tunes_for_conditions(tmp_path):
+    plugin = conformance(tmp_path, CONDITIONAL + DRAWS + FINETUNES)
+    found = {name: plugin.check(name) for name in ("drawing", "finetuning")}
+    assert {name: finding.state for name, finding in found.items()} == dict.fromkeys(found, "passed"), found
+    (tmp_path / "broken.yaml").write_text("select: head\nfit: {canonical: permutation}\n")
+    formed = Conformance(str(tmp_path / "broken.py"), tmp_path / "formed")
+    assert formed.check("finetuning") == found["finetuning"]
+    assert found["finetuning"].line == "2 steps for 4 conditions, the same the second time"
+
+
+@pytest.mark.parametrize(
+    ("sound", "broken", "words"),
+    [
+        ("steps * (1", "0 * (1", "finetune yielded for condition 0 what it began with, after 2 steps. Train it."),
+        ("tensor +", "torch.rand(1) + tensor +", "finetune yielded other values the second time. Seed what you draw."),
+        ("in conditions:", "in [*conditions][1:]:", "finetune yielded 3 selections for 4 conditions. Yield one for"),
+        ("        yield", "        task.model[0].bias.data += 1\n        yield", "finetune changed '0.bias', which"),
+    ],
+)
+def test_a_broken_rule_of_finetune_is_found(tmp_path, sound, broken, words):
+    assert FINETUNES.count(sound) == 1
+    finding = conformance(tmp_path, CONDITIONAL + FINETUNES.replace(sound, broken)).check("finetuning")
+    assert (finding.state, words in finding.line) == ("failed", True), finding
 
 
 @pytest.mark.parametrize(
@@ -368,7 +410,7 @@ def test_classification_keeps_the_rules(tmp_path, tiny):
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny))
     findings = check_plugin("classification", str(tmp_path / "tiny.yaml"))
     assert failed(findings) == []
-    assert {f.check for f in findings if f.state == "passed"} >= set(CHECKS) - {"drawing", "symmetries"}
+    assert {f.check for f in findings if f.state == "passed"} >= set(CHECKS) - {"drawing", "finetuning", "symmetries"}
 
 
 UNITS = """

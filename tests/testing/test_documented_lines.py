@@ -24,6 +24,8 @@ BROKEN = {
         "draw()", 'return [pdiff.Picture("moons.png", "a title", "a caption")]'
     )),
     "inputs": ("inputs", lambda text: text + HOOK.format("inputs(task, split)", "return iter(task.splits[split])")),
+    "finetune": ("finetuning", lambda text: text.replace('{"step": step})', '{"step": step}, condition={"moon": step})')
+        + HOOK.format("finetune(start)", "return [start]")),
     "symmetries": ("symmetries", lambda text: text + HOOK.format("symmetries()", "pass")),
 }  # fmt: skip
 

@@ -10,6 +10,28 @@ def test_runs_are_set_side_by_side(call, tmp_path, monkeypatch, compared):
     assert (tmp_path / "all.png").is_file()
 
 
+def test_runs_over_conditions_are_set_side_by_side(call, tmp_path, monkeypatch, compared_over_conditions):
+    monkeypatch.chdir(tmp_path)
+    done = call("compare", compared_over_conditions("one"), compared_over_conditions("two"), "-o", "all.html")
+    assert done.code == 0, done.err
+    assert "best ★" in done.out
+    assert done.out.endswith("comparison: all.html, all.png\n")
+    assert (tmp_path / "all.html").is_file()
+    assert (tmp_path / "all.png").is_file()
+
+
+def test_runs_of_both_kinds_are_one_line_and_nothing_is_written(
+    call, tmp_path, monkeypatch, compared, compared_over_conditions
+):
+    monkeypatch.chdir(tmp_path)
+    done = call("compare", compared("one"), compared_over_conditions("two"))
+    assert done.code == 2
+    assert done.err.strip() == (
+        "error: runs: got two over conditions and one without, expected one kind. Compare each kind alone."
+    )
+    assert not list(tmp_path.glob("comparison.*"))
+
+
 def test_mistake_is_one_line_and_exit_code_2(call, tmp_path, compared):
     done = call("compare", compared("one"), tmp_path / "none")
     assert done.code == 2

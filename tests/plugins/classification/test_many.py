@@ -10,6 +10,7 @@ from pdiff.run.directory import RunDirectory
 from pdiff.runtime.errors import PdiffError
 from pdiff.stages.pipeline import run_pipeline
 from pdiff.task.plugins import load_plugin
+from pdiff.weights.conditions import Conditions
 
 HOOK = load_plugin("classification").hook
 
@@ -190,3 +191,37 @@ def test_settings_that_train_no_networks_are_refused(subsets, conditional, chang
     subsets["collect"].update(changes)
     with pytest.raises(PdiffError, match=line):
         conditional({**subsets, "select": select}).collect()
+
+
+def finetuned(case, snapshots, steps):
+    """Return what the hook yields for the conditions of all snapshots."""
+    state = {name: tensor.clone() for name, tensor in case.task.model.state_dict().items() if name in case.names}
+    given = {"task": case.task, "names": case.names, "cfg": case.cfg, "start": state}
+    conditions = Conditions.of([snapshot.condition for snapshot in snapshots])
+    return list(HOOK.finetune(**given, conditions=conditions, steps=steps)), state
+
+
+def test_as_many_steps_make_of_the_beginning_what_the_collection_makes(subsets, conditional):
+    case = conditional(subsets)
+    snapshots = case.collect()
+    found, _ = finetuned(case, snapshots, 20)
+    for own, snapshot in zip(found, snapshots, strict=True):
+        assert all(torch.equal(own[name], snapshot.params[name]) for name in case.names)
+
+
+def test_fewer_steps_lie_between_and_leave_the_network_as_it_is(subsets, conditional):
+    case = conditional(subsets)
+    snapshots = case.collect()
+    before = {name: tensor.clone() for name, tensor in case.task.model.state_dict().items()}
+    (found, start), (again, _) = (finetuned(case, snapshots, 2) for _ in range(2))
+    assert len(found) == len(snapshots)
+    for own, same in zip(found, again, strict=True):
+        assert all(torch.equal(own[name], same[name]) and not torch.equal(own[name], start[name]) for name in own)
+    assert all(torch.equal(before[name], tensor) for name, tensor in case.task.model.state_dict().items())
+
+
+def test_networks_without_a_common_beginning_are_not_fine_tuned_from_one(subsets, conditional):
+    subsets["collect"]["inits"] = "each"
+    case = conditional(subsets)
+    with pytest.raises(PdiffError, match=r"^collect\.inits: got 'each', so that the networks have no common beginning"):
+        finetuned(case, case.collect(), 2)

@@ -1,0 +1,177 @@
+"""A network for every condition: trained side by side as each alone, resumed, and with few steps."""
+
+import dataclasses
+import itertools
+
+import pytest
+import torch
+
+pytest.importorskip("mmdet")
+
+from pdiff_plugins.openmmlab import many
+from pdiff_plugins.openmmlab.conditions import build_kind
+from pdiff_plugins.openmmlab.libraries import MMDET
+from pdiff_plugins.openmmlab.many import Lockstep, blocks_of, finetuned, snapshots_of_many
+
+from pdiff import PdiffError, call, pack, unpack
+from pdiff.weights.select import select
+
+CPU = torch.device("cpu")
+SETS = {"type": "classes", "subsets": [[0, 1, 2], [3], [4, 5, 6, 7], [8, 9], [1, 9]]}
+NETWORKS = {"steps": 3, "optimizer": {"type": "AdamW", "lr": 1e-3}}
+PREDICTORS = "module(bbox_head.conv_cls)+module(bbox_head.conv_reg)"
+
+
+@pytest.fixture
+def task(tiny_task):
+    """Return a function from options of the config to a task whose training data have conditions."""
+
+    def conditional(options: dict | None = None):
+        plain = tiny_task(options)
+        kind = build_kind(SETS, 0)
+        kind.bind(dict.fromkeys(("train", "select", "test"), plain.splits["train"].dataset))
+        split = dataclasses.replace(plain.splits["train"], kind=kind)
+        return dataclasses.replace(plain, splits={**plain.splits, "train": split})
+
+    return conditional
+
+
+def collected(task, folder, selector=PREDICTORS, state=None, branch=None, **settings):
+    """Return all snapshots of a collection without a base training."""
+    names = select(task.model, selector, task.head)
+    given = {"task": task, "names": names, "seed": 0, "device": CPU, "state": state, "folder": folder}
+    settings = {"conditions": SETS, "networks": NETWORKS, "train": {"enabled": False}, **settings}
+    return [*call(snapshots_of_many, settings, "collect", library=MMDET, branch=branch, **given)]
+
+
+def begin(task, selector=PREDICTORS):
+    """Return the selection that a task's network has."""
+    tensors = task.model.state_dict()
+    return {name: tensors[name].clone() for name in select(task.model, selector, task.head)}
+
+
+def same(one, other) -> bool:
+    """Say whether two selections are equal, bit for bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture
+def restless(monkeypatch):
+    """Let a collection rest after every step."""
+    monkeypatch.setattr(many, "SECONDS_BETWEEN_RESTS", -1)
+
+
+def test_every_condition_has_a_network_in_the_order_of_the_table(task, tmp_path):
+    found = collected(task(), tmp_path)
+    assert [snapshot.condition["classes.9"] for snapshot in found] == [0, 0, 0, 1, 1]
+    assert [snapshot.provenance["branch"] for snapshot in found] == [0, 1, 2, 3, 4]
+    assert {snapshot.provenance["network"] for snapshot in found} == {0}
+    assert all(snapshot.provenance["loss"] > 0 for snapshot in found)
+    assert not same(found[0].params, found[1].params)
+
+
+@pytest.mark.parametrize("selector", [PREDICTORS, "head", "module(backbone.layer3.1.bn2)"])
+def test_a_network_is_trained_as_it_would_be_alone(task, tmp_path, selector):
+    together = collected(task(), tmp_path, selector)
+    for number in (1, 4):
+        own = task()
+        table = own.splits["train"].kind.table.take([number])
+        alone = Lockstep(own, begin(own, selector), table, 0, "alone", 3, NETWORKS["optimizer"], "eval")
+        assert [*alone.run()] == [1, 2, 3]
+        assert same({n: t.detach() for n, t in alone.networks[0].tensors.items()}, together[number].params)
+
+
+def test_blocks_change_no_network(task, tmp_path):
+    whole = collected(task(), tmp_path)
+    halves = collected(task(), tmp_path, together=2)
+    assert [*map(len, blocks_of(5, 2))] == [2, 2, 1]
+    assert all(same(one.params, other.params) for one, other in zip(whole, halves, strict=True))
+    alone = collected(task(), tmp_path, together=2, branch=1)
+    assert [snapshot.provenance["branch"] for snapshot in alone] == [2, 3]
+    assert same(alone[1].params, whole[3].params)
+
+
+def test_images_that_differ_between_conditions_are_those_of_each(task, monkeypatch):
+    own = task()
+    kind = own.splits["train"].kind
+    monkeypatch.setattr(type(kind), "rows", lambda self, dataset, values: [0, 1, 2] if values[0] else None)
+    table = kind.table
+    lockstep = Lockstep(own, begin(own), table, 0, "x", 1, NETWORKS["optimizer"], "eval")
+    assert [len(part.dataset) for part, _ in lockstep.groups] == [3, len(own.splits["train"].dataset)]
+    assert [len(networks) for _, networks in lockstep.groups] == [1, 4]
+    assert [*lockstep.run()] == [1]
+
+
+def test_collection_goes_on_from_any_of_its_states_to_the_same_bytes(task, tmp_path, restless):
+    whole = collected(task(), tmp_path, together=3)
+    states = [place for place, snapshot in enumerate(whole) if snapshot.state is not None]
+    assert len(states) > 6
+    for place in states:
+        rest = collected(task(), tmp_path, together=3, state=dict(whole[place].state))
+        again = [s for s in rest if s.params]
+        expected = [s for s in whole[place + 1 :] if s.params]
+        assert [s.provenance for s in again] == [s.provenance for s in expected]
+        assert all(same(one.params, other.params) for one, other in zip(again, expected, strict=True))
+
+
+def test_states_are_kept_without_pickle(task, tmp_path, restless):
+    for snapshot in collected(task(), tmp_path, together=5):
+        if snapshot.state is not None:
+            assert pack(unpack(snapshot.state)).keys() == snapshot.state.keys()
+
+
+def test_the_network_in_the_task_stays_what_all_began_with(task, tmp_path):
+    own = task()
+    before = {name: tensor.clone() for name, tensor in own.model.state_dict().items()}
+    found = collected(own, tmp_path)
+    assert same(before, own.model.state_dict())
+    assert not any(parameter.requires_grad for parameter in own.model.parameters())
+    assert not own.model.training
+    assert not same(found[0].params, {name: before[name] for name in found[0].params})
+
+
+def test_running_statistics_of_selected_layers_are_each_network_s_own(task, tmp_path):
+    selector = "module(backbone.layer3.1.bn2)+buffers"
+    own = task()
+    before = begin(own, selector)
+    found = collected(own, tmp_path, selector, networks={**NETWORKS, "mode": "train"})
+    assert same(before, begin(own, selector))
+    name = "backbone.layer3.1.bn2.running_mean"
+    assert not torch.equal(found[0].params[name], before[name])
+
+
+def test_losses_fall_where_the_images_stay_the_same(task, monkeypatch):
+    own = task()
+    batch = next(iter(many.training_loader(own.splits["train"], 0, "seeded", endless=True)))
+    monkeypatch.setattr(many, "training_loader", lambda *_: itertools.repeat(batch))
+    table = own.splits["train"].kind.table
+    lockstep = Lockstep(own, begin(own), table, 0, "x", 12, {"type": "AdamW", "lr": 1e-2}, "eval")
+    losses = [[network.losses["loss"].item() for network in lockstep.networks] for _ in lockstep.run()]
+    assert all(last < 0.95 * first for first, last in zip(losses[0], losses[-1], strict=True))
+
+
+def test_fine_tuning_with_all_steps_is_the_collection(task, tmp_path):
+    own = task()
+    whole, start = collected(own, tmp_path), begin(own)
+    given = {"task": own, "names": [*start], "seed": 0, "start": start, "networks": NETWORKS}
+    found = [*finetuned(**given, conditions=own.splits["train"].kind.table, steps=3)]
+    assert all(same(one, other.params) for one, other in zip(found, whole, strict=True))
+    (short,) = finetuned(**given, conditions=own.splits["train"].kind.table.take([2]), steps=1)
+    assert not same(short, whole[2].params)
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"networks": {"steps": 0}}, r"collect.networks.steps: got 0"),
+        ({"networks": {}}, r"collect.networks: missing a required argument: 'steps'"),
+        ({"networks": {**NETWORKS, "mode": "evil"}}, r"collect.networks.mode: got 'evil'"),
+        ({"networks": {**NETWORKS, "optimizer": {"type": "Adamm"}}}, r"collect.networks.optimizer: got .*Adamm"),
+        ({"together": 0}, r"collect.together: got 0"),
+        ({"finetune": {}}, r"collect: .*finetune"),
+    ],
+)
+def test_settings_that_cannot_be_are_one_line_before_anything_is_trained(task, tmp_path, settings, line):
+    with pytest.raises(PdiffError, match=line) as caught:
+        collected(task(), tmp_path, **settings)
+    assert "\n" not in str(caught.value)
