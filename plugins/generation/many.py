@@ -159,6 +159,7 @@ def network_settings(
     batch_size: int = 16,
     lr: float = 1e-2,
     weight_decay: float = 0.0,
+    eps: float = 1e-8,
     mode: str = "eval",
     augment: Sequence[dict] = (),
 ) -> dict[str, Any]:
@@ -171,13 +172,15 @@ def network_settings(
         batch_size: images per step; all of them, where a set's classes have fewer.
         lr: first learning rate; cosine to 0.
         weight_decay: AdamW's.
+        eps: AdamW's; near the gradients' own size, networks of near sets stay near each other.
         mode: `eval`, or `train` for the modules that hold a selected tensor.
         augment: augmentations of whole pools, in order: `[{type: flip}, {type: shift, share: 0.1}]`.
     """
     check_positive("collect.networks", steps=steps, batch_size=batch_size)
     set_mode(model, names, mode, "collect.networks")
     change = build_augmentations(augment, "collect.networks.augment")
-    return {"steps": steps, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "change": change}
+    given = {"steps": steps, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "eps": eps}
+    return {**given, "change": change}
 
 
 def train_together(
@@ -190,6 +193,7 @@ def train_together(
     batch_size: int,
     lr: float,
     weight_decay: float,
+    eps: float,
     change: Callable[[Tensor], Tensor],
 ) -> dict[str, Any]:
     """Train n networks with AdamW and a cosine to 0; the model's own parameters stay as they are.
@@ -200,7 +204,7 @@ def train_together(
         conditions: the set of classes of each.
         seed: of the run.
         first: number of the first network, for the progress.
-        steps, batch_size, lr, weight_decay, change: see `network_settings`.
+        steps, batch_size, lr, weight_decay, eps, change: see `network_settings`.
 
     Returns:
         The `stack` of their tensors `(n, ...)`, and the `loss` of each one's last batch `(n,)`.
@@ -212,7 +216,7 @@ def train_together(
     networks = [{name: tensor.detach().clone() for name, tensor in begin.items()} for _ in sets]
     learnt = [name for name in begin if name in parameter_names(model)]
     trainable = [network[name].requires_grad_(True) for network in networks for name in learnt]
-    optimizer = torch.optim.AdamW(trainable, lr=lr, weight_decay=weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(trainable, lr=lr, weight_decay=weight_decay, eps=eps, fused=True)
     with progress(f"train networks {first} to {first + len(sets) - 1}", steps) as advance:
         for step in range(steps):
             torch.manual_seed(derive_seed(seed, "networks", "step", step))

@@ -80,10 +80,6 @@ class Split:
         few.images, few.labels = self.images[rows], self.labels[rows]
         return few
 
-    def of_classes(self, labels: Sequence[int]) -> "Split":
-        """Return a split of the images of some classes alone, in their order."""
-        return self.take(self.rows_of(labels))
-
     def rows_of(self, labels: Sequence[int]) -> Tensor:
         """Return the rows of the images of some classes, in order."""
         return torch.isin(self.labels, torch.tensor(labels)).nonzero().flatten()

@@ -158,7 +158,7 @@ def test_export_refuses_the_empty_set(build, tiny_sets):
 @pytest.mark.parametrize(
     ("conditions", "line"),
     [
-        ({"type": "weather", "subsets": 3}, r"^collect\.conditions\.type: got 'weather', expected 'classes', as images"),
+        ({"type": "weather", "subsets": 3}, r"^collect\.conditions\.type: got 'weather', expected 'classes', as "),
         ({"type": "classes", "subset": 3}, r"^collect\.conditions: got unknown key 'subset'"),
         ({"type": "classes", "subsets": [["0", "cat"]]}, r"^collect\.conditions\.subsets\[0\]: got the class 'cat'"),
         ({"type": "classes", "subsets": [[]]}, r"^collect\.conditions\.subsets\[0\]: got an empty set"),

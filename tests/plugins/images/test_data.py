@@ -533,3 +533,13 @@ def test_torchvision_dataset_of_another_shape_is_refused(tmp_path, name):
 def test_unknown_torchvision_dataset_is_refused_with_the_closest():
     with pytest.raises(PdiffError, match=r"^task\.data\.name: got 'CIFAR1000'\. Did you mean 'CIFAR100'\?"):
         torchvision("CIFAR1000", "data")
+
+
+def test_images_of_some_classes_are_taken_in_their_order():
+    split = digits(train=100)["train"]
+    rows = split.rows_of([7, 2])
+    few = split.take(rows)
+    assert set(few.labels.tolist()) == {2, 7}
+    assert rows.tolist() == [row for row, label in enumerate(split.labels.tolist()) if label in (2, 7)]
+    assert torch.equal(few.images[0], split.images[rows[0]])
+    assert len(split) == 100
