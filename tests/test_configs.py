@@ -66,6 +66,7 @@ SIZES_OPENMMLAB = {
     "segmentation/fcn_r18_camvid_head": 37_707,
     "segmentation/fcn_r50_voc_norm": 4_096,
     "segmentation/upernet_vit_b_ade20k_norms": 3_072,
+    "segmentation/subsets_digits": 715,
 }
 
 # Of the networks that are trained from scratch; the other one's is 3,459, from the hub.
