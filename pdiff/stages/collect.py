@@ -27,7 +27,7 @@ def collect(run: "Run") -> None:
     roots = [] if files else roots_of(run)
     run.new_engine().prepare(run.layout)  # a mistake in the settings is better told before the collection
     check_sources(run)
-    check_conditions(run.config, run.layout)
+    check_conditions(run.config, run.layout, None if files else run.built.conditions)
     check_canonical(run)
     if files:
         processes.on_main(lambda: import_checkpoints(run))
