@@ -88,6 +88,17 @@ class Columns(Kind):
         numbers = [name for name, values in zip(self.columns, self.values, strict=True) if values is None]
         return ", ".join(f"{name}={value:g}" for name, value in condition.items() if value or name in numbers)
 
+    def labels(self, values: Tensor) -> None:
+        """Return None, for the classes are those of the data; raise a `PdiffError` for a set of no value."""
+        place = 0
+        for column, texts in zip(self.columns, self.values, strict=True):
+            width = 1 if texts is None else len(texts)
+            bits = values[place : place + width].tolist()
+            if texts is not None and (1 not in bits or {*bits} - {0, 1}):
+                line = f"condition: got {bits} for {column}, expected 1 for some of its values and 0 for the others"
+                raise PdiffError(f"{line}. Name one of {', '.join(texts)}.")
+            place += width
+
     def rows(self, dataset: Dataset, values: Tensor) -> list[int]:
         """Return the images whose numbers are those of a condition `(C,)`, and whose texts are among its own."""
         features, place = self.found[dataset], 0

@@ -83,6 +83,15 @@ def test_a_condition_is_about_the_images_of_its_set(table, datasets):
     assert kind.rows(datasets["test"], kind.table.values[0]) == [0, 2, 3]
 
 
+def test_a_condition_of_no_value_is_refused(table):
+    kind = Columns(0, table(), ["angle", "light"])
+    assert kind.labels(torch.tensor([0.5, 1, 0, 1])) is None
+    for bits in ([0.0, 0.0, 0.0], [0.5, 0.0, 1.0]):
+        line = raised(kind.labels, torch.tensor([1.0, *bits]))
+        assert line.startswith(f"condition: got {bits} for light, expected 1 for some of its values and 0 for the")
+        assert line.endswith("Name one of dark, day, dusk.")
+
+
 def test_images_are_found_by_whichever_end_of_their_path(table, datasets):
     rows = [f"{Path(datasets['test'].get_data_info(0)['img_path']).parents[1]}/{name},0" for name, _ in NAMES[:8]]
     rows += [f"select\\{index:06d}.png,0" for index in range(4)] + [f"./test/{index:06d}.png, 0 " for index in range(4)]
