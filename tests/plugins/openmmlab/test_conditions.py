@@ -232,3 +232,10 @@ def test_a_plan_counts_the_networks_and_the_wanted_conditions(detector, tmp_path
     values["generate"] = {"draws": 2}
     plan = make_plan(resolve(values), tmp_path / "run")
     assert (plan.checkpoints, plan.generated, len(plan.notes)) == (7, 2 * 4, 1)
+
+
+def test_figures_of_the_checkpoints_beside_conditions_end_a_run_before_it_trains(detector, refused):
+    sets = [["2"], ["3"], ["4"], ["5"], ["2", "3"], ["2", "4"], ["2", "5"]]
+    collection = {"conditions": {"type": "classes", "subsets": sets}, "networks": {"steps": 1}, "finetune": None}
+    line = refused(detector, {"collect": collection, "fit": {"conditions": ["loss"], "split": {"unseen": 0.3}}})
+    assert line.startswith("error: fit.conditions: got ['loss'], but the checkpoints have conditions of their own (")
