@@ -125,11 +125,12 @@ def make_plan(config: Config, work_dir: Path) -> Plan:
 
 
 def known_provenance(run: Run, directory: RunDirectory) -> Sequence[Mapping[str, Any]] | None:
-    """Return what is known of each checkpoint, collected or in the user's files; None before a collection."""
+    """Return what is known of each checkpoint, there or in the user's files; None where only the collection knows."""
     if "collect" in directory.records():
         return Population.open(directory.folder("collect")).provenance
     if run.config.checkpoints.files is None:
-        return None
+        wanted = run.built.conditions
+        return None if wanted is None else [{"condition": condition} for condition in wanted]
     return find_members(run.config.checkpoints, run.built.model, run.layout.names)[1]
 
 

@@ -186,6 +186,9 @@ def check_sources(run: "Run") -> None:
         for name in possible(run, table):
             where = f"evaluate.{section}.{name}"
             made = prepare(SOURCES, table[name], where, {"rng": None}, pool=None)
+            if section == "sources" and made.func.__module__ == ROOMS[1] and table[name]["type"] != "base":
+                line = f"{where}.type: got {table[name]['type']!r}, a source of networks for conditions"
+                raise PdiffError(f"{line}, expected one that needs none. Put it into evaluate.conditional.")
             check_amounts(where, table[name], made.func.__module__ in ROOMS)
             if table[name]["type"] in TYPES:
                 check_collected(run, where)

@@ -184,15 +184,19 @@ def choose_conditions(run: "Run") -> dict[str, Any]:
     return split_conditions(settings.split, population.conditions, population.provenance, symmetry, rng)
 
 
-def check_conditions(config: Config, layout: Layout) -> None:
+def check_conditions(config: Config, layout: Layout, conditions: Conditions | None = None) -> None:
     """Raise a `PdiffError` for settings of conditions that cannot be, before there is a population.
 
     Args:
         config: of the run.
         layout: of a vector.
+        conditions: of all checkpoints that there will be, where that is known.
     """
     check_split(config.fit.split)
-    build_symmetry(config.fit.symmetry, layout)
+    symmetry = build_symmetry(config.fit.symmetry, layout)
+    if conditions is not None:
+        nothing, rng = [{}] * len(conditions), generator(config.seed, "split")
+        split_conditions(config.fit.split, conditions, nothing, symmetry, rng)
     guidance = config.generate.guidance
     if guidance != 1 and not config.engine.condition_dropout:
         raise PdiffError(

@@ -42,9 +42,9 @@ class Targets:
     groups: NDArray
 
 
-def check_targets(run: "Run") -> None:
-    """Raise a `PdiffError` where the checkpoints of a run with `fit.conditions` have conditions of their own."""
-    conditions, names = run.collected.conditions, run.config.fit.conditions
+def check_targets(run: "Run", conditions: Conditions | None) -> None:
+    """Raise a `PdiffError` where the checkpoints of a run with `fit.conditions` have `conditions` of their own."""
+    names = run.config.fit.conditions
     if names is not None and conditions is not None:
         found = f"got {names}, but the checkpoints have conditions of their own ({', '.join(conditions.names)})"
         raise PdiffError(f"fit.conditions: {found}, expected null. Set it to null, or leave those conditions out.")

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from pdiff.run.sources import check_sources, tell_members
 from pdiff.run.splits import check_conditions
+from pdiff.run.targets import check_targets
 from pdiff.run.units import check_canonical
 from pdiff.runtime import processes
 from pdiff.runtime.errors import PdiffError
@@ -28,7 +29,9 @@ def collect(run: "Run") -> None:
     processes.on_main(lambda: run.layout)  # builds the task in the first process; the others find what it has written
     run.new_engine().prepare(run.layout)  # a mistake in the settings is better told before the collection
     check_sources(run)
-    check_conditions(run.config, run.layout)
+    conditions = None if files else run.built.conditions
+    check_conditions(run.config, run.layout, conditions)
+    check_targets(run, conditions)
     check_canonical(run)
     if files:
         processes.on_main(lambda: import_checkpoints(run))

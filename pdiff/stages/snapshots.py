@@ -98,7 +98,7 @@ def continued_snapshots(
         population.truncate(rows)
         if state is None and root is not None:
             state, rows = state_of_root(run, root)
-        if rows:
+        if rows or root is not None:  # it may have begun, and rested before its first snapshot
             run.load_base()
         return checked(run, run.hook.collect(**arguments, state=state))
     return repeated(checked(run, run.hook.collect(**arguments, state=None)), population)

@@ -29,7 +29,7 @@ BLOCK = 128  # checkpoints that are measured between two writes
 
 def write_targets(run: "Run") -> None:
     """Write `engine/targets.json`, the figures of every checkpoint; one that was interrupted goes on."""
-    check_targets(run)
+    check_targets(run, run.collected.conditions)
     names, path = run.config.fit.conditions, run.directory.folder("fit") / FILE
     if names is None or processes.on_main(path.exists):
         return

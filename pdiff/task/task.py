@@ -68,6 +68,8 @@ class Task:
         facts: what a reader must know to read the metric; JSON values, of which the table's caption names the texts.
         for_condition: changes a network that is exported for a condition so that it does what is asked, and nothing
             beyond; raises a `PdiffError` for a condition that cannot be. None: it is exported as it is.
+        conditions: of all snapshots that the collection will yield, where that is known before and their provenance
+            names neither `group` nor `split`: then too few of them are refused before anything is trained.
     """
 
     model: nn.Module
@@ -78,6 +80,7 @@ class Task:
     export: Callable[[nn.Module, Path], None] = export_state_dict
     facts: Mapping[str, Any] = field(default_factory=dict)
     for_condition: Callable[[nn.Module, Mapping[str, float]], None] | None = None
+    conditions: Conditions | None = None
 
 
 @dataclass(frozen=True)

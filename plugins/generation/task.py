@@ -111,6 +111,7 @@ def build_task(
         export=partial(export_pipeline, model.noise_schedule),
         facts=facts,
         for_condition=None if table is None else partial(check_set, names),
+        conditions=table,
     )
 
 

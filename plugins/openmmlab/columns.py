@@ -78,10 +78,26 @@ class Columns(Kind):
         for condition, values in zip(self.table, self.table.values, strict=True):
             for split in SPLITS:
                 if not self.rows(datasets[split], values):
-                    words = ", ".join(f"{name}={value:g}" for name, value in condition.items())
-                    line = f"the condition {words} of {self.file} has no image in {split}, expected some in each of"
+                    line = f"the condition {self.words(condition)} of {self.file} has no image in {split}"
+                    rule = f"expected some in each of {', '.join(SPLITS)}"
                     remedy = "Take its rows out of the table, or give images"
-                    raise PdiffError(f"collect.conditions: {line} {', '.join(SPLITS)}. {remedy}.")
+                    raise PdiffError(f"collect.conditions: {line}, {rule}. {remedy}.")
+
+    def words(self, condition: Mapping[str, float]) -> str:
+        """Return a condition in words: the numbers of columns of numbers, and the bits that are 1."""
+        numbers = [name for name, values in zip(self.columns, self.values, strict=True) if values is None]
+        return ", ".join(f"{name}={value:g}" for name, value in condition.items() if value or name in numbers)
+
+    def labels(self, values: Tensor) -> None:
+        """Return None, for the classes are those of the data; raise a `PdiffError` for a set of no value."""
+        place = 0
+        for column, texts in zip(self.columns, self.values, strict=True):
+            width = 1 if texts is None else len(texts)
+            bits = values[place : place + width].tolist()
+            if texts is not None and (1 not in bits or {*bits} - {0, 1}):
+                line = f"condition: got {bits} for {column}, expected 1 for some of its values and 0 for the others"
+                raise PdiffError(f"{line}. Name one of {', '.join(texts)}.")
+            place += width
 
     def rows(self, dataset: Dataset, values: Tensor) -> list[int]:
         """Return the images whose numbers are those of a condition `(C,)`, and whose texts are among its own."""
@@ -101,14 +117,25 @@ class Columns(Kind):
 
 def distinct(file: str, column: str, cells: Sequence[str]) -> list[str] | None:
     """Return the distinct texts of a column, in order; None where all are numbers."""
-    try:
-        numbers = list(map(float, cells))
-    except ValueError:
+    numbers = numbers_of(cells)
+    if numbers is None:
+        if numbers_of([cell.replace(",", ".") for cell in cells]) is not None:
+            odd = next(cell for cell in cells if "," in cell)
+            line = f"{file} has {odd!r} for {column!r}, expected a point in a number. Write it so"
+            raise PdiffError(f"collect.conditions.file: {line}.")
         return sorted(set(cells))
     odd = next((cell for cell, number in zip(cells, numbers, strict=True) if not math.isfinite(number)), None)
     if odd is not None:
         raise PdiffError(f"collect.conditions.file: {file} has {odd} for {column!r}, expected finite numbers. Mend it.")
     return None
+
+
+def numbers_of(cells: Sequence[str]) -> list[float] | None:
+    """Return the numbers that some cells are; None where one is none."""
+    try:
+        return list(map(float, cells))
+    except ValueError:
+        return None
 
 
 def names_of(column: str, values: Sequence[str] | None) -> list[str]:

@@ -25,19 +25,23 @@ def read_table(file: str, columns: Sequence[Any], image: str | None) -> dict[str
     """
     try:
         with open(file, encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream)
-            lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(row)]
+            reader = csv.reader(stream, strict=True)  # which refuses a quote that is never closed
+            lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise PdiffError(
             f"{FILE}: {file} cannot be read ({error}). Give a csv in UTF-8, a row for each image."
         ) from None
+    lines = [(number, row) for number, row in lines if any(row)]
     if len(lines) < 2:
         raise PdiffError(f"{FILE}: {file} has no image, expected names of columns and a row for each image. Mend it.")
     (_, header), *lines = lines
     image = header[0] if image is None else image
-    check_columns(header, columns, image)
+    check_columns(file, header, columns, image)
     wanted, table = [header.index(name) for name in (image, *columns)], {}
     for number, row in lines:
+        if any(row[len(header) :]):
+            line = f"line {number}, has {len(row)} cells, expected {len(header)}. Quote a cell that has a comma"
+            raise PdiffError(f"{FILE}: {file}, {line}.")
         cells = [row[place] if place < len(row) else "" for place in wanted]
         if "" in cells:
             lacking = header[wanted[cells.index("")]]
@@ -49,8 +53,11 @@ def read_table(file: str, columns: Sequence[Any], image: str | None) -> dict[str
     return table
 
 
-def check_columns(header: Sequence[str], columns: Sequence[Any], image: str) -> None:
-    """Raise a `PdiffError` unless a table has these columns, and the names of the images are in another."""
+def check_columns(file: str, header: Sequence[str], columns: Sequence[Any], image: str) -> None:
+    """Raise a `PdiffError` unless a table has these columns once, and the names of the images are in another."""
+    if len(header) == 1:
+        line = f"{file} begins with {header[0]!r}, expected names of columns with commas between them"
+        raise PdiffError(f"{FILE}: {line}. Write them into its first line.")
     if image not in header:
         raise PdiffError(f"collect.conditions.image: got {image!r}. {known(image, header)}")
     if not columns or len(set(map(str, columns))) < len(columns):
@@ -61,6 +68,10 @@ def check_columns(header: Sequence[str], columns: Sequence[Any], image: str) -> 
         if name not in header or name == image:
             others = [other for other in header if other != image]
             raise PdiffError(f"collect.conditions.columns: got {name!r}. {known(name, others)}")
+    for name in (image, *columns):
+        if header.count(name) > 1:
+            line = f"{file} has {header.count(name)} columns {name!r}, expected one. Give them names that differ"
+            raise PdiffError(f"{FILE}: {line}.")
 
 
 def find_images(file: str, table: Mapping[str, Any], datasets: Mapping[str, Dataset]) -> dict[str, list[str]]:

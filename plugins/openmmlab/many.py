@@ -120,6 +120,8 @@ def snapshots_of_many(
         yield from call(train_base, train or {}, "collect.train", state=state, folder=folder, device=device, **given)
         tensors = task.model.state_dict()
         base, state = {name: tensors[name].detach().clone() for name in names}, None
+    if state and "model" in state:  # before the first snapshot nothing else holds what the base training has made
+        task.model.load_state_dict(state["model"])
     reached = state["block"] if state else -1
     for number in range(max(reached, 0), len(blocks)) if branch is None else [branch]:
         own = state if number == reached else None
@@ -184,13 +186,14 @@ def train_block(
     done = state["done"] if state else 0
     trained = state["trained"] if state and done else None
     if trained is None:
+        frozen = {"model": dict(task.model.state_dict())} if number == 0 else {}
         lockstep = Lockstep(task, base, table, seed, f"train {number}", **settings)
         if state:
             lockstep.restore(state["networks"], state["step"])
         rested = time.monotonic()
         for _ in lockstep.run():
             if time.monotonic() - rested > SECONDS_BETWEEN_RESTS:
-                rest = {**kept, "done": 0, "networks": lockstep.state(), "step": lockstep.step}
+                rest = {**kept, **frozen, "done": 0, "networks": lockstep.state(), "step": lockstep.step}
                 yield Snapshot({}, state=pack(rest))
                 rested = time.monotonic()
         trained = [[network.tensors, network.losses] for network in lockstep.networks]

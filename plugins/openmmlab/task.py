@@ -69,7 +69,8 @@ def build_task(
     seen_before = model.get("checkpoint") and (data.get("select") or {}).get("source") == "train"
     facts = {"select": "training images, which the checkpoint has seen"} if seen_before else {}
     facts |= kind.facts() if kind is not None else {}
-    return Task(network, {"train": splits["train"], **measured}, primary, head, similarity, export_checkpoint, facts)
+    task = Task(network, {"train": splits["train"], **measured}, primary, head, similarity, export_checkpoint, facts)
+    return task if kind is None else dataclasses.replace(task, conditions=kind.table)
 
 
 def measured_split(task: Task, split: str) -> Any:

@@ -418,3 +418,11 @@ def test_a_source_gives_the_same_at_each_call_and_another_name_other_draws(run, 
 def test_what_a_run_lacks_is_no_source_of_it(run, angles):
     with pytest.raises(PdiffError, match="^source: got 'symmetry'. Known: .*, nearest, nearest10, oracle, "):
         open_source(run, "symmetry", angles)
+
+
+@pytest.mark.parametrize("kind", ["nearest", "oracle", "generated_permuted"])
+def test_a_source_for_conditions_among_those_without_is_told_before_anything_is_computed(run, kind):
+    run.config.evaluate.sources.odd = {"type": kind}
+    line = rf"^evaluate\.sources\.odd\.type: got '{kind}', a source of networks for conditions, expected one that needs"
+    with pytest.raises(PdiffError, match=line):
+        check_sources(run)

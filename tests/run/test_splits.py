@@ -263,3 +263,10 @@ def test_config_of_conditions_that_cannot_be_is_told_by_its_place(section, setti
     with pytest.raises(PdiffError) as caught:
         check_conditions(resolve({"engine": engine, section: settings}), LAYOUT)
     assert str(caught.value).startswith(words)
+
+
+def test_conditions_that_are_known_before_are_split_before():
+    config = resolve({"fit": {"split": {"type": "random", "select": 0.1, "unseen": 0.2}}})
+    check_conditions(config, LAYOUT, ANGLES)
+    with pytest.raises(PdiffError, match=r"^fit\.split: got 2 groups of conditions that are seen, expected at least 3"):
+        check_conditions(config, LAYOUT, ANGLES.take(range(5)))

@@ -13,7 +13,7 @@ from pdiff.run.directory import RunDirectory
 from pdiff.run.run import Run
 from pdiff.stages.collect import collect
 from pdiff.stages.pipeline import run_pipeline
-from pdiff.stages.snapshots import repeated, stored_condition
+from pdiff.stages.snapshots import collect_branch, folder_of, recorded, repeated, stored_condition
 from pdiff.weights.conditions import Conditions
 from pdiff.weights.layout import Layout
 from pdiff.weights.population import Population
@@ -160,3 +160,35 @@ def test_branches_have_conditions_of_one_kind(tmp_path):
     for other, words in (({"angel": 0.2}, "got the name 'angel'. Did you mean 'angle'?"), (None, "got no condition")):
         with pytest.raises(PdiffError, match=rf"population: condition of row 2: {re.escape(words)}"):
             conditions(CONDITIONS[0], other)
+
+
+RESTING = """
+
+@hookimpl
+def branches(cfg):
+    return [0, 0]
+
+
+@hookimpl
+def collect(task, names, cfg, state, branch):
+    if state is None:
+        task.model.bias.data.fill_(7)
+    if branch == 1:
+        yield Snapshot({}, state={"rested": torch.tensor(1)})
+    yield Snapshot({"weight": task.model.bias.detach()[None].clone()}, {}, {"rested": torch.tensor(0)})
+"""
+
+
+def test_a_branch_that_rested_before_its_first_snapshot_goes_on_with_the_trained_network(tmp_path):
+    start, _, end = PLUGIN.partition("@hookimpl\ndef collect")
+    (tmp_path / "resting.py").write_text(start + end[end.index("@hookimpl") :] + RESTING)
+    config = resolve({"plugin": str(tmp_path / "resting.py"), "select": "regex(weight)"})
+
+    def run() -> Run:
+        return Run(config, RunDirectory(tmp_path / "run"))
+
+    first = run()
+    collect_branch(first, 0)
+    next(recorded(first, 1, 0))
+    assert collect_branch(run(), 1, 0) == 1
+    assert Population.open(folder_of(first, 1)).vectors[0] == 7

@@ -83,6 +83,15 @@ def test_a_condition_is_about_the_images_of_its_set(table, datasets):
     assert kind.rows(datasets["test"], kind.table.values[0]) == [0, 2, 3]
 
 
+def test_a_condition_of_no_value_is_refused(table):
+    kind = Columns(0, table(), ["angle", "light"])
+    assert kind.labels(torch.tensor([0.5, 1, 0, 1])) is None
+    for bits in ([0.0, 0.0, 0.0], [0.5, 0.0, 1.0]):
+        line = raised(kind.labels, torch.tensor([1.0, *bits]))
+        assert line.startswith(f"condition: got {bits} for light, expected 1 for some of its values and 0 for the")
+        assert line.endswith("Name one of dark, day, dusk.")
+
+
 def test_images_are_found_by_whichever_end_of_their_path(table, datasets):
     rows = [f"{Path(datasets['test'].get_data_info(0)['img_path']).parents[1]}/{name},0" for name, _ in NAMES[:8]]
     rows += [f"select\\{index:06d}.png,0" for index in range(4)] + [f"./test/{index:06d}.png, 0 " for index in range(4)]
@@ -117,6 +126,9 @@ def test_the_file_must_be_there(tmp_path):
             ["a.png,dark,1", "./a.png,dark,2"],
             "line 3, gives ./a.png other values than a line before. Keep one of them.",
         ),
+        (["a.png,dark,1", "b.png,day,0,5"], "line 3, has 4 cells, expected 3. Quote a cell that has a comma."),
+        (["a.png,dark,1", 'b.png,day,"0,5"'], "has '0,5' for 'angle', expected a point in a number. Write it so."),
+        (['a.png,"dark,1', "b.png,day,2"], "(unexpected end of data). Give a csv in UTF-8, a row for each image."),
         (["a.png,dark,1", "b.png,day,nan"], "has nan for 'angle', expected finite numbers. Mend it."),
         ([""], "has no image, expected names of columns and a row for each image. Mend it."),
     ],
@@ -125,6 +137,21 @@ def test_rows_that_do_not_fit_are_refused(table, rows, line):
     found = raised(Columns, 0, table(rows), ["light", "angle"])
     assert found.startswith("collect.conditions.file: ")
     assert found.endswith(line)
+
+
+@pytest.mark.parametrize(
+    ("header", "line"),
+    [
+        ("image;light;angle", "begins with 'image;light;angle', expected names of columns with commas between them. "),
+        ("image,light,light", "has 2 columns 'light', expected one. Give them names that differ."),
+    ],
+)
+def test_names_of_columns_that_do_not_fit_are_refused(table, header, line):
+    assert f"images.csv {line}" in raised(Columns, 0, table(["a.png,dark,1"], header), "light")
+
+
+def test_lines_without_a_cell_are_left_out(table):
+    assert len(Columns(0, table(["", "a.png,dark,1", " , ", ",,,,", "b.png,day,2,"]), "light")) == 2
 
 
 def test_a_row_that_is_there_twice_says_the_same(table):
@@ -168,7 +195,7 @@ def test_a_row_for_two_images_is_refused(table, datasets):
 def test_a_condition_without_images_in_a_split_is_refused(table, datasets):
     rows = [f"{name},{'dark' if name.startswith('train') else 'day'}" for name, _ in NAMES]
     line = raised(Columns(0, table(rows, "image,light"), "light").bind, datasets)
-    assert line.startswith("collect.conditions: the condition light.dark=0, light.day=1 of ")
+    assert line.startswith("collect.conditions: the condition light.day=1 of ")
     assert "has no image in train, expected some in each of train, select, test." in line
 
 

@@ -8,6 +8,8 @@ from pdiff_plugins.openmmlab.classes import Classes, background_label
 from pdiff_plugins.openmmlab.conditions import build_kind, only
 
 from pdiff import PdiffError, Task
+from pdiff.plan import make_plan
+from pdiff.run.config import resolve
 
 
 @pytest.fixture(scope="module")
@@ -214,8 +216,26 @@ def test_pixels_of_other_classes_become_background(segmentor):
         ({"subsets": [["0"], ["10"]]}, "collect.conditions.subsets[1]: got the class '10'. Did you mean '1'?"),
         ({"subsets": [["0"], []]}, "collect.conditions.subsets[1]: got an empty set"),
         ({"subsets": 1023}, "collect.conditions.subsets: the class "),
+        ({"subsets": [["2"], ["3"], ["4"], ["5"]]}, "fit.split: got 1 groups of conditions that are seen, expected at"),
         ({"subsets": 1024}, "collect.conditions.subsets: got 1024, but of 10 classes there are 1023 sets of 1 to 10."),
     ],
 )
 def test_conditions_that_do_not_fit_the_data_end_a_run_before_it_trains(case, refused, conditions, line):
     assert line in refused(case, {"collect": {"conditions": {"type": "classes", **conditions}}})
+
+
+def test_a_plan_counts_the_networks_and_the_wanted_conditions(detector, tmp_path):
+    values = detector.values()
+    conditions = {"type": "classes", "subsets": [["2"], ["3"], ["4"], ["5"], ["2", "3"], ["2", "4"], ["2", "5"]]}
+    values["collect"] = {"conditions": conditions, "networks": {"steps": 1}}
+    values["evaluate"], values["fit"] = {}, {"split": {"type": "random", "select": 0.1, "unseen": 0.4}}
+    values["generate"] = {"draws": 2}
+    plan = make_plan(resolve(values), tmp_path / "run")
+    assert (plan.checkpoints, plan.generated, len(plan.notes)) == (7, 2 * 4, 1)
+
+
+def test_figures_of_the_checkpoints_beside_conditions_end_a_run_before_it_trains(detector, refused):
+    sets = [["2"], ["3"], ["4"], ["5"], ["2", "3"], ["2", "4"], ["2", "5"]]
+    collection = {"conditions": {"type": "classes", "subsets": sets}, "networks": {"steps": 1}, "finetune": None}
+    line = refused(detector, {"collect": collection, "fit": {"conditions": ["loss"], "split": {"unseen": 0.3}}})
+    assert line.startswith("error: fit.conditions: got ['loss'], but the checkpoints have conditions of their own (")

@@ -175,3 +175,14 @@ def test_settings_that_cannot_be_are_one_line_before_anything_is_trained(task, t
     with pytest.raises(PdiffError, match=line) as caught:
         collected(task(), tmp_path, **settings)
     assert "\n" not in str(caught.value)
+
+
+def test_states_before_the_first_network_hold_the_trained_base(task, tmp_path, restless):
+    whole = collected(task(), tmp_path, together=3)
+    first = next(snapshot.state for snapshot in whole if snapshot.state is not None)
+    fresh = task()
+    for parameter in fresh.model.parameters():
+        parameter.data.zero_()
+    again = [snapshot for snapshot in collected(fresh, tmp_path, together=3, state=dict(first)) if snapshot.params]
+    expected = [snapshot for snapshot in whole if snapshot.params]
+    assert all(same(one.params, other.params) for one, other in zip(again, expected, strict=True))
