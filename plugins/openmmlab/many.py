@@ -259,6 +259,7 @@ class Lockstep:
                 self.step += 1
                 advance()
                 yield self.step
+        self.prefix.end()
         freeze_all_but(self.model.eval(), (), "eval")
 
     def take(self, data: Mapping[str, Any], networks: Sequence[Trained]) -> None:
@@ -269,21 +270,26 @@ class Lockstep:
         seed_all(own)
         batch = self.model.data_preprocessor(data, True)
         samples = batch["data_samples"]
-        self.prefix.begin(batch["inputs"], lambda inputs: self.model(inputs, samples, mode="loss"))
-        with torch.no_grad():  # a pass in training mode may have changed running statistics
-            put(self.model, self.begin)
-        for network in networks:
-            seed_all(own)
-            self.learn(network, samples)
 
-    def learn(self, network: Trained, samples: Sequence[Any]) -> None:
-        """Take one step of one network on the batch whose prefix is known."""
-        if network.labels is not None:
-            samples = [only(sample, network.labels, self.kind.background) for sample in samples]
+        def whole(inputs: Tensor) -> None:
+            seed_all(own)
+            self.model(inputs, [sample.clone() for sample in samples], mode="loss")
+            with torch.no_grad():  # a pass in training mode may have changed running statistics
+                put(self.model, self.begin)
+
+        with networks[0].optimizer.optim_context(self.model):
+            self.prefix.begin(batch["inputs"], whole)
+        for network in networks:
+            self.learn(network, samples, own)
+
+    def learn(self, network: Trained, samples: Sequence[Any], seed: int) -> None:
+        """Take one step of one network on the batch whose prefix is known; `seed` is that of the step."""
         tensors = spread(self.model, network.tensors)
 
         def loss(inputs: Tensor) -> dict[str, Tensor]:
-            return functional_call(self.model, tensors, (inputs, samples), {"mode": "loss"})
+            own = [self.seen_by(network, sample) for sample in samples]
+            seed_all(seed)
+            return functional_call(self.model, tensors, (inputs, own), {"mode": "loss"})
 
         share = 0.5 * (1 + math.cos(math.pi * self.step / self.steps))
         for group, rate in zip(network.optimizer.param_groups, network.rates, strict=True):
@@ -292,6 +298,10 @@ class Lockstep:
             total, figures = self.model.parse_losses(self.prefix(loss))
         network.optimizer.update_params(total)
         network.losses = {name: value.detach() for name, value in figures.items()}
+
+    def seen_by(self, network: Trained, sample: Any) -> Any:
+        """Return a copy of a training sample as a network sees it, for some heads write into it."""
+        return sample.clone() if network.labels is None else only(sample, network.labels, self.kind.background)
 
     def state(self) -> list[dict[str, Any]]:
         """Return what every network needs to go on."""
