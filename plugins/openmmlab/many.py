@@ -7,13 +7,14 @@ blocks are shared by processes, and an interrupted collection goes on where it r
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
 from pdiff_plugins.openmmlab.collection import MODES, constant_rate, train_base, training_loader
 from pdiff_plugins.openmmlab.conditions import only
@@ -45,6 +46,8 @@ from pdiff import (
     unpack,
 )
 
+T = TypeVar("T")
+
 
 @dataclass
 class Trained:
@@ -63,6 +66,22 @@ class Trained:
     rates: Sequence[float]
     labels: Sequence[int] | None
     losses: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Wearing(nn.Module):
+    """Does something while a network wears the tensors that `functional_call` gives; also what backward runs again.
+
+    Args:
+        model: the network.
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, step: Callable[[], T]) -> T:
+        """Return what `step` returns."""
+        return step()
 
 
 def blocks_of(count: int, together: int = 40) -> list[range]:
@@ -251,31 +270,52 @@ class Lockstep:
 
     def run(self) -> Iterator[int]:
         """Take the steps that are left, and yield the number of those that are done after each."""
+        for network in self.networks:
+            network.optimizer.initialize_count_status(nn.Identity(), self.step, self.steps)
         loaders = [iter(training_loader(part, self.seed, "seeded", True, self.step)) for part, _ in self.groups]
+        first, versions = self.step, self.versions()
         with progress(self.title, self.steps, self.step) as advance:
             while self.step < self.steps:
                 for loader, (_, networks) in zip(loaders, self.groups, strict=True):
                     self.take(next(loader), networks)
+                if self.step == first:
+                    self.check_rest(versions)
                 self.step += 1
                 advance()
                 yield self.step
         self.prefix.end()
         freeze_all_but(self.model.eval(), (), "eval")
 
+    def versions(self) -> dict[str, int]:
+        """Return how often each tensor that is not selected was written into."""
+        own, selected = self.model.state_dict(keep_vars=True), spread(self.model, self.begin)
+        return {name: tensor._version for name, tensor in own.items() if name not in selected}
+
+    def check_rest(self, before: Mapping[str, int]) -> None:
+        """Raise a `PdiffError` where a step wrote into a tensor that is not selected, which all networks share."""
+        changed = next((name for name, version in self.versions().items() if version != before[name]), None)
+        if changed is not None:
+            line = f"collect.networks: a step changes {changed}, which is not selected and all networks share."
+            raise PdiffError(f"{line} Add it to select, or give a config whose training leaves it.")
+
     def take(self, data: Mapping[str, Any], networks: Sequence[Trained]) -> None:
         """Take one step of some networks on a batch as the loader gives it."""
         own = derive_seed(self.seed, "step", self.step)
         freeze_all_but(self.model.train(), self.begin, self.mode)
         self.model.requires_grad_(False)
+        hub = MessageHub.get_current_instance()  # where parts of a network ask for the number of the step
+        for name, value in {"iter": self.step, "epoch": 0, "max_iters": self.steps}.items():
+            hub.update_info(name, value)
         seed_all(own)
         batch = self.model.data_preprocessor(data, True)
         samples = batch["data_samples"]
 
         def whole(inputs: Tensor) -> None:
+            before = self.selected()
             seed_all(own)
             self.model(inputs, [sample.clone() for sample in samples], mode="loss")
             with torch.no_grad():  # a pass in training mode may have changed running statistics
-                put(self.model, self.begin)
+                put(self.model, before)
 
         with networks[0].optimizer.optim_context(self.model):
             self.prefix.begin(batch["inputs"], whole)
@@ -284,20 +324,30 @@ class Lockstep:
 
     def learn(self, network: Trained, samples: Sequence[Any], seed: int) -> None:
         """Take one step of one network on the batch whose prefix is known; `seed` is that of the step."""
-        tensors = spread(self.model, network.tensors)
+        tensors = {f"model.{name}": tensor for name, tensor in spread(self.model, network.tensors).items()}
 
         def loss(inputs: Tensor) -> dict[str, Tensor]:
             own = [self.seen_by(network, sample) for sample in samples]
             seed_all(seed)
-            return functional_call(self.model, tensors, (inputs, own), {"mode": "loss"})
+            return self.model(inputs, own, mode="loss")
+
+        def step() -> dict[str, Tensor]:
+            with network.optimizer.optim_context(self.model):
+                total, figures = self.model.parse_losses(self.prefix(loss))
+            network.optimizer.update_params(total)
+            return figures
 
         share = 0.5 * (1 + math.cos(math.pi * self.step / self.steps))
         for group, rate in zip(network.optimizer.param_groups, network.rates, strict=True):
             group["lr"] = share * rate
-        with torch.enable_grad(), network.optimizer.optim_context(self.model):
-            total, figures = self.model.parse_losses(self.prefix(loss))
-        network.optimizer.update_params(total)
+        with torch.enable_grad():
+            figures = functional_call(Wearing(self.model), tensors, (step,), tie_weights=False)
         network.losses = {name: value.detach() for name, value in figures.items()}
+
+    def selected(self) -> dict[str, Tensor]:
+        """Return a copy of the selection that the network wears."""
+        own = self.model.state_dict()
+        return {name: own[name].clone() for name in self.begin}
 
     def seen_by(self, network: Trained, sample: Any) -> Any:
         """Return a copy of a training sample as a network sees it, for some heads write into it."""
@@ -306,7 +356,12 @@ class Lockstep:
     def state(self) -> list[dict[str, Any]]:
         """Return what every network needs to go on."""
         return [
-            {"tensors": network.tensors, "optimizer": network.optimizer.state_dict(), "losses": network.losses}
+            {
+                "tensors": network.tensors,
+                "gradients": {name: each.grad for name, each in network.tensors.items() if each.grad is not None},
+                "optimizer": network.optimizer.state_dict(),
+                "losses": network.losses,
+            }
             for network in self.networks
         ]
 
@@ -317,6 +372,8 @@ class Lockstep:
             with torch.no_grad():
                 for name, tensor in kept["tensors"].items():
                     network.tensors[name].copy_(tensor)
+                for name, gradient in kept["gradients"].items():
+                    network.tensors[name].grad = gradient.to(network.tensors[name].device)
             network.optimizer.load_state_dict(kept["optimizer"])
             network.losses = kept["losses"]
 

@@ -160,6 +160,70 @@ def test_fine_tuning_with_all_steps_is_the_collection(task, tmp_path):
     assert not same(short, whole[2].params)
 
 
+def final(lockstep):
+    """Return the selections of all networks of a block after its last step."""
+    for _ in lockstep.run():
+        pass
+    return [{name: tensor.detach() for name, tensor in network.tensors.items()} for network in lockstep.networks]
+
+
+def block(task, selector=PREDICTORS, numbers=(1, 4), mode="eval", steps=3):
+    """Return a block of networks for some conditions, before its first step."""
+    table = task.splits["train"].kind.table.take([*numbers])
+    return Lockstep(task, begin(task, selector), table, 0, "x", steps, NETWORKS["optimizer"], mode)
+
+
+@pytest.mark.filterwarnings("ignore:torch.utils.checkpoint")  # of the way in which mmdet calls it
+def test_networks_whose_head_computes_anew_in_the_backward_pass_learn_the_same(task):
+    selector = "module(backbone.layer3)"
+    usual = final(block(task(), selector))
+    frugal = task({"model.backbone.with_cp": True})
+    assert all(same(*pair) for pair in zip(final(block(frugal, selector)), usual, strict=True))
+
+
+@pytest.mark.parametrize("wrapper", [{"accumulative_counts": 2}, {"type": "Bfloat16OptimWrapper"}])
+def test_other_optimiser_wrappers_train_each_network_as_alone(task, wrapper):
+    own = task({"optim_wrapper": wrapper})
+    pair = final(block(own))
+    assert same(final(block(own, numbers=[4]))[0], pair[1])
+    assert not same(pair[0], begin(own))
+
+
+def test_gradients_that_are_added_up_are_kept_in_a_rest(task, tmp_path, restless):
+    options = {"optim_wrapper": {"accumulative_counts": 2}}
+    whole = collected(task(options), tmp_path)
+    rest = next(snapshot for snapshot in whole if snapshot.state is not None)
+    again = [s for s in collected(task(options), tmp_path, state=dict(rest.state)) if s.params]
+    expected = [s for s in whole if s.params]
+    assert all(same(one.params, other.params) for one, other in zip(again, expected, strict=True))
+
+
+def test_parts_that_ask_for_the_number_of_the_step_are_told(task, monkeypatch):
+    own, told = task(), []
+    hub = many.MessageHub.get_current_instance
+    monkeypatch.setattr(
+        own.model.data_preprocessor,
+        "forward",
+        lambda *a, f=own.model.data_preprocessor.forward: (told.append(hub().get_info("iter")), f(*a))[1],
+    )
+    final(block(own))
+    assert told == [0, 1, 2]
+
+
+def test_a_training_that_changes_what_all_networks_share_is_one_line(task, monkeypatch):
+    own = task()
+    norm = own.model.backbone.layer3[1].bn2
+    monkeypatch.setattr(norm, "forward", lambda x, f=norm.forward: (norm.running_mean.mul_(0.9), f(x))[1])
+    with pytest.raises(PdiffError, match=r"^collect.networks: a step changes backbone.layer3.1.bn2.running_mean, "):
+        final(block(own))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the wrapper wants a GPU, and has one")
+def test_a_wrapper_that_wants_a_gpu_is_one_line_without(task, tmp_path):
+    with pytest.raises(PdiffError, match=r"collect.networks.optimizer: .*is only available "):
+        collected(task({"optim_wrapper": {"type": "AmpOptimWrapper"}}), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
