@@ -146,14 +146,20 @@ class Prefix:
     def begin(self, batch: Any, forward: Callable[[Any], Any]) -> None:
         """Run the network as it is on a batch, and remember its prefix until the next one, or until `end`.
 
+        Running statistics among the selection, which a pass in training mode changes, are put back.
+
         Args:
             batch: the input.
-            forward: as for a call, through the network as it is. It may run again later, and leaves the network as it
-                finds it.
+            forward: as for a call, through the network as it is; it may run again later.
         """
         self.batch, self.forward = batch, forward
+        own = self.model.state_dict()
+        before = {name: own[name].clone() for name in self.names}
         with torch.enable_grad():  # some modules compute otherwise where no gradients are possible
             self.recording = recorded(self.model, self.names, batch, forward, self.rerun, given=True)[1]
+        with torch.no_grad():
+            for name, tensor in before.items():
+                own[name].copy_(tensor)
 
     def end(self) -> None:
         """Forget the batch, and what is remembered of it."""

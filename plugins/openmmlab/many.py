@@ -83,6 +83,12 @@ class Wearing(nn.Module):
         """Return what `step` returns."""
         return step()
 
+    def put_on(self, tensors: Mapping[str, Tensor], step: Callable[[], T]) -> T:
+        """Return what `step` returns while the network wears some tensors, tied ones by their first names."""
+        there = {name for name, _ in self.model.named_modules()}  # one that is there several times by its first name
+        own = {name: each for name, each in spread(self.model, tensors).items() if name.rpartition(".")[0] in there}
+        return functional_call(self, {f"model.{name}": each for name, each in own.items()}, (step,), tie_weights=False)
+
 
 def blocks_of(count: int, together: int = 40) -> list[range]:
     """Return which of `count` conditions the networks of each block are for."""
@@ -273,27 +279,28 @@ class Lockstep:
         for network in self.networks:
             network.optimizer.initialize_count_status(nn.Identity(), self.step, self.steps)
         loaders = [iter(training_loader(part, self.seed, "seeded", True, self.step)) for part, _ in self.groups]
-        first, versions = self.step, self.versions()
+        first, buffers = self.step, self.buffers()
         with progress(self.title, self.steps, self.step) as advance:
             while self.step < self.steps:
                 for loader, (_, networks) in zip(loaders, self.groups, strict=True):
                     self.take(next(loader), networks)
                 if self.step == first:
-                    self.check_rest(versions)
+                    self.check_buffers(buffers)
                 self.step += 1
                 advance()
                 yield self.step
         self.prefix.end()
         freeze_all_but(self.model.eval(), (), "eval")
 
-    def versions(self) -> dict[str, int]:
-        """Return how often each tensor that is not selected was written into."""
-        own, selected = self.model.state_dict(keep_vars=True), spread(self.model, self.begin)
-        return {name: tensor._version for name, tensor in own.items() if name not in selected}
+    def buffers(self) -> dict[str, Tensor]:
+        """Return copies of the buffers that are not selected."""
+        left_out = spread(self.model, self.begin).keys() | parameter_names(self.model)
+        return {name: tensor.clone() for name, tensor in self.model.state_dict().items() if name not in left_out}
 
-    def check_rest(self, before: Mapping[str, int]) -> None:
-        """Raise a `PdiffError` where a step wrote into a tensor that is not selected, which all networks share."""
-        changed = next((name for name, version in self.versions().items() if version != before[name]), None)
+    def check_buffers(self, before: Mapping[str, Tensor]) -> None:
+        """Raise a `PdiffError` where a step wrote into a buffer that is not selected, which all networks share."""
+        now = self.buffers()
+        changed = next((name for name, tensor in before.items() if not torch.equal(tensor, now[name])), None)
         if changed is not None:
             line = f"collect.networks: a step changes {changed}, which is not selected and all networks share."
             raise PdiffError(f"{line} Add it to select, or give a config whose training leaves it.")
@@ -311,11 +318,8 @@ class Lockstep:
         samples = batch["data_samples"]
 
         def whole(inputs: Tensor) -> None:
-            before = self.selected()
             seed_all(own)
             self.model(inputs, [sample.clone() for sample in samples], mode="loss")
-            with torch.no_grad():  # a pass in training mode may have changed running statistics
-                put(self.model, before)
 
         with networks[0].optimizer.optim_context(self.model):
             self.prefix.begin(batch["inputs"], whole)
@@ -324,7 +328,6 @@ class Lockstep:
 
     def learn(self, network: Trained, samples: Sequence[Any], seed: int) -> None:
         """Take one step of one network on the batch whose prefix is known; `seed` is that of the step."""
-        tensors = {f"model.{name}": tensor for name, tensor in spread(self.model, network.tensors).items()}
 
         def loss(inputs: Tensor) -> dict[str, Tensor]:
             own = [self.seen_by(network, sample) for sample in samples]
@@ -341,13 +344,8 @@ class Lockstep:
         for group, rate in zip(network.optimizer.param_groups, network.rates, strict=True):
             group["lr"] = share * rate
         with torch.enable_grad():
-            figures = functional_call(Wearing(self.model), tensors, (step,), tie_weights=False)
+            figures = Wearing(self.model).put_on(network.tensors, step)
         network.losses = {name: value.detach() for name, value in figures.items()}
-
-    def selected(self) -> dict[str, Tensor]:
-        """Return a copy of the selection that the network wears."""
-        own = self.model.state_dict()
-        return {name: own[name].clone() for name in self.begin}
 
     def seen_by(self, network: Trained, sample: Any) -> Any:
         """Return a copy of a training sample as a network sees it, for some heads write into it."""

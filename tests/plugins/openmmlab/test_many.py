@@ -198,6 +198,23 @@ def test_gradients_that_are_added_up_are_kept_in_a_rest(task, tmp_path, restless
     assert all(same(one.params, other.params) for one, other in zip(again, expected, strict=True))
 
 
+def test_what_comes_before_the_selection_is_computed_once_for_each_batch(task, monkeypatch):
+    own, calls = task(), []
+    forward = own.model.backbone.forward
+    monkeypatch.setattr(own.model.backbone, "forward", lambda x: (calls.append(1), forward(x))[1])
+    final(block(own))
+    assert len(calls) == 3
+
+
+def test_a_module_that_is_in_a_network_twice_leaves_it_as_it_was(task):
+    own = task()
+    own.model.bbox_head.again = own.model.bbox_head.conv_cls
+    before = begin(own, "all")
+    found = final(block(own))
+    assert same(before, begin(own, "all"))
+    assert all(same(one, other) for one, other in zip(found, final(block(task())), strict=True))
+
+
 def test_parts_that_ask_for_the_number_of_the_step_are_told(task, monkeypatch):
     own, told = task(), []
     hub = many.MessageHub.get_current_instance
@@ -213,8 +230,8 @@ def test_parts_that_ask_for_the_number_of_the_step_are_told(task, monkeypatch):
 def test_a_training_that_changes_what_all_networks_share_is_one_line(task, monkeypatch):
     own = task()
     norm = own.model.backbone.layer3[1].bn2
-    monkeypatch.setattr(norm, "forward", lambda x, f=norm.forward: (norm.running_mean.mul_(0.9), f(x))[1])
-    with pytest.raises(PdiffError, match=r"^collect.networks: a step changes backbone.layer3.1.bn2.running_mean, "):
+    monkeypatch.setattr(norm, "forward", lambda x, f=norm.forward: (norm.running_var.mul_(0.9), f(x))[1])
+    with pytest.raises(PdiffError, match=r"^collect.networks: a step changes backbone.layer3.1.bn2.running_var, "):
         final(block(own))
 
 
