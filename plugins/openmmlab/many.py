@@ -5,6 +5,7 @@ what comes before the selection is computed once; only the labels differ. So eac
 blocks are shared by processes, and an interrupted collection goes on where it rested.
 """
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,14 +17,15 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
-from pdiff_plugins.openmmlab.collection import MODES, constant_rate, train_base, training_loader
+from pdiff_plugins.openmmlab.collection import MODES, constant_rate, train_base
 from pdiff_plugins.openmmlab.conditions import only
-from pdiff_plugins.openmmlab.data import Split
-from pdiff_plugins.openmmlab.draws import Part
+from pdiff_plugins.openmmlab.data import Shared, Split, without
+from pdiff_plugins.openmmlab.draws import Numbers, Part, SeededDraws, Turns
 from pdiff_plugins.openmmlab.hooks import SECONDS_BETWEEN_RESTS, freeze_all_but
 from pdiff_plugins.openmmlab.libraries import Library
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils.data import DataLoader
 
 from pdiff import (
     Conditions,
@@ -140,14 +142,29 @@ def snapshots_of_many(
     state = unpack(state) if state else None
     base = state.get("base") if state else None
     if base is None:
+        own = settings_of(task.model)
         given = {"task": task, "seed": seed, "config": task.model.cfg, "library": library, "draws": draws}
         yield from call(train_base, train or {}, "collect.train", state=state, folder=folder, device=device, **given)
+        for module, values in own.items():
+            vars(module).update(values)
         tensors = task.model.state_dict()
         base, state = {name: tensors[name].detach().clone() for name in names}, None
     reached = state["block"] if state else -1
     for number in range(max(reached, 0), len(blocks)) if branch is None else [branch]:
         own = state if number == reached else None
         yield from train_block(task, seed, number, blocks[number], base, own, settings)
+
+
+def settings_of(model: nn.Module) -> dict[nn.Module, dict[str, Any]]:
+    """Return plain attributes of all modules: hooks of a training change some, as YOLOX's loss in the last epochs.
+
+    A process that takes up the trained network has them as they were before.
+    """
+    plain = (bool, int, float, str, type(None))
+    return {
+        module: {name: value for name, value in vars(module).items() if isinstance(value, plain)}
+        for module in model.modules()
+    }
 
 
 def network_settings(
@@ -255,6 +272,7 @@ class Lockstep:
         self.networks = [self.network(values, optimizer) for values in conditions.values]
         self.groups = self.by_images(conditions)
         self.prefix = Prefix(self.model, begin)
+        self.preprocess = copy.deepcopy(self.model.data_preprocessor)  # it may keep the size of its last images
 
     def network(self, values: Tensor, optimizer: dict | None) -> Trained:
         """Return a network for a condition `(C,)`, before its first step."""
@@ -278,12 +296,12 @@ class Lockstep:
         """Take the steps that are left, and yield the number of those that are done after each."""
         for network in self.networks:
             network.optimizer.initialize_count_status(nn.Identity(), self.step, self.steps)
-        loaders = [iter(training_loader(part, self.seed, "seeded", True, self.step)) for part, _ in self.groups]
+        batches = iter(self.batches())
         first, buffers = self.step, self.buffers()
         with progress(self.title, self.steps, self.step) as advance:
             while self.step < self.steps:
-                for loader, (_, networks) in zip(loaders, self.groups, strict=True):
-                    self.take(next(loader), networks)
+                for _, networks in self.groups:
+                    self.take(next(batches), networks)
                 if self.step == first:
                     self.check_buffers(buffers)
                 self.step += 1
@@ -291,6 +309,14 @@ class Lockstep:
                 yield self.step
         self.prefix.end()
         freeze_all_but(self.model.eval(), (), "eval")
+
+    def batches(self) -> DataLoader:
+        """Return the loader of the steps that are left, all groups' in turn: one alone, for each has its workers."""
+        size = self.split.loader["batch_size"]
+        turns = Turns([SeededDraws(Shared(part.dataset), self.seed) for part, _ in self.groups], size)
+        numbers = Numbers(len(turns), True, self.step * size * len(self.groups))
+        settings = {**without(self.split.loader, "batch_sampler"), "sampler": numbers}
+        return Split(turns, settings).batches()
 
     def buffers(self) -> dict[str, Tensor]:
         """Return copies of the buffers that are not selected."""
@@ -314,7 +340,7 @@ class Lockstep:
         for name, value in {"iter": self.step, "epoch": 0, "max_iters": self.steps}.items():
             hub.update_info(name, value)
         seed_all(own)
-        batch = self.model.data_preprocessor(data, True)
+        batch = self.preprocess(data, True)
         samples = batch["data_samples"]
 
         def whole(inputs: Tensor) -> None:

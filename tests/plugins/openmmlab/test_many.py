@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import multiprocessing
+import time
 
 import pytest
 import torch
@@ -96,10 +98,11 @@ def test_images_that_differ_between_conditions_are_those_of_each(task, monkeypat
     kind = own.splits["train"].kind
     monkeypatch.setattr(type(kind), "rows", lambda self, dataset, values: [0, 1, 2] if values[0] else None)
     table = kind.table
-    lockstep = Lockstep(own, begin(own), table, 0, "x", 1, NETWORKS["optimizer"], "eval")
+    lockstep = Lockstep(own, begin(own), table, 0, "x", 2, NETWORKS["optimizer"], "eval")
     assert [len(part.dataset) for part, _ in lockstep.groups] == [3, len(own.splits["train"].dataset)]
     assert [len(networks) for _, networks in lockstep.groups] == [1, 4]
-    assert [*lockstep.run()] == [1]
+    alone = Lockstep(own, begin(own), table.take([0]), 0, "x", 2, NETWORKS["optimizer"], "eval")
+    assert same(final(alone)[0], final(lockstep)[0])
 
 
 def test_collection_goes_on_from_any_of_its_states_to_the_same_bytes(task, tmp_path, restless):
@@ -142,10 +145,10 @@ def test_running_statistics_of_selected_layers_are_each_network_s_own(task, tmp_
 
 def test_losses_fall_where_the_images_stay_the_same(task, monkeypatch):
     own = task()
-    batch = next(iter(many.training_loader(own.splits["train"], 0, "seeded", endless=True)))
-    monkeypatch.setattr(many, "training_loader", lambda *_: itertools.repeat(batch))
     table = own.splits["train"].kind.table
     lockstep = Lockstep(own, begin(own), table, 0, "x", 12, {"type": "AdamW", "lr": 1e-2}, "eval")
+    batch = next(iter(lockstep.batches()))
+    monkeypatch.setattr(lockstep, "batches", lambda: itertools.repeat(batch))
     losses = [[network.losses["loss"].item() for network in lockstep.networks] for _ in lockstep.run()]
     assert all(last < 0.95 * first for first, last in zip(losses[0], losses[-1], strict=True))
 
@@ -216,15 +219,43 @@ def test_a_module_that_is_in_a_network_twice_leaves_it_as_it_was(task):
 
 
 def test_parts_that_ask_for_the_number_of_the_step_are_told(task, monkeypatch):
-    own, told = task(), []
-    hub = many.MessageHub.get_current_instance
+    lockstep, told = block(task()), []
     monkeypatch.setattr(
-        own.model.data_preprocessor,
+        lockstep.preprocess,
         "forward",
-        lambda *a, f=own.model.data_preprocessor.forward: (told.append(hub().get_info("iter")), f(*a))[1],
+        lambda *a, f=lockstep.preprocess.forward: (
+            told.append(many.MessageHub.get_current_instance().get_info("iter")),
+            f(*a),
+        )[1],
     )
-    final(block(own))
+    final(lockstep)
     assert told == [0, 1, 2]
+
+
+def test_what_hooks_of_the_base_training_changed_is_as_in_a_process_that_takes_it_up(task, tmp_path, monkeypatch):
+    own, before = task(), task().model.bbox_head.centerness_on_reg
+
+    def train(task, seed, config, library, draws, folder, device, state):
+        task.model.bbox_head.centerness_on_reg = not before
+        yield from ()
+
+    monkeypatch.setattr(many, "train_base", train)
+    found = collected(own, tmp_path, train={})
+    assert own.model.bbox_head.centerness_on_reg == before
+    monkeypatch.undo()
+    assert all(same(one.params, other.params) for one, other in zip(found, collected(task(), tmp_path), strict=True))
+
+
+def test_data_workers_end_at_once_and_give_what_the_process_itself_gives(task):
+    own = task()
+    split = own.splits["train"]
+    loader = {**split.loader, "num_workers": 2, "persistent_workers": True}
+    own = dataclasses.replace(own, splits={**own.splits, "train": dataclasses.replace(split, loader=loader)})
+    begun = time.monotonic()
+    found = final(block(own))
+    assert not multiprocessing.active_children()
+    assert time.monotonic() - begun < 4  # torch waits 5 s for a worker that nobody ends
+    assert all(same(one, other) for one, other in zip(found, final(block(task())), strict=True))
 
 
 def test_a_training_that_changes_what_all_networks_share_is_one_line(task, monkeypatch):
