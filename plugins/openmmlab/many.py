@@ -343,9 +343,9 @@ class Lockstep:
         batch = self.preprocess(data, True)
         samples = batch["data_samples"]
 
-        def whole(inputs: Tensor) -> None:
+        def whole(inputs: Tensor) -> dict[str, Tensor]:
             seed_all(own)
-            self.model(inputs, [sample.clone() for sample in samples], mode="loss")
+            return self.model(inputs, [sample.clone() for sample in samples], mode="loss")
 
         with networks[0].optimizer.optim_context(self.model):
             self.prefix.begin(batch["inputs"], whole)

@@ -12,7 +12,7 @@ pytest.importorskip("mmdet")
 
 from pdiff_plugins.openmmlab import many
 from pdiff_plugins.openmmlab.conditions import build_kind
-from pdiff_plugins.openmmlab.libraries import MMDET
+from pdiff_plugins.openmmlab.libraries import MMDET, open_config
 from pdiff_plugins.openmmlab.many import Lockstep, blocks_of, finetuned, snapshots_of_many
 
 from pdiff import PdiffError, call, pack, unpack
@@ -199,6 +199,47 @@ def test_gradients_that_are_added_up_are_kept_in_a_rest(task, tmp_path, restless
     again = [s for s in collected(task(options), tmp_path, state=dict(rest.state)) if s.params]
     expected = [s for s in whole if s.params]
     assert all(same(one.params, other.params) for one, other in zip(again, expected, strict=True))
+
+
+TWO_STAGES = {
+    "backbone": {"depth": 18, "base_channels": 8, "stem_channels": 8},
+    "neck": {"in_channels": [8, 16, 32, 64], "out_channels": 8},
+    "rpn_head": {"in_channels": 8, "feat_channels": 8},
+    "roi_head": {
+        "bbox_roi_extractor": {"out_channels": 8},
+        "bbox_head": {"in_channels": 8, "fc_out_channels": 8, "num_classes": 10},
+    },
+}
+
+
+def test_a_second_stage_learns_from_the_proposals_that_are_its_own(task, monkeypatch):
+    config = open_config(
+        MMDET, "mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco", options={"model": TWO_STAGES}, pretrained=False
+    )
+    options = {"model": {"_delete_": True, **config.model.to_dict()}}
+    own, calls = task(options), []
+    forward = own.model.backbone.forward
+    monkeypatch.setattr(own.model.backbone, "forward", lambda x: (calls.append(1), forward(x))[1])
+    several = block(own, "module(roi_head.bbox_head)", range(5), steps=4)
+    found, before = [], 0
+    for _ in several.run():
+        found.append(len(calls) - before)
+        before = len(calls)
+    assert min(found) == 1 and sum(found) < 10  # some steps find out what is not the same for all
+
+    class Whole(many.Prefix):
+        def begin(self, batch, forward):
+            self.batch = batch
+
+        def __call__(self, forward):
+            return forward(self.batch)
+
+    monkeypatch.setattr(many, "Prefix", Whole)
+    alone = final(block(task(options), "module(roi_head.bbox_head)", range(5), steps=4))
+    assert all(
+        same({name: tensor.detach() for name, tensor in network.tensors.items()}, other)
+        for network, other in zip(several.networks, alone, strict=True)
+    )
 
 
 def test_what_comes_before_the_selection_is_computed_once_for_each_batch(task, monkeypatch):
