@@ -60,10 +60,13 @@ SIZES_OPENMMLAB = {
     "detection/faster_rcnn_r50_bccd_head": 16_400,
     "detection/faster_rcnn_r50_coco_head": 411_025,
     "detection/fcos_r50_coco_head": 195_925,
+    "detection/subsets_digits": 8_655,
+    "detection/subsets_bccd": 4_616,
     "segmentation/default": 37_707,
     "segmentation/fcn_r18_camvid_head": 37_707,
     "segmentation/fcn_r50_voc_norm": 4_096,
     "segmentation/upernet_vit_b_ade20k_norms": 3_072,
+    "segmentation/subsets_digits": 715,
 }
 
 # Of the networks that are trained from scratch; the other one's is 3,459, from the hub.
@@ -120,7 +123,7 @@ def number_of(path: Path, config) -> int:
 
 def fine_tuned(paths) -> list[Path]:
     """Return the configs whose networks are fine-tuned from one: made for nothing but the data, and no zoo."""
-    return [path for path in paths if path.stem not in CONDITIONAL and path not in ZOOS]
+    return [path for path in paths if not path.stem.startswith(("subsets_", "rotation_", "zoo_"))]
 
 
 def names(paths) -> list[str]:
@@ -309,15 +312,18 @@ def test_every_key_of_an_openmmlab_config_is_an_argument_of_what_reads_it(path):
     from pdiff_plugins.openmmlab.collection import finetune_settings, snapshots, train_base
     from pdiff_plugins.openmmlab.data import build_splits
     from pdiff_plugins.openmmlab.libraries import open_config
+    from pdiff_plugins.openmmlab.many import network_settings, snapshots_of_many
 
     config = load(path)
     build_task = {"detection": detection.detection_task, "segmentation": segmentation.segmentation_task}[config.plugin]
     assert set(config.task) <= settings(build_task) - {"seed", "device"}
     assert set(config.task.model) <= settings(open_config) - {"library"}
     assert set(config.task.data) <= settings(build_splits) - {"library", "config", "seed"}
-    assert set(config.collect) <= settings(snapshots)
+    conditional = "conditions" in config.collect
+    part, own = ("networks", network_settings) if conditional else ("finetune", finetune_settings)
+    assert set(config.collect) <= settings(snapshots_of_many if conditional else snapshots)
     assert set(config.collect.get("train", {})) <= settings(train_base)
-    assert set(config.collect.finetune) <= settings(finetune_settings)
+    assert set(config.collect[part]) <= settings(own)
 
 
 @pytest.mark.parametrize("path", [p for p in CLASSIFICATION if "cifar100" in p.stem], ids=lambda path: path.stem)

@@ -104,10 +104,14 @@ GROUPS = {  # heading: place in a config, what reads it, and which of its argume
         ("task.model", f"{OPENMMLAB}.libraries:open_config", "library"),
         ("task.data", f"{OPENMMLAB}.data:build_splits", "library config seed seen check conditional"),
         ("task.data.scenes", f"{OPENMMLAB}.scenes:compose_scenes", ""),
-        ("collect.conditions", f"{OPENMMLAB}.conditions:CONDITIONS", "seed"),
         ("collect", f"{OPENMMLAB}.collection:snapshots", f"{NETWORK} device state folder library branch"),
         ("collect.train", f"{OPENMMLAB}.collection:train_base", RUNNER),
         ("collect.finetune", f"{OPENMMLAB}.collection:finetune_settings", "model names config"),
+    ],
+    "Detection and segmentation with conditions": [
+        ("collect.conditions", f"{OPENMMLAB}.conditions:CONDITIONS", "seed"),
+        ("collect", f"{OPENMMLAB}.many:snapshots_of_many", f"{NETWORK} device state folder library branch"),
+        ("collect.networks", f"{OPENMMLAB}.many:network_settings", "model names config"),
     ],
 }
 

@@ -16,12 +16,11 @@ from pdiff.run.config import resolve
 from pdiff.run.directory import RunDirectory
 from pdiff.run.results import read_metrics
 from pdiff.run.run import Run
-from pdiff.run.sources import candidates_of, open_pool, open_source, source_names, source_table
+from pdiff.run.sources import open_pool, open_source, source_names, source_table
 from pdiff.runtime.errors import PdiffError, known
 from pdiff.runtime.progress import logger
 from pdiff.runtime.storage import read_json
 from pdiff.task.plugins import installed
-from pdiff.task.task import Candidates
 from pdiff.weights.conditions import Conditions
 from pdiff.weights.vectors import Vectors
 
@@ -51,7 +50,7 @@ def open_run(path: Path) -> Run:
 
 
 def export(path: Path, source: str, pick: str, output: Path) -> int:
-    """Write the network with a candidate in it to `output`, as the task does, and return the candidate's number.
+    """Write the network with a candidate in it, as it was measured, to `output`, and return the candidate's number.
 
     Args:
         path: the run directory.
@@ -69,18 +68,13 @@ def export(path: Path, source: str, pick: str, output: Path) -> int:
     found = open_source(run, source, pool)
     check_single(source, found.vectors)
     index = pick_index(run, source, pick, len(found.vectors))
-    write_network(run, candidates_of(run, found, pool), index, output)
+    run.candidates(found.vectors).load(run.task.model, index)
+    write_network(run, output)
     return index
 
 
-def write_network(run: Run, candidates: Candidates, index: int, output: Path) -> None:
-    """Write the network with a candidate in it to a file as the task does, narrowed to its condition if it has one.
-
-    Where adapters came in, a folder gets an adapter.
-    """
-    candidates.load(run.task.model, index)
-    if candidates.conditions is not None and run.task.for_condition is not None:
-        run.task.for_condition(run.task.model, candidates.conditions[index])
+def write_network(run: Run, output: Path) -> None:
+    """Write the network of the task to a file as the task does; to a folder, where adapters came in, as an adapter."""
     if run.config.checkpoints.format["type"] == "peft" and not output.suffix:
         kept = read_json(run.directory.folder("collect") / "zoo.json")
         write_adapter(output, kept, run.task.model.state_dict())
@@ -117,7 +111,10 @@ def export_for(path: Path, source: str, texts: Sequence[str], output: Path) -> s
         pool = replace(pool, generated=drawn(pool, conditions, rng), generated_for=torch.zeros(1, dtype=torch.long))
     vectors = open_source(run, name, pool).vectors
     check_single(name, vectors)
-    write_network(run, run.candidates(vectors, conditions), 0, output)
+    run.candidates(vectors, conditions).load(run.task.model, 0)
+    if run.task.for_condition is not None:
+        run.task.for_condition(run.task.model, conditions[0])
+    write_network(run, output)
     return name
 
 

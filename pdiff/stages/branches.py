@@ -46,7 +46,6 @@ def collect_branches(run: "Run", roots: Sequence[int]) -> None:
 
 def begin_roots(run: "Run", roots: Sequence[int]) -> None:
     """Train the networks that branches begin with, up to the first snapshot, while those with nothing to train wait."""
-    processes.on_main(lambda: run.layout)  # builds the task in the first process; the others find what it has written
     firsts = sorted(set(roots))
     for branch in firsts[processes.own(len(firsts))]:
         if read_state(folder_of(run, branch))[1] == 0:

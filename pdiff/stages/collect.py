@@ -25,6 +25,7 @@ def collect(run: "Run") -> None:
     """
     files = run.config.checkpoints.files
     roots = [] if files else roots_of(run)
+    processes.on_main(lambda: run.layout)  # builds the task in the first process; the others find what it has written
     run.new_engine().prepare(run.layout)  # a mistake in the settings is better told before the collection
     check_sources(run)
     check_conditions(run.config, run.layout)

@@ -109,11 +109,12 @@ def described(run: "Run", wanted: Wanted) -> dict[str, Any]:
 def notes(case: ConditionalCase) -> list[str]:
     """Return what weakens what was found, a line each."""
     found, count = [], len(np.unique(case.groups[case.unseen]))
+    remedy = "Take networks for more conditions, or raise"
     if count < FEW:
-        found.append(f"there are {count} groups of unseen conditions: too few to say much. Raise fit.split.unseen")
+        found.append(f"groups of unseen conditions: {count}, too few to say much. {remedy} fit.split.unseen")
     few = len(np.unique(case.groups[~case.unseen]))
     if few < FEW:
-        found.append(f"{few} groups of conditions chose the best source: too few to be sure. Raise fit.split.select")
+        found.append(f"groups that chose the best source: {few}, too few to be sure. {remedy} fit.split.select")
     if case.sources[GENERATED].fits is None:
         found.append("the generated are of one fit: no interval speaks of another. Raise fit.repeats")
     if case.sources[GENERATED].scores is None:

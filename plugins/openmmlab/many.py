@@ -132,7 +132,8 @@ def snapshots_of_many(
         networks: settings of the training of each network.
         train: settings of the base training.
         together: networks that are trained at once.
-        draws: of the base training; see `collection.snapshots`.
+        draws: of the base training: `seeded` makes every draw of training data a function of seed and step, so that an
+            interrupted one ends with the same bytes; `config` keeps the samplers of the config.
         branch: which block of networks; None for all.
     """
     table = task.splits["train"].kind.table

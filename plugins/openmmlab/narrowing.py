@@ -63,7 +63,7 @@ def narrow(model: nn.Module, condition: Mapping[str, float], kind: Kind, heads: 
 def refusal(what: str) -> PdiffError:
     """Return the error of a network that cannot be narrowed."""
     line = f"export: {what} has no layer with a bias for each class to close classes by."
-    return PdiffError(f"{line} Export without --condition, and leave out what it predicts of other classes.")
+    return PdiffError(f"{line} Export a candidate as it is by --pick N, and leave out what else it predicts.")
 
 
 def close(head: nn.Module, name: str, labels: set[int]) -> None:

@@ -246,15 +246,13 @@ def narrowed(conditional, tmp_path) -> Path:
     return tmp_path / "narrowed"
 
 
-def test_task_may_change_a_network_for_the_condition_that_it_is_exported_for(narrowed, run, tmp_path):
+def test_task_may_change_a_network_for_the_condition_that_it_is_exported_for(narrowed, tmp_path):
     export_for(narrowed, "ridge", ASKED, tmp_path / "one.safetensors")
     found = load_file(tmp_path / "one.safetensors")
     assert found["told"].tolist() == [0.25, 0.75]
     assert found["weight"][0].tolist() == [0.25] * 6
-    wanted = open_pool(run).wanted
-    export(narrowed, "oracle", "3", tmp_path / "two.safetensors")
-    expected = wanted.conditions.values[wanted.oracle_of[3]]
-    assert torch.equal(load_file(tmp_path / "two.safetensors")["told"], expected)
+    export(narrowed, "oracle", "3", tmp_path / "two.safetensors")  # a candidate is exported as it was measured
+    assert "told" not in load_file(tmp_path / "two.safetensors")
     with pytest.raises(PdiffError, match="^--condition: got bit0 7, expected less. Ask for less.$"):
         export_for(narrowed, "ridge", ["bit0=7", "bit1=0"], tmp_path / "three.safetensors")
     assert not (tmp_path / "three.safetensors").exists()

@@ -29,10 +29,11 @@ def tool():
 
 def tables(plugin: str, which: str = "") -> dict[str, dict[str, set[str]]]:
     """Return for each place that a plugin's config may have the keys of each type; those without a type under ''."""
-    found, own = {}, f"{plugin.capitalize()} {which}"
+    found, chapters = {}, ["Parts of the engine", "Sources"]
+    chapters += [name for task in (plugin.capitalize(), COMMON[plugin]) for name in (task, f"{task} {which}")]
     for chapter in re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]:
         heading = chapter.partition("\n")[0]
-        if heading not in ("Parts of the engine", "Sources", plugin.capitalize(), COMMON[plugin], own):
+        if heading not in chapters:
             continue
         for section in re.split(r"^### ", chapter, flags=re.MULTILINE)[1:]:
             places, kind = section.partition("\n")[0].strip("`").split(", "), ""

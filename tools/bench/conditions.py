@@ -2,8 +2,11 @@
 
 With a finished run, also one network for a condition that is new to it. The fastest of several repeats counts, and a
 ratio is of two times of one call. Bars of progress take time, most where networks follow one another: send them away.
+Evaluation is timed for classification alone, which has two ways.
 
     python tools/bench/conditions.py --run runs/subsets_digits
+    python tools/bench/conditions.py --config configs/detection/subsets_digits.yaml --networks 30 --steps 5 \\
+        --cfg-options collect.train.enabled=false
 """
 
 import argparse
@@ -11,18 +14,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from pdiff_plugins.classification.evaluation import replayed_logits, stacked_logits
 from torch import Tensor
 
 from pdiff.run.conditional_sources import drawn
-from pdiff.run.config import load_config
+from pdiff.run.config import load_config, read_options
 from pdiff.run.directory import RunDirectory
 from pdiff.run.export import chosen_source, open_run
 from pdiff.run.run import Run
@@ -47,11 +50,13 @@ def seconds(function: Callable[..., object], *arguments: object, repeats: int) -
     return min(times[1:])
 
 
-def networks(run: Run, config: str, count: int | None, **settings: int) -> Candidates:
-    """Return the first networks, or all, that a config collects with other settings of `collect`, by dotted keys."""
+def networks(run: Run, config: str, count: int | None, settings: Mapping[str, Any]) -> Candidates:
+    """Return the first networks, or all, that a config collects with other settings, by dotted keys."""
     cfg = load_config(None, config, {}, settings)
-    given = {"task": run.built, "names": run.selected, "cfg": cfg, "state": None, "folder": None, "branch": None}
-    snapshots = list(islice(run.hook.collect(**given), count))
+    with tempfile.TemporaryDirectory() as folder:
+        given = {"task": run.built, "names": run.selected, "cfg": cfg, "state": None, "folder": Path(folder)}
+        found = run.hook.collect(**given, branch=None)
+        snapshots = list(islice((snapshot for snapshot in found if snapshot.params), count))
     vectors = torch.stack([run.layout.flatten(snapshot.params) for snapshot in snapshots])
     conditions = Conditions.of([snapshot.condition for snapshot in snapshots])
     return Candidates(vectors, run.layout, run.hook.load_params, conditions)
@@ -91,22 +96,29 @@ def new_condition(path: Path, repeats: int) -> Iterator[tuple[str, float, float]
         yield name, seconds(make, name, repeats=repeats), seconds(export, name, repeats=repeats)
 
 
-def at_once(run: Run, config: str, count: int, steps: int, repeats: int) -> float:
+def at_once(run: Run, config: str, count: int, steps: int, repeats: int, options: Mapping[str, Any]) -> float:
     """Print the table of many networks; return how far apart both trainings lie, over how far conditions do."""
 
     def train(together: int) -> Candidates:
-        return networks(run, config, count, **{"collect.together": together, "collect.networks.steps": steps})
+        settings = {**options, "collect.together": together, "collect.networks.steps": steps}
+        return networks(run, config, count, settings)
 
-    ones, others, ways = train(1), train(count), (replayed_logits, stacked_logits)
-    rows = {f"train, {steps} steps": (train, (1, count)), "evaluate": (lambda way: answers(run, way, ones), ways)}
+    ones, others = train(1), train(count)
+    rows = {f"train, {steps} steps": (train, (1, count))}
+    if run.name == "classification":
+        from pdiff_plugins.classification.evaluation import replayed_logits, stacked_logits
+
+        ways = replayed_logits, stacked_logits
+        rows["evaluate"] = (lambda way: answers(run, way, ones), ways)
     print("| a network | one by one, s | at once, s | ratio |", "|---" * 4 + "|", sep="\n")
     for name, (function, each) in rows.items():
         alone, together = (seconds(function, one, repeats=repeats) / len(ones) for one in each)
         print(f"| {name} | {alone:.2g} | {together:.2g} | {alone / together:.1f} |")
-    first, second = (answers(run, way, ones) for way in ways)
     apart = (ones.vectors - others.vectors).abs().max() / (ones.vectors - ones.vectors.mean(0)).abs().max()
-    print(f"\n{len(ones)} networks: both trainings lie {apart:.1g} times as far apart as conditions do; ", end="")
-    print(f"both evaluations differ in {(first != second).sum()} of {first.numel()} answers")
+    print(f"\n{len(ones)} networks: both trainings lie {apart:.1g} times as far apart as conditions do")
+    if run.name == "classification":
+        first, second = (answers(run, way, ones) for way in ways)
+        print(f"both evaluations differ in {(first != second).sum()} of {first.numel()} answers")
     return apart.item()
 
 
@@ -120,18 +132,20 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=3, help="of each measurement (default: 3)")
     parser.add_argument("--all", action="store_true", help="also train all networks, once, as the config says")
     parser.add_argument("--run", type=Path, help="directory of a finished run with conditions")
+    parser.add_argument("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="settings over the config")
     arguments = parser.parse_args()
-    run = Run(load_config(None, arguments.config, {}, {}), RunDirectory(Path("runs")))  # nothing is written there
+    options = read_options(arguments.cfg_options, {})
+    run = Run(load_config(None, arguments.config, {}, options), RunDirectory(Path("runs")))  # nothing is written there
     print(environment(run.device))
     if arguments.run:  # first, so that a mistake is told at once
         print("| for a new condition | engine loaded, s | pdiff export, s | ratio |", "|---" * 4 + "|", sep="\n")
         for name, loaded, process in new_condition(arguments.run, arguments.repeats):
             print(f"| {name} | {loaded:.2g} | {process:.2g} | {process / loaded:.0f} |")
         print()
-    apart = at_once(run, arguments.config, arguments.networks, arguments.steps, arguments.repeats)
+    apart = at_once(run, arguments.config, arguments.networks, arguments.steps, arguments.repeats, options)
     if arguments.all:
         start = time.perf_counter()
-        every = networks(run, arguments.config, None)
+        every = networks(run, arguments.config, None, options)
         print(f"all {len(every)} networks: {time.perf_counter() - start:.1f} s")
     return 0 if apart <= TOLERANCE else 1
 

@@ -139,7 +139,7 @@ def test_head_without_a_bias_by_class_is_refused(build, conditions_of):
     with pytest.raises(PdiffError, match=r"export: bbox_head \(RetinaHead\) has no layer with a bias for each class"):
         narrow(model, CONDITION, conditions_of(NAMES), [head])
     model.bbox_head.retina_cls = nn.Conv2d(16, 7, 1)  # of no whole number of classes and priors
-    with pytest.raises(PdiffError, match="Export without --condition, and leave out what it predicts of other"):
+    with pytest.raises(PdiffError, match="Export a candidate as it is by --pick N, and leave out what else it"):
         narrow(model, CONDITION, conditions_of(NAMES), [head])
 
 
