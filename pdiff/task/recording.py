@@ -27,11 +27,11 @@ class Miss(BaseException):
 
 
 class Rerun(BaseException):
-    """A frozen submodule cannot be remembered: it must run for every candidate."""
+    """Frozen submodules cannot be remembered: they must run for every candidate."""
 
-    def __init__(self, module: nn.Module):
+    def __init__(self, *modules: nn.Module):
         super().__init__()
-        self.module = module
+        self.modules = modules
 
 
 class Forgotten(Tensor):
@@ -174,18 +174,79 @@ class Values:
         return tree_unflatten([x.give(copies) if isinstance(x, Leaf) else x for x in self.values], self.structure)
 
 
+@dataclass
+class Given:
+    """What a recorded call was given, and the random state before and after it.
+
+    Attributes:
+        values: leaves, tensors of running code and plain values.
+        structure: of the nested containers in which they were.
+        before: the random state.
+        after: the random state.
+    """
+
+    values: list[Any]
+    structure: Any
+    before: tuple[Tensor, ...]
+    after: tuple[Tensor, ...]
+
+    def drew(self) -> bool:
+        """Say whether the call drew random numbers."""
+        return not all(map(torch.equal, self.before, self.after))
+
+    def same(self, args: tuple, kwargs: dict) -> bool:
+        """Say whether another call with these arguments does the same, draws of random numbers included."""
+        values, structure = tree_flatten((args, kwargs))
+        if structure != self.structure or not all(map(same_value, self.values, values)):
+            return False
+        return not self.drew() or all(map(torch.equal, self.before, random_state()))
+
+
+def same_value(recorded: Any, value: Any) -> bool:
+    """Say whether a value is the one that a recorded call was given; a tensor that nobody kept is known by itself."""
+    if isinstance(recorded, Leaf):
+        if value is recorded.stand_in:
+            return True
+        if not recorded.intact():
+            return False
+        recorded = recorded.kept
+    if recorded is value:
+        return True
+    if not isinstance(recorded, Tensor):
+        return type(recorded) is type(value) and recorded == value
+    if not isinstance(value, Tensor) or isinstance(value, Forgotten):
+        return False
+    alike = all(getattr(recorded, name) == getattr(value, name) for name in ("shape", "dtype", "device"))
+    return alike and recorded.stride() == value.stride() and torch.equal(recorded, value)
+
+
+def random_state() -> tuple[Tensor, ...]:
+    """Return the states of torch's generators that a network may draw from, that of the current GPU included."""
+    own = torch.random.get_rng_state()
+    return (own, torch.cuda.get_rng_state()) if torch.cuda.is_initialized() else (own,)
+
+
+def set_random_state(state: tuple[Tensor, ...]) -> None:
+    """Give torch's generators the states of `random_state` back."""
+    torch.random.set_rng_state(state[0])
+    if len(state) > 1:
+        torch.cuda.set_rng_state(state[1])
+
+
 class Recording(TorchDispatchMode):
     """Watches one forward pass: records frozen calls until the first operation on a selected tensor.
 
     Args:
         selected: addresses of the tensors that differ between candidates.
         batch: the input of the pass; copied, so that the caller's own is never written into.
+        given: keep what each recorded call was given, too, where passes differ in more than the selection.
     """
 
-    def __init__(self, selected: set[int], batch: Any):
+    def __init__(self, selected: set[int], batch: Any, given: bool = False):
         super().__init__()
         self.selected = selected
         self.calls: list[tuple[nn.Module, Values]] = []
+        self.given: list[Given] | None = [] if given else None
         self.memories: dict[int, Memory] = {}
         self.clean = True  # whether calls are recorded
         self.inside = False  # whether one is being recorded; then:
@@ -247,6 +308,8 @@ class Recording(TorchDispatchMode):
             return forward(*args, **kwargs)
         inputs, structure = tree_flatten((args, kwargs))
         self.clean, self.inside, self.own, self.refused = False, True, set(), False
+        before = None if self.given is None else random_state()
+        kept = None if self.given is None else [self.kept(x) for x in inputs]
         try:
             result = forward(*args, **kwargs)
         finally:
@@ -262,7 +325,18 @@ class Recording(TorchDispatchMode):
             raise Rerun(module)
         leaves = [self.remember(x) if isinstance(x, Tensor) else x for x in outputs]
         self.calls.append((module, Values(leaves, structure_of_outputs)))
+        if self.given is not None:
+            self.given.append(Given(kept, structure, before, random_state()))
         return result
+
+    def kept(self, value: Any) -> Any:
+        """Return what is kept of an argument of a call: the leaf of a remembered tensor, a copy of another tensor."""
+        if not isinstance(value, Tensor):
+            return value
+        memory = self.memories.get(storage_pointer(value))
+        leaves = memory.leaves if memory is not None else []
+        leaf = next((leaf for leaf in leaves if leaf.reference() is value), None)
+        return value.detach().clone() if leaf is None else leaf
 
     def release(self, result: Any) -> None:
         """Let the caller do what it likes with a result: what it shares with remembered tensors becomes a copy."""

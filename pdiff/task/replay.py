@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_flatten
 
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.progress import logger
-from pdiff.task.recording import Forgotten, Miss, Recording, Rerun, copied, storage_pointer
+from pdiff.task.recording import Forgotten, Miss, Recording, Rerun, copied, set_random_state, storage_pointer
 from pdiff.task.task import Candidates
 
 T = TypeVar("T")
@@ -103,11 +103,35 @@ class Replay:
         return result
 
 
+class Attentive(Playback):
+    """Hands recorded outputs back as long as a pass does what the recorded one did; it may differ in more."""
+
+    def __init__(self, recording: Recording):
+        super().__init__(recording)
+        self.given = iter(recording.given)
+
+    def run(self, module: nn.Module, forward: Callable, args, kwargs) -> Any:
+        """Return the recorded outputs of the next call, and draw what it drew; run it anew if it is another one."""
+        recorded, outputs = next(self.remaining, (None, None))
+        if recorded is None:
+            return forward(*args, **kwargs)
+        if recorded is not module:
+            raise Rerun(module, recorded)
+        given = next(self.given)
+        if not given.same(args, kwargs):
+            raise Rerun(*module.modules())
+        if given.drew():
+            set_random_state(given.after)
+        return outputs.give(self.copies)
+
+
 class Prefix:
     """Runs passes of networks that differ in the selection on one batch after another, in training: the prefix once.
 
     What comes before the first operation on a selected tensor is frozen. The passes behind it may be trained: their
-    tensors are given by `torch.func.functional_call`, say, and not put into the network.
+    tensors are given by `torch.func.functional_call`, say, and not put into the network. They may differ in more,
+    labels say: a frozen submodule is remembered as long as all give it the same, and its random draws are remembered
+    with it. So each has the results of a whole pass, bit for bit.
 
     Args:
         model: the network, in whatever mode it is trained in; none of its own tensors has a gradient.
@@ -120,18 +144,44 @@ class Prefix:
         self.recording: Recording | None = None
 
     def begin(self, batch: Any, forward: Callable[[Any], Any]) -> None:
-        """Run the network as it is on a batch, and remember its prefix until the next one."""
+        """Run the network as it is on a batch, and remember its prefix until the next one, or until `end`.
+
+        Running statistics among the selection, which a pass in training mode changes, are put back.
+
+        Args:
+            batch: the input.
+            forward: as for a call, through the network as it is; it may run again later.
+        """
+        self.batch, self.forward = batch, forward
+        own = self.model.state_dict()
+        before = {name: own[name].clone() for name in self.names}
         with torch.enable_grad():  # some modules compute otherwise where no gradients are possible
-            self.recording = recorded(self.model, self.names, batch, forward, self.rerun)[1]
+            self.recording = recorded(self.model, self.names, batch, forward, self.rerun, given=True)[1]
+        with torch.no_grad():
+            for name, tensor in before.items():
+                own[name].copy_(tensor)
+
+    def end(self) -> None:
+        """Forget the batch, and what is remembered of it."""
+        self.recording = self.batch = self.forward = None
 
     def __call__(self, forward: Callable[[Any], T]) -> T:
-        """Return what `forward` makes of the batch, its prefix handed back."""
-        player = Playback(self.recording)
-        try:
-            with intercept({module for module, _ in self.recording.calls}, player):
-                return remembered(forward(player.batch))
-        except Miss:
-            return forward(self.recording.batch.give({}))
+        """Return what `forward` makes of the batch, its prefix handed back.
+
+        `forward` may be called several times; so it begins with setting the state of what it draws.
+        """
+        while True:
+            if not self.recording.intact():
+                self.begin(self.batch, self.forward)
+            player = Attentive(self.recording)
+            try:
+                with intercept({module for module, _ in self.recording.calls}, player):
+                    return remembered(forward(player.batch))
+            except Rerun as request:
+                self.rerun.update(request.modules)
+                self.begin(self.batch, self.forward)
+            except Miss:
+                return forward(copied(self.batch))
 
 
 def remembered(result: T) -> T:
@@ -142,7 +192,12 @@ def remembered(result: T) -> T:
 
 
 def recorded(
-    model: nn.Module, names: Iterable[str], batch: Any, forward: Callable[[Any], T], rerun: set[nn.Module]
+    model: nn.Module,
+    names: Iterable[str],
+    batch: Any,
+    forward: Callable[[Any], T],
+    rerun: set[nn.Module],
+    given: bool = False,
 ) -> tuple[T, Recording]:
     """Run one pass, and return its result and what other passes need of it.
 
@@ -152,17 +207,18 @@ def recorded(
         batch: the input.
         forward: from a batch to a result, through `model`.
         rerun: modules that are not remembered; those that cannot be are added.
+        given: remember what each frozen submodule was given, too.
     """
     state = model.state_dict(keep_vars=True)
     selected = {storage_pointer(state[name]) for name in names}
     frozen = frozen_modules(model, selected)
     while True:
-        recording = Recording(selected, batch)
+        recording = Recording(selected, batch, given)
         try:
             with intercept([m for m in frozen if m not in rerun], recording), recording:
                 result = forward(recording.batch.give({}))
         except Rerun as request:
-            rerun.add(request.module)
+            rerun.update(request.modules)
             continue
         recording.release(result)
         return result, recording

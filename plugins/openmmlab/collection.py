@@ -345,7 +345,7 @@ def constant_rate(
     try:
         inner = OPTIMIZERS.build({**copy.deepcopy(chosen), "params": list(tensors)})
         return OPTIM_WRAPPERS.build({**copy.deepcopy(settings), "optimizer": inner})
-    except (KeyError, TypeError, ValueError) as error:
+    except (AssertionError, KeyError, TypeError, ValueError) as error:  # the first: mixed precision without a GPU
         reason = " ".join(str(error).split())
         raise PdiffError(
             f"{where}.optimizer: got {chosen}, which mmengine cannot build ({reason}). "

@@ -87,6 +87,26 @@ class SeededDraws(Wrapper):
             return self.dataset[int(self.order[place])]
 
 
+class Turns(Dataset):
+    """Number of the draw to sample: a batch of the first data set, one of the second, ..., and so again and again.
+
+    Args:
+        datasets: each from the number of its own draw to a sample.
+        batch: number of samples of a batch.
+    """
+
+    def __init__(self, datasets: Sequence[Dataset], batch: int):
+        self.datasets, self.batch = datasets, batch
+
+    def __len__(self) -> int:
+        return sum(map(len, self.datasets))
+
+    def __getitem__(self, number: int) -> Any:
+        turn, place = divmod(number, self.batch)
+        round_, which = divmod(turn, len(self.datasets))
+        return self.datasets[which][round_ * self.batch + place]
+
+
 class Numbers(Sampler):
     """The numbers of the draws, in order.
 

@@ -5,24 +5,27 @@ what comes before the selection is computed once; only the labels differ. So eac
 blocks are shared by processes, and an interrupted collection goes on where it rested.
 """
 
+import copy
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
-from pdiff_plugins.openmmlab.collection import MODES, constant_rate, train_base, training_loader
+from pdiff_plugins.openmmlab.collection import MODES, constant_rate, train_base
 from pdiff_plugins.openmmlab.conditions import only
-from pdiff_plugins.openmmlab.data import Split
-from pdiff_plugins.openmmlab.draws import Part
+from pdiff_plugins.openmmlab.data import Shared, Split, without
+from pdiff_plugins.openmmlab.draws import Numbers, Part, SeededDraws, Turns
 from pdiff_plugins.openmmlab.hooks import SECONDS_BETWEEN_RESTS, freeze_all_but
 from pdiff_plugins.openmmlab.libraries import Library
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils.data import DataLoader
 
 from pdiff import (
     Conditions,
@@ -45,6 +48,8 @@ from pdiff import (
     unpack,
 )
 
+T = TypeVar("T")
+
 
 @dataclass
 class Trained:
@@ -63,6 +68,28 @@ class Trained:
     rates: Sequence[float]
     labels: Sequence[int] | None
     losses: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Wearing(nn.Module):
+    """Does something while a network wears the tensors that `functional_call` gives; also what backward runs again.
+
+    Args:
+        model: the network.
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, step: Callable[[], T]) -> T:
+        """Return what `step` returns."""
+        return step()
+
+    def put_on(self, tensors: Mapping[str, Tensor], step: Callable[[], T]) -> T:
+        """Return what `step` returns while the network wears some tensors, tied ones by their first names."""
+        there = {name for name, _ in self.model.named_modules()}  # one that is there several times by its first name
+        own = {name: each for name, each in spread(self.model, tensors).items() if name.rpartition(".")[0] in there}
+        return functional_call(self, {f"model.{name}": each for name, each in own.items()}, (step,), tie_weights=False)
 
 
 def blocks_of(count: int, together: int = 40) -> list[range]:
@@ -116,8 +143,11 @@ def snapshots_of_many(
     state = unpack(state) if state else None
     base = state.get("base") if state else None
     if base is None:
+        own = settings_of(task.model)
         given = {"task": task, "seed": seed, "config": task.model.cfg, "library": library, "draws": draws}
         yield from call(train_base, train or {}, "collect.train", state=state, folder=folder, device=device, **given)
+        for module, values in own.items():
+            vars(module).update(values)
         tensors = task.model.state_dict()
         base, state = {name: tensors[name].detach().clone() for name in names}, None
     if state and "model" in state:  # before the first snapshot nothing else holds what the base training has made
@@ -126,6 +156,18 @@ def snapshots_of_many(
     for number in range(max(reached, 0), len(blocks)) if branch is None else [branch]:
         own = state if number == reached else None
         yield from train_block(task, seed, number, blocks[number], base, own, settings)
+
+
+def settings_of(model: nn.Module) -> dict[nn.Module, dict[str, Any]]:
+    """Return plain attributes of all modules: hooks of a training change some, as YOLOX's loss in the last epochs.
+
+    A process that takes up the trained network has them as they were before.
+    """
+    plain = (bool, int, float, str, type(None))
+    return {
+        module: {name: value for name, value in vars(module).items() if isinstance(value, plain)}
+        for module in model.modules()
+    }
 
 
 def network_settings(
@@ -234,6 +276,7 @@ class Lockstep:
         self.networks = [self.network(values, optimizer) for values in conditions.values]
         self.groups = self.by_images(conditions)
         self.prefix = Prefix(self.model, begin)
+        self.preprocess = copy.deepcopy(self.model.data_preprocessor)  # it may keep the size of its last images
 
     def network(self, values: Tensor, optimizer: dict | None) -> Trained:
         """Return a network for a condition `(C,)`, before its first step."""
@@ -255,52 +298,98 @@ class Lockstep:
 
     def run(self) -> Iterator[int]:
         """Take the steps that are left, and yield the number of those that are done after each."""
-        loaders = [iter(training_loader(part, self.seed, "seeded", True, self.step)) for part, _ in self.groups]
+        for network in self.networks:
+            network.optimizer.initialize_count_status(nn.Identity(), self.step, self.steps)
+        batches = iter(self.batches())
+        first, buffers = self.step, self.buffers()
         with progress(self.title, self.steps, self.step) as advance:
             while self.step < self.steps:
-                for loader, (_, networks) in zip(loaders, self.groups, strict=True):
-                    self.take(next(loader), networks)
+                for _, networks in self.groups:
+                    self.take(next(batches), networks)
+                if self.step == first:
+                    self.check_buffers(buffers)
                 self.step += 1
                 advance()
                 yield self.step
+        self.prefix.end()
         freeze_all_but(self.model.eval(), (), "eval")
+
+    def batches(self) -> DataLoader:
+        """Return the loader of the steps that are left, all groups' in turn: one alone, for each has its workers."""
+        size = self.split.loader["batch_size"]
+        turns = Turns([SeededDraws(Shared(part.dataset), self.seed) for part, _ in self.groups], size)
+        numbers = Numbers(len(turns), True, self.step * size * len(self.groups))
+        settings = {**without(self.split.loader, "batch_sampler"), "sampler": numbers}
+        return Split(turns, settings).batches()
+
+    def buffers(self) -> dict[str, Tensor]:
+        """Return copies of the buffers that are not selected."""
+        left_out = spread(self.model, self.begin).keys() | parameter_names(self.model)
+        return {name: tensor.clone() for name, tensor in self.model.state_dict().items() if name not in left_out}
+
+    def check_buffers(self, before: Mapping[str, Tensor]) -> None:
+        """Raise a `PdiffError` where a step wrote into a buffer that is not selected, which all networks share."""
+        now = self.buffers()
+        changed = next((name for name, tensor in before.items() if not torch.equal(tensor, now[name])), None)
+        if changed is not None:
+            line = f"collect.networks: a step changes {changed}, which is not selected and all networks share."
+            raise PdiffError(f"{line} Add it to select, or give a config whose training leaves it.")
 
     def take(self, data: Mapping[str, Any], networks: Sequence[Trained]) -> None:
         """Take one step of some networks on a batch as the loader gives it."""
         own = derive_seed(self.seed, "step", self.step)
         freeze_all_but(self.model.train(), self.begin, self.mode)
         self.model.requires_grad_(False)
+        hub = MessageHub.get_current_instance()  # where parts of a network ask for the number of the step
+        for name, value in {"iter": self.step, "epoch": 0, "max_iters": self.steps}.items():
+            hub.update_info(name, value)
         seed_all(own)
-        batch = self.model.data_preprocessor(data, True)
+        batch = self.preprocess(data, True)
         samples = batch["data_samples"]
-        self.prefix.begin(batch["inputs"], lambda inputs: self.model(inputs, samples, mode="loss"))
-        with torch.no_grad():  # a pass in training mode may have changed running statistics
-            put(self.model, self.begin)
-        for network in networks:
-            seed_all(own)
-            self.learn(network, samples)
 
-    def learn(self, network: Trained, samples: Sequence[Any]) -> None:
-        """Take one step of one network on the batch whose prefix is known."""
-        if network.labels is not None:
-            samples = [only(sample, network.labels, self.kind.background) for sample in samples]
-        tensors = spread(self.model, network.tensors)
+        def whole(inputs: Tensor) -> dict[str, Tensor]:
+            seed_all(own)
+            return self.model(inputs, [sample.clone() for sample in samples], mode="loss")
+
+        with networks[0].optimizer.optim_context(self.model):
+            self.prefix.begin(batch["inputs"], whole)
+        for network in networks:
+            self.learn(network, samples, own)
+
+    def learn(self, network: Trained, samples: Sequence[Any], seed: int) -> None:
+        """Take one step of one network on the batch whose prefix is known; `seed` is that of the step."""
 
         def loss(inputs: Tensor) -> dict[str, Tensor]:
-            return functional_call(self.model, tensors, (inputs, samples), {"mode": "loss"})
+            own = [self.seen_by(network, sample) for sample in samples]
+            seed_all(seed)
+            return self.model(inputs, own, mode="loss")
+
+        def step() -> dict[str, Tensor]:
+            with network.optimizer.optim_context(self.model):
+                total, figures = self.model.parse_losses(self.prefix(loss))
+            network.optimizer.update_params(total)
+            return figures
 
         share = 0.5 * (1 + math.cos(math.pi * self.step / self.steps))
         for group, rate in zip(network.optimizer.param_groups, network.rates, strict=True):
             group["lr"] = share * rate
-        with torch.enable_grad(), network.optimizer.optim_context(self.model):
-            total, figures = self.model.parse_losses(self.prefix(loss))
-        network.optimizer.update_params(total)
+        with torch.enable_grad():
+            figures = Wearing(self.model).put_on(network.tensors, step)
         network.losses = {name: value.detach() for name, value in figures.items()}
+
+    def seen_by(self, network: Trained, sample: Any) -> Any:
+        """Return a copy of a training sample as a network sees it, for some heads write into it."""
+        return sample.clone() if network.labels is None else only(sample, network.labels, self.kind.background)
 
     def state(self) -> list[dict[str, Any]]:
         """Return what every network needs to go on."""
         return [
-            {"tensors": network.tensors, "optimizer": network.optimizer.state_dict(), "losses": network.losses}
+            {
+                "tensors": network.tensors,
+                "gradients": {name: each.grad for name, each in network.tensors.items() if each.grad is not None},
+                "optimizer": network.optimizer.state_dict(),
+                "losses": network.losses,
+            }
             for network in self.networks
         ]
 
@@ -311,6 +400,8 @@ class Lockstep:
             with torch.no_grad():
                 for name, tensor in kept["tensors"].items():
                     network.tensors[name].copy_(tensor)
+                for name, gradient in kept["gradients"].items():
+                    network.tensors[name].grad = gradient.to(network.tensors[name].device)
             network.optimizer.load_state_dict(kept["optimizer"])
             network.losses = kept["losses"]
 

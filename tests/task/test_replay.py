@@ -1180,3 +1180,59 @@ def test_the_frozen_prefix_runs_once_for_each_batch():
             prefix(lambda x, own=tensors: functional_call(network, own, (x,))).sum().backward()
             assert tensors["2.weight"].grad.abs().sum() > 0
     assert len(calls) == 2
+
+
+class Pooled(nn.Module):
+    """A frozen prefix with dropout, rows of it chosen by labels, a frozen layer on these, and the selected one."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Sequential(linear(), nn.Dropout(0.5))
+        self.pool, self.head, self.weigh = linear(), linear(), nn.L1Loss()
+
+    def forward(self, x, labels):
+        features = self.backbone(x)
+        chosen = self.pool(features[labels])
+        weight = self.weigh(chosen, labels[:, None].expand_as(chosen).float())
+        return self.head(nn.functional.dropout(chosen)) * weight
+
+
+@pytest.mark.parametrize("sets", [[[0, 1], [2, 1]], [[0, 1, 2], [0], [1, 0]]])
+def test_networks_that_differ_in_labels_too_are_those_of_whole_passes(sets):
+    network = Pooled().requires_grad_(False).train()
+    names = ["head.weight", "head.bias"]
+    prefix = Prefix(network, names)
+    calls = []
+    own = network.backbone[0].forward
+    network.backbone[0].forward = lambda x: (calls.append(1), own(x))[1]
+
+    def forward(x, labels, tensors):
+        torch.manual_seed(3)
+        return functional_call(network, tensors, (x, torch.tensor(labels)))
+
+    for step in range(3):
+        batch = matrix()
+        calls.clear()
+        prefix.begin(batch, lambda x: forward(x, [0, 1, 2], {}))
+        found = []
+        for number, labels in enumerate(sets):
+            tensors = leaves(network, names, number)
+            result = prefix(lambda x, labels=labels, tensors=tensors: forward(x, labels, tensors))
+            result.sum().backward()
+            found.append((result, tensors["head.weight"].grad))
+        assert step == 0 or len(calls) == 1
+        for number, labels in enumerate(sets):
+            tensors = leaves(network, names, number)
+            result = forward(batch, labels, tensors)
+            result.sum().backward()
+            assert torch.equal(result, found[number][0])
+            assert torch.equal(tensors["head.weight"].grad, found[number][1])
+
+
+def test_a_value_that_one_pass_writes_into_is_recorded_anew_for_the_next():
+    network = nn.Sequential(linear(), linear()).requires_grad_(False)
+    prefix, batch = Prefix(network, ["1.weight"]), matrix()
+    features = network[0](batch)
+    prefix.begin(batch, network)
+    assert torch.equal(prefix(lambda x: network[1](network[0](x).mul_(2))), network[1](features * 2))
+    assert torch.equal(prefix(network), network[1](features))

@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import multiprocessing
+import time
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ pytest.importorskip("mmdet")
 
 from pdiff_plugins.openmmlab import many
 from pdiff_plugins.openmmlab.conditions import build_kind
-from pdiff_plugins.openmmlab.libraries import MMDET
+from pdiff_plugins.openmmlab.libraries import MMDET, open_config
 from pdiff_plugins.openmmlab.many import Lockstep, blocks_of, finetuned, snapshots_of_many
 
 from pdiff import PdiffError, call, pack, unpack
@@ -96,10 +98,11 @@ def test_images_that_differ_between_conditions_are_those_of_each(task, monkeypat
     kind = own.splits["train"].kind
     monkeypatch.setattr(type(kind), "rows", lambda self, dataset, values: [0, 1, 2] if values[0] else None)
     table = kind.table
-    lockstep = Lockstep(own, begin(own), table, 0, "x", 1, NETWORKS["optimizer"], "eval")
+    lockstep = Lockstep(own, begin(own), table, 0, "x", 2, NETWORKS["optimizer"], "eval")
     assert [len(part.dataset) for part, _ in lockstep.groups] == [3, len(own.splits["train"].dataset)]
     assert [len(networks) for _, networks in lockstep.groups] == [1, 4]
-    assert [*lockstep.run()] == [1]
+    alone = Lockstep(own, begin(own), table.take([0]), 0, "x", 2, NETWORKS["optimizer"], "eval")
+    assert same(final(alone)[0], final(lockstep)[0])
 
 
 def test_collection_goes_on_from_any_of_its_states_to_the_same_bytes(task, tmp_path, restless):
@@ -142,10 +145,10 @@ def test_running_statistics_of_selected_layers_are_each_network_s_own(task, tmp_
 
 def test_losses_fall_where_the_images_stay_the_same(task, monkeypatch):
     own = task()
-    batch = next(iter(many.training_loader(own.splits["train"], 0, "seeded", endless=True)))
-    monkeypatch.setattr(many, "training_loader", lambda *_: itertools.repeat(batch))
     table = own.splits["train"].kind.table
     lockstep = Lockstep(own, begin(own), table, 0, "x", 12, {"type": "AdamW", "lr": 1e-2}, "eval")
+    batch = next(iter(lockstep.batches()))
+    monkeypatch.setattr(lockstep, "batches", lambda: itertools.repeat(batch))
     losses = [[network.losses["loss"].item() for network in lockstep.networks] for _ in lockstep.run()]
     assert all(last < 0.95 * first for first, last in zip(losses[0], losses[-1], strict=True))
 
@@ -158,6 +161,157 @@ def test_fine_tuning_with_all_steps_is_the_collection(task, tmp_path):
     assert all(same(one, other.params) for one, other in zip(found, whole, strict=True))
     (short,) = finetuned(**given, conditions=own.splits["train"].kind.table.take([2]), steps=1)
     assert not same(short, whole[2].params)
+
+
+def final(lockstep):
+    """Return the selections of all networks of a block after its last step."""
+    for _ in lockstep.run():
+        pass
+    return [{name: tensor.detach() for name, tensor in network.tensors.items()} for network in lockstep.networks]
+
+
+def block(task, selector=PREDICTORS, numbers=(1, 4), mode="eval", steps=3):
+    """Return a block of networks for some conditions, before its first step."""
+    table = task.splits["train"].kind.table.take([*numbers])
+    return Lockstep(task, begin(task, selector), table, 0, "x", steps, NETWORKS["optimizer"], mode)
+
+
+@pytest.mark.filterwarnings("ignore:torch.utils.checkpoint")  # of the way in which mmdet calls it
+def test_networks_whose_head_computes_anew_in_the_backward_pass_learn_the_same(task):
+    selector = "module(backbone.layer3)"
+    usual = final(block(task(), selector))
+    frugal = task({"model.backbone.with_cp": True})
+    assert all(same(*pair) for pair in zip(final(block(frugal, selector)), usual, strict=True))
+
+
+@pytest.mark.parametrize("wrapper", [{"accumulative_counts": 2}, {"type": "Bfloat16OptimWrapper"}])
+def test_other_optimiser_wrappers_train_each_network_as_alone(task, wrapper):
+    own = task({"optim_wrapper": wrapper})
+    pair = final(block(own))
+    assert same(final(block(own, numbers=[4]))[0], pair[1])
+    assert not same(pair[0], begin(own))
+
+
+def test_gradients_that_are_added_up_are_kept_in_a_rest(task, tmp_path, restless):
+    options = {"optim_wrapper": {"accumulative_counts": 2}}
+    whole = collected(task(options), tmp_path)
+    rest = next(snapshot for snapshot in whole if snapshot.state is not None)
+    again = [s for s in collected(task(options), tmp_path, state=dict(rest.state)) if s.params]
+    expected = [s for s in whole if s.params]
+    assert all(same(one.params, other.params) for one, other in zip(again, expected, strict=True))
+
+
+TWO_STAGES = {
+    "backbone": {"depth": 18, "base_channels": 8, "stem_channels": 8},
+    "neck": {"in_channels": [8, 16, 32, 64], "out_channels": 8},
+    "rpn_head": {"in_channels": 8, "feat_channels": 8},
+    "roi_head": {
+        "bbox_roi_extractor": {"out_channels": 8},
+        "bbox_head": {"in_channels": 8, "fc_out_channels": 8, "num_classes": 10},
+    },
+}
+
+
+def test_a_second_stage_learns_from_the_proposals_that_are_its_own(task, monkeypatch):
+    config = open_config(
+        MMDET, "mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco", options={"model": TWO_STAGES}, pretrained=False
+    )
+    options = {"model": {"_delete_": True, **config.model.to_dict()}}
+    own, calls = task(options), []
+    forward = own.model.backbone.forward
+    monkeypatch.setattr(own.model.backbone, "forward", lambda x: (calls.append(1), forward(x))[1])
+    several = block(own, "module(roi_head.bbox_head)", range(5), steps=4)
+    found, before = [], 0
+    for _ in several.run():
+        found.append(len(calls) - before)
+        before = len(calls)
+    assert min(found) == 1
+    assert sum(found) < 10  # some steps find out what is not the same for all
+
+    class Whole(many.Prefix):
+        def begin(self, batch, forward):
+            self.batch = batch
+
+        def __call__(self, forward):
+            return forward(self.batch)
+
+    monkeypatch.setattr(many, "Prefix", Whole)
+    alone = final(block(task(options), "module(roi_head.bbox_head)", range(5), steps=4))
+    assert all(
+        same({name: tensor.detach() for name, tensor in network.tensors.items()}, other)
+        for network, other in zip(several.networks, alone, strict=True)
+    )
+
+
+def test_what_comes_before_the_selection_is_computed_once_for_each_batch(task, monkeypatch):
+    own, calls = task(), []
+    forward = own.model.backbone.forward
+    monkeypatch.setattr(own.model.backbone, "forward", lambda x: (calls.append(1), forward(x))[1])
+    final(block(own))
+    assert len(calls) == 3
+
+
+def test_a_module_that_is_in_a_network_twice_leaves_it_as_it_was(task):
+    own = task()
+    own.model.bbox_head.again = own.model.bbox_head.conv_cls
+    before = begin(own, "all")
+    found = final(block(own))
+    assert same(before, begin(own, "all"))
+    assert all(same(one, other) for one, other in zip(found, final(block(task())), strict=True))
+
+
+def test_parts_that_ask_for_the_number_of_the_step_are_told(task, monkeypatch):
+    lockstep, told = block(task()), []
+    monkeypatch.setattr(
+        lockstep.preprocess,
+        "forward",
+        lambda *a, f=lockstep.preprocess.forward: (
+            told.append(many.MessageHub.get_current_instance().get_info("iter")),
+            f(*a),
+        )[1],
+    )
+    final(lockstep)
+    assert told == [0, 1, 2]
+
+
+def test_what_hooks_of_the_base_training_changed_is_as_in_a_process_that_takes_it_up(task, tmp_path, monkeypatch):
+    own, before = task(), task().model.bbox_head.centerness_on_reg
+
+    def train(task, seed, config, library, draws, folder, device, state):
+        task.model.bbox_head.centerness_on_reg = not before
+        yield from ()
+
+    monkeypatch.setattr(many, "train_base", train)
+    found = collected(own, tmp_path, train={})
+    assert own.model.bbox_head.centerness_on_reg == before
+    monkeypatch.undo()
+    assert all(same(one.params, other.params) for one, other in zip(found, collected(task(), tmp_path), strict=True))
+
+
+def test_data_workers_end_at_once_and_give_what_the_process_itself_gives(task):
+    own = task()
+    split = own.splits["train"]
+    loader = {**split.loader, "num_workers": 2, "persistent_workers": True}
+    own = dataclasses.replace(own, splits={**own.splits, "train": dataclasses.replace(split, loader=loader)})
+    begun = time.monotonic()
+    found = final(block(own))
+    assert not multiprocessing.active_children()
+    assert time.monotonic() - begun < 4  # torch waits 5 s for a worker that nobody ends
+    assert all(same(one, other) for one, other in zip(found, final(block(task())), strict=True))
+
+
+def test_a_training_that_changes_what_all_networks_share_is_one_line(task, monkeypatch):
+    own = task()
+    norm = own.model.backbone.layer3[1].bn2
+    monkeypatch.setattr(norm, "forward", lambda x, f=norm.forward: (norm.running_var.mul_(0.9), f(x))[1])
+    with pytest.raises(PdiffError, match=r"^collect.networks: a step changes backbone.layer3.1.bn2.running_var, "):
+        final(block(own))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the wrapper wants a GPU, and has one")
+def test_a_wrapper_that_wants_a_gpu_is_one_line_without(task, tmp_path):
+    with pytest.raises(PdiffError, match=r"collect.networks.optimizer: .*is only available "):
+        collected(task({"optim_wrapper": {"type": "AmpOptimWrapper"}}), tmp_path)
 
 
 @pytest.mark.parametrize(
