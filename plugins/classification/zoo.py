@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from pdiff_plugins.classification.stacking import has_batch_statistics, stacked_step, trainable_stack
 from pdiff_plugins.images.augment import build_augmentations
+from pdiff_plugins.images.blocks import blocks_of
 from pdiff_plugins.images.collection import check_seeds, epoch_rows, selected
 from pdiff_plugins.images.data import Split
 from torch import Tensor, nn
@@ -36,8 +37,8 @@ def blocks_of_zoo(seeds: int, together: int = 256) -> list[range]:
         seeds: how many networks there are.
         together: networks of a block, at most.
     """
-    check_positive("collect", seeds=seeds, together=together)
-    return [range(seeds)[start : start + together] for start in range(0, seeds, together)]
+    check_positive("collect", seeds=seeds)
+    return blocks_of(seeds, together)
 
 
 def snapshots_of_zoo(

@@ -52,7 +52,8 @@ def finetune(task, names, cfg, start, conditions, steps):
 def branches(cfg):
     """Say that the branches of every seed, or the blocks of networks, need not wait for each other."""
     from pdiff_plugins.generation.class_conditions import number_of_sets
-    from pdiff_plugins.generation.many import TOGETHER, blocks_of
+    from pdiff_plugins.generation.many import TOGETHER
+    from pdiff_plugins.images.blocks import blocks_of
     from pdiff_plugins.images.collection import roots
 
     if "conditions" in cfg.collect:

@@ -14,6 +14,7 @@ import torch
 from pdiff_plugins.generation.class_conditions import check_images, class_names, table_of
 from pdiff_plugins.generation.denoising import Noisy, objective, with_noise
 from pdiff_plugins.images.augment import build_augmentations
+from pdiff_plugins.images.blocks import blocks_of
 from pdiff_plugins.images.class_sets import members
 from pdiff_plugins.images.collection import selected, set_mode, train_base
 from pdiff_plugins.images.data import Split
@@ -36,17 +37,6 @@ from pdiff import (
 )
 
 TOGETHER = 10
-
-
-def blocks_of(count: int, together: int = TOGETHER) -> list[range]:
-    """Return the numbers of the networks of each block.
-
-    Args:
-        count: how many networks there are.
-        together: networks of a block, at most.
-    """
-    check_positive("collect", together=together)
-    return [range(count)[start : start + together] for start in range(0, count, together)]
 
 
 def snapshots_of_sets(

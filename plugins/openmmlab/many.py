@@ -17,6 +17,7 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
+from pdiff_plugins.images.blocks import blocks_of
 from pdiff_plugins.openmmlab.collection import MODES, constant_rate, train_base
 from pdiff_plugins.openmmlab.conditions import only
 from pdiff_plugins.openmmlab.data import Shared, Split, without
@@ -48,6 +49,7 @@ from pdiff import (
     unpack,
 )
 
+TOGETHER = 40  # networks that are trained at once, at most
 T = TypeVar("T")
 
 
@@ -92,13 +94,7 @@ class Wearing(nn.Module):
         return functional_call(self, {f"model.{name}": each for name, each in own.items()}, (step,), tie_weights=False)
 
 
-def blocks_of(count: int, together: int = 40) -> list[range]:
-    """Return which of `count` conditions the networks of each block are for."""
-    check_positive("collect", together=together)
-    return [range(count)[start : start + together] for start in range(0, count, together)]
-
-
-def roots_of_many(count: int, together: int = 40) -> list[int]:
+def roots_of_many(count: int, together: int = TOGETHER) -> list[int]:
     """Return for each block the number of the trained network it begins with: there is one."""
     return [0] * len(blocks_of(count, together))
 
@@ -114,7 +110,7 @@ def snapshots_of_many(
     conditions: dict,
     networks: dict,
     train: dict | None = None,
-    together: int = 40,
+    together: int = TOGETHER,
     draws: str = "seeded",
     branch: int | None = None,
 ) -> Iterator[Snapshot]:

@@ -10,10 +10,11 @@ import torch
 
 pytest.importorskip("mmdet")
 
+from pdiff_plugins.images.blocks import blocks_of
 from pdiff_plugins.openmmlab import many
 from pdiff_plugins.openmmlab.conditions import build_kind
 from pdiff_plugins.openmmlab.libraries import MMDET, open_config
-from pdiff_plugins.openmmlab.many import Lockstep, blocks_of, finetuned, snapshots_of_many
+from pdiff_plugins.openmmlab.many import Lockstep, finetuned, snapshots_of_many
 
 from pdiff import PdiffError, call, pack, unpack
 from pdiff.weights.select import select
