@@ -23,7 +23,7 @@ from pdiff_plugins.openmmlab.conditions import only
 from pdiff_plugins.openmmlab.data import Shared, Split, without
 from pdiff_plugins.openmmlab.draws import Numbers, Part, SeededDraws, Turns
 from pdiff_plugins.openmmlab.hooks import SECONDS_BETWEEN_RESTS, freeze_all_but
-from pdiff_plugins.openmmlab.libraries import Library
+from pdiff_plugins.openmmlab.libraries import Library, one_line
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.data import DataLoader
@@ -301,7 +301,14 @@ class Lockstep:
         with progress(self.title, self.steps, self.step) as advance:
             while self.step < self.steps:
                 for _, networks in self.groups:
-                    self.take(next(batches), networks)
+                    try:
+                        self.take(next(batches), networks)
+                    except PdiffError:
+                        raise
+                    except Exception as error:  # whatever a head finds wrong with images without an object, say
+                        if self.step > first:
+                            raise
+                        raise self.refusal(error) from None
                 if self.step == first:
                     self.check_buffers(buffers)
                 self.step += 1
@@ -309,6 +316,12 @@ class Lockstep:
                 yield self.step
         self.prefix.end()
         freeze_all_but(self.model.eval(), (), "eval")
+
+    def refusal(self, error: Exception) -> PdiffError:
+        """Return the error of a training whose first step fails."""
+        line = f"collect.networks: the first step of the training fails ({one_line(error)})."
+        advice = "Check pipeline, data_preprocessor, heads and losses"
+        return PdiffError(f"{line} {advice} in {self.model.cfg.filename}; a head must bear images without an object.")
 
     def batches(self) -> DataLoader:
         """Return the loader of the steps that are left, all groups' in turn: one alone, for each has its workers."""

@@ -309,6 +309,17 @@ def test_a_training_that_changes_what_all_networks_share_is_one_line(task, monke
         final(block(own))
 
 
+def test_a_first_step_that_fails_is_one_line(task, monkeypatch):
+    def fail(*_, **__):
+        raise IndexError("no object")
+
+    own = task()
+    monkeypatch.setattr(own.model.bbox_head, "loss_by_feat", fail)
+    with pytest.raises(PdiffError, match=r"^collect.networks: the first step .*\(IndexError: no object\)") as caught:
+        final(block(own))
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the wrapper wants a GPU, and has one")
 def test_a_wrapper_that_wants_a_gpu_is_one_line_without(task, tmp_path):
     with pytest.raises(PdiffError, match=r"collect.networks.optimizer: .*is only available "):
