@@ -10,11 +10,13 @@ import torch
 
 pytest.importorskip("mmdet")
 
+from mmengine.logging import MessageHub
 from pdiff_plugins.images.blocks import blocks_of
-from pdiff_plugins.openmmlab import many
+from pdiff_plugins.openmmlab import lockstep, many
 from pdiff_plugins.openmmlab.conditions import build_kind
 from pdiff_plugins.openmmlab.libraries import MMDET, open_config
-from pdiff_plugins.openmmlab.many import Lockstep, finetuned, snapshots_of_many
+from pdiff_plugins.openmmlab.lockstep import Lockstep
+from pdiff_plugins.openmmlab.many import finetuned, snapshots_of_many
 
 from pdiff import PdiffError, call, pack, unpack
 from pdiff.weights.select import select
@@ -229,14 +231,14 @@ def test_a_second_stage_learns_from_the_proposals_that_are_its_own(task, monkeyp
     assert min(found) == 1
     assert sum(found) < 10  # some steps find out what is not the same for all
 
-    class Whole(many.Prefix):
+    class Whole(lockstep.Prefix):
         def begin(self, batch, forward):
             self.batch = batch
 
         def __call__(self, forward):
             return forward(self.batch)
 
-    monkeypatch.setattr(many, "Prefix", Whole)
+    monkeypatch.setattr(lockstep, "Prefix", Whole)
     alone = final(block(task(options), "module(roi_head.bbox_head)", range(5), steps=4))
     assert all(
         same({name: tensor.detach() for name, tensor in network.tensors.items()}, other)
@@ -262,16 +264,16 @@ def test_a_module_that_is_in_a_network_twice_leaves_it_as_it_was(task):
 
 
 def test_parts_that_ask_for_the_number_of_the_step_are_told(task, monkeypatch):
-    lockstep, told = block(task()), []
+    training, told = block(task()), []
     monkeypatch.setattr(
-        lockstep.preprocess,
+        training.preprocess,
         "forward",
-        lambda *a, f=lockstep.preprocess.forward: (
-            told.append(many.MessageHub.get_current_instance().get_info("iter")),
+        lambda *a, f=training.preprocess.forward: (
+            told.append(MessageHub.get_current_instance().get_info("iter")),
             f(*a),
         )[1],
     )
-    final(lockstep)
+    final(training)
     assert told == [0, 1, 2]
 
 
