@@ -17,6 +17,7 @@ from pdiff.analysis.conditional import (
     conditional_row,
     conditional_verdict,
     plain,
+    sure,
 )
 from pdiff.analysis.neighbours import Neighbours
 from pdiff.analysis.references import spread
@@ -65,7 +66,7 @@ def conditional_summary(run: "Run") -> dict[str, Any]:
         "best_source": best,
         "verdict": line,
         "verdict_kind": kind,
-        "notes": [*notes(case), *small_neighbourhoods(run, len(pool.fitted))],
+        "notes": [*beside_base(case), *notes(case), *small_neighbourhoods(run, len(pool.fitted))],
         "gates": gates,
         "gates_ignored": not all(gate["passed"] for gate in gates),
         "sources": {name: {**conditional_row(case, name), **measured(run, case, known, name)} for name in sources},
@@ -119,6 +120,20 @@ def notes(case: ConditionalCase) -> list[str]:
         found.append("the generated are of one fit: no interval speaks of another. Raise fit.repeats")
     if case.sources[GENERATED].scores is None:
         found.append("the metric has no scores: intervals take the test set as it is")
+    return found
+
+
+def beside_base(case: ConditionalCase) -> list[str]:
+    """Return how the best source stands to what every network began with, a line; nothing where that is no source."""
+    found, best = [], case.best(case.choosable)
+    bases = [name for name, source in case.sources.items() if source.type == "base" and name != best]
+    for name in bases if best else ():
+        gain = case.against(best, name)
+        if gain.interval is not None:
+            side = {1: "better than", 0: "neither surely better nor worse than", -1: "worse than"}[sure(gain, gain.p)]
+            low, high = gain.interval
+            figures = f"gain {gain.difference:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}"
+            found.append(f"{best} is {side} {name}, what every network was fine-tuned from ({figures})")
     return found
 
 

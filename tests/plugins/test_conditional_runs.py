@@ -53,6 +53,8 @@ def test_table_has_every_source_over_unseen_sets(finished):
     }  # fmt: skip
     assert all(row["n"] == 2 for row in summary["sources"].values())
     assert any("too few" in note for note in summary["notes"])
+    beside = [note for note in summary["notes"] if "base, what every network was fine-tuned from (gain " in note]
+    assert len(beside) == (summary["best_source"] != "base")
 
 
 def test_base_is_what_every_network_began_with(finished):
