@@ -12,7 +12,8 @@ from torch.nn.functional import pad
 
 from pdiff import Candidates, Picture
 
-NOISES = 3  # of each source in the picture of all sources
+NOISES = 3  # of each source in the picture of all sources, where these are few
+FEW = 5
 MANY = 8  # of the source that has a picture of its own
 SHORT = 3  # characters of class names that stand side by side
 
@@ -49,11 +50,12 @@ def draw_conditional_pictures(
     """
     titles = titles_of(bench.classes, next(iter(picks.values())))
     made = {source: images_of_each(model, group, bench, MANY) for source, group in picks.items()}
-    rows = [[one_below_the_other(images[:NOISES]) for images in group] for group in made.values()]
+    count = NOISES if len(made) <= FEW else 1
+    rows = [[one_below_the_other(images[:count]) for images in group] for group in made.values()]
     save_grid(folder / "one_noise_many_conditions.png", rows, list(picks), titles)
     caption = (
-        f"Rows: sources, what they make of the same {NOISES} noises below each other; columns: the classes that the "
-        "networks are for. Along a row of images nothing changes but the condition."
+        f"Rows: sources, what they make of {f'the same {count} noises' if count > 1 else 'one noise'}; columns: the "
+        "classes that the networks are for. Along a row of images nothing changes but the condition."
     )
     pictures = [draw_real(bench, folder)]
     pictures.append(Picture("one_noise_many_conditions.png", "One noise, many conditions", caption))
