@@ -243,16 +243,23 @@ def finetune_settings(
         raise PdiffError(f"collect.finetune.warmup: got {warmup}, expected an integer from 0 on.")
     if every > steps:
         raise PdiffError(f"collect.finetune.every: got {every}, expected at most {steps}, which steps are done.")
+    check_training(model, names, config, optimizer, mode, "collect.finetune")
+    return {"steps": steps, "every": every, "warmup": warmup, "optimizer": optimizer, "mode": mode}
+
+
+def check_training(
+    model: nn.Module, names: Sequence[str], config: Config, optimizer: dict | None, mode: str, where: str
+) -> None:
+    """Raise a `PdiffError` where a selection cannot be trained so; `where` is the section's place in the config."""
     if mode not in MODES:
-        raise PdiffError(f"collect.finetune.mode: got {mode!r}. {known(mode, MODES)}")
+        raise PdiffError(f"{where}.mode: got {mode!r}. {known(mode, MODES)}")
     if mode == "train":
         training_modules(model, names, is_norm)
     if not parameter_names(model) & set(names):
-        raise PdiffError("collect.finetune: no selected tensor is trained by gradients. Select a weight or a bias.")
+        raise PdiffError(f"{where}: no selected tensor is trained by gradients. Select a weight or a bias.")
     if optimizer is not None:
-        check_section(optimizer, "collect.finetune.optimizer")
-    constant_rate(config, optimizer, [nn.Parameter(torch.zeros(1))])
-    return {"steps": steps, "every": every, "warmup": warmup, "optimizer": optimizer, "mode": mode}
+        check_section(optimizer, f"{where}.optimizer")
+    constant_rate(config, optimizer, [nn.Parameter(torch.zeros(1))], where)
 
 
 def finetune_selection(

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from pdiff_plugins.images.blocks import blocks_of
-from pdiff_plugins.openmmlab.collection import MODES, constant_rate, train_base
+from pdiff_plugins.openmmlab.collection import check_training, train_base
 from pdiff_plugins.openmmlab.hooks import SECONDS_BETWEEN_RESTS
 from pdiff_plugins.openmmlab.libraries import Library
 from pdiff_plugins.openmmlab.lockstep import Lockstep, put
@@ -21,17 +21,11 @@ from torch import Tensor, nn
 
 from pdiff import (
     Conditions,
-    PdiffError,
     Snapshot,
     Task,
     call,
     check_positive,
-    check_section,
-    is_norm,
-    known,
     pack,
-    parameter_names,
-    training_modules,
     unpack,
 )
 
@@ -131,15 +125,7 @@ def network_settings(
             selected ones, which then must be selected too.
     """
     check_positive("collect.networks", steps=steps)
-    if mode not in MODES:
-        raise PdiffError(f"collect.networks.mode: got {mode!r}. {known(mode, MODES)}")
-    if mode == "train":
-        training_modules(model, names, is_norm)
-    if not parameter_names(model) & set(names):
-        raise PdiffError("collect.networks: no selected tensor is trained by gradients. Select a weight or a bias.")
-    if optimizer is not None:
-        check_section(optimizer, "collect.networks.optimizer")
-    constant_rate(config, optimizer, [nn.Parameter(torch.zeros(1))], "collect.networks")
+    check_training(model, names, config, optimizer, mode, "collect.networks")
     return {"steps": steps, "optimizer": optimizer, "mode": mode}
 
 
