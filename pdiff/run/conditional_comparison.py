@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pdiff.analysis.standards import GENERATED, ORACLE, REFERENCES
+from pdiff.analysis.standards import BASE, GENERATED, ORACLE, REFERENCES
 from pdiff.run.summaries import Found, Gain, relative_gain
 from pdiff.runtime.errors import PdiffError
 
 KEYS = ("metric", "conditions", "best_source", "verdict", "verdict_kind", "gates", "sources")
 ROW = ("mean", "to_oracle", "seconds")
-BASE = "base"  # the type of a source that is what every network was fine-tuned from
 
 
 @dataclass(frozen=True)

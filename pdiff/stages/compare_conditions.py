@@ -22,7 +22,7 @@ from pdiff.analysis.conditional import (
 from pdiff.analysis.neighbours import Neighbours
 from pdiff.analysis.references import spread
 from pdiff.analysis.source_results import SourceResults
-from pdiff.analysis.standards import FEW, GENERATED, ORACLE
+from pdiff.analysis.standards import BASE, FEW, GENERATED, ORACLE
 from pdiff.run.heldout import heldout_record
 from pdiff.run.record import read_gates
 from pdiff.run.results import read_sources
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 NOTES = {
     "oracle": "trained for the condition itself; seconds: those of the collection, over its networks",
-    "base": "what every network was fine-tuned from, as it is",
+    BASE: "what every network was fine-tuned from, as it is",
     "finetuned": "the same, trained for the condition for a few steps; seconds: those of this training",
     "oracle_codec": "the oracle, through the codec: no generator with this codec is better",
     "generated": "seconds: those of the stage that drew them, after the fit",
@@ -126,7 +126,7 @@ def notes(case: ConditionalCase) -> list[str]:
 def beside_base(case: ConditionalCase) -> list[str]:
     """Return how the best source stands to what every network began with, a line; nothing where that is no source."""
     found, best = [], case.best(case.choosable)
-    bases = [name for name, source in case.sources.items() if source.type == "base" and name != best]
+    bases = [name for name, source in case.sources.items() if source.type == BASE and name != best]
     for name in bases if best else ():
         gain = case.against(best, name)
         if gain.interval is not None:

@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.dataset import ClassBalancedDataset, ConcatDataset, RepeatDataset
-from mmseg.datasets import MultiImageMixDataset
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from pdiff_plugins.openmmlab.data import Split, evaluator_settings
 from pdiff_plugins.openmmlab.libraries import one_line
 from pdiff_plugins.openmmlab.scopes import EVERYTHING, Scope
+from pdiff_plugins.openmmlab.wrapped import inside
 from pdiff_plugins.segmentation.metric import CandidateMetric
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -155,7 +154,7 @@ def measure(config: Config, name: str, split: Split, pixels: int, seed: int) -> 
     """Return a split with the metric of the config and the pixels of its signatures."""
     check_positive("task", signature_pixels=pixels)
     settings = {"ignore_index": 255, **evaluator_settings(config, "IoUMetric", ("ignore_index",))}
-    ignored = plain_datasets(split.dataset)[0].ignore_index
+    ignored = inside(split.dataset)[0].ignore_index
     if ignored != settings["ignore_index"]:
         raise PdiffError(
             f"task.model.config: the data set of {name} ignores the label {ignored!r}, but its "
@@ -186,7 +185,7 @@ def check_pipeline(dataset: Dataset, name: str) -> None:
 
 def check_head(model: nn.Module, dataset: Dataset) -> None:
     """Raise a `PdiffError` when the decode head has other classes than the data, or ignores another label."""
-    count, ignored = len(dataset.metainfo["classes"]), plain_datasets(dataset)[0].ignore_index
+    count, ignored = len(dataset.metainfo["classes"]), inside(dataset)[0].ignore_index
     for name, head in model.named_modules():
         if not isinstance(head, BaseDecodeHead) or not name.startswith("decode_head"):
             continue
@@ -200,12 +199,3 @@ def check_head(model: nn.Module, dataset: Dataset) -> None:
                 f"task.model.config: the {name} ignores the label {head.ignore_index}, but the data set the label "
                 f"{ignored}. Give both the same ignore_index."
             )
-
-
-def plain_datasets(dataset: Dataset) -> list[Dataset]:
-    """Return the data sets in a wrapper; a plain one alone."""
-    if isinstance(dataset, ConcatDataset):
-        return [plain for inner in dataset.datasets for plain in plain_datasets(inner)]
-    if isinstance(dataset, RepeatDataset | ClassBalancedDataset | MultiImageMixDataset):
-        return plain_datasets(dataset.dataset)
-    return [dataset]

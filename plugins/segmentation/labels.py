@@ -11,7 +11,7 @@ import numpy as np
 from pdiff_plugins.openmmlab.data import Split
 from pdiff_plugins.openmmlab.libraries import one_line
 from pdiff_plugins.openmmlab.pictures import image_size
-from pdiff_plugins.segmentation.data import plain_datasets
+from pdiff_plugins.openmmlab.wrapped import inside
 from torch.utils.data import Dataset
 
 from pdiff import PdiffError, progress
@@ -35,7 +35,7 @@ def check_splits(splits: Mapping[str, Split]) -> dict[str, np.ndarray]:
             that is none of the classes; and for a split whose every pixel is ignored, or is of one class.
     """
     datasets = [
-        (name, dataset) for name, split in splits.items() if name != SEEN for dataset in plain_datasets(split.dataset)
+        (name, dataset) for name, split in splits.items() if name != SEEN for dataset in inside(split.dataset)
     ]
     for _, dataset in datasets:
         for index in range(len(dataset)):
@@ -68,7 +68,7 @@ def check_classes(name: str, pixels: np.ndarray, dataset: Dataset) -> None:
         dataset: of the split.
     """
     *counts, ignored = pixels.tolist()
-    classes, plain = dataset.metainfo["classes"], plain_datasets(dataset)[0]
+    classes, plain = dataset.metainfo["classes"], inside(dataset)[0]
     there = [each for each, count in zip(classes, counts, strict=True) if count]
     if not there:
         line = f"task.data: every pixel of {name} is ignored ({ignored_label(plain)})."
