@@ -97,3 +97,21 @@ def finetune(
     What `collect` does for a condition, with fewer steps: so a generated network is held against a training that costs
     as much. `start` is the selection that the networks of the collection began with.
     """
+
+
+@hookspec(firstresult=True)
+def loss(task: Task, cfg, params: Mapping[str, Tensor], condition: Mapping[str, float] | None, step: int) -> Tensor:
+    """Return the loss `()` that `collect` minimises, of one selection, on the training batch of step `step`.
+
+    `params` go into a pass by `torch.func.functional_call`, so that gradients reach them; nothing else may change. The
+    batch, and whatever is drawn for it, follow from `cfg` and `step` alone; the steps may be more than those of
+    `collect`. `condition` is what the selection is for; None where there are no conditions.
+    """
+
+
+@hookspec(firstresult=True)
+def losses(task: Task, cfg, params: Mapping[str, Tensor], conditions: Conditions | None, step: int) -> Tensor:
+    """Return the losses `(n,)` of n selections at once, each as `loss` gives it; for where that is faster.
+
+    `params` are stacked `(n, ...)`. A plugin may have this hook, or `loss`, or both.
+    """

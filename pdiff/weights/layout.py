@@ -144,6 +144,16 @@ class Layout:
             raise PdiffError(f"vector: got shape {tuple(vector.shape)}, expected ({self.size},), the layout's length.")
         return {entry.name: _restored(vector[entry.slice].reshape(entry.shape), entry) for entry in self.entries}
 
+    def unflatten_many(self, vectors: Tensor) -> dict[str, Tensor]:
+        """Return the stacked tensors `(n, ...)` that vectors `(n, P)` stand for; gradients pass, but through integers.
+
+        Raises:
+            PdiffError: the vectors have another length than P.
+        """
+        if vectors.ndim != 2 or vectors.shape[1] != self.size:
+            raise PdiffError(f"vectors: got shape {tuple(vectors.shape)}, expected (n, {self.size}). Give vectors.")
+        return {e.name: _restored(vectors[:, e.slice].reshape(-1, *e.shape), e) for e in self.entries}
+
     def __iter__(self) -> Iterator[Entry]:
         return iter(self.entries)
 

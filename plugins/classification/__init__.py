@@ -143,6 +143,14 @@ def finetune(task, cfg, start, conditions, steps):
 
 
 @hookimpl
+def losses(task, cfg, params, conditions, step):
+    """Return the cross-entropy of each of n networks on the training batch of a step; many in one pass."""
+    from pdiff_plugins.classification.losses import losses_of_networks
+
+    return losses_of_networks(task, cfg.seed, cfg.collect, params, conditions, step)
+
+
+@hookimpl
 def evaluate(task, candidates, split):
     """Measure the accuracy of each candidate; its signature is which samples it gets wrong.
 

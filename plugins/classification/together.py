@@ -5,17 +5,34 @@ stacked, and AdamW works element by element. What a step draws follows from (see
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from pdiff_plugins.classification.conditions import ConditionalSplit
 from pdiff_plugins.classification.stacking import stacked_step, trainable_stack
 from pdiff_plugins.images.augment import build_augmentations
-from pdiff_plugins.images.collection import epoch_rows
+from pdiff_plugins.images.collection import rows_of
 from torch import Tensor, nn
 
 from pdiff import check_positive, derive_seed, progress
+
+
+def batch_of(
+    data: ConditionalSplit,
+    conditions: Tensor,
+    seed: int,
+    step: int,
+    batch_size: int,
+    change: Callable[[Tensor], Tensor],
+) -> tuple[Tensor, Tensor]:
+    """Return what the networks of n conditions `(n, C)` see in a step, and the right answers `(n, B)`.
+
+    Torch's own generator is seeded for the step: whatever is drawn from here on belongs to it.
+    """
+    rows = rows_of(len(data), batch_size, seed, ("networks",), step)
+    torch.manual_seed(derive_seed(seed, "networks", "step", step))
+    return data.inputs(rows, conditions, change), data.answers(rows, conditions)
 
 
 def train_together(
@@ -54,15 +71,10 @@ def train_together(
     check_positive("collect.networks", steps=steps, batch_size=batch_size)
     change = build_augmentations(augment, "collect.networks.augment")
     stack, optimizer = trainable_stack(model, begins, mode, lr, weight_decay, eps)
-    batches = math.ceil(len(data) / batch_size)
     with progress(f"train networks {first} to {first + len(begins) - 1}", steps) as advance:
         for step in range(steps):
-            epoch, batch = divmod(step, batches)
-            if batch == 0:
-                order = epoch_rows(len(data), batch_size, derive_seed(seed, "networks", epoch))
-            torch.manual_seed(derive_seed(seed, "networks", "step", step))
             optimizer.param_groups[0]["lr"] = lr * 0.5 * (1 + math.cos(math.pi * step / steps))
-            inputs, answers = data.inputs(order[batch], conditions, change), data.answers(order[batch], conditions)
+            inputs, answers = batch_of(data, conditions, seed, step, batch_size, change)
             figures = stacked_step(model, stack, optimizer, inputs, answers)
             advance()
     return {"stack": {name: tensor.detach() for name, tensor in stack.items()}, "figures": figures}

@@ -155,6 +155,12 @@ def epoch_rows(size: int, batch_size: int, seed: int) -> Sequence[Tensor]:
     return torch.randperm(size, generator=torch.Generator().manual_seed(seed)).split(batch_size)
 
 
+def rows_of(size: int, batch_size: int, seed: int, names: Sequence[object], step: int) -> Tensor:
+    """Return the rows of the batch of a step; `seed` and `names` settle, epoch by epoch, the order of so many."""
+    epoch, batch = divmod(step, math.ceil(size / batch_size))
+    return epoch_rows(size, batch_size, derive_seed(seed, *names, epoch))[batch]
+
+
 def training_step(
     model: nn.Module,
     objective: Objective,
@@ -227,11 +233,9 @@ def finetune_selection(
     optimizer = torch.optim.AdamW(trainable, lr=lr, weight_decay=weight_decay)
     if state:
         optimizer.load_state_dict(state["optimizer"])
-    batches = math.ceil(len(data) / batch_size)
     with progress(f"collect {number}.{branch}", warmup + steps, first) as advance:
         for step in range(first, warmup + steps):
-            epoch, batch = divmod(step, batches)
-            rows = epoch_rows(len(data), batch_size, derive_seed(seed, "finetune", *place, epoch))[batch]
+            rows = rows_of(len(data), batch_size, seed, ("finetune", *place), step)
             torch.manual_seed(derive_seed(seed, "finetune", *place, "step", step))
             figures = training_step(model, objective, optimizer, data, rows, change, lr)
             advance()
