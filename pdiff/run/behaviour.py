@@ -1,4 +1,4 @@
-"""How networks behave in training: the loss of the plugin's hook as a function of their vectors; mistakes in one line."""
+"""How networks behave in training: the loss of the plugin's hook, as a function of their vectors, looked at."""
 
 import math
 from collections.abc import Mapping
