@@ -183,9 +183,10 @@ class Hypernet:
         net = cls(description["settings"], description["seed"])
         net.history = description["history"]
         net.build(engine, description["condition"])
+        fitting = f"{NAME}.json, or the engine"
         for name, part in net.made.kept().items():
-            load_part(folder / f"{name}.safetensors", part.load_state_dict, f"{NAME}.json")
+            load_part(folder / f"{name}.safetensors", part.load_state_dict, fitting)
         decoder = net.made.decoding.decoder
-        load_part(folder / "decoder.safetensors", partial(load_trained, decoder), f"{NAME}.json, or the engine")
+        load_part(folder / "decoder.safetensors", partial(load_trained, decoder), fitting)
         net.made.to(device)
         return net
