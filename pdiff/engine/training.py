@@ -138,19 +138,24 @@ class MovingAverage(ExponentialMovingAverage):
 
 
 class Compile(Hook):
-    """Compiles the model's `loss` by one of torch's backends while the training lasts."""
+    """Compiles a method of the model by one of torch's backends while the training lasts.
 
-    def __init__(self, backend: str):
-        self.backend = backend
+    Args:
+        backend: of `torch.compile`.
+        method: its name.
+    """
+
+    def __init__(self, backend: str, method: str = "loss"):
+        self.backend, self.method = backend, method
 
     def before_train(self, runner) -> None:
         """Put the compiled function before the method."""
         model = bare(runner)
-        model.loss = torch.compile(model.loss, backend=self.backend)
+        setattr(model, self.method, torch.compile(getattr(model, self.method), backend=self.backend))
 
     def after_train(self, runner) -> None:
         """Take it away."""
-        del bare(runner).loss
+        delattr(bare(runner), self.method)
 
 
 class ShowProgress(Hook):
@@ -256,6 +261,7 @@ def train(
     seed: int,
     identity: str,
     watch: Watch | None = None,
+    arithmetic: str = "loss",
     *,
     steps: int,
     batch_size: int,
@@ -269,13 +275,14 @@ def train(
     """Train `objective` on `rows` and return the loss of every step.
 
     Args:
-        objective: an mmengine `BaseModel` that takes `rows` and `step`; `compile` wants its arithmetic in `loss`.
+        objective: an mmengine `BaseModel` that takes `rows` and `step`; `compile` compiles one of its methods.
         rows: `(N, ...)`, on the device of the training.
         name: what is trained, for logs and files.
         folder: where log and state go; with a state of the same training in it, the training goes on from there.
         seed: of the order of the rows.
         identity: everything else that decides about the result; a state of another identity is not taken.
         watch: what looks at rows that are left out of `rows`, and may end the training; None for all steps.
+        arithmetic: the method that `compile` compiles; of a `Behaving` it is `vectors`.
         steps: optimiser steps; 0 for no training.
         batch_size: B, rows of a step.
         lr: AdamW's learning rate.
@@ -295,7 +302,7 @@ def train(
         return results_of_main(objective, [])
     cosine = {"type": "CosineAnnealingLR", "T_max": steps, "by_epoch": False}
     losses, average = Losses(), EMAHook(MovingAverage, momentum=1 - ema, update_buffers=True) if ema else None
-    compiled = Compile(compile) if compile != "none" else None
+    compiled = Compile(compile, arithmetic) if compile != "none" else None
     group = nullcontext() if alone else training_group(rows.device)
     with tempfile.TemporaryDirectory() as scratch, progress(f"fit {name}", steps) as advance, group:
         work = Path(folder) if folder and is_main() else Path(scratch)

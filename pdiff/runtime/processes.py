@@ -315,3 +315,16 @@ def training_group(device: torch.device) -> Iterator[None]:
         yield
     # Only where all went well: else the others would learn of a lost process before this one has said why.
     dist.destroy_process_group()
+
+
+@contextmanager
+def hidden_group() -> Iterator[None]:
+    """Hide torch's default group in the block, so that a plugin sees a single process in a training of several too.
+
+    Losses of detectors for one take means over all processes of a group that they find.
+    """
+    group, dist.GroupMember.WORLD = dist.GroupMember.WORLD, None
+    try:
+        yield
+    finally:
+        dist.GroupMember.WORLD = group
