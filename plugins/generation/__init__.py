@@ -51,7 +51,7 @@ def finetune(task, names, cfg, start, conditions, steps):
 @hookimpl
 def losses(task, cfg, params, conditions, step):
     """Return the denoising loss of each of n networks on the training batch of a step, which is drawn once."""
-    from pdiff_plugins.generation.losses import losses_of_networks
+    from pdiff_plugins.generation.training_loss import losses_of_networks
 
     return losses_of_networks(task, cfg.seed, cfg.collect, params, conditions, step)
 

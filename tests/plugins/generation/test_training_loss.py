@@ -157,3 +157,9 @@ def test_networks_for_other_conditions_are_refused(build, sets):
     run = Collected(sets, build)
     with pytest.raises(PdiffError, match=r"^condition: got the names angle, expected classes\.0, "):
         run.losses(run.stack([run.base]), 0, Conditions.of([{"angle": 1.0}]))
+
+
+def test_plugin_that_is_loaded_again_after_a_call_still_has_the_hook(build, branch):
+    run = Collected(branch, build)
+    run.losses(run.stack([run.base]), 0)
+    assert load_plugin("generation").hook.losses.get_hookimpls()
