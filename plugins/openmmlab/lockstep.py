@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from mmengine.optim import OptimWrapper
 from pdiff_plugins.openmmlab.collection import constant_rate
 from pdiff_plugins.openmmlab.data import Shared, Split, without
-from pdiff_plugins.openmmlab.draws import Numbers, Part, SeededDraws, Turns
+from pdiff_plugins.openmmlab.draws import Numbers, SeededDraws, Turns
 from pdiff_plugins.openmmlab.libraries import one_line
 from pdiff_plugins.openmmlab.passes import Passes
 from torch import Tensor, nn
@@ -64,7 +64,9 @@ class Lockstep:
         self.kind, self.begin = self.split.kind, begin
         self.seed, self.title, self.steps, self.step = derive_seed(seed, "networks"), title, steps, 0
         self.networks = [self.network(values, optimizer) for values in conditions.values]
-        self.groups = self.by_images(conditions)
+        self.groups = [
+            (part, [self.networks[place] for place in places]) for part, places in self.split.parts(conditions)
+        ]
         self.passes = Passes(self.model, [*begin], mode, self.kind.background)
 
     def network(self, values: Tensor, optimizer: dict | None) -> Trained:
@@ -75,15 +77,6 @@ class Lockstep:
         wrapper = constant_rate(self.model.cfg, optimizer, trainable, "collect.networks")
         rates = [group["lr"] for group in wrapper.param_groups]
         return Trained(tensors, wrapper, rates, self.kind.labels(values))
-
-    def by_images(self, conditions: Conditions) -> list[tuple[Split, list[Trained]]]:
-        """Return the images that some of the networks are trained on, and these networks."""
-        found: dict[Any, tuple[Split, list[Trained]]] = {}
-        for values, network in zip(conditions.values, self.networks, strict=True):
-            rows = self.kind.rows(self.split.dataset, values)
-            part = self.split if rows is None else replace(self.split, dataset=Part(self.split.dataset, rows))
-            found.setdefault(None if rows is None else tuple(rows), (part, []))[1].append(network)
-        return [*found.values()]
 
     def run(self) -> Iterator[int]:
         """Take the steps that are left, and yield the number of those that are done after each."""

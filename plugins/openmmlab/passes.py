@@ -76,7 +76,15 @@ class Passes:
         self.prefix, self.wearing = Prefix(model, names), Wearing(model)
         self.preprocess = copy.deepcopy(model.data_preprocessor)  # it may keep the size of its last images
 
-    def begin(self, data: Mapping[str, Any], seed: int, step: int, steps: int, wrapper: OptimWrapper) -> None:
+    def begin(
+        self,
+        data: Mapping[str, Any],
+        seed: int,
+        step: int,
+        steps: int,
+        wrapper: OptimWrapper,
+        alone: bool = False,
+    ) -> None:
         """Take a batch, and compute what all networks share.
 
         Args:
@@ -85,6 +93,7 @@ class Passes:
             step: its number.
             steps: of the training.
             wrapper: of an optimiser, whose precision counts.
+            alone: whether one network is run on it; then there is nobody to compute anything for.
         """
         freeze_all_but(self.model.train(), self.names, self.mode)
         self.model.requires_grad_(False)
@@ -94,14 +103,16 @@ class Passes:
         seed_all(seed)
         batch = self.preprocess(data, True)
         self.draw = partial(seed_all, seed) if self.anew else drawn()
-        self.samples = batch["data_samples"]
+        self.inputs, self.samples, self.alone = batch["inputs"], batch["data_samples"], alone
+        if alone:
+            return
 
         def whole(inputs: Tensor) -> dict[str, Tensor]:
             self.draw()
             return self.model(inputs, [sample.clone() for sample in self.samples], mode="loss")
 
         with wrapper.optim_context(self.model):
-            self.prefix.begin(batch["inputs"], whole)
+            self.prefix.begin(self.inputs, whole)
 
     def run(
         self,
@@ -127,7 +138,8 @@ class Passes:
 
         def step() -> dict[str, Tensor]:
             with wrapper.optim_context(self.model):
-                total, figures = self.model.parse_losses(self.prefix(loss))
+                found = loss(self.inputs.clone()) if self.alone else self.prefix(loss)
+                total, figures = self.model.parse_losses(found)
             learn(total)
             return figures
 
@@ -142,5 +154,5 @@ class Passes:
     def end(self) -> None:
         """Forget the batch, and give the network back as it is between trainings."""
         self.prefix.end()
-        self.samples = None
+        self.inputs = self.samples = None
         freeze_all_but(self.model.eval(), (), "eval")
