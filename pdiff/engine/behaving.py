@@ -1,18 +1,28 @@
 """What is trained through the losses of networks: not how near their weights come to others, but what they do."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
-from mmengine.dist import get_world_size
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from pdiff.engine.objectives import own_rows, weight
-from pdiff.engine.scaling import Scaling
-from pdiff.runtime.processes import hidden_group
+from pdiff.runtime.processes import hidden_group, own_rows, trainers, weight
+
+if TYPE_CHECKING:
+    from pdiff.engine.scaling import Scaling
 
 Losses = Callable[[Tensor, Tensor, int], Tensor]  # of vectors (B, P), their numbers (B,) and a step, to losses (B,)
 Draw = Callable[[int, int], Tensor]  # of the size of a batch B and a step, to what is drawn for it (B, ...)
+
+
+def shared_by_copies(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return a function that calls another: copies of a module, as an average of its weights is, share functions."""
+
+    def called(*given: Any) -> Tensor:
+        return function(*given)
+
+    return called
 
 
 class Decoding(nn.Module):
@@ -23,13 +33,32 @@ class Decoding(nn.Module):
         scaling: that they are scaled by; it stays as it is.
     """
 
-    def __init__(self, decoder: nn.Module, scaling: Scaling):
+    def __init__(self, decoder: nn.Module, scaling: "Scaling"):
         super().__init__()
         self.decoder, self.scaling = decoder, scaling
 
     def forward(self, latents: Tensor) -> Tensor:
         """Return the vectors `(B, P)` of latents `(B, L)`."""
         return self.scaling.inverse(self.decoder(latents))
+
+
+class OfRows(nn.Module):
+    """What a module makes of rows, by their numbers.
+
+    Args:
+        module: what is trained, from rows `(B, ...)` to vectors `(B, P)`.
+        rows: `(N, ...)`.
+    """
+
+    def __init__(self, module: nn.Module, rows: Tensor):
+        super().__init__()
+        self.module = module
+        self.register_buffer("rows", rows, persistent=False)
+
+    def forward(self, numbers: Tensor, *noise: Tensor) -> Tensor:
+        """Return the vectors `(B, P)` of numbers `(B,)`, what noise `(B, ...)` there is added to their rows."""
+        rows = self.rows[numbers]
+        return self.module(rows + noise[0] if noise else rows)
 
 
 class Behaving(BaseModel):
@@ -45,9 +74,7 @@ class Behaving(BaseModel):
     def __init__(self, make: nn.Module, losses: Losses, together: bool = False, draw: Draw | None = None):
         super().__init__()
         self.make, self.together = make, together
-        # Functions, since an average of the weights is a copy of this module, and copies of functions are themselves.
-        self.losses = lambda vectors, numbers, step: losses(vectors, numbers, step)
-        self.draw = None if draw is None else lambda count, step: draw(count, step)
+        self.losses, self.draw = shared_by_copies(losses), draw and shared_by_copies(draw)
 
     def forward(self, rows: Tensor, step: int, mode: str = "loss") -> dict[str, Tensor]:
         """Return the loss of the networks of numbers `(B,)` on the training batch of a step."""
@@ -56,7 +83,7 @@ class Behaving(BaseModel):
         vectors = self.vectors(rows[own], *drawn)
         with hidden_group(), torch.autocast(rows.device.type, enabled=False):
             losses = self.losses(vectors.float(), rows[own], step)
-        loss = losses.sum() * get_world_size() if self.together else losses.mean() * weight(own, len(rows))
+        loss = losses.sum() * trainers() if self.together else losses.mean() * weight(own, len(rows))
         return {"loss": loss}
 
     def vectors(self, numbers: Tensor, *drawn: Tensor) -> Tensor:

@@ -1,9 +1,15 @@
 """Decoders that may be trained on their own: latents `(B, L)` to scaled vectors `(B, P)`, the encoder as it is."""
 
 import copy
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.storage import read_tensors
 
 
 class LinearDecoder(nn.Module):
@@ -53,3 +59,25 @@ class CopiedDecoder(nn.Module):
     def forward(self, latents: Tensor) -> Tensor:
         """Return scaled vectors `(B, P)`."""
         return self.autoencoder.decode(latents)
+
+
+def trained(module: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters of a module that can be trained, by name; all else of it is as where it comes from."""
+    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+def load_trained(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Give a module what `trained` returned of one; raise a `RuntimeError` where it does not fit, as torch does."""
+    wrong = sorted(trained(module).keys() ^ tensors.keys())
+    if wrong:
+        raise RuntimeError(f"{wrong[0]} is in one of them alone")
+    module.load_state_dict(tensors, strict=False)
+
+
+def load_part(path: Path, load: Callable[[Mapping[str, Tensor]], Any], what: str) -> None:
+    """Load the tensors of a file; raise a `PdiffError` where they do not fit `what`."""
+    try:
+        load(read_tensors(path))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise PdiffError(f"{path}: does not fit {what} ({reason}). Fit again.") from error

@@ -12,7 +12,7 @@ import tempfile
 import time
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from mmengine.dist import all_reduce
@@ -24,7 +24,6 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
 from pdiff.engine.runner import QuietRunner
-from pdiff.engine.scaling import Scaled
 from pdiff.engine.watching import Watch
 from pdiff.runtime.packing import pack, unpack
 from pdiff.runtime.processes import copy_from_main, is_main, on_main, size, training_group
@@ -32,6 +31,9 @@ from pdiff.runtime.progress import progress
 from pdiff.runtime.seeding import derive_seed, generator
 from pdiff.runtime.storage import read_tensors_and_metadata, write_tensors
 from pdiff.weights.vectors import parts
+
+if TYPE_CHECKING:
+    from pdiff.engine.scaling import Scaled
 
 SECONDS_BETWEEN_STATES = 30
 STEPS_BETWEEN_LOGS = 100
@@ -49,7 +51,7 @@ class Batches(Dataset):
 
     metainfo: ClassVar = {}  # mmengine's Runner warns without
 
-    def __init__(self, rows: Tensor | Scaled, batch_size: int, steps: int, seed: int):
+    def __init__(self, rows: "Tensor | Scaled", batch_size: int, steps: int, seed: int):
         self.rows, self.batch_size, self.steps, self.seed = rows, batch_size, steps, seed
         self.orders: dict[int, Tensor] = {}
 
@@ -255,7 +257,7 @@ class Bfloat16OptimWrapper(OptimWrapper):
 
 def train(
     objective: nn.Module,
-    rows: Tensor | Scaled,
+    rows: "Tensor | Scaled",
     name: str,
     folder: Path | None,
     seed: int,
@@ -347,7 +349,7 @@ def results_of_main(objective: nn.Module, losses: list[float]) -> list[float]:
     return on_main(lambda: losses)
 
 
-def checksum(rows: Tensor | Scaled) -> str:
+def checksum(rows: "Tensor | Scaled") -> str:
     """Return a hash of the bytes of `(N, ...)`."""
     digest = hashlib.sha256()
     for part in parts(rows):
