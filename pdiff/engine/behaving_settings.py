@@ -37,8 +37,8 @@ def behaving_settings(key: str, section: Mapping[str, Any]) -> dict[str, Any]:
     complete = {**defaults, **section}
     for name, value in complete.items():
         check_type(value, type(defaults[name]), f"{where}.{name}")
-    check_positive(where, **{name: complete[name] for name in ("steps", "lr", "width", "depth") if name in complete})
-    check_not_negative(where, **{name: complete[name] for name in ("noise",) if name in complete})
+    check_positive(where, **{name: complete[name] for name in ("steps", "width", "depth") if name in complete})
+    check_not_negative(where, **{name: complete[name] for name in ("lr", "noise") if name in complete})
     return complete
 
 

@@ -3,6 +3,9 @@
 The average of a fine-tuning is often as good as its members, so a codec that gives the average back would lose nothing
 of the metric. Therefore two questions: do the decoded checkpoints work, and are they still themselves? A new branch
 moves in directions of its own, so less is kept of it than of what the codec was fitted to.
+
+A decoder that is tuned on what networks do (`fit.decoder`) need not give their weights back. So it answers the first
+question, and the codec as it was before that the second; the figures of the other stand beside.
 """
 
 from collections.abc import Sequence
@@ -38,35 +41,41 @@ def gate_codec(run: "Run") -> list[Check]:
     fitted, heldout = split_population(run)
     line, remedy, layout = heldout_record(run)["line"], run.engine.autoencoder.remedy, run.population.layout
     origin = origin_of(run.population.provenance)
-    average, seen = mean(fitted), through_codec(run.engine, fitted)
+    average, seen = mean(fitted), through_codec(run.engine, fitted, tuned=False)
     lost = check_scaling(*seen, dominated(run.engine.scaling, deviations(fitted), layout))
     if not lost.passed:
         return [lost]
+    tuned = run.engine.tuned is not None
+    kept_tuned = kept(*through_codec(run.engine, fitted), average).mean().item() if tuned else None
+    given = {"average": average, "layout": layout, "remedy": remedy, "record": line, "origin": origin}
     if not len(heldout):
-        return [check_reconstruction(seen, None, average, layout, remedy, line, origin), not_measured("decoded", line)]
-    originals, decoded = through_codec(run.engine, heldout)
-    number = len(originals)
-    candidates = run.candidates(torch.cat([originals, decoded, average[None]]), conditions_of(run, heldout, number))
-    results = evaluate_split(run, "the codec's gate", candidates, "select")
+        return [check_reconstruction(seen, None, **given, tuned=kept_tuned), not_measured("decoded", line)]
+    originals, decoded = through_codec(run.engine, heldout, tuned=False)
+    after = [through_codec(run.engine, heldout)[1]] if tuned else []
+    number, copies = len(originals), 2 + tuned
+    candidates = torch.cat([originals, decoded, *after, average[None]])
+    candidates = run.candidates(candidates, conditions_of(run, heldout, number, copies))
+    *results, last = evaluate_split(run, "the codec's gate", candidates, "select")
+    own, *others = (results[place * number : (place + 1) * number] for place in range(copies))
     return [
-        check_reconstruction(seen, (originals, decoded), average, layout, remedy, line, origin),
-        check_decoded(results[:number], results[number:-1], results[-1], run.task, remedy),
+        check_reconstruction(seen, (originals, decoded), **given, tuned=kept_tuned),
+        check_decoded(own, others[-1], last, run.task, remedy, others[0] if tuned else None),
     ]
 
 
-def conditions_of(run: "Run", heldout: Rows, number: int) -> Conditions | None:
-    """Return the conditions of `number` held-out checkpoints, twice, and the first one's: that of the average."""
+def conditions_of(run: "Run", heldout: Rows, number: int, copies: int) -> Conditions | None:
+    """Return the conditions of `number` held-out checkpoints, so many copies, and the first one's for the average."""
     conditions = run.population.conditions
     if conditions is None:
         return None
     rows = heldout.rows[spaced(len(heldout), number)]
-    return conditions.take(torch.cat([rows, rows, rows[:1]]))
+    return conditions.take(torch.cat([*[rows] * copies, rows[:1]]))
 
 
-def through_codec(engine: ParameterDiffusion, rows: Rows) -> tuple[Tensor, Tensor]:
-    """Return some of the rows `(M, P)`, evenly spaced, and what the codec makes of them."""
+def through_codec(engine: ParameterDiffusion, rows: Rows, tuned: bool = True) -> tuple[Tensor, Tensor]:
+    """Return some of the rows `(M, P)`, evenly spaced, and what the codec makes of them, as tuned or as before."""
     originals = rows[spaced(len(rows), min(len(rows), MOST))]
-    return originals, engine.decode(engine.encode(originals))
+    return originals, engine.decode(engine.encode(originals), tuned=tuned)
 
 
 def check_scaling(originals: Tensor, decoded: Tensor, found: str | None) -> Check:
@@ -98,6 +107,7 @@ def check_reconstruction(
     remedy: str,
     record: str,
     origin: Origin = COLLECTED,
+    tuned: float | None = None,
 ) -> Check:
     """Return whether fitted checkpoints come back as themselves, and held-out ones as more than the average.
 
@@ -109,6 +119,7 @@ def check_reconstruction(
         remedy: which settings of the codec to raise.
         record: a sentence about what is held out, or why nothing is.
         origin: of the population.
+        tuned: how much a tuned decoder keeps of the fitted, which is told and not judged; None without one.
     """
     own = kept(*fitted, average).mean().item()
     by_tensor = kept_by_tensor(*fitted, average, layout)
@@ -122,6 +133,7 @@ def check_reconstruction(
         "worst_tensor": worst,
         "worst_kept": by_tensor[worst],
     }
+    figures |= {} if tuned is None else {"kept_fitted_tuned": tuned}
     blame = f"least of {worst!r}, {by_tensor[worst]:.0%}"
     if own < LEAST_KEPT:
         line = (
@@ -144,7 +156,12 @@ def check_reconstruction(
 
 
 def check_decoded(
-    originals: Sequence[Evaluation], decoded: Sequence[Evaluation], average: Evaluation, task: Task, remedy: str
+    originals: Sequence[Evaluation],
+    decoded: Sequence[Evaluation],
+    average: Evaluation,
+    task: Task,
+    remedy: str,
+    untuned: Sequence[Evaluation] | None = None,
 ) -> Check:
     """Return whether the metric of held-out checkpoints survives the codec.
 
@@ -154,6 +171,7 @@ def check_decoded(
         average: how the average of all others did; beside it stands how alike to a checkpoint it and the decoded are.
         task: says which metric and which similarity.
         remedy: which settings of the codec to raise.
+        untuned: how they did after the codec with the decoder as it was before its tuning; None without one.
     """
     before, after = ([result.metric for result in results] for results in (originals, decoded))
     own, new, one = (torch.stack([r.signature for r in results]) for results in (originals, decoded, [average]))
@@ -165,13 +183,18 @@ def check_decoded(
         "similarity": task.similarity(new, own).diagonal().mean().item(),
         "similarity_of_average": task.similarity(one, own).mean().item(),
     }
+    figures |= {} if untuned is None else {"untuned": float(np.mean([result.metric for result in untuned]))}
     name = task.metric.name
     reached, left = (in_words(figures[key]) for key in ("original", "decoded"))
-    found = f"held-out checkpoints with {name} {reached} have {left} after the codec"
+    left = f"{left} after the codec"
+    if untuned is not None:
+        left = f"{in_words(figures['untuned'])} after the codec, {in_words(figures['decoded'])} with the decoder tuned"
+    found = f"held-out checkpoints with {name} {reached} have {left}"
     if lost <= LARGEST_LOSS:
         return Check("decoded", True, found, figures)
+    mend = f"Raise {remedy}" if untuned is None else f"Raise {remedy}, lower fit.decoder.lr"
     line = (
         f"got {found}: {lost:.0%} of {whole(task.metric)} is lost, expected at most {LARGEST_LOSS:.0%}. The "
-        f"codec breaks the network. Raise {remedy}, or take another engine.scaling."
+        f"codec breaks the network. {mend}, or take another engine.scaling."
     )
     return Check("decoded", False, line, figures)

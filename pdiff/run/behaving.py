@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from pdiff.engine.behaving_settings import DEFAULTS, check_behaving_training
 from pdiff.run.behaviour import Behaviour, check_has_loss
 from pdiff.runtime.errors import PdiffError
-from pdiff.weights.conditions import Conditions
 from pdiff.weights.vectors import Rows
 
 if TYPE_CHECKING:
@@ -19,11 +18,12 @@ def check_behaving(run: "Run") -> None:
         if settings is not None:
             check_has_loss(run, f"fit.{key}")
             check_behaving_training(key, run.device, settings)
+    check_hypernet(run, not run.targeted)  # figures of checkpoints are none of the conditions that they are trained for
 
 
-def check_hypernet(run: "Run", conditions: Conditions | None) -> None:
+def check_hypernet(run: "Run", conditional: bool) -> None:
     """Raise a `PdiffError` for a hypernetwork where the checkpoints have no conditions of their own."""
-    if run.config.fit.hypernet is not None and conditions is None:
+    if run.config.fit.hypernet is not None and not conditional:
         line = "fit.hypernet: got settings, but the checkpoints have no conditions that it could begin with"
         raise PdiffError(f"{line}. Set it to null, or give conditions.")
 

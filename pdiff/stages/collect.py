@@ -34,8 +34,6 @@ def collect(run: "Run") -> None:
     check_conditions(run.config, run.layout, conditions)
     check_targets(run, conditions)
     check_behaving(run)
-    if not files:
-        check_hypernet(run, conditions)
     check_canonical(run)
     if files:
         processes.on_main(lambda: import_checkpoints(run))
@@ -47,10 +45,11 @@ def collect(run: "Run") -> None:
 
 
 def look_at_number(run: "Run") -> None:
-    """Raise a `PdiffError` where there are too few checkpoints to fit to, and say for which sources there are."""
+    """Raise a `PdiffError` where the checkpoints are too few to fit to, or not what a fit needs; tell of sources."""
     count = len(run.collected)
     if count < 2:
         remedy = "Name more files" if run.config.checkpoints.files else "Collect more"
         raise PdiffError(f"population: got {count} checkpoint, expected at least 2. {remedy}.")
+    check_hypernet(run, run.conditional)
     if not run.conditional:
         tell_members(run, count)

@@ -31,7 +31,7 @@ def fit(run: "Run") -> None:
     population = run.collected
     check_vectors(population.tensor(), population.layout)
     check_behaving(run)
-    check_hypernet(run, population.conditions)
+    check_hypernet(run, run.conditional)
     path = run.directory.folder("fit") / "heldout.json"
     choose = choose_conditions if run.conditional else choose_heldout
     processes.on_main(lambda: write_json(path, choose(run)))
