@@ -4,7 +4,7 @@ A step is a function of the state before it and of its number: which rows it see
 from (seed, step). So the state between two steps is weights, averages and optimiser, and nothing else.
 
 Several processes share each batch, which gives the same but for rounding. A network with batch statistics, which need
-the whole batch, is trained by the first process alone.
+the whole batch, is trained by the first process alone, and so is what has fewer rows than there are processes.
 """
 
 import hashlib
@@ -299,7 +299,7 @@ def train(
     seen = [checksum(part) for part in ((rows, watch.rows) if watch else (rows,))]
     whole = str(derive_seed(seed, identity, *seen))
     kept = on_main(lambda: kept_state(Path(folder) / f"{name}.state.safetensors", whole) if folder else None)
-    alone = size() == 1 or has_batch_statistics(objective)
+    alone = size() == 1 or len(rows) < size() or has_batch_statistics(objective)
     if alone and not is_main():
         return results_of_main(objective, [])
     cosine = {"type": "CosineAnnealingLR", "T_max": steps, "by_epoch": False}

@@ -64,6 +64,12 @@ def finetuned(pool: Pool, rng: torch.Generator, steps: int = 1) -> Drawn:
     return Drawn(vectors, wanted=torch.arange(len(pool.wanted)), seconds=seconds)
 
 
+@SOURCES.register_module(name="hypernet")
+def hypernet(pool: Pool, rng: torch.Generator) -> Vectors:
+    """Return what the hypernetwork gives for the wanted conditions (`fit.hypernet`)."""
+    return pool.hypernet(pool.wanted.conditions)
+
+
 @SOURCES.register_module(name="nearest")
 def nearest(pool: Pool, rng: torch.Generator, k: int = 1) -> Vectors:
     """Return the mean of the `k` seen networks whose conditions are nearest; among equals, chance decides.

@@ -13,6 +13,7 @@ from pdiff.files.adapters import write_adapter
 from pdiff.run.asking import read_condition
 from pdiff.run.conditional_sources import drawn
 from pdiff.run.config import resolve
+from pdiff.run.derived import root
 from pdiff.run.directory import RunDirectory
 from pdiff.run.results import read_metrics
 from pdiff.run.run import Run
@@ -106,7 +107,7 @@ def export_for(path: Path, source: str, texts: Sequence[str], output: Path) -> s
     if beyond:
         logger.warning("--condition: %s beyond the range of the conditions that were seen", ", ".join(beyond))
     pool = replace(pool, wanted=pool.wanted.instead(conditions))
-    if source_table(run)[name]["type"] == "generated":
+    if root(source_table(run), name) == "generated":
         rng = torch.Generator().manual_seed(run.seed("export", *conditions.values.flatten().tolist()))
         pool = replace(pool, generated=drawn(pool, conditions, rng), generated_for=torch.zeros(1, dtype=torch.long))
     vectors = open_source(run, name, pool).vectors
@@ -127,7 +128,7 @@ def check_single(source: str, vectors: Vectors) -> None:
 def chosen_source(run: Run, source: str) -> str:
     """Return the source that a name means; raise a `PdiffError` for one that makes no network for a new condition."""
     table = source_table(run)
-    names = [name for name in source_names(run) if table[name]["type"] not in REFERENCES]
+    names = [name for name in source_names(run) if root(table, name) not in REFERENCES]
     if source == "best":
         run.directory.require("compare")
         best = read_json(run.directory.folder("compare") / "summary.json")["best_source"]

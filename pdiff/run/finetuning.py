@@ -1,10 +1,8 @@
 """What the networks of a collection began with, and what a short training for each condition makes of it.
 
-A fine-tuning is dear, so the evaluation keeps what came of it, and whoever comes later reads that. How long it took
-lies among the logs: nothing that is computed depends on it.
+A fine-tuning is dear, so the evaluation keeps what came of it, and whoever comes later reads that.
 """
 
-import math
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,9 +12,10 @@ import torch
 from torch import Tensor
 
 from pdiff.run.frozen import check_frozen
+from pdiff.run.keeping import read_kept, write_kept
 from pdiff.runtime import processes
 from pdiff.runtime.errors import PdiffError
-from pdiff.runtime.storage import read_json, read_tensors, write_json, write_tensors
+from pdiff.runtime.storage import read_tensors
 from pdiff.task.selection import check_finetuned, check_tensors_by_name, fault, kind
 from pdiff.weights.conditions import Conditions, shown
 from pdiff.weights.ties import merged
@@ -103,11 +102,6 @@ def file_of(run: "Run", steps: int) -> Path:
     return run.directory.folder("evaluate") / f"finetuned.{steps}.vectors.safetensors"
 
 
-def log_of(path: Path) -> Path:
-    """Return the file that says how long that took."""
-    return path.parent / "logs" / f"{path.stem}.json"
-
-
 def keep_finetuned(run: "Run", conditions: Conditions, steps: int) -> tuple[Tensor, float]:
     """Return the same as `finetuned`, once it is on disk; the first process fine-tunes for all of them."""
     processes.on_main(lambda: write_finetuned(run, conditions, steps))
@@ -119,8 +113,7 @@ def write_finetuned(run: "Run", conditions: Conditions, steps: int) -> None:
     path = file_of(run, steps)
     if not path.exists():
         vectors, seconds = finetune(run, conditions, steps)
-        write_json(log_of(path), {"seconds": seconds})
-        write_tensors(path, {"conditions": conditions.values, "vectors": vectors})
+        write_kept(path, {"conditions": conditions.values, "vectors": vectors}, seconds)
 
 
 def finetuned(run: "Run", conditions: Conditions, steps: int) -> tuple[Tensor, float]:
@@ -129,10 +122,6 @@ def finetuned(run: "Run", conditions: Conditions, steps: int) -> tuple[Tensor, f
     Returns:
         Vectors `(W, P)`, and the seconds that they took; NaN where the log is gone.
     """
-    path = file_of(run, steps)
-    kept = read_tensors(path) if path.exists() else {"conditions": torch.empty(0)}
-    if not torch.equal(kept["conditions"], conditions.values):
-        vectors, seconds = finetune(run, conditions, steps)
-        return formed(run, vectors), seconds
-    log = log_of(path)
-    return formed(run, kept["vectors"]), read_json(log)["seconds"] if log.exists() else math.nan
+    kept = read_kept(file_of(run, steps), lambda tensors: torch.equal(tensors["conditions"], conditions.values))
+    vectors, seconds = kept or finetune(run, conditions, steps)
+    return formed(run, vectors), seconds

@@ -22,6 +22,7 @@ from pdiff.run.derived import ENSEMBLES, MEMBERS, OF_ANOTHER, check_members_of, 
 from pdiff.run.finetuning import TYPES, beginning, check_collected, finetuned
 from pdiff.run.heldout import split_population
 from pdiff.run.recalibration import check_recalibration, recalibrated
+from pdiff.run.refining import Refinement, check_refinement, refined
 from pdiff.run.targets import Targets, open_targets
 from pdiff.run.wanted import Wanted, open_wanted
 from pdiff.runtime.errors import PdiffError, check_not_negative, check_positive, check_share, known
@@ -43,7 +44,7 @@ AMOUNTS = {
     "scale": check_not_negative,
     "weight": check_share,
 }
-ROOMS = ["pdiff.run.sources", "pdiff.run.conditional_sources", "pdiff.run.target_sources"]
+ROOMS = [f"pdiff.run.{room}" for room in ("sources", "conditional_sources", "target_sources", "refined_sources")]
 SOURCES = Registry("source", scope="pdiff", locations=ROOMS)
 
 
@@ -67,6 +68,9 @@ class Pool:
         form: the canonical form of the population; None where units keep the order they came in.
         base: returns the selection that every network of the collection began with `(P,)`.
         finetune: from W conditions and a number of steps to what these make of it `(W, P)`, and the seconds they took.
+        hypernet: from W conditions to the vectors that the hypernetwork gives for them `(W, P)`; None without one.
+        refine: from settings, vectors `(M, P)` and their conditions, if there are any, to what a training makes of the
+            vectors, and the seconds it took.
         other: from the name of another source of the same table to what it gives.
     """
 
@@ -85,6 +89,8 @@ class Pool:
     form: Form | None = None
     base: Callable[[], Tensor] | None = None
     finetune: Callable[[Conditions, int], tuple[Tensor, float]] | None = None
+    hypernet: Callable[[Conditions], Tensor] | None = None
+    refine: Callable[[Refinement, Tensor, Conditions | None], tuple[Tensor, float]] | None = None
     other: Callable[[str], "Drawn"] | None = None
 
     @property
@@ -152,6 +158,8 @@ def open_pool(run: "Run") -> Pool:
         run.form,
         partial(beginning, run),
         partial(finetuned, run),
+        None if run.config.fit.hypernet is None else lambda conditions: run.hypernet.predict(conditions.values),
+        partial(refined, run),
     )
 
 
@@ -191,7 +199,11 @@ def check_sources(run: "Run") -> None:
             if section == "sources" and made.func.__module__ == ROOMS[1] and table[name]["type"] != "base":
                 line = f"{where}.type: got {table[name]['type']!r}, a source of networks for conditions"
                 raise PdiffError(f"{line}, expected one that needs none. Put it into evaluate.conditional.")
-            check_amounts(where, table[name], made.func.__module__ in ROOMS)
+            if table[name]["type"] == "hypernet" and run.config.fit.hypernet is None:
+                line = "got 'hypernet', but there is none, for fit.hypernet is null"
+                raise PdiffError(f"{where}.type: {line}. Set fit.hypernet, or the source to null.")
+            own = made.func.__module__ in ROOMS and table[name]["type"] != "refined"  # which may take no step
+            check_amounts(where, table[name], own)
             if table[name]["type"] in TYPES:
                 check_collected(run, where)
     check_others(run)
@@ -213,7 +225,8 @@ def check_others(run: "Run") -> None:
         for name in (name for name in names if table[name]["type"] in OF_ANOTHER):
             where = f"evaluate.{section}.{name}"
             check_of(where, table, names, name)
-            if table[name]["type"] != "ensemble_of":
+            if table[name]["type"] == "refined":
+                check_refinement(run, where, table[name], section == "conditional")
                 continue
             if section == "conditional":
                 line = "got 'ensemble_of', whose networks are for no condition, expected a source of networks for one"

@@ -42,6 +42,7 @@ NOTES = {
     "finetuned": "the same, trained for the condition for a few steps; seconds: those of this training",
     "oracle_codec": "the oracle, through the codec: no generator with this codec is better",
     "generated": "seconds: those of the stage that drew them, after the fit",
+    "hypernet": "what the hypernetwork gives; seconds: those after the fit",
     "generated_permuted": "drawn for another condition than it is measured under",
     "symmetry": "the nearest network after the declared symmetry",
     "soup": "one network for all conditions",
@@ -161,10 +162,19 @@ def measured(run: "Run", case: ConditionalCase, known: Neighbours, name: str) ->
         "spread": spread(vectors, trained) if single and len(own) > 1 else None,
         "dispersion": dispersion(vectors, draws_of(source)[own], trained) if single else None,
         "seconds": cost(run, source, seconds),
-        "note": NOTES.get(source.type, ""),
+        "note": note(run, source),
         "type": source.type,
     }
     return {key: finite_or_null(value) for key, value in found.items()}
+
+
+def note(run: "Run", source: SourceResults) -> str:
+    """Return what has to be known to read a source's figures."""
+    if source.type != "refined":
+        return NOTES.get(source.type, "")
+    own = run.config.evaluate.conditional[source.name]
+    words = f"{own['of']}, trained for the condition for {own['steps']} steps ({own.get('space', 'latent')})"
+    return f"{words}; seconds: those of both"
 
 
 def unseen_rows(case: ConditionalCase, source: SourceResults) -> NDArray:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pdiff.run.finetuning import keep_finetuned
 from pdiff.run.measuring import evaluate_split, hook_of
+from pdiff.run.refining import keep_refined
 from pdiff.run.sources import candidates_of, check_sources, open_pool, open_source, source_names, tell_members
 from pdiff.runtime import processes
 from pdiff.runtime.storage import read_json, read_tensors, write_json, write_tensors, write_text
@@ -29,7 +30,7 @@ def evaluate(run: "Run") -> None:
     Several processes share the candidates of each source.
     """
     folder, names = run.directory.folder("evaluate"), source_names(run)
-    pool = replace(open_pool(run), finetune=partial(keep_finetuned, run))
+    pool = replace(open_pool(run), finetune=partial(keep_finetuned, run), refine=partial(keep_refined, run))
     check_sources(run)
     if not run.conditional:
         tell_members(run, len(pool.fitted), len(pool.population))

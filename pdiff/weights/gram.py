@@ -64,6 +64,21 @@ def axes_of_many(vectors: Tensor | Rows, count: int) -> tuple[Tensor, Tensor]:
     return axes.flip(1).T[:count].to(average), variances.flip(0).clamp(min=0)[:count]
 
 
+def scaled_axes(vectors: Tensor | Rows, count: int) -> Tensor:
+    """Return the first principal axes `(K, P)`, each as long as the standard deviation along it, largest first.
+
+    With X the deviations of F vectors from their average and u a leading eigenvector of X X^T, an axis is
+    X^T u / sqrt(F - 1); of many vectors they come from `axes_of_many`. K is `count`, or F - 1 where that is less.
+    """
+    count = min(count, max(len(vectors) - 1, 1))
+    if len(vectors) > MOST:
+        axes, variances = axes_of_many(vectors, count)
+        return axes * variances.sqrt()[:, None].to(axes)
+    leading = torch.linalg.eigh(centred_gram(vectors)).eigenvectors[:, -count:].flip(1)
+    axes = torch.cat([(leading.T @ centred).float() for _, centred in centred_blocks(vectors)], 1)
+    return axes / max(len(vectors) - 1, 1) ** 0.5
+
+
 def iterate(vectors: Tensor | Rows, average: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
     """Return the covariance times a basis `(P, K)`, made orthogonal and turned to the principal axes in it."""
     products = torch.zeros(basis.shape, dtype=torch.float64, device=basis.device)

@@ -6,6 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from pdiff.run.conditional_sources import (
     base,
@@ -23,15 +24,31 @@ from pdiff.run.conditional_sources import (
 )
 from pdiff.run.config import resolve
 from pdiff.run.directory import RunDirectory
+from pdiff.run.export import export_for
 from pdiff.run.run import Run
-from pdiff.run.sources import SOURCES, Drawn, Pool, check_sources, check_wanted, for_all, open_source, soup
+from pdiff.run.sources import (
+    SOURCES,
+    Drawn,
+    Pool,
+    check_sources,
+    check_wanted,
+    for_all,
+    open_pool,
+    open_source,
+    soup,
+)
 from pdiff.run.symmetry import build_symmetry
 from pdiff.run.wanted import Wanted
 from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.settings import merge
+from pdiff.runtime.storage import read_json
+from pdiff.stages.pipeline import run_pipeline
 from pdiff.weights.conditions import Conditions
 from pdiff.weights.layout import Layout
 from pdiff.weights.vectors import Rows
 
+HYPERNET = {"steps": 300, "width": 16, "batch_size": 8, "lr": 0.01}
+FEW = ("oracle", "generated", "nearest")
 LAYOUT = Layout.of({"head": torch.zeros(2, 3), "body": torch.zeros(5)})
 COMPLEMENT = build_symmetry({"type": "complement", "swap": ["head"]}, LAYOUT)
 
@@ -337,7 +354,7 @@ def test_base_is_one_for_all_and_finetuned_one_for_each(angles):
 
 def test_every_source_for_conditions_is_tested_here():
     own = {name for name, kind in SOURCES.module_dict.items() if kind.__module__ == "pdiff.run.conditional_sources"}
-    tested = {"oracle", "oracle_codec", "generated_permuted", "generated_mean", "base", "finetuned"}
+    tested = {"oracle", "oracle_codec", "generated_permuted", "generated_mean", "base", "finetuned", "hypernet"}
     assert own == tested | {source.__name__ for source, _ in KNOWING.values()} - {"soup"}
 
 
@@ -426,3 +443,32 @@ def test_a_source_for_conditions_among_those_without_is_told_before_anything_is_
     line = rf"^evaluate\.sources\.odd\.type: got '{kind}', a source of networks for conditions, expected one that needs"
     with pytest.raises(PdiffError, match=line):
         check_sources(run)
+
+
+def test_hypernet_is_predicted_reported_refined_and_exported(closed, tmp_path):
+    left_out = {name: None for name in resolve(closed).evaluate.conditional if name not in FEW}
+    refined = {"type": "refined", "of": "hypernet", "steps": 5, "lr": 0.01}
+    sources = {**left_out, "hypernet": {"type": "hypernet"}, "more": refined}
+    config = resolve(merge(closed, {"fit": {"hypernet": HYPERNET}, "evaluate": {"conditional": sources}}))
+    run = Run(config, RunDirectory(tmp_path / "run"))
+    run_pipeline(config, run.directory, gates=False)
+    pool = open_pool(run)
+    found = open_source(run, "hypernet", pool)
+    assert torch.equal(found.vectors[:], run.hypernet.predict(pool.wanted.conditions.values))
+    assert found.wanted.tolist() == [*range(len(pool.wanted))]
+    summary = read_json(run.directory.path / "report" / "summary.json")
+    assert summary["sources"]["hypernet"]["mean"] > summary["sources"]["nearest"]["mean"]
+    assert summary["sources"]["hypernet"]["note"] == "what the hypernetwork gives; seconds: those after the fit"
+    assert summary["best_source"] in ("hypernet", "more")
+    for name in ("hypernet", "more"):
+        export_for(run.directory.path, name, ["bit0=0.25", "bit1=0.75"], tmp_path / f"{name}.safetensors")
+    written = load_file(tmp_path / "hypernet.safetensors")["weight"].flatten()
+    torch.testing.assert_close(written, run.hypernet.predict(torch.tensor([[0.25, 0.75]]))[0])
+
+
+def test_hypernet_without_one_is_told_before_anything_is_computed(closed, tmp_path):
+    own = merge(closed, {"evaluate": {"conditional": {"h": {"type": "hypernet"}}}})
+    with pytest.raises(
+        PdiffError, match=r"^evaluate\.conditional\.h\.type: got 'hypernet', but there is none, for"
+    ):
+        check_sources(Run(resolve(own), RunDirectory(tmp_path)))

@@ -15,7 +15,8 @@ from pdiff.commands import run as command
 from pdiff.run.config import resolve
 from pdiff.run.directory import ORDER, RunDirectory
 from pdiff.run.export import export, export_for
-from pdiff.run.finetuning import file_of, log_of
+from pdiff.run.finetuning import file_of
+from pdiff.run.keeping import log_of
 from pdiff.run.run import Run
 from pdiff.run.sources import check_sources, open_pool, open_source
 from pdiff.runtime.errors import PdiffError
