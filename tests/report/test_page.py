@@ -149,7 +149,8 @@ def test_what_choosing_is_worth_is_told_in_a_sentence(page_of):
     words = parse(page_of()).words
     assert (
         "On the test split the choice by training data is +0.0030 better than the mean of all candidates "
-        "(95 % -0.0010 to 0.0070), that by select +0.0042; against each other the former is -0.0012 (95 % -0.0040 to 0.0016)." in words
+        "(95 % -0.0010 to 0.0070), that by select +0.0042; against each other the former is -0.0012 "
+        "(95 % -0.0040 to 0.0016)." in words
     )
 
 
