@@ -10,7 +10,7 @@ import torch
 pytest.importorskip("mmdet")
 
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
-from pdiff_plugins.openmmlab import losses
+from pdiff_plugins.openmmlab import collection, losses
 from pdiff_plugins.openmmlab.collection import snapshots
 from pdiff_plugins.openmmlab.conditions import build_kind
 from pdiff_plugins.openmmlab.libraries import MMDET, open_config
@@ -354,3 +354,12 @@ def test_a_condition_that_was_never_trained_has_a_loss(task):
     found = losses_of_networks(own, 0, COLLECT, stacked([begin(own)] * 2), new, 0)
     assert found.isfinite().all()
     assert found[0] != found[1]
+
+
+def test_what_hooks_of_the_base_training_changed_is_no_part_of_the_loss(tiny_task, tmp_path, monkeypatch):
+    def train(task, seed, config, library, draws, folder, device, state, enabled):
+        task.model.bbox_head.centerness_on_reg = not task.model.bbox_head.centerness_on_reg
+        yield from ()
+
+    monkeypatch.setattr(collection, "train_base", train)
+    Finetuned(tiny_task(), tmp_path).assert_losses(tiny_task())
