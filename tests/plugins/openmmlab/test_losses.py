@@ -347,6 +347,14 @@ def test_settings_of_a_training_that_cannot_be_are_its_own_line(task, where):
         asked(own, stacked([begin(own)]), [0] if where == "networks" else None, collect=collect)
 
 
+@pytest.mark.parametrize("numbers", [None, [0, 1]])
+def test_networks_that_nobody_trains_have_the_loss_that_they_would_have_in_training(task, numbers):
+    own = task()
+    expected = {"finetune": {}, "networks": {"steps": 3}}
+    params = stacked([begin(own)] * 2)
+    assert torch.equal(asked(own, params, numbers, collect={}), asked(own, params, numbers, collect=expected))
+
+
 def test_a_condition_that_was_never_trained_has_a_loss(task):
     own = task()
     table = own.splits["train"].kind.table
