@@ -135,7 +135,9 @@ def snapshots(
     settings = call(finetune_settings, finetune, "collect.finetune", **about)
     base = state.get("base") if state else None
     if base is None:
+        own = settings_of(task.model)
         yield from call(train_base, train or {}, "collect.train", state=state, **given)
+        restore_settings(own)
         base = {name: tensor.detach().clone() for name, tensor in task.model.state_dict().items() if name in names}
         state = None
     reached = state["branch"] if state else 0
@@ -148,6 +150,24 @@ def roots(branches: int = 1) -> list[int]:
     """Return for each branch, which need not wait for each other, the number of its trained network: there is one."""
     check_positive("collect", branches=branches)
     return [0] * branches
+
+
+def settings_of(model: nn.Module) -> dict[nn.Module, dict[str, Any]]:
+    """Return plain attributes of all modules: hooks of a training change some, as YOLOX's loss in the last epochs.
+
+    A process that takes up the trained network has them as they were before.
+    """
+    plain = (bool, int, float, str, type(None))
+    return {
+        module: {name: value for name, value in vars(module).items() if isinstance(value, plain)}
+        for module in model.modules()
+    }
+
+
+def restore_settings(settings: Mapping[nn.Module, Mapping[str, Any]]) -> None:
+    """Give modules the attributes of `settings_of` back."""
+    for module, values in settings.items():
+        vars(module).update(values)
 
 
 def train_base(

@@ -4,10 +4,14 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from pdiff.commands import compare, export
+from pdiff.run import Run
+from pdiff.run.behaviour import Behaviour
 from pdiff.run.config import resolve
 from pdiff.run.directory import RunDirectory
+from pdiff.run.finetuning import finetune
 from pdiff.runtime.storage import read_json
 from pdiff.stages.pipeline import run_pipeline
 
@@ -67,6 +71,21 @@ def test_base_is_what_every_network_began_with(finished):
     moved = np.abs(population.vectors - base).max(1)
     assert (moved > 0).all()
     assert (moved < 0.1).all()
+
+
+def test_losses_that_the_plugin_tells_are_those_of_its_training(finished):
+    run = Run(resolve(finished.config()), finished)
+    table = run.population.conditions
+    vectors, _ = finetune(run, table, 1)
+    vectors.requires_grad_(True)
+    numbers = torch.arange(len(table))
+    losses = Behaviour(run, table)(vectors, numbers, 1)
+    assert losses.tolist() == [origin["loss"] for origin in run.population.provenance]
+    losses.sum().backward()
+    assert vectors.grad.isfinite().all()
+    assert (vectors.grad != 0).any(1).all()
+    some = Behaviour(run, table)(vectors[[4, 1]], numbers[[4, 1]], 1)
+    assert torch.equal(some, losses[[4, 1]])
 
 
 def test_runs_over_conditions_stand_side_by_side(finished, tmp_path, capsys):
