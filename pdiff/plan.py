@@ -19,6 +19,7 @@ from torch import nn
 
 from pdiff.engine.parameter_diffusion import ParameterDiffusion
 from pdiff.files.members import find_members
+from pdiff.run.derived import count_of, root
 from pdiff.run.directory import RunDirectory
 from pdiff.run.run import Run
 from pdiff.run.sources import check_sources, possible, tell_members
@@ -152,15 +153,13 @@ def count_conditional(run: Run, wanted: int, oracles: int) -> dict[str, int]:
         "oracle_codec": oracles,
         "generated": wanted * config.generate.draws * config.fit.repeats,
     }
-    return {name: default.get(table[name]["type"], wanted) for name in possible(run, table)}
+    return {name: default.get(root(table, name), wanted) for name in possible(run, table)}
 
 
 def count_candidates(run: Run, checkpoints: int) -> dict[str, int]:
-    """Return how many candidates each source has: as its settings say, all trained, one soup, or the default."""
-    table, num = run.config.evaluate.sources, run.config.evaluate.num
-    default = {"trained": checkpoints, "generated": run.config.generate.num, "soup": 1}
-    default |= {"ensemble": 1, "generated_ensemble": 1}
-    return {n: table[n].get("num") or default.get(table[n]["type"], num) for n in possible(run, table)}
+    """Return how many candidates each source has; see `count_of`."""
+    table = run.config.evaluate.sources
+    return {name: count_of(run, table, name, checkpoints) for name in possible(run, table)}
 
 
 def plan_stages(run: Run, engine: ParameterDiffusion, checkpoints: int, drawn: int, path: int) -> list[StagePlan]:

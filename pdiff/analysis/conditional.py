@@ -121,7 +121,7 @@ class ConditionalCase:
         return [
             name
             for name, source in self.sources.items()
-            if source.type not in REFERENCES and math.isfinite(self.on_select(name))
+            if source.root not in REFERENCES and math.isfinite(self.on_select(name))
         ]
 
     def on_select(self, name: str) -> float:
@@ -151,7 +151,7 @@ class ConditionalCase:
     @cached_property
     def rival(self) -> str | None:
         """The best source but for the engine's own, chosen on select conditions; None without one."""
-        return self.best([name for name in self.choosable if not self.sources[name].type.startswith("generated")])
+        return self.best([name for name in self.choosable if not self.sources[name].root.startswith("generated")])
 
 
 def means_of(values: NDArray, wanted: NDArray, count: int) -> NDArray:
@@ -289,7 +289,7 @@ def conditional_verdict(case: ConditionalCase) -> tuple[str, str]:
         return UNDECIDED, f"{UNDECIDED}: no other source gives networks for new conditions"
     found = case.against(GENERATED, rival)
     line = f"{words(case, rival, found)}; {standing(case)}"
-    others = [n for n in case.choosable if not case.sources[n].type.startswith("generated")]
+    others = [n for n in case.choosable if not case.sources[n].root.startswith("generated")]
     differences = [case.against(GENERATED, name) for name in others]
     if all(sure(difference, difference.p) > 0 for difference in differences):
         return AHEAD, f"{AHEAD} of every other source: {line}"

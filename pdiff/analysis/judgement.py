@@ -15,7 +15,7 @@ from pdiff.analysis.copying import Copying, examine
 from pdiff.analysis.dependence import FEWEST_UNITS, independent_units, time_of_series
 from pdiff.analysis.novelty import Averaging, Novelty, averaging, largest, novelty
 from pdiff.analysis.references import Place
-from pdiff.analysis.source_results import OF_GENERATED, SourceResults
+from pdiff.analysis.source_results import SourceResults
 from pdiff.analysis.statistics import (
     SIGNIFICANCE,
     Values,
@@ -249,7 +249,7 @@ def find(case: Case) -> Findings:
     """Return what the verdict follows from."""
     values = {name: case.values(name) for name, source in case.sources.items() if len(case.counted(source))}
     generated, higher = case.sources[GENERATED], case.metric.higher_is_better
-    own = [name for name, source in case.sources.items() if source.type in OF_GENERATED]
+    own = [name for name, source in case.sources.items() if source.of_generated]
     others = [name for name in values if name not in (GENERATED, *own)] if GENERATED in values else []
     family = max(len(others) - 1, 1)  # the comparison with the trained stands by itself
     trained = case.counted(case.sources[TRAINED])

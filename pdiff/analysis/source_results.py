@@ -10,7 +10,7 @@ from torch import Tensor
 from pdiff.weights.conditions import Conditions
 from pdiff.weights.vectors import Vectors
 
-OF_GENERATED = ("generated_soup", "generated_ensemble")  # types of sources of several generated each: no baselines
+OF_GENERATED = ("generated_soup", "generated_ensemble")  # types of sources of several generated each
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class SourceResults:
         dead: which candidates are dead `(M,)`.
         details: further figures of each candidate on `test`.
         type: of the source.
+        begins: type of the source whose candidates it begins with; None where it is made of no other source's.
         parents: the row of the population that each candidate is or is made of `(M,)`; None where there is not one.
         fits: which fit drew each candidate `(M,)`; None where no fit, or a single one, did.
         wanted: which wanted condition each candidate is for `(M,)`; None without conditions.
@@ -41,6 +42,7 @@ class SourceResults:
     dead: NDArray
     details: list[dict[str, float]] = field(default_factory=list)
     type: str = ""
+    begins: str | None = None
     parents: NDArray | None = None
     fits: NDArray | None = None
     wanted: NDArray | None = None
@@ -62,6 +64,16 @@ class SourceResults:
     def scores(self) -> Tensor | None:
         """The scores on `test` `(M, S)`; None where the metric has none."""
         return self.tensors.get("test.scores")
+
+    @property
+    def root(self) -> str:
+        """The type of the source that it begins with: its own, where it is made of no other source's candidates."""
+        return self.begins or self.type
+
+    @property
+    def of_generated(self) -> bool:
+        """Whether it is made of generated vectors, and so no baseline of theirs."""
+        return self.type in OF_GENERATED or (self.begins or "").startswith("generated")
 
     @property
     def has_place(self) -> bool:

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from pdiff.engine.decoder import CopiedDecoder, LinearDecoder
 from pdiff.engine.registries import AUTOENCODERS
 from pdiff.engine.scaling import Scaled
 from pdiff.runtime.errors import PdiffError, check_not_negative, check_positive
@@ -44,6 +45,13 @@ class Autoencoder(nn.Module, ABC):
     @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
         """Return scaled vectors `(B, P)` of latents `(B, L)`."""
+
+    def trainable_decoder(self) -> nn.Module:
+        """Return a module of its own from latents to scaled vectors, to be trained; this one stays as it is.
+
+        At first it gives what `decode` does, but for rounding.
+        """
+        return CopiedDecoder(self)
 
 
 @AUTOENCODERS.register_module(name="principal")
@@ -113,6 +121,10 @@ class PrincipalAutoencoder(Autoencoder):
     def decode(self, latents: Tensor) -> Tensor:
         """Return the shrunk combination of the axes."""
         return self.mean + (latents * self.shrinkage * self.unit) @ self.axes
+
+    def trainable_decoder(self) -> nn.Module:
+        """Return the same linear map with weights of its own."""
+        return LinearDecoder((self.shrinkage * self.unit)[:, None] * self.axes, self.mean)
 
 
 def encoder_block(inputs: int, outputs: int) -> nn.Sequential:

@@ -7,13 +7,11 @@ training each process is given the whole batch, draws for all of it, and compute
 from typing import TYPE_CHECKING, Any
 
 import torch
-from mmengine.dist import get_rank, get_world_size
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from pdiff.engine.conditioning import dropped
-from pdiff.runtime.errors import PdiffError
-from pdiff.runtime.processes import share
+from pdiff.runtime.processes import own_rows, weight
 from pdiff.runtime.seeding import generator, normal
 
 if TYPE_CHECKING:
@@ -21,22 +19,6 @@ if TYPE_CHECKING:
     from pdiff.engine.denoiser import Denoiser
 
 LOOKED_AT = 1000  # pairs of row and timestep
-
-
-def own_rows(count: int) -> slice:
-    """Return which rows of a batch are this process's; all where it trains alone.
-
-    Raises:
-        PdiffError: there are fewer rows than processes.
-    """
-    if count < get_world_size():
-        raise PdiffError(f"batch_size: got {count}, expected at least {get_world_size()}, one row for each process.")
-    return share(count, get_rank(), get_world_size())
-
-
-def weight(own: slice, count: int) -> float:
-    """Return by what to multiply the mean over one's own rows, so that its mean over the processes is that over all."""
-    return (own.stop - own.start) * get_world_size() / count
 
 
 class Reconstruction(BaseModel):

@@ -1,9 +1,11 @@
 """The engine: codec (scaling and autoencoder) and latent diffusion, as one object that knows only vectors."""
 
+import copy
 import json
 import logging
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from pdiff.engine.autoencoder import Autoencoder
+from pdiff.engine.behaving import Decoding, Losses
 from pdiff.engine.conditioning import Conditioning
+from pdiff.engine.decoder import load_part, load_trained, trained
 from pdiff.engine.denoiser import Denoiser
 from pdiff.engine.drawing import denoise
 from pdiff.engine.intake import (
@@ -31,13 +35,14 @@ from pdiff.engine.registries import AUTOENCODERS, DENOISERS, SCALINGS
 from pdiff.engine.scaling import Scaled, Scaling, dominated
 from pdiff.engine.schedule import build_sampler, noise_schedule, words_for_end
 from pdiff.engine.settings import check_codec_training, check_training, engine_config
+from pdiff.engine.tuning import tuning
 from pdiff.engine.whitening import Whitening
 from pdiff.runtime import processes
 from pdiff.runtime.errors import PdiffError, check_positive
 from pdiff.runtime.progress import logger
 from pdiff.runtime.registry import build, call
 from pdiff.runtime.seeding import derive_seed, generator, isolated_seed, resolve_device
-from pdiff.runtime.storage import read_json, read_tensors, write_json, write_tensors
+from pdiff.runtime.storage import read_json, write_json, write_tensors
 from pdiff.weights.layout import Layout
 from pdiff.weights.vectors import Rows, Vectors, deviations, parts, relative_width, row_slices
 
@@ -82,7 +87,9 @@ class ParameterDiffusion:
         layout: the tensors inside a vector; None before the fit.
         condition: C, how many numbers a vector is conditioned on; 0 for none.
         history: the loss of every step, by what was trained: `autoencoder`, `denoiser`; with
-            `denoiser_training.patience` as `watched` the loss of every look at what was left out.
+            `denoiser_training.patience` as `watched` the loss of every look at what was left out; after `tune_decoder`
+            as `decoder`.
+        tuned: the decoder that `tune_decoder` made; None without.
         width: mean standard deviation per coordinate of the vectors that it was fitted to.
 
     Vectors and latents go in as torch tensors or numpy arrays of any floating type, and come out, float32, on the CPU,
@@ -113,6 +120,7 @@ class ParameterDiffusion:
         self.layout: Layout | None = None
         self.condition = 0
         self.width: float | None = None
+        self.tuned: nn.Module | None = None
 
     def fit(
         self,
@@ -184,7 +192,7 @@ class ParameterDiffusion:
 
     def build(self, layout: Layout, device: torch.device | None = None, condition: int = 0) -> None:
         """Make the parts, not yet fitted, for vectors of `layout`; see `prepare`."""
-        self.layout, self.condition, device = layout, condition, device or self.device
+        self.layout, self.condition, self.tuned, device = layout, condition, None, device or self.device
         with isolated_seed(derive_seed(self.seed, "weights")), torch.device("meta" if device.type == "meta" else "cpu"):
             self.scaling = build(SCALINGS, self.config["scaling"], "engine.scaling", size=layout.size)
             offered = {"size": layout.size, "layout": layout}
@@ -272,6 +280,43 @@ class ParameterDiffusion:
             logger.info("fit %s: %s", name, watch.words(settings["steps"]))
         getattr(self, name).eval()
 
+    def tune_decoder(
+        self,
+        vectors: Tensor | np.ndarray | Rows,
+        losses: Losses,
+        settings: Mapping[str, Any],
+        folder: Path | None = None,
+    ) -> "ParameterDiffusion":
+        """Train a decoder through the losses of the networks that it gives back; `decode` takes it from then on.
+
+        Encoder, latents and diffusion stay as they are.
+
+        Args:
+            vectors: `(N, P)`, those of the fit.
+            losses: of vectors that are given back, with gradients, of their numbers among the N, and of a step.
+            settings: those of `fit.decoder`, complete.
+            folder: where the state of the training is kept; one that was interrupted goes on from there.
+
+        Raises:
+            PdiffError: the engine is not fitted, or the vectors are of another length, or not finite.
+        """
+        from pdiff.engine.training import checksum, train
+
+        latents, decoding = torch.as_tensor(self.encode(vectors)).to(self.device), self.decoding()
+        seed, training = derive_seed(self.seed, "decoder"), dict(settings)
+        objective = tuning(decoding, latents, losses, training.pop("noise"), seed)
+        identity, numbers = json.dumps([dict(settings), checksum(latents)]), torch.arange(len(latents)).to(self.device)
+        with isolated_seed(derive_seed(seed, "train")):
+            found = train(objective, numbers, "decoder", folder, seed, identity, arithmetic="vectors", **training)
+        self.history["decoder"], self.tuned = found, decoding.decoder.eval()
+        return self
+
+    def decoding(self) -> Decoding:
+        """Return what `decode` does as a module of its own, which can be trained."""
+        self.check_fitted()
+        decoder = self.autoencoder.trainable_decoder() if self.tuned is None else copy.deepcopy(self.tuned)
+        return Decoding(decoder, copy.deepcopy(self.scaling))
+
     def check_fitted(self) -> None:
         """Raise a `PdiffError` before the fit."""
         if self.width is None:
@@ -292,8 +337,8 @@ class ParameterDiffusion:
         return torch.cat([self.autoencoder.encode(self.scaling(rows)).cpu() for rows in batches])
 
     @as_it_came
-    def decode(self, latents: Tensor | np.ndarray, batch_size: int = 1000) -> Tensor | np.ndarray:
-        """Return the vectors `(M, P)` of latents `(M, L)`.
+    def decode(self, latents: Tensor | np.ndarray, batch_size: int = 1000, tuned: bool = True) -> Tensor | np.ndarray:
+        """Return the vectors `(M, P)` of latents `(M, L)`; by the tuned decoder where there is one, unless not `tuned`.
 
         Raises:
             PdiffError: the engine is not fitted, or the latents are of another length, or not finite.
@@ -303,18 +348,19 @@ class ParameterDiffusion:
         check_positive("decode", batch_size=batch_size)
         vectors = torch.empty(len(latents), self.layout.size)
         start = 0
-        for rows in self.decoded(latents, batch_size):
+        for rows in self.decoded(latents, batch_size, tuned):
             vectors[start : start + len(rows)] = rows
             start += len(rows)
         return vectors
 
     @torch.no_grad()
-    def decoded(self, latents: Tensor, batch_size: int = 1000) -> Iterator[Tensor]:
-        """Yield the vectors of latents `(M, L)`, on the CPU, a few at a time."""
+    def decoded(self, latents: Tensor, batch_size: int = 1000, tuned: bool = True) -> Iterator[Tensor]:
+        """Yield the vectors of latents `(M, L)`, on the CPU, a few at a time; see `decode`."""
         self.check_fitted()
+        decoder = self.tuned if tuned and self.tuned is not None else self.autoencoder.decode
         places = row_slices((len(latents), self.layout.size), batch_size)
         for rows in finite("decode", (latents[place].to(self.device, torch.float32) for place in places)):
-            yield self.scaling.inverse(self.autoencoder.decode(rows)).cpu()
+            yield self.scaling.inverse(decoder(rows)).cpu()
 
     def sample(
         self,
@@ -445,9 +491,12 @@ class ParameterDiffusion:
         folder = Path(folder)
         for name, part in self.modules().items():
             write_tensors(folder / f"{name}.safetensors", part.state_dict())
+        if self.tuned is not None:
+            write_tensors(folder / "decoder.safetensors", trained(self.tuned))
         write_json(folder / "history.json", self.history)
         description = {"format": FORMAT, "seed": self.seed, "config": self.config, "width": self.width}
         description |= {"condition": self.condition} if self.condition else {}
+        description |= {} if self.tuned is None else {"tuned": True}
         write_json(folder / "engine.json", json.loads(json.dumps({**description, "layout": self.layout.to_json()})))
 
     @classmethod
@@ -462,11 +511,11 @@ class ParameterDiffusion:
         engine = cls(description["config"], seed=description["seed"], device=device)
         engine.build(Layout.from_json(description["layout"]), condition=description.get("condition", 0))
         for name, part in engine.modules().items():
-            try:
-                part.load_state_dict(read_tensors(folder / f"{name}.safetensors"))
-            except RuntimeError as error:
-                file, reason = folder / f"{name}.safetensors", " ".join(str(error).split())
-                raise PdiffError(f"{file}: does not fit engine.json ({reason}). Fit again.") from error
+            load_part(folder / f"{name}.safetensors", part.load_state_dict, "engine.json")
+        if description.get("tuned"):
+            tuned = engine.autoencoder.trainable_decoder().eval()
+            load_part(folder / "decoder.safetensors", partial(load_trained, tuned), "engine.json")
+            engine.tuned = tuned
         engine.history = read_json(folder / "history.json")
         engine.width = description["width"]
         return engine

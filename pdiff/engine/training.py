@@ -12,7 +12,7 @@ import tempfile
 import time
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from mmengine.dist import all_reduce
@@ -24,7 +24,6 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
 from pdiff.engine.runner import QuietRunner
-from pdiff.engine.scaling import Scaled
 from pdiff.engine.watching import Watch
 from pdiff.runtime.packing import pack, unpack
 from pdiff.runtime.processes import copy_from_main, is_main, on_main, size, training_group
@@ -32,6 +31,9 @@ from pdiff.runtime.progress import progress
 from pdiff.runtime.seeding import derive_seed, generator
 from pdiff.runtime.storage import read_tensors_and_metadata, write_tensors
 from pdiff.weights.vectors import parts
+
+if TYPE_CHECKING:
+    from pdiff.engine.scaling import Scaled
 
 SECONDS_BETWEEN_STATES = 30
 STEPS_BETWEEN_LOGS = 100
@@ -49,7 +51,7 @@ class Batches(Dataset):
 
     metainfo: ClassVar = {}  # mmengine's Runner warns without
 
-    def __init__(self, rows: Tensor | Scaled, batch_size: int, steps: int, seed: int):
+    def __init__(self, rows: "Tensor | Scaled", batch_size: int, steps: int, seed: int):
         self.rows, self.batch_size, self.steps, self.seed = rows, batch_size, steps, seed
         self.orders: dict[int, Tensor] = {}
 
@@ -138,19 +140,24 @@ class MovingAverage(ExponentialMovingAverage):
 
 
 class Compile(Hook):
-    """Compiles the model's `loss` by one of torch's backends while the training lasts."""
+    """Compiles a method of the model by one of torch's backends while the training lasts.
 
-    def __init__(self, backend: str):
-        self.backend = backend
+    Args:
+        backend: of `torch.compile`.
+        method: its name.
+    """
+
+    def __init__(self, backend: str, method: str = "loss"):
+        self.backend, self.method = backend, method
 
     def before_train(self, runner) -> None:
         """Put the compiled function before the method."""
         model = bare(runner)
-        model.loss = torch.compile(model.loss, backend=self.backend)
+        setattr(model, self.method, torch.compile(getattr(model, self.method), backend=self.backend))
 
     def after_train(self, runner) -> None:
         """Take it away."""
-        del bare(runner).loss
+        delattr(bare(runner), self.method)
 
 
 class ShowProgress(Hook):
@@ -250,12 +257,13 @@ class Bfloat16OptimWrapper(OptimWrapper):
 
 def train(
     objective: nn.Module,
-    rows: Tensor | Scaled,
+    rows: "Tensor | Scaled",
     name: str,
     folder: Path | None,
     seed: int,
     identity: str,
     watch: Watch | None = None,
+    arithmetic: str = "loss",
     *,
     steps: int,
     batch_size: int,
@@ -269,13 +277,14 @@ def train(
     """Train `objective` on `rows` and return the loss of every step.
 
     Args:
-        objective: an mmengine `BaseModel` that takes `rows` and `step`; `compile` wants its arithmetic in `loss`.
+        objective: an mmengine `BaseModel` that takes `rows` and `step`; `compile` compiles one of its methods.
         rows: `(N, ...)`, on the device of the training.
         name: what is trained, for logs and files.
         folder: where log and state go; with a state of the same training in it, the training goes on from there.
         seed: of the order of the rows.
         identity: everything else that decides about the result; a state of another identity is not taken.
         watch: what looks at rows that are left out of `rows`, and may end the training; None for all steps.
+        arithmetic: the method that `compile` compiles; of a `Behaving` it is `vectors`.
         steps: optimiser steps; 0 for no training.
         batch_size: B, rows of a step.
         lr: AdamW's learning rate.
@@ -295,7 +304,7 @@ def train(
         return results_of_main(objective, [])
     cosine = {"type": "CosineAnnealingLR", "T_max": steps, "by_epoch": False}
     losses, average = Losses(), EMAHook(MovingAverage, momentum=1 - ema, update_buffers=True) if ema else None
-    compiled = Compile(compile) if compile != "none" else None
+    compiled = Compile(compile, arithmetic) if compile != "none" else None
     group = nullcontext() if alone else training_group(rows.device)
     with tempfile.TemporaryDirectory() as scratch, progress(f"fit {name}", steps) as advance, group:
         work = Path(folder) if folder and is_main() else Path(scratch)
@@ -340,7 +349,7 @@ def results_of_main(objective: nn.Module, losses: list[float]) -> list[float]:
     return on_main(lambda: losses)
 
 
-def checksum(rows: Tensor | Scaled) -> str:
+def checksum(rows: "Tensor | Scaled") -> str:
     """Return a hash of the bytes of `(N, ...)`."""
     digest = hashlib.sha256()
     for part in parts(rows):

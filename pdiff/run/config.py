@@ -9,6 +9,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from pdiff.engine.behaving_settings import DEFAULTS, behaving_settings
 from pdiff.engine.settings import engine_config
 from pdiff.runtime.errors import (
     PdiffError,
@@ -39,6 +40,8 @@ TYPES = {
     "checkpoints.lineage": str | None,
     "fit.symmetry": dict | None,
     "fit.conditions": list | None,
+    "fit.decoder": dict | None,
+    "fit.hypernet": dict | None,
     "generate.sampler": dict | None,
 }
 NEEDED = {"sources": ("trained", "generated"), "conditional": ("oracle", "generated")}  # by every comparison
@@ -80,6 +83,9 @@ def resolve(values: Mapping[str, Any]) -> Config:
     for key in ("split", "symmetry"):
         value = complete["fit"][key]
         complete["fit"][key] = None if value is None else named(value, f"fit.{key}")
+    for key in DEFAULTS:
+        value = complete["fit"][key]
+        complete["fit"][key] = None if value is None else behaving_settings(key, value)
     check_own(**{section: complete[section] for section in ("fit", "generate", "evaluate", "compare")})
     return Config(complete)
 

@@ -2,7 +2,7 @@
 
 What normalises by running statistics is only right where these are those of the network's own activations: an average
 of networks has other ones than the average of theirs (arXiv 2211.08403, section 3). Trained networks, and ensembles of
-them, keep their own.
+them, keep their own; the members of `ensemble_of` those that they have in their source.
 """
 
 import copy
@@ -21,7 +21,7 @@ from pdiff.weights.vectors import Made, Vectors
 if TYPE_CHECKING:
     from pdiff.run.run import Run
 
-KEEP_THEIR_OWN = ("trained", "oracle", "ensemble", "base", "finetuned")
+KEEP_THEIR_OWN = ("trained", "oracle", "ensemble", "ensemble_of", "base", "finetuned")
 STATISTICS = ("running_mean", "running_var")
 
 

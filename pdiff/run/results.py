@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pdiff.analysis.dead import dead
 from pdiff.analysis.source_results import SourceResults
+from pdiff.run.derived import OF_ANOTHER, root
 from pdiff.run.sources import Pool, open_source, source_names, source_table
 from pdiff.runtime.storage import read_tensors, read_text
 
@@ -49,7 +50,8 @@ def read_source(run: "Run", name: str, pool: Pool, trained: Mapping[str, NDArray
     found = open_source(run, name, pool)
     seconds = found.seconds + time.perf_counter() - begun
     kind, metrics, lines = source_table(run)[name]["type"], read_metrics(run, name), read_lines(run, name)
-    fits, test = np.array(run.fits), [record for record in lines if record["split"] == "test"]
+    begins = root(source_table(run), name) if kind in OF_ANOTHER else None
+    fits, test = np.array(run.fits)[: len(found.vectors)], [record for record in lines if record["split"] == "test"]
     return SourceResults(
         name,
         found.vectors,
@@ -58,8 +60,9 @@ def read_source(run: "Run", name: str, pool: Pool, trained: Mapping[str, NDArray
         dead(metrics, trained, run.built.metric),
         [record["details"] for record in test],
         kind,
+        begins,
         None if found.parents is None else found.parents.numpy(),
-        fits if kind == "generated" and fits.max() > 0 else None,
+        fits if (kind == "generated" or (kind, begins) == ("refined", "generated")) and max(run.fits) > 0 else None,
         None if found.wanted is None else found.wanted.numpy(),
         [record.get("condition") for record in test],
         None if pool.wanted is None else pool.wanted.conditions.take(found.wanted),

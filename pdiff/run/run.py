@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pdiff.canonical.form import Form
+from pdiff.engine.hypernet import Hypernet
 from pdiff.engine.parameter_diffusion import ParameterDiffusion
 from pdiff.engine.schedule import build_sampler
 from pdiff.run.directory import RunDirectory
@@ -169,6 +170,18 @@ class Run:
     def engine(self) -> ParameterDiffusion:
         """The fitted engine; of several fits the first."""
         return ParameterDiffusion.load(self.engine_folder(0), str(self.device))
+
+    @cached_property
+    def hypernet(self) -> Hypernet:
+        """The fitted hypernetwork; raise a `PdiffError` where the config has none (`fit.hypernet`)."""
+        if self.config.fit.hypernet is None:
+            raise PdiffError("fit.hypernet: got null, expected settings. Set it, {} for the defaults, and fit again.")
+        return Hypernet.load(self.hypernet_folder, self.engine, str(self.device))
+
+    @property
+    def hypernet_folder(self) -> Path:
+        """The folder of the hypernetwork."""
+        return self.engine_folder(0) / "hypernet"
 
     @cached_property
     def engines(self) -> list[ParameterDiffusion]:

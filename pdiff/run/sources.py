@@ -18,6 +18,7 @@ from pdiff.analysis.neighbours import MATCHED
 from pdiff.analysis.source_results import OF_GENERATED
 from pdiff.canonical.form import Form
 from pdiff.engine.whitening import Whitening
+from pdiff.run.derived import ENSEMBLES, MEMBERS, OF_ANOTHER, check_members_of, check_of
 from pdiff.run.finetuning import TYPES, beginning, check_collected, finetuned
 from pdiff.run.heldout import split_population
 from pdiff.run.recalibration import check_recalibration, recalibrated
@@ -25,7 +26,7 @@ from pdiff.run.targets import Targets, open_targets
 from pdiff.run.wanted import Wanted, open_wanted
 from pdiff.runtime.errors import PdiffError, check_not_negative, check_positive, check_share, known
 from pdiff.runtime.progress import logger
-from pdiff.runtime.registry import build, prepare
+from pdiff.runtime.registry import build, find, prepare
 from pdiff.runtime.seeding import generator, normal
 from pdiff.task.task import Candidates
 from pdiff.weights.conditions import Conditions
@@ -36,7 +37,6 @@ from pdiff.weights.vectors import Made, Rows, Vectors, along_columns, mean
 if TYPE_CHECKING:
     from pdiff.run.run import Run
 
-MEMBERS = 16  # of an average of a few
 OF_SEVERAL = ("soup_of", "ensemble")
 AMOUNTS = {
     **dict.fromkeys(("num", "degree", "axes", "rank", "steps"), check_positive),
@@ -67,6 +67,7 @@ class Pool:
         form: the canonical form of the population; None where units keep the order they came in.
         base: returns the selection that every network of the collection began with `(P,)`.
         finetune: from W conditions and a number of steps to what these make of it `(W, P)`, and the seconds they took.
+        other: from the name of another source of the same table to what it gives.
     """
 
     population: Tensor
@@ -84,6 +85,7 @@ class Pool:
     form: Form | None = None
     base: Callable[[], Tensor] | None = None
     finetune: Callable[[Conditions, int], tuple[Tensor, float]] | None = None
+    other: Callable[[str], "Drawn"] | None = None
 
     @property
     def known(self) -> Rows:
@@ -167,7 +169,7 @@ def possible(run: "Run", table: Mapping[str, Mapping[str, Any] | None]) -> list[
     """Return the names in a table of sources, but for those that are null or that the run lacks something for."""
     lacking = [("symmetry", run.config.fit.symmetry is not None), ("ridge_gaussian", run.targeted)]
     lacking += [("finetuned", run.has_hook("finetune"))]
-    lacking += [(kind, run.has_hook("ensemble")) for kind in ("ensemble", "generated_ensemble")]
+    lacking += [(kind, run.has_hook("ensemble")) for kind in ENSEMBLES]
     left_out = [kind for kind, given in lacking if not given]
     return [name for name, source in table.items() if source is not None and source.get("type") not in left_out]
 
@@ -192,6 +194,7 @@ def check_sources(run: "Run") -> None:
             check_amounts(where, table[name], made.func.__module__ in ROOMS)
             if table[name]["type"] in TYPES:
                 check_collected(run, where)
+    check_others(run)
     check_recalibration(run)
     names = possible(run, run.config.evaluate.sources)
     for name in names:
@@ -200,6 +203,24 @@ def check_sources(run: "Run") -> None:
     for name in run.config.evaluate.train:
         if name not in names:
             raise PdiffError(f"evaluate.train: got {name!r}. {known(name, names)}")
+
+
+def check_others(run: "Run") -> None:
+    """Raise a `PdiffError` for a source that is made of another one where that cannot be."""
+    for section in ("sources", "conditional"):
+        table = run.config.evaluate[section]
+        names = possible(run, table)
+        for name in (name for name in names if table[name]["type"] in OF_ANOTHER):
+            where = f"evaluate.{section}.{name}"
+            check_of(where, table, names, name)
+            if table[name]["type"] != "ensemble_of":
+                continue
+            if section == "conditional":
+                line = "got 'ensemble_of', whose networks are for no condition, expected a source of networks for one"
+                raise PdiffError(f"{where}.type: {line}. Put it into evaluate.sources.")
+            kind = table[table[name]["of"]]["type"]
+            if find(SOURCES, kind, where).__module__ in ROOMS:  # nobody knows how many a plugin's gives
+                check_members_of(run, where, table, name)
 
 
 def check_members(where: str, source: Mapping[str, Any], generated: int) -> None:
@@ -233,6 +254,7 @@ def open_source(run: "Run", name: str, pool: Pool) -> Drawn:
         raise PdiffError(f"source: got {name!r}. {known(name, source_names(run))}")
     where = f"evaluate.{'conditional' if pool.wanted else 'sources'}.{name}"
     rng = generator(run.config.seed, "source", name)
+    pool = replace(pool, other=partial(open_source, run, pool=pool))
     found = build(SOURCES, source_table(run)[name], where, {"rng": rng}, pool=pool)
     found = found if isinstance(found, Drawn) else Drawn(found)
     check_vectors(where, found.vectors, pool.layout.size)
@@ -531,6 +553,10 @@ def ensemble(pool: Pool, rng: torch.Generator, members: int = 16, num: int = 1) 
         members: fitted vectors of a group; no more than there are.
         num: how many groups.
     """
-    population = pool.population
     drawn = groups(pool.fitted, rng, min(members, len(pool.fitted)), pool.count(num), "ensemble")
-    return Made([*drawn.shape, population.shape[1]], lambda rows, rng: population[drawn[rows]], rng)
+    return grouped(pool.population, drawn)
+
+
+def grouped(vectors: Vectors, drawn: Tensor) -> Vectors:
+    """Return vectors `(num, members, P)` of which the rows `(num, members)` say which they are."""
+    return Made([*drawn.shape, vectors.shape[1]], lambda rows, rng: vectors[drawn[rows]], generator(0))

@@ -1,10 +1,11 @@
-"""Sources for a target, and of several generated vectors at once: all optional, in no default table."""
+"""Sources for a target, and of several vectors of another source at once: all optional, in no default table."""
 
 import torch
 
 from pdiff.analysis.regressions import linear, prediction
 from pdiff.engine.whitening import Whitening
-from pdiff.run.sources import MEMBERS, SOURCES, Pool, check_members, groups
+from pdiff.run.derived import MEMBERS, too_many
+from pdiff.run.sources import SOURCES, Pool, check_members, grouped, groups
 from pdiff.runtime.errors import PdiffError, check_positive
 from pdiff.runtime.seeding import normal
 from pdiff.weights.vectors import Made, Vectors
@@ -55,8 +56,23 @@ def generated_ensemble(pool: Pool, rng: torch.Generator, members: int = MEMBERS,
         members: generated vectors of a group.
         num: how many groups.
     """
-    drawn = of_generated(pool, rng, members, pool.count(num))
-    return Made([*drawn.shape, pool.layout.size], lambda rows, rng: pool.generated[drawn[rows]], rng)
+    return grouped(pool.generated, of_generated(pool, rng, members, pool.count(num)))
+
+
+@SOURCES.register_module(name="ensemble_of")
+def ensemble_of(pool: Pool, rng: torch.Generator, of: str, members: int = MEMBERS, num: int = 1) -> Vectors:
+    """Return groups of another source's candidates `(num, members, P)`, whose predictions are averaged by the task.
+
+    Args:
+        of: the name of that source; of single networks.
+        members: candidates of a group, drawn without repetition inside it.
+        num: how many groups.
+    """
+    check_positive("evaluate.sources", members=members)
+    vectors = pool.other(of).vectors
+    if members > len(vectors):
+        raise too_many("evaluate.sources", members, len(vectors), of)
+    return grouped(vectors, groups(torch.arange(len(vectors)), rng, members, pool.count(num), "ensemble_of"))
 
 
 def of_generated(pool: Pool, rng: torch.Generator, members: int, num: int) -> torch.Tensor:

@@ -315,3 +315,37 @@ def training_group(device: torch.device) -> Iterator[None]:
         yield
     # Only where all went well: else the others would learn of a lost process before this one has said why.
     dist.destroy_process_group()
+
+
+@contextmanager
+def hidden_group() -> Iterator[None]:
+    """Hide torch's default group in the block, so that a plugin sees a single process in a training of several too.
+
+    Losses of detectors for one take means over all processes of a group that they find.
+    """
+    group, dist.GroupMember.WORLD = dist.GroupMember.WORLD, None
+    try:
+        yield
+    finally:
+        dist.GroupMember.WORLD = group
+
+
+def trainers() -> int:
+    """Return how many processes share each batch of the training that goes on; 1 where this one trains alone."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def own_rows(count: int) -> slice:
+    """Return which rows of a batch are this process's; all where it trains alone.
+
+    Raises:
+        PdiffError: there are fewer rows than processes.
+    """
+    if count < trainers():
+        raise PdiffError(f"batch_size: got {count}, expected at least {trainers()}, one row for each process.")
+    return share(count, dist.get_rank() if dist.is_initialized() else 0, trainers())
+
+
+def weight(own: slice, count: int) -> float:
+    """Return by what to multiply the mean over one's own rows, so that its mean over the processes is that over all."""
+    return (own.stop - own.start) * trainers() / count

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from pdiff.run.behaving import check_behaving, check_hypernet
 from pdiff.run.sources import check_sources, tell_members
 from pdiff.run.splits import check_conditions
 from pdiff.run.targets import check_targets
@@ -32,6 +33,9 @@ def collect(run: "Run") -> None:
     conditions = None if files else run.built.conditions
     check_conditions(run.config, run.layout, conditions)
     check_targets(run, conditions)
+    check_behaving(run)
+    if not files:
+        check_hypernet(run, conditions)
     check_canonical(run)
     if files:
         processes.on_main(lambda: import_checkpoints(run))

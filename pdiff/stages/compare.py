@@ -16,7 +16,6 @@ from pdiff.analysis.neighbours import Neighbours
 from pdiff.analysis.novel import FEWEST, GRID, MULTIPLES, Bar, novel_figures
 from pdiff.analysis.novelty import pareto_front
 from pdiff.analysis.references import locate, principal_axes, project, survey
-from pdiff.analysis.source_results import OF_GENERATED
 from pdiff.analysis.verdict import GENERATED, TRAINED, Findings, judge, others, quality
 from pdiff.engine.parameter_diffusion import ParameterDiffusion
 from pdiff.report.conditional_figures import draw_conditional_figures
@@ -25,10 +24,11 @@ from pdiff.report.evidence import Evidence
 from pdiff.report.figures import draw_figures
 from pdiff.report.page import report_page
 from pdiff.report.table import markdown_table
+from pdiff.run.derived import MEMBERS
 from pdiff.run.heldout import heldout_record
 from pdiff.run.record import read_gates
 from pdiff.run.results import read_sources
-from pdiff.run.sources import MEMBERS, Pool, open_pool
+from pdiff.run.sources import Pool, open_pool
 from pdiff.run.stage import STAGES
 from pdiff.run.targets import open_targets
 from pdiff.runtime.storage import read_json, read_tensors, read_text, write_json, write_text
@@ -242,8 +242,9 @@ def novel_curves(case: Case, bar: Bar | None) -> dict[str, NDArray]:
 
 def front(case: Case, similarities: Mapping[str, NDArray]) -> dict[str, NDArray]:
     """Return which candidates of the baselines no other baseline's beats in metric and in novelty."""
-    own = (TRAINED, GENERATED, *OF_GENERATED)
-    names = [name for name, source in case.sources.items() if name not in own and source.type not in own]
+    own = (TRAINED, GENERATED)
+    others = [(name, source) for name, source in case.sources.items() if not source.of_generated]
+    names = [name for name, source in others if name not in own and source.type not in own]
     if not names:
         return {}
     metric = np.concatenate([case.sources[name].test for name in names])

@@ -212,18 +212,22 @@ def dispersion(vectors: Vectors, draws: NDArray, trained: Vectors) -> float | No
 
 
 def cost(run: "Run", source: SourceResults, seconds: float) -> float | None:
-    """Return the seconds of one network: of the stage that made it, or of what was computed here for all of them.
+    """Return the seconds of one network: of the stage that made it, and of what was computed for all of them.
 
     Nobody knows those of a checkpoint that was trained elsewhere.
     """
-    records = run.directory.records()
-    if source.type == ORACLE and run.config.checkpoints.files:
+    if source.root == ORACLE and run.config.checkpoints.files:
         return None
-    if source.type == ORACLE:
+    own = 0.0 if source.type in (ORACLE, GENERATED) else seconds / len(source.vectors)
+    return stage_cost(run, source.root) + own
+
+
+def stage_cost(run: "Run", kind: str) -> float:
+    """Return the seconds that a stage took for one network of a type of source; 0 where none made it."""
+    records = run.directory.records()
+    if kind == ORACLE:
         return records["collect"]["seconds"] / len(run.population)
-    if source.type == GENERATED:
-        return records["generate"]["seconds"] / len(source.vectors)
-    return seconds / len(source.vectors)
+    return records["generate"]["seconds"] / len(run.generated) if kind == GENERATED else 0.0
 
 
 def points(case: ConditionalCase, best: str) -> dict[str, Any]:

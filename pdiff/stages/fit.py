@@ -1,6 +1,7 @@
 """Stage 2: the engine, fitted to the population but for what is held out for its gates and the comparison.
 
 Where the config asks for it, all networks are brought into a canonical form before (`pdiff.stages.canonical`).
+`fit.decoder` and `fit.hypernet` are trained after an engine, through the losses of the networks that they give.
 `fit.repeats` engines are fitted to the same vectors from different seeds: how much of what is found is the seed's?
 """
 
@@ -8,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from numpy.typing import NDArray
 
+from pdiff.engine.hypernet import Hypernet
 from pdiff.engine.intake import check_vectors
+from pdiff.run.behaving import behaviour_of, check_behaving, check_hypernet
 from pdiff.run.heldout import choose_heldout, fitted_rows, split_population
 from pdiff.run.splits import choose_conditions
 from pdiff.run.targets import known_conditions
@@ -27,6 +30,8 @@ def fit(run: "Run") -> None:
     """Write `engine/`; a fit that was interrupted goes on from its last training state, several processes share it."""
     population = run.collected
     check_vectors(population.tensor(), population.layout)
+    check_behaving(run)
+    check_hypernet(run, population.conditions)
     path = run.directory.folder("fit") / "heldout.json"
     choose = choose_conditions if run.conditional else choose_heldout
     processes.on_main(lambda: write_json(path, choose(run)))
@@ -35,6 +40,8 @@ def fit(run: "Run") -> None:
     write_targets(run)
     for number in range(run.config.fit.repeats):
         fit_engine(run, number)
+    if run.config.fit.hypernet is not None:
+        fit_hypernet(run)
 
 
 def fit_engine(run: "Run", number: int) -> None:
@@ -46,7 +53,21 @@ def fit_engine(run: "Run", number: int) -> None:
     fitted, conditions = split_population(run)[0], known_conditions(run)
     known = {} if conditions is None else {"conditions": conditions.take(fitted.rows).values}
     engine.fit(fitted, run.population.layout, folder, **known, groups=groups_of(run, fitted))
+    if run.config.fit.decoder is not None:
+        engine.tune_decoder(fitted, behaviour_of(run, fitted), run.config.fit.decoder, folder)
     processes.on_main(lambda: engine.save(folder))
+
+
+def fit_hypernet(run: "Run") -> None:
+    """Write the hypernetwork beside the first engine, whose decoder it begins with, unless that is done."""
+    folder = run.hypernet_folder
+    if processes.on_main((folder / "hypernet.json").exists):  # which is written last
+        return
+    fitted = split_population(run)[0]
+    behaviour, seed = behaviour_of(run, fitted), run.fit_seed(0, "hypernet")
+    net = Hypernet(run.config.fit.hypernet, seed)
+    net.fit(run.engine, behaviour.conditions.values, behaviour, run.engine_folder(0), vectors=fitted)
+    processes.on_main(lambda: net.save(folder))
 
 
 def groups_of(run: "Run", fitted: Rows) -> NDArray:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from pdiff.run.sources import Pool
-from pdiff.run.target_sources import generated_ensemble, generated_soup, ridge_gaussian
+from pdiff.run.sources import Drawn, Pool
+from pdiff.run.target_sources import ensemble_of, generated_ensemble, generated_soup, ridge_gaussian
 from pdiff.run.targets import Targets, groups_of
 from pdiff.runtime.errors import PdiffError
 from pdiff.weights.layout import Layout
@@ -82,3 +82,25 @@ def test_folds_are_of_whole_lineages_of_branches_or_of_rows():
     assert groups_of(rows).tolist() == [0, 0, 1, 1]
     assert groups_of(rows[:2]).tolist() == [0, 1]
     assert groups_of([{"step": 1}, {"step": 2}]).tolist() == [0, 1]
+
+
+def test_an_ensemble_of_another_source_is_a_group_of_its_different_candidates(pool, rng):
+    asked = []
+
+    def other(name):
+        asked.append(name)
+        return Drawn(pool.population[:6])
+
+    found = ensemble_of(replace(pool, other=other), rng, of="soups", members=4, num=3)[:]
+    assert asked == ["soups"]
+    assert found.shape == (3, 4, 4)
+    for group in found:
+        places = torch.cdist(group, pool.population[:6]).argmin(1)
+        assert torch.equal(group, pool.population[places])
+        assert len(set(places.tolist())) == 4
+
+
+def test_no_more_members_of_an_ensemble_than_the_other_source_has(pool, rng):
+    few = replace(pool, other=lambda name: Drawn(pool.population[:3]))
+    with pytest.raises(PdiffError, match=r"^evaluate\.sources\.members: got 4, expected at most 3, the candidates of"):
+        ensemble_of(few, rng, of="soups", members=4)

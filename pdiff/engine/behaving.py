@@ -1,0 +1,91 @@
+"""What is trained through the losses of networks: not how near their weights come to others, but what they do."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from pdiff.runtime.processes import hidden_group, own_rows, trainers, weight
+
+if TYPE_CHECKING:
+    from pdiff.engine.scaling import Scaling
+
+Losses = Callable[[Tensor, Tensor, int], Tensor]  # of vectors (B, P), their numbers (B,) and a step, to losses (B,)
+Draw = Callable[[int, int], Tensor]  # of the size of a batch B and a step, to what is drawn for it (B, ...)
+
+
+def shared_by_copies(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return a function that calls another: copies of a module, as an average of its weights is, share functions."""
+
+    def called(*given: Any) -> Tensor:
+        return function(*given)
+
+    return called
+
+
+class Decoding(nn.Module):
+    """From latents to vectors, with gradients.
+
+    Args:
+        decoder: from latents `(B, L)` to scaled vectors `(B, P)`.
+        scaling: that they are scaled by; it stays as it is.
+    """
+
+    def __init__(self, decoder: nn.Module, scaling: "Scaling"):
+        super().__init__()
+        self.decoder, self.scaling = decoder, scaling
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Return the vectors `(B, P)` of latents `(B, L)`."""
+        return self.scaling.inverse(self.decoder(latents))
+
+
+class OfRows(nn.Module):
+    """What a module makes of rows, by their numbers.
+
+    Args:
+        module: what is trained, from rows `(B, ...)` to vectors `(B, P)`.
+        rows: `(N, ...)`.
+    """
+
+    def __init__(self, module: nn.Module, rows: Tensor):
+        super().__init__()
+        self.module = module
+        self.register_buffer("rows", rows, persistent=False)
+
+    def forward(self, numbers: Tensor, *noise: Tensor) -> Tensor:
+        """Return the vectors `(B, P)` of numbers `(B,)`, what noise `(B, ...)` there is added to their rows."""
+        rows = self.rows[numbers]
+        return self.module(rows + noise[0] if noise else rows)
+
+
+class Behaving(BaseModel):
+    """The loss of the networks that a module makes. Rows of its training are numbers: `torch.arange(N)`, `(N,)`.
+
+    Args:
+        make: what is trained, from numbers `(B,)` to vectors `(B, P)`; with `draw` it takes what is drawn too.
+        losses: of vectors, their numbers and a step. It takes vectors in full precision, whatever `make` has.
+        together: take the sum over a batch, where each row has parameters of its own; else the mean.
+        draw: what is drawn for a batch, of all processes; None for nothing.
+    """
+
+    def __init__(self, make: nn.Module, losses: Losses, together: bool = False, draw: Draw | None = None):
+        super().__init__()
+        self.make, self.together = make, together
+        self.losses, self.draw = shared_by_copies(losses), draw and shared_by_copies(draw)
+
+    def forward(self, rows: Tensor, step: int, mode: str = "loss") -> dict[str, Tensor]:
+        """Return the loss of the networks of numbers `(B,)` on the training batch of a step."""
+        own = own_rows(len(rows))
+        drawn = () if self.draw is None else (self.draw(len(rows), step)[own],)
+        vectors = self.vectors(rows[own], *drawn)
+        with hidden_group(), torch.autocast(rows.device.type, enabled=False):
+            losses = self.losses(vectors.float(), rows[own], step)
+        loss = losses.sum() * trainers() if self.together else losses.mean() * weight(own, len(rows))
+        return {"loss": loss}
+
+    def vectors(self, numbers: Tensor, *drawn: Tensor) -> Tensor:
+        """Return the vectors `(B, P)` of numbers `(B,)`; this is what `compile` compiles."""
+        return self.make(numbers, *drawn)
