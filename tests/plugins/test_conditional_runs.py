@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from pdiff.commands import compare, export
 from pdiff.run import Run
@@ -14,6 +15,7 @@ from pdiff.run.directory import RunDirectory
 from pdiff.run.finetuning import finetune
 from pdiff.runtime.storage import read_json
 from pdiff.stages.pipeline import run_pipeline
+from pdiff.testing import Conformance
 
 SETS = [
     ["0", "1", "2", "3"],
@@ -59,6 +61,14 @@ def test_table_has_every_source_over_unseen_sets(finished):
     assert any("too few" in note for note in summary["notes"])
     beside = [note for note in summary["notes"] if "base, what every network was fine-tuned from (gain " in note]
     assert len(beside) == (summary["best_source"] != "base")
+
+
+@pytest.mark.parametrize("plugin", ["detection", "segmentation"])
+def test_loss_for_conditions_is_what_a_network_is_fine_tuned_by(cases, tmp_path, plugin):
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(over_conditions(cases(plugin).values())))
+    finding = Conformance(plugin, tmp_path / "runs", str(tmp_path / "tiny.yaml")).check("loss")
+    assert finding.state == "passed", finding.line
+    assert finding.line.endswith("; the first step of finetune goes against it for 4 conditions")
 
 
 def test_base_is_what_every_network_began_with(finished):

@@ -310,6 +310,8 @@ def test_plugin_keeps_the_rules(case, tmp_path):
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(case.values()))
     findings = check_plugin(case.plugin, str(tmp_path / "tiny.yaml"))
     assert [finding.line for finding in findings if finding.state == "failed"] == []
+    loss = next(finding for finding in findings if finding.check == "loss")
+    assert loss.line.endswith("; what collect minimised at 3 steps")
 
 
 LOADED = """
