@@ -115,7 +115,7 @@ class Hypernet:
         self.made.conditioning.fit(given)
         if vectors is not None:
             self.made.whitening = Whitening(engine.autoencoder.latent).to(engine.device)
-            self.made.whitening.fit(engine.encode(vectors).to(engine.device))
+            self.made.whitening.fit(torch.as_tensor(engine.encode(vectors)).to(engine.device))
         processes.copy_from_main(self.made)
         settings = {key: value for key, value in self.settings.items() if key not in ARCHITECTURE}
         identity = json.dumps([self.settings, engine.config, given.tolist(), engine.history.get("decoder")])

@@ -46,7 +46,7 @@ def test_it_begins_with_the_mean_of_the_seen_and_leaves_the_engine_alone(engine)
     net = Hypernet({**SETTINGS, "steps": 1, "lr": 0.0}).fit(engine, CONDITIONS, losses, vectors=VECTORS)
     mean = engine.decode(engine.encode(VECTORS).mean(0, keepdim=True))
     assert torch.allclose(net.predict(CONDITIONS[:2]), mean.expand(2, -1), atol=1e-4)
-    Hypernet({**SETTINGS, "steps": 5}).fit(engine, CONDITIONS, losses)
+    Hypernet({**SETTINGS, "steps": 5}).fit(engine, CONDITIONS.numpy(), losses, vectors=VECTORS.numpy())
     assert torch.equal(engine.decode(engine.encode(VECTORS)), before)
 
 
