@@ -1,8 +1,7 @@
 import pytest
-import torch
 
 from pdiff import PdiffError
-from pdiff.engine.behaving_settings import DEFAULTS, behaving_settings, check_behaving_training
+from pdiff.engine.behaving_settings import DEFAULTS, behaving_settings
 
 
 @pytest.mark.parametrize("key", ["decoder", "hypernet"])
@@ -28,17 +27,3 @@ def test_settings_are_completed_by_the_defaults(key):
 def test_settings_that_cannot_be_are_told(key, settings, words):
     with pytest.raises(PdiffError, match=words):
         behaving_settings(key, settings)
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"batch_size": 0}, "fit.decoder.batch_size: got 0"),
-        ({"ema": 1.0}, "fit.decoder.ema: got 1.0, expected below 1"),
-        ({"schedule": "line"}, "fit.decoder.schedule: got 'line'"),
-        ({"compile": "cudagraphs"}, "fit.decoder.compile: got 'cudagraphs' on the cpu"),
-    ],
-)
-def test_trainings_that_cannot_be_are_told(settings, words):
-    with pytest.raises(PdiffError, match=words):
-        check_behaving_training("decoder", torch.device("cpu"), behaving_settings("decoder", settings))

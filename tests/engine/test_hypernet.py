@@ -43,15 +43,15 @@ def test_it_gives_networks_for_conditions_that_it_has_not_seen(net):
 
 def test_it_begins_with_the_mean_of_the_seen_and_leaves_the_engine_alone(engine):
     before = engine.decode(engine.encode(VECTORS))
-    net = Hypernet({**SETTINGS, "steps": 0}).fit(engine, CONDITIONS, losses, vectors=VECTORS)
+    net = Hypernet({**SETTINGS, "steps": 1, "lr": 0.0}).fit(engine, CONDITIONS, losses, vectors=VECTORS)
     mean = engine.decode(engine.encode(VECTORS).mean(0, keepdim=True))
     assert torch.allclose(net.predict(CONDITIONS[:2]), mean.expand(2, -1), atol=1e-4)
-    Hypernet({**SETTINGS, "steps": 5}).fit(engine, CONDITIONS, losses)
+    Hypernet({**SETTINGS, "steps": 5}).fit(engine, CONDITIONS.numpy(), losses, vectors=VECTORS.numpy())
     assert torch.equal(engine.decode(engine.encode(VECTORS)), before)
 
 
 def test_without_vectors_it_begins_in_the_middle_of_the_latents_of_the_engine(engine):
-    net = Hypernet({**SETTINGS, "steps": 0}).fit(engine, CONDITIONS, losses)
+    net = Hypernet({**SETTINGS, "steps": 1, "lr": 0.0}).fit(engine, CONDITIONS, losses)
     middle = engine.decode(engine.whitening.mean[None])
     assert torch.allclose(net.predict(CONDITIONS[:1]), middle, atol=1e-4)
 
@@ -99,6 +99,10 @@ def test_errors_are_told_in_one_line(net, engine, tmp_path):
         net.predict(CONDITIONS[:, :2])
     with pytest.raises(PdiffError, match="predict.conditions: got NaN"):
         net.predict(CONDITIONS * float("nan"))
+    with pytest.raises(PdiffError, match=r"fit.hypernet.*widths"):
+        Hypernet({"widths": 3})
+    with pytest.raises(PdiffError, match=r"fit.hypernet.schedule: got 'line'"):
+        Hypernet({"schedule": "line"}).fit(engine, CONDITIONS, losses)
     with pytest.raises(PdiffError, match="engine: is not fitted yet"):
         Hypernet(SETTINGS).fit(ParameterDiffusion(SMALL), CONDITIONS, losses)
     with pytest.raises(PdiffError, match="has no hypernet.json. Give a folder"):

@@ -124,3 +124,18 @@ def test_errors_are_told_in_one_line(tmp_path):
     write_tensors(tmp_path / "decoder.safetensors", {"weight": torch.zeros(3)})
     with pytest.raises(PdiffError, match="does not fit engine.json .*Fit again"):
         ParameterDiffusion.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"step": 1}, "fit.decoder.*step"),
+        ({"batch_size": 0}, "fit.decoder.batch_size: got 0"),
+        ({"ema": 1.0}, "fit.decoder.ema: got 1.0, expected below 1"),
+        ({"schedule": "line"}, "fit.decoder.schedule: got 'line'"),
+        ({"compile": "cudagraphs"}, "fit.decoder.compile: got 'cudagraphs' on the cpu"),
+    ],
+)
+def test_settings_that_cannot_be_are_told(settings, words):
+    with pytest.raises(PdiffError, match=words):
+        ParameterDiffusion(SMALL).tune_decoder(VECTORS, behaviour, settings)
