@@ -91,6 +91,16 @@ def test_candidates_for_conditions_are_counted(tiny, tmp_path, state):
     assert {stage.name: stage.disk for stage in plan.stages}["generate"] == 4 * 384 * plan.generated
 
 
+def test_what_is_made_of_another_source_is_counted_with_it(tiny, tmp_path, state):
+    config = conditional(tiny, tmp_path, state, fit={"split": {"type": "random", "select": 0.1, "unseen": 0.2}})
+    before = make_plan(config, tmp_path / "run")
+    more = {"type": "refined", "of": "generated", "steps": 1}
+    config.evaluate.conditional.more = more
+    config.evaluate.conditional.best = {**more, "of": "oracle"}
+    after = make_plan(config, tmp_path / "run")
+    assert after.candidates - before.candidates == after.generated + 6
+
+
 def test_a_mistake_in_conditions_is_told_before_the_run(tiny, tmp_path, state):
     config = conditional(tiny, tmp_path, state)
     config.checkpoints.conditions = r"angel(?P<angle>\d+)"

@@ -26,8 +26,9 @@ ERROR = Metric("error", higher_is_better=False)
 
 
 def source(
-    name, test, select=None, wanted=None, kind=None, scores=None, measured=(), dead=None, requested=None, fits=None
-):
+    name, test, select=None, wanted=None, kind=None, scores=None, measured=(), dead=None, requested=None, fits=None,
+    begins=None,
+):  # fmt: skip
     """Return results of candidates, one for each condition where `wanted` does not say it."""
     test = np.array(test, dtype=float)
     wanted = np.arange(len(test)) if wanted is None else np.array(wanted)
@@ -41,6 +42,7 @@ def source(
         metrics={"select": select, "test": test},
         dead=~np.isfinite(test) if dead is None else np.array(dead),
         type=kind or name,
+        begins=begins,
         fits=None if fits is None else np.array(fits),
         wanted=wanted,
         measured=list(measured) or [None] * len(test),
@@ -215,6 +217,18 @@ def test_what_choosing_knows_is_the_data_split_select_on_select_conditions():
     first = source("first", [0.1, 0.1, 0.1, 0.1], select=[0.9, 0.9, 0.1, 0.1])
     second = source("second", [0.9, 0.9, 0.9, 0.9], select=[0.8, 0.8, 0.9, 0.9])
     assert case_of(first, second).best(["first", "second"]) == "first"
+
+
+def test_what_begins_with_another_source_is_as_little_a_rival_or_a_choice_as_that_one():
+    sources = [source("oracle", [0.9] * 4), source("generated", [0.6] * 4), source("ridge", [0.5] * 4)]
+    more = {"drawn": "generated", "best": "oracle", "far": "generated_permuted"}
+    refined = [source(name, [0.8] * 4, kind="refined", begins=begins) for name, begins in more.items()]
+    case = case_of(*sources, *refined)
+    assert case.rival == "ridge"
+    assert case.choosable == ["generated", "ridge", "drawn"]
+    assert case.best(case.choosable) == "drawn"
+    near = source("near", [0.7] * 4, kind="refined", begins="nearest")
+    assert case_of(*sources, *refined, near).rival == "near"
 
 
 def test_rival_is_no_source_of_the_engine():

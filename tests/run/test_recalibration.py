@@ -68,6 +68,7 @@ def test_the_trained_keep_their_own(finished):
     assert torch.equal(open_source(run, "trained", open_pool(run)).vectors[:], run.population.tensor()[:])
     groups = torch.zeros(1, 3, run.population.layout.size)
     assert recalibrated(run, "ensemble", groups) is groups
+    assert recalibrated(run, "ensemble_of", groups) is groups, "its members are as they are in their source"
 
 
 def test_each_member_of_a_group_is_measured_for_itself(finished):

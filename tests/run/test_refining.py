@@ -12,11 +12,12 @@ import yaml
 from safetensors.torch import load_file
 
 from pdiff.commands import run as command
+from pdiff.run.behaviour import Behaviour
 from pdiff.run.config import resolve
 from pdiff.run.directory import ORDER, RunDirectory
 from pdiff.run.export import export, export_for
 from pdiff.run.keeping import log_of
-from pdiff.run.refining import are_same, keep_refined, looked_at
+from pdiff.run.refining import Refinement, are_same, check_finite, keep_refined, looked_at
 from pdiff.run.run import Run
 from pdiff.run.sources import check_sources, open_pool, open_source
 from pdiff.runtime.errors import PdiffError
@@ -26,6 +27,7 @@ from pdiff.stages.pipeline import run_pipeline
 from pdiff.task.plugins import import_plugin
 
 REFINED = {"type": "refined", "of": "nearest", "steps": 30, "lr": 0.05, "together": 4}
+TOGETHER = {"type": "ensemble_of", "members": 2}
 SPACES = {space: {**REFINED, "space": space} for space in ("latent", "weights", "subspace")}
 FEW = ("oracle", "generated", "nearest")
 
@@ -254,7 +256,46 @@ def test_a_plugin_without_the_hook_is_told_before_anything_is_computed(own, tmp_
 
 def test_a_rate_that_drives_vectors_to_infinity_is_one_line(with_source):
     run = with_source(space="weights", lr=1e38, steps=3)
-    with pytest.raises(
-        PdiffError, match=r"^(plugin closed_form: loss|source refined: got NaN or infinity after 3)"
-    ):
+    with pytest.raises(PdiffError, match=r"^(plugin closed_form: loss|source refined: got NaN or infinity after 3)"):
         open_source(run, "more", open_pool(run))
+
+
+def test_without_conditions_the_first_candidates_are_trained_on_training_data(tiny, tmp_path):
+    kinds = {"drawn": {"of": "generated", "num": 3}, "points": {"of": "trained"}, "few": {"of": "soup"}}
+    given = {"type": "refined", "space": "weights", "steps": 3, "lr": 0.01}
+    sources = {name: {**given, **own} for name, own in kinds.items()}
+    config = resolve(merge(tiny, {"evaluate": {"sources": {**sources, "both": {**TOGETHER, "of": "points"}}}}))
+    run = Run(config, RunDirectory(tmp_path / "run"))
+    run_pipeline(config, run.directory, gates=False)
+    pool = open_pool(run)
+    drawn, points, few, both = (open_source(run, name, pool) for name in (*sources, "both"))
+    assert [len(found.vectors) for found in (drawn, points, few)] == [3, 4, 1]
+    assert points.parents.tolist() == [0, 1, 2, 3]
+    assert both.vectors[:].shape == (1, 2, run.layout.size)
+    behaviour, numbers = Behaviour(run), torch.zeros(4, dtype=torch.long)
+    before, after = (
+        sum(behaviour(vectors, numbers, step).mean().item() for step in range(3))
+        for vectors in (run.population.tensor()[:4], points.vectors)
+    )
+    assert after < before
+    summary = read_json(run.directory.path / "report" / "summary.json")
+    assert {*sources, "both"} <= set(summary["sources"])
+    assert "drawn" not in summary["comparisons"], "what is made of the generated is no baseline of theirs"
+    assert {"points", "few"} <= set(summary["comparisons"])
+
+
+def test_vectors_that_were_driven_to_infinity_are_one_line():
+    how = Refinement("nearest", 3, 0.1, "weights", 32, 64, 0.0)
+    check_finite(how, torch.zeros(2, 3))
+    with pytest.raises(
+        PdiffError, match=r"^source refined: got NaN or infinity after 3 steps on the candidates of nea"
+    ):
+        check_finite(how, torch.tensor([[1.0, math.inf]]))
+
+
+def test_one_of_several_processes_does_not_begin_to_train_alone(collected, monkeypatch):
+    monkeypatch.setattr("pdiff.runtime.processes.size", lambda: 2)
+    with pytest.raises(
+        PdiffError, match=r"refined\..*\.vectors\.safetensors: is missing, or of other vectors\. Repeat"
+    ):
+        open_source(collected, "weights", open_pool(collected))

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from pdiff.weights import vectors as module
-from pdiff.weights.gram import axes_of_many, centred_gram, centred_products, leading_axes
+from pdiff.weights.gram import axes_of_many, centred_gram, centred_products, leading_axes, scaled_axes
 from pdiff.weights.vectors import Made, Rows
 
 TRAINED = torch.randn(6, 50, generator=torch.Generator().manual_seed(0)) + 5
@@ -46,3 +46,16 @@ def test_more_axes_than_coordinates_are_as_many_as_there_are():
     axes, variances = leading_axes(torch.eye(3).repeat(4, 1), 5)
     assert axes.shape == (3, 3)
     assert variances.shape == (3,)
+
+
+def test_scaled_axes_have_the_variances_of_the_vectors_along_them(monkeypatch):
+    vectors = torch.randn(40, 6, generator=torch.Generator().manual_seed(1)) * torch.tensor([5.0, 3, 1, 0.5, 0.2, 0.1])
+    few = scaled_axes(vectors, 3)
+    variances, axes = torch.linalg.eigh(torch.cov(vectors.T))
+    torch.testing.assert_close(few.norm(dim=1), variances.flip(0)[:3].sqrt(), rtol=1e-4, atol=1e-5)
+    along = (few / few.norm(dim=1, keepdim=True) @ axes.flip(1)[:, :3]).abs()
+    torch.testing.assert_close(along, torch.eye(3), rtol=0, atol=1e-3)
+    assert scaled_axes(vectors[:4], 9).shape == (3, 6)
+    assert not scaled_axes(vectors[:1], 9).any()
+    monkeypatch.setattr("pdiff.weights.gram.MOST", 20)
+    torch.testing.assert_close(scaled_axes(vectors, 3).abs(), few.abs(), rtol=1e-3, atol=1e-3)
