@@ -133,17 +133,17 @@ def snapshots(
     given |= {"folder": folder, "device": device}
     about = {"model": task.model, "names": names, "config": task.model.cfg}
     settings = call(finetune_settings, finetune, "collect.finetune", **about)
-    base = state.get("base") if state else None
+    base, begun_with = state.get("base") if state else None, settings_of(task.model)
     if base is None:
-        own = settings_of(task.model)
         yield from call(train_base, train or {}, "collect.train", state=state, **given)
-        restore_settings(own)
+        restore_settings(begun_with)
         base = {name: tensor.detach().clone() for name, tensor in task.model.state_dict().items() if name in names}
         state = None
     reached = state["branch"] if state else 0
     for number in range(reached, branches) if branch is None else [branch]:
         own = state if number == reached else None
         yield from finetune_selection(names=names, branch=number, base=base, state=own, **given, **settings)
+        restore_settings(begun_with)
 
 
 def roots(branches: int = 1) -> list[int]:
@@ -153,9 +153,9 @@ def roots(branches: int = 1) -> list[int]:
 
 
 def settings_of(model: nn.Module) -> dict[nn.Module, dict[str, Any]]:
-    """Return plain attributes of all modules: hooks of a training change some, as YOLOX's loss in the last epochs.
+    """Return plain attributes of all modules: a training changes some, as YOLOX's loss in the last epochs.
 
-    A process that takes up the trained network has them as they were before.
+    A process that takes up the trained network has them as they were before, and so must one that goes on with it.
     """
     plain = (bool, int, float, str, type(None))
     return {

@@ -186,6 +186,17 @@ def test_steps_of_the_warm_up_count(tiny_task, tmp_path):
     warmed.assert_losses(tiny_task())
 
 
+RESIZED = [{"type": "BatchSyncRandomResize", "random_size_range": (96, 192), "interval": 1}]
+
+
+def test_the_loss_has_the_size_of_images_that_a_training_begins_with(tiny_task, tmp_path):
+    own = tiny_task({"model.data_preprocessor.batch_augments": RESIZED})
+    tuned = Finetuned(own, tmp_path)
+    begun = stacked([tuned.rows[0]])
+    assert asked(own, begun, None, 0, tuned.collect).tolist() == [tuned.origins[0]["loss"]]
+    assert asked(own, begun, None, 0, tuned.collect).tolist() == [tuned.origins[0]["loss"]]
+
+
 @pytest.mark.parametrize("wrapper", [{"accumulative_counts": 2}, {"type": "Bfloat16OptimWrapper"}])
 def test_precision_is_that_of_the_training(task, tiny_task, tmp_path, wrapper):
     options = {"optim_wrapper": wrapper}
