@@ -4,8 +4,17 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from pdiff.runtime.errors import check_keys, check_not_negative, check_positive, check_section, check_type
+from pdiff.runtime.errors import (
+    PdiffError,
+    check_keys,
+    check_not_negative,
+    check_positive,
+    check_section,
+    check_type,
+    known,
+)
 
+BEGINNINGS = ("codec", "base")  # of a hypernetwork
 TRAINING = {
     "steps": 1000,
     "batch_size": 64,
@@ -17,7 +26,7 @@ TRAINING = {
     "compile": "none",
 }
 DEFAULTS = MappingProxyType(
-    {"decoder": {**TRAINING, "noise": 0.1}, "hypernet": {"width": 256, "depth": 2, **TRAINING}}
+    {"decoder": {**TRAINING, "noise": 0.1}, "hypernet": {"begin": "codec", "width": 256, "depth": 2, **TRAINING}}
 )  # by key of the section `fit`
 
 
@@ -33,6 +42,8 @@ def behaving_settings(key: str, section: Mapping[str, Any]) -> dict[str, Any]:
     complete = {**defaults, **section}
     for name, value in complete.items():
         check_type(value, type(defaults[name]), f"{where}.{name}")
+    if complete.get("begin", BEGINNINGS[0]) not in BEGINNINGS:
+        raise PdiffError(f"{where}.begin: got {complete['begin']!r}. {known(complete['begin'], BEGINNINGS)}")
     check_positive(where, **{name: complete[name] for name in ("steps", "width", "depth") if name in complete})
     check_not_negative(where, **{name: complete[name] for name in ("lr", "noise") if name in complete})
     return complete

@@ -1,6 +1,8 @@
 """A hypernetwork: from a condition to a latent, and by a decoder to a network, trained through the network's loss.
 
-Ha et al., 2017, arXiv 1609.09106. It gives one network for a condition, where a diffusion draws many.
+Ha et al., 2017, arXiv 1609.09106. It gives one network for a condition, where a diffusion draws many. With
+`begin: base` nothing of the population counts but conditions and the scale of each tensor: the decoder begins as random
+axes about what the networks of the collection began with. So one sees what the trained networks are worth to it.
 """
 
 import json
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 from pdiff.engine.behaving import Behaving, Decoding, Losses, OfRows
 from pdiff.engine.behaving_settings import behaving_settings
 from pdiff.engine.conditioning import Conditioning
-from pdiff.engine.decoder import load_part, load_trained, trained
+from pdiff.engine.decoder import LinearDecoder, load_part, load_trained, trained
 from pdiff.engine.intake import check_conditions
 from pdiff.engine.settings import check_training
 from pdiff.engine.whitening import Whitening
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 NAME = "hypernet"
 KEYS = ("settings", "seed", "condition", "history")  # of a description
 ARCHITECTURE = ("width", "depth")
+OWN = (*ARCHITECTURE, "begin")  # settings that are none of the training
 NOT_FITTED = "hypernet: is not fitted yet. Call fit(engine, conditions, losses), or Hypernet.load(folder, engine)."
 
 
@@ -93,6 +96,7 @@ class Hypernet:
         losses: Losses,
         folder: Path | None = None,
         vectors: Vectors | None = None,
+        start: Tensor | None = None,
     ) -> "Hypernet":
         """Train it through the losses of the networks that it gives for seen conditions, with a decoder of its own.
 
@@ -111,14 +115,22 @@ class Hypernet:
 
         check_training("fit.hypernet", engine.device, self.settings)
         given = check_conditions("fit.conditions", conditions, len(conditions)).to(engine.device)
+        if (self.settings["begin"] == "base") != (start is not None):
+            got = f"got begin {self.settings['begin']!r} and {'no start' if start is None else 'a start'}"
+            raise PdiffError(f"hypernet.fit: {got}, expected a start with 'base' alone. Give it, or leave it out.")
         self.build(engine, given.shape[1])
         self.made.conditioning.fit(given)
-        if vectors is not None:
+        if start is not None:
+            with torch.no_grad():
+                scaled = self.made.decoding.scaling(start[None].to(engine.device))[0]
+                self.made.decoding.decoder.bias.copy_(scaled)
+        elif vectors is not None:
             self.made.whitening = Whitening(engine.autoencoder.latent).to(engine.device)
             self.made.whitening.fit(torch.as_tensor(engine.encode(vectors)).to(engine.device))
         processes.copy_from_main(self.made)
-        settings = {key: value for key, value in self.settings.items() if key not in ARCHITECTURE}
-        identity = json.dumps([self.settings, engine.config, given.tolist(), engine.history.get("decoder")])
+        settings = {key: value for key, value in self.settings.items() if key not in OWN}
+        begun = None if start is None else start.tolist()
+        identity = json.dumps([self.settings, engine.config, given.tolist(), engine.history.get("decoder"), begun])
         numbers, seed = torch.arange(len(given), device=engine.device), derive_seed(self.seed, NAME)
         objective = Behaving(OfRows(self.made, given), losses)
         with isolated_seed(derive_seed(seed, "train")):
@@ -132,7 +144,11 @@ class Hypernet:
         architecture = {key: self.settings[key] for key in ARCHITECTURE}
         with isolated_seed(derive_seed(self.seed, NAME, "weights")):
             whitening = Whitening(engine.autoencoder.latent)
-            whitening.load_state_dict(engine.whitening.state_dict())
+            if self.settings["begin"] == "base":
+                axes = torch.randn(engine.autoencoder.latent, engine.layout.size) / engine.autoencoder.latent**0.5
+                decoding.decoder = LinearDecoder(axes, torch.zeros(engine.layout.size))
+            else:
+                whitening.load_state_dict(engine.whitening.state_dict())
             self.made = FromConditions(condition, whitening, decoding, **architecture).to(engine.device).eval()
 
     def check_fitted(self) -> None:

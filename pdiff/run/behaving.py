@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from pdiff.engine.behaving_settings import DEFAULTS
 from pdiff.engine.settings import check_training
 from pdiff.run.behaviour import Behaviour, check_has_loss
+from pdiff.run.finetuning import check_collected
 from pdiff.runtime.errors import PdiffError
 from pdiff.weights.vectors import Rows
 
@@ -19,6 +20,8 @@ def check_behaving(run: "Run") -> None:
         if settings is not None:
             check_has_loss(run, f"fit.{key}")
             check_training(f"fit.{key}", run.device, settings)
+    if (run.config.fit.hypernet or {}).get("begin") == "base":
+        check_collected(run, "fit.hypernet.begin")
     check_hypernet(run, not run.targeted)  # figures of checkpoints are none of the conditions that they are trained for
 
 

@@ -41,7 +41,7 @@ def check_collected(run: "Run", where: str) -> None:
     """Raise a `PdiffError` where nobody can say what the networks began with; `where` names the source."""
     if run.config.checkpoints.files:
         line = "needs what the networks were fine-tuned from, which files do not say"
-        raise PdiffError(f"{where}: {line}. Set the source to null, or let the plugin collect.")
+        raise PdiffError(f"{where}: {line}. Leave it out, or let the plugin collect.")
 
 
 def finetune(run: "Run", conditions: Conditions, steps: int) -> tuple[Tensor, float]:

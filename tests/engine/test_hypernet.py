@@ -56,6 +56,22 @@ def test_without_vectors_it_begins_in_the_middle_of_the_latents_of_the_engine(en
     assert torch.allclose(net.predict(CONDITIONS[:1]), middle, atol=1e-4)
 
 
+def test_it_may_begin_at_a_vector_of_its_own_with_nothing_of_the_decoder(engine, tmp_path):
+    start, settings = VECTORS.mean(0) + 1, SETTINGS | {"begin": "base"}
+    begun = Hypernet({**settings, "steps": 1, "lr": 0.0}).fit(engine, CONDITIONS, losses, start=start)
+    assert torch.allclose(begun.predict(CONDITIONS[:2]), start.expand(2, -1), atol=1e-4)
+    net = Hypernet(settings, seed=1).fit(engine, CONDITIONS, losses, start=start)
+    assert net.history[-1] < 0.05 * net.history[0]
+    net.save(tmp_path)
+    assert torch.equal(Hypernet.load(tmp_path, engine).predict(CONDITIONS), net.predict(CONDITIONS))
+
+
+@pytest.mark.parametrize(("begin", "start", "said"), [("base", None, "'base' and no"), ("codec", VECTORS[0], "and a")])
+def test_a_beginning_of_its_own_needs_a_vector_and_no_other_takes_one(engine, begin, start, said):
+    with pytest.raises(PdiffError, match=rf"hypernet.fit: got begin .*{said} start, expected a start with 'base'"):
+        Hypernet({**SETTINGS, "begin": begin}).fit(engine, CONDITIONS, losses, start=start)
+
+
 def test_it_is_saved_and_loaded(net, engine, tmp_path):
     net.save(tmp_path)
     loaded = Hypernet.load(tmp_path, engine)
