@@ -21,7 +21,7 @@ CORE = [
     "rich",
 ]
 EXTRAS = {
-    "classification": ["torchvision", "timm>=1.0"],
+    "classification": ["torchvision", "timm>=1.0", "torchmetrics"],
     "detection": ["torchvision", "onedl-mmcv", "onedl-mmdetection", "faster-coco-eval"],
     "segmentation": ["torchvision", "onedl-mmcv", "onedl-mmsegmentation"],
     "generation": ["torchvision", "torchmetrics", "torch-fidelity"],

@@ -17,8 +17,11 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
+from pdiff.engine.decoder import trained
+from pdiff.engine.hypernet import FromConditions
 from pdiff.engine.parameter_diffusion import ParameterDiffusion
 from pdiff.files.members import find_members
+from pdiff.run.behaving import check_behaving, check_hypernet
 from pdiff.run.derived import count_of, root
 from pdiff.run.directory import RunDirectory
 from pdiff.run.run import Run
@@ -108,9 +111,11 @@ def make_plan(config: Config, work_dir: Path) -> Plan:
         check_sources(run)
         check_conditions(config, run.layout)
         check_canonical(run)
+        check_behaving(run)
         told = known_provenance(run, RunDirectory(work_dir))
         checkpoints = ASSUMED if told is None else len(told)
         wanted, oracles = count_wanted(run, told or [])
+        check_hypernet(run, told is None or wanted > 0)
         if told is not None and not wanted:
             tell_members(run, checkpoints)
         counts = count_conditional(run, wanted, oracles) if wanted else count_candidates(run, checkpoints)
@@ -177,14 +182,19 @@ def plan_stages(run: Run, engine: ParameterDiffusion, checkpoints: int, drawn: i
     population, batch = FLOAT * checkpoints * size, FLOAT * min(drawn, settings.batch_size) * size
     generated = FLOAT * (drawn + 8 * path) * size
     parts = sum(weigh(part) for part in engine.modules().values())
-    engines = run.config.fit.repeats * parts
-    training = parts + max(weigh_training(engine, name) for name in ("autoencoder", "denoiser"))
+    behaving = weigh_behaving(run, engine)
+    tuned, hypernet = (behaving.get(key, 0) for key in ("decoder", "hypernet"))
+    engines = run.config.fit.repeats * (parts + tuned)
+    fitted = engines + hypernet
+    trainings = [weigh_training(engine, name) for name in ("autoencoder", "denoiser")]
+    trainings += [weigh_behaving_training(run, key, weights) for key, weights in behaving.items()]
+    training = parts + max(trainings)
     held = resident_memory()  # Python, torch and the task, built
     gpu = run.device.type == "cuda"
     canonical = 0 if run.config.fit.canonical == "none" else population
     needs = {  # where the run computes; on disk
         "collect": (TRAINED * network, population + network),
-        "fit": (max(training, engines + min(2 * block, 3 * population)) + gpu * population, engines + canonical),
+        "fit": (max(training, engines + min(2 * block, 3 * population)) + gpu * population, fitted + canonical),
         "generate": (engines + 2 * batch, generated),
         "evaluate": (2 * network + 2 * FLOAT * size, 0),
         "compare": (parts + min(4 * block, 3 * population), 0),
@@ -206,6 +216,27 @@ def weigh_training(engine: ParameterDiffusion, name: str) -> int:
         return 0
     width = engine.layout.size if name == "autoencoder" else engine.autoencoder.latent
     return (TRAINED - 1 + bool(settings["ema"])) * weights + 3 * FLOAT * settings["batch_size"] * width
+
+
+def weigh_behaving(run: Run, engine: ParameterDiffusion) -> dict[str, int]:
+    """Return the bytes of what is trained through the losses of networks, by key of `fit`; the rest is the engine's."""
+    decoder = engine.autoencoder.trainable_decoder()
+    weights = FLOAT * sum(parameter.numel() for parameter in trained(decoder).values())
+    found = {} if run.config.fit.decoder is None else {"decoder": weights}
+    settings = run.config.fit.hypernet
+    if settings is None:
+        return found
+    layers = FromConditions(1, engine.whitening, nn.Identity(), settings.width, settings.depth).layers
+    return {**found, "hypernet": weights + weigh(layers)}
+
+
+def weigh_behaving_training(run: Run, key: str, weights: int) -> int:
+    """Return the bytes that a training through losses holds beside the engine, without the passes of the networks.
+
+    That is a decoder with gradients, moments and an average of its own, and a batch of vectors with gradients.
+    """
+    settings = run.config.fit[key]
+    return (TRAINED + bool(settings.ema)) * weights + 2 * FLOAT * settings.batch_size * run.layout.size
 
 
 def check_plan(plan: Plan, work_dir: Path, device: torch.device) -> None:

@@ -49,7 +49,9 @@ SIZES = {
     "subsets_cifar10": 66_834,
     "rotation_digits": 2410,
     "rotation_digits_prompt": 2410,
+    "uncertainty_digits": 2048,
     "zoo_digits": 1210,
+    "zoo_uncertainty_digits": 1176,
     "zoo_convnet_digits": 23_478,
     "zoo_resnet_digits": 156_880,
 }
@@ -180,7 +182,7 @@ def test_selection_has_the_published_size(path):
     from pdiff_plugins.images.data import Split
 
     task = load(path).task
-    classes = 100 if task.data.get("name") == "CIFAR100" else 10
+    classes = 100 if task.data.get("name") == "CIFAR100" else len(task.data.get("classes", range(10)))
     classes = (build_kind(task.conditions, 0).outputs if path.stem in CONDITIONAL else None) or classes
     channels = 1 if task.data.type == "digits" else 3
     split = Split(torch.zeros(1, channels, 1, 1), torch.zeros(1), classes, task.data.size, 1, torch.device("cpu"))

@@ -17,7 +17,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 HOOKS = (
     "build", "select_params", "collect", "branches", "load_params", "evaluate", "ensemble", "draw", "inputs",
-    "symmetries", "finetune",
+    "symmetries", "finetune", "loss", "losses",
 )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """What arithmetic says a run needs, and that what does not fit is refused."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -135,3 +136,24 @@ def test_what_does_not_fit_is_refused(tmp_path, stage, line):
 )
 def test_bytes_are_told_in_words(count, words):
     assert in_words(count) == words
+
+
+def test_what_is_trained_through_losses_is_counted(closed, tmp_path):
+    def stages(**fit):
+        config = resolve({**closed, "fit": {**closed["fit"], **fit}})
+        return {stage.name: stage for stage in make_plan(config, tmp_path / "run").stages}
+
+    plain, tuned, both = stages(), stages(decoder={}), stages(decoder={}, hypernet={"width": 10, "depth": 1})
+    decoder, layers = 4 * (8 * 12 + 12), 4 * ((1 + 1) * 10 + (10 + 1) * 8)
+    assert tuned["fit"].disk == plain["fit"].disk + decoder
+    assert both["fit"].disk == tuned["fit"].disk + decoder + layers
+    assert tuned["generate"].host - plain["generate"].host >= decoder
+    assert both["generate"].disk == plain["generate"].disk
+
+
+def test_what_cannot_be_trained_through_losses_is_told(tiny, finished, tmp_path):
+    lossless = {"plugin": str(Path(__file__).with_name("many_lineages.py")), "select": "all"}
+    with pytest.raises(PdiffError, match="fit.decoder: needs the hook loss, which the plugin .* lacks"):
+        make_plan(resolve({**lossless, "fit": {"decoder": {}}}), tmp_path / "run")
+    with pytest.raises(PdiffError, match="fit.hypernet: got settings, but the checkpoints have no conditions"):
+        make_plan(resolve({**tiny, "fit": {"hypernet": {}}}), finished.path)

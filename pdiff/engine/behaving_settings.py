@@ -2,13 +2,9 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pdiff.engine.settings import check_training
 from pdiff.runtime.errors import check_keys, check_not_negative, check_positive, check_section, check_type
-
-if TYPE_CHECKING:
-    import torch
 
 TRAINING = {
     "steps": 1000,
@@ -29,7 +25,7 @@ def behaving_settings(key: str, section: Mapping[str, Any]) -> dict[str, Any]:
     """Return the complete settings of `fit.decoder` or `fit.hypernet`.
 
     Raises:
-        PdiffError: a key is unknown, or a value of another type or out of range.
+        PdiffError: a key is unknown, or a value of another type or out of range; `check_training` looks at the others.
     """
     where, defaults = f"fit.{key}", DEFAULTS[key]
     check_section(section, where)
@@ -40,8 +36,3 @@ def behaving_settings(key: str, section: Mapping[str, Any]) -> dict[str, Any]:
     check_positive(where, **{name: complete[name] for name in ("steps", "width", "depth") if name in complete})
     check_not_negative(where, **{name: complete[name] for name in ("lr", "noise") if name in complete})
     return complete
-
-
-def check_behaving_training(key: str, device: "torch.device", settings: Mapping[str, Any]) -> None:
-    """Raise a `PdiffError` for settings, complete, of a training that cannot be on a device."""
-    check_training(f"fit.{key}", device, settings)

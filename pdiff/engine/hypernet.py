@@ -15,9 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from pdiff.engine.behaving import Behaving, Decoding, Losses, OfRows
+from pdiff.engine.behaving_settings import behaving_settings
 from pdiff.engine.conditioning import Conditioning
 from pdiff.engine.decoder import load_part, load_trained, trained
 from pdiff.engine.intake import check_conditions
+from pdiff.engine.settings import check_training
 from pdiff.engine.whitening import Whitening
 from pdiff.runtime import processes
 from pdiff.runtime.errors import PdiffError
@@ -68,7 +70,7 @@ class Hypernet:
     """Predicts a parameter vector for a condition.
 
     Args:
-        settings: `fit.hypernet`, complete.
+        settings: what is to differ from the defaults of `fit.hypernet`.
         seed: of weights and order.
 
     Attributes:
@@ -80,8 +82,8 @@ class Hypernet:
 
     made: FromConditions  # only where it is fitted
 
-    def __init__(self, settings: Mapping[str, Any], seed: int = 0):
-        self.settings, self.seed = dict(settings), seed
+    def __init__(self, settings: Mapping[str, Any] | None = None, seed: int = 0):
+        self.settings, self.seed = behaving_settings(NAME, settings or {}), seed
         self.condition, self.history = 0, []
 
     def fit(
@@ -103,16 +105,17 @@ class Hypernet:
                 engine's `whitening`.
 
         Raises:
-            PdiffError: the engine is not fitted, or the conditions are no finite numbers `(N, C)`.
+            PdiffError: the engine is not fitted, a setting cannot be, or the conditions are no finite numbers `(N, C)`.
         """
         from pdiff.engine.training import train
 
+        check_training("fit.hypernet", engine.device, self.settings)
         given = check_conditions("fit.conditions", conditions, len(conditions)).to(engine.device)
         self.build(engine, given.shape[1])
         self.made.conditioning.fit(given)
         if vectors is not None:
             self.made.whitening = Whitening(engine.autoencoder.latent).to(engine.device)
-            self.made.whitening.fit(engine.encode(vectors).to(engine.device))
+            self.made.whitening.fit(torch.as_tensor(engine.encode(vectors)).to(engine.device))
         processes.copy_from_main(self.made)
         settings = {key: value for key, value in self.settings.items() if key not in ARCHITECTURE}
         identity = json.dumps([self.settings, engine.config, given.tolist(), engine.history.get("decoder")])
@@ -183,9 +186,10 @@ class Hypernet:
         net = cls(description["settings"], description["seed"])
         net.history = description["history"]
         net.build(engine, description["condition"])
+        fitting = f"{NAME}.json, or the engine"
         for name, part in net.made.kept().items():
-            load_part(folder / f"{name}.safetensors", part.load_state_dict, f"{NAME}.json")
+            load_part(folder / f"{name}.safetensors", part.load_state_dict, fitting)
         decoder = net.made.decoding.decoder
-        load_part(folder / "decoder.safetensors", partial(load_trained, decoder), f"{NAME}.json, or the engine")
+        load_part(folder / "decoder.safetensors", partial(load_trained, decoder), fitting)
         net.made.to(device)
         return net

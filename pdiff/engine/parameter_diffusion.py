@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pdiff.engine.autoencoder import Autoencoder
 from pdiff.engine.behaving import Decoding, Losses
+from pdiff.engine.behaving_settings import behaving_settings
 from pdiff.engine.conditioning import Conditioning
 from pdiff.engine.decoder import load_part, load_trained, trained
 from pdiff.engine.denoiser import Denoiser
@@ -284,7 +285,7 @@ class ParameterDiffusion:
         self,
         vectors: Tensor | np.ndarray | Rows,
         losses: Losses,
-        settings: Mapping[str, Any],
+        settings: Mapping[str, Any] | None = None,
         folder: Path | None = None,
     ) -> "ParameterDiffusion":
         """Train a decoder through the losses of the networks that it gives back; `decode` takes it from then on.
@@ -294,18 +295,21 @@ class ParameterDiffusion:
         Args:
             vectors: `(N, P)`, those of the fit.
             losses: of vectors that are given back, with gradients, of their numbers among the N, and of a step.
-            settings: those of `fit.decoder`, complete.
+            settings: what is to differ from the defaults of `fit.decoder`.
             folder: where the state of the training is kept; one that was interrupted goes on from there.
 
         Raises:
-            PdiffError: the engine is not fitted, or the vectors are of another length, or not finite.
+            PdiffError: the engine is not fitted, the vectors are of another length, or not finite, or a setting cannot
+                be.
         """
         from pdiff.engine.training import checksum, train
 
+        settings = behaving_settings("decoder", settings or {})
+        check_training("fit.decoder", self.device, settings)
         latents, decoding = torch.as_tensor(self.encode(vectors)).to(self.device), self.decoding()
         seed, training = derive_seed(self.seed, "decoder"), dict(settings)
         objective = tuning(decoding, latents, losses, training.pop("noise"), seed)
-        identity, numbers = json.dumps([dict(settings), checksum(latents)]), torch.arange(len(latents)).to(self.device)
+        identity, numbers = json.dumps([settings, checksum(latents)]), torch.arange(len(latents)).to(self.device)
         with isolated_seed(derive_seed(seed, "train")):
             found = train(objective, numbers, "decoder", folder, seed, identity, arithmetic="vectors", **training)
         self.history["decoder"], self.tuned = found, decoding.decoder.eval()

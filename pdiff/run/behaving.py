@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from pdiff.engine.behaving_settings import DEFAULTS, check_behaving_training
+from pdiff.engine.behaving_settings import DEFAULTS
+from pdiff.engine.settings import check_training
 from pdiff.run.behaviour import Behaviour, check_has_loss
 from pdiff.runtime.errors import PdiffError
 from pdiff.weights.vectors import Rows
@@ -17,7 +18,7 @@ def check_behaving(run: "Run") -> None:
         settings = run.config.fit[key]
         if settings is not None:
             check_has_loss(run, f"fit.{key}")
-            check_behaving_training(key, run.device, settings)
+            check_training(f"fit.{key}", run.device, settings)
     check_hypernet(run, not run.targeted)  # figures of checkpoints are none of the conditions that they are trained for
 
 

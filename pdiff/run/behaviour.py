@@ -32,19 +32,30 @@ def check_has_loss(run: "Run", where: str) -> None:
         raise PdiffError(f"{where}: {line}. Define it, or set {where} to null.")
 
 
+def learnt_names(run: "Run") -> list[str]:
+    """Return the names of the selected tensors that training changes: parameters, not statistics."""
+    learnt = parameter_names(run.built.model)
+    return [entry.name for entry in run.layout if entry.name in learnt]
+
+
 class Behaviour:
     """The training losses of networks as a function of their vectors.
 
     Args:
         run: whose plugin has the hook; its frozen network is loaded.
         conditions: what networks may be for `(N, C)`; None without conditions.
+
+    Raises:
+        PdiffError: no parameter is selected.
     """
 
     def __init__(self, run: "Run", conditions: Conditions | None = None):
         run.load_base()
         self.run, self.conditions = run, conditions
-        learnt = parameter_names(run.built.model)
-        self.learnt = [entry.name for entry in run.layout if entry.name in learnt]
+        self.learnt = learnt_names(run)
+        if not self.learnt:
+            line = f"got {run.config.select!r}, which selects no parameter, so that a loss has no gradient"
+            raise PdiffError(f"select: {line}. Select one, or train nothing through the task.")
         self.looked_at: int | None = None  # the step of the last look
 
     def __call__(self, vectors: Tensor, numbers: Tensor, step: int) -> Tensor:
@@ -59,26 +70,36 @@ class Behaviour:
             PdiffError: what the hook gives is no loss, not finite, has no gradient, or the hook changes what is not
                 selected. The second and third are looked for at the first call and then now and again.
         """
-        params = self.run.layout.unflatten_many(vectors)
-        params = {name: tensor if name in self.learnt else tensor.detach().clone() for name, tensor in params.items()}
-        asked = None if self.conditions is None else self.conditions.take(numbers.cpu())
+        params, asked = self.selections(vectors, numbers)
         with isolated_seed(self.run.seed("loss", step)), torch.enable_grad():
             losses = self.ask(params, asked, step)
         if self.looked_at is None or step < self.looked_at or step - self.looked_at >= STEPS_BETWEEN_LOOKS:
             self.look(losses, params, asked, step)
         return losses
 
+    def selections(self, vectors: Tensor, numbers: Tensor) -> tuple[dict[str, Tensor], Conditions | None]:
+        """Return the stacked tensors `(n, ...)` of vectors `(n, P)`, and what each is for.
+
+        What training does not change is a copy without gradients: a pass may write statistics of its batch into it.
+        """
+        params = self.run.layout.unflatten_many(vectors)
+        params = {name: tensor if name in self.learnt else tensor.detach().clone() for name, tensor in params.items()}
+        return params, None if self.conditions is None else self.conditions.take(numbers.cpu())
+
     def ask(self, params: Mapping[str, Tensor], asked: Conditions | None, step: int) -> Tensor:
         """Return what the hook gives of stacked selections: all at once, or one after another."""
-        hook, given = self.run.hook, {"task": self.run.built, "cfg": self.run.config, "step": step}
-        count = len(next(iter(params.values())))
-        if self.run.has_hook("losses"):
-            found = hook.losses(params=params, conditions=asked, **given)
-            return self.checked(found, "losses", (count,))
-        each = []
-        for number in range(count):
+        if not self.run.has_hook("losses"):
+            return self.one_by_one(params, asked, step)
+        given = {"task": self.run.built, "cfg": self.run.config, "step": step}
+        found = self.run.hook.losses(params=params, conditions=asked, **given)
+        return self.checked(found, "losses", (len(next(iter(params.values()))),))
+
+    def one_by_one(self, params: Mapping[str, Tensor], asked: Conditions | None, step: int) -> Tensor:
+        """Return what the hook `loss` gives of stacked selections, one after another."""
+        given, each = {"task": self.run.built, "cfg": self.run.config, "step": step}, []
+        for number in range(len(next(iter(params.values())))):
             own, condition = {name: tensor[number] for name, tensor in params.items()}, asked and asked[number]
-            found = hook.loss(params=own, condition=condition, **given)
+            found = self.run.hook.loss(params=own, condition=condition, **given)
             each.append(self.checked(found, "loss", ()))
         return torch.stack(each)
 

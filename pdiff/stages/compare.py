@@ -24,8 +24,8 @@ from pdiff.report.evidence import Evidence
 from pdiff.report.figures import draw_figures
 from pdiff.report.page import report_page
 from pdiff.report.table import markdown_table
-from pdiff.run.heldout import heldout_record
 from pdiff.run.derived import MEMBERS
+from pdiff.run.heldout import heldout_record
 from pdiff.run.record import read_gates
 from pdiff.run.results import read_sources
 from pdiff.run.sources import Pool, open_pool

@@ -35,6 +35,7 @@ TABLE = (
     Rule("ensemble", "ensemble", "pdiff.testing.evaluating:check_ensemble", EVALUATED),
     Rule("drawing", "draw", "pdiff.testing.evaluating:check_drawing", EVALUATED),
     Rule("finetuning", "finetune", "pdiff.testing.finetuning:check_finetuning", COLLECTED),
+    Rule("loss", "loss", "pdiff.testing.behaving:check_loss", COLLECTED),
     Rule("inputs", "inputs", "pdiff.testing.units:check_inputs", ("build",)),
     Rule("symmetries", "symmetries", "pdiff.testing.units:check_symmetries", EVALUATED),
 )

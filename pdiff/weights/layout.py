@@ -152,7 +152,7 @@ class Layout:
         """
         if vectors.ndim != 2 or vectors.shape[1] != self.size:
             raise PdiffError(f"vectors: got shape {tuple(vectors.shape)}, expected (n, {self.size}). Give vectors.")
-        return {e.name: _restored(vectors[:, e.slice].reshape(-1, *e.shape), e) for e in self.entries}
+        return {e.name: _restored(vectors[:, e.slice].reshape(len(vectors), *e.shape), e) for e in self.entries}
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self.entries)

@@ -12,7 +12,7 @@ from pdiff import (
     resolve_device,
 )
 
-REQUIRES = ("timm", "torchvision")
+REQUIRES = ("timm", "torchmetrics", "torchvision")
 
 
 @hookimpl
@@ -29,6 +29,7 @@ def build_task(
     eval_batch: int = 250,
     conditions: dict | None = None,
     eval_networks: int = 1,
+    uncertainty: dict | None = None,
 ) -> Task:
     """Return the classification task; primary metric: accuracy (top 1), a fraction.
 
@@ -41,9 +42,11 @@ def build_task(
         conditions: `type` and settings of what the networks are made for; null: all for the same.
         eval_networks: candidates that are evaluated at once; more than 1 are whole networks without running statistics.
             With conditions the number is found without it.
+        uncertainty: `bins` and `outside`: how well networks know what they do not know; null: not measured.
     """
     from pdiff_plugins.classification.conditions import build_kind, conditional
     from pdiff_plugins.classification.networks import build_network, head_names
+    from pdiff_plugins.classification.uncertainty import UNCERTAINTY, build_uncertainty
     from pdiff_plugins.images.data import build_data
 
     check_positive("task", eval_networks=eval_networks)
@@ -63,6 +66,9 @@ def build_task(
     with isolated_seed(derive_seed(seed, "network", 0)):
         model = build_network(network, splits["train"]).to(device)
     check_size(model, splits["train"])
+    if uncertainty is not None:
+        given = {"splits": splits, "seed": seed, "conditions": conditions}
+        under = {**under, UNCERTAINTY: call(build_uncertainty, uncertainty, "task.uncertainty", **given)}
     metric = Metric("accuracy", chance=chance, best=1.0)
     return Task(model=model, splits=under, metric=metric, head=head_names(model), facts=facts)
 

@@ -1,10 +1,18 @@
 """What candidates reach, under its condition if it has one: small networks many at a time, others one by one."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 
 import torch
 from pdiff_plugins.classification.conditions import ConditionalSplit
 from pdiff_plugins.classification.stacking import has_batch_statistics, stacked_forward
+from pdiff_plugins.classification.uncertainty import (
+    UNCERTAINTY,
+    Beliefs,
+    confidence,
+    right_log_probabilities,
+    uncertainty_of,
+)
 from pdiff_plugins.images.data import Split
 from torch import Tensor, nn
 
@@ -14,7 +22,13 @@ TOGETHER = 64  # networks of one pass, at most
 VALUES = 2**21  # of their parameters
 
 
-def measured(correct: Tensor, finite: Tensor, metric: Metric, condition: dict[str, float] | None = None) -> Evaluation:
+def measured(
+    correct: Tensor,
+    finite: Tensor,
+    metric: Metric,
+    condition: dict[str, float] | None = None,
+    details: Mapping[str, float] | None = None,
+) -> Evaluation:
     """Return the evaluation of one candidate.
 
     Args:
@@ -22,10 +36,12 @@ def measured(correct: Tensor, finite: Tensor, metric: Metric, condition: dict[st
         finite: whether all its logits are; without it, it is dead and gets nothing right.
         metric: the task's.
         condition: what it does, in the terms of its condition.
+        details: further figures.
     """
     correct = correct & finite
     value = correct.double().mean().item() if finite else metric.worst
-    return Evaluation(metric=value, signature=~correct, scores=correct, condition=condition if finite else None)
+    condition = condition if finite else None
+    return Evaluation(metric=value, signature=~correct, scores=correct, condition=condition, details=details or {})
 
 
 def is_whole(model: nn.Module, layout: Layout) -> bool:
@@ -95,24 +111,64 @@ def plain_results(task: Task, candidates: Candidates, split: str) -> list[Evalua
     data = task.splits[split]
     correct = torch.empty(len(candidates), len(data), dtype=torch.bool)
     finite = torch.ones(len(candidates), dtype=torch.bool)
+    beliefs = Beliefs(len(candidates), data.labels) if UNCERTAINTY in task.splits else None
     with progress(f"evaluate on {split}", len(candidates) * data.num_batches()) as advance:
         for members, rows, logits in plain_passes(task.model.eval(), candidates, data):
             correct[members, rows] = logits.argmax(2).cpu() == data.labels[rows]
             finite[members] &= logits.isfinite().all(2).all(1).cpu()
+            if beliefs:
+                beliefs.put(members, rows, logits)
             for _ in logits:
                 advance()
-    return [measured(row, alive, task.metric) for row, alive in zip(correct, finite, strict=True)]
+    details = further(task, candidates, split, beliefs, correct, finite) if beliefs else [{}] * len(candidates)
+    rows = zip(correct, finite, details, strict=True)
+    return [measured(row, alive, task.metric, details=figures) for row, alive, figures in rows]
+
+
+def further(
+    task: Task, candidates: Candidates, split: str, beliefs: Beliefs, correct: Tensor, finite: Tensor
+) -> list[dict[str, float]]:
+    """Return the further figures of each candidate; none of one that is dead.
+
+    Args:
+        task, candidates, split: what is measured.
+        beliefs: of the candidates.
+        correct: which samples each gets right `(M, S)`.
+        finite: whether all its logits are `(M,)`.
+    """
+    watch = task.splits[UNCERTAINTY]
+    beyond, outside = watch.beyond(split), [None] * len(candidates)
+    if beyond is not None:
+        outside = torch.zeros(len(candidates), len(beyond), dtype=torch.float64)
+        for members, rows, logits in plain_passes(task.model, candidates, beyond):
+            outside[members, rows] = confidence(logits)
+    each = zip(beliefs.likelihoods, beliefs.confidences, correct, outside, finite, strict=True)
+    return [uncertainty_of(*given, watch.bins) if alive else {} for *given, alive in each]
 
 
 @torch.no_grad()
 def plain_ensemble(task: Task, candidates: Candidates, split: str) -> Evaluation:
     """Return what the average of class probabilities reaches on a split without conditions."""
-    data = task.splits[split]
+    data, watch = task.splits[split], task.splits.get(UNCERTAINTY)
     total, finite = torch.zeros(len(data), data.classes), torch.tensor(True)
+    likelihoods = torch.full((len(data),), -math.inf, dtype=torch.float64)  # of the right answers, summed over members
     for _, rows, logits in plain_passes(task.model.eval(), candidates, data):
         total[rows] += logits.softmax(2).sum(0).cpu()
         finite &= logits.isfinite().all().cpu()
-    return measured(total.argmax(1) == data.labels, finite, task.metric)
+        if watch:
+            added = right_log_probabilities(logits, data.labels[rows]).logsumexp(0)
+            likelihoods[rows] = torch.logaddexp(likelihoods[rows], added)
+    correct = total.argmax(1) == data.labels
+    if not watch or not finite:
+        return measured(correct, finite, task.metric)
+    count, beyond, outside = len(candidates), watch.beyond(split), None
+    if beyond is not None:
+        summed = torch.zeros(len(beyond), data.classes, dtype=torch.float64)
+        for _, rows, logits in plain_passes(task.model, candidates, beyond):
+            summed[rows] += logits.double().softmax(2).sum(0).cpu()
+        outside = summed.amax(1) / count
+    given = likelihoods - math.log(count), total.double().amax(1) / count, correct, outside
+    return measured(correct, finite, task.metric, details=uncertainty_of(*given, watch.bins))
 
 
 @torch.no_grad()

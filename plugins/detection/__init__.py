@@ -66,7 +66,7 @@ def detection_task(
     return replace(task, for_condition=narrowing(task))
 
 
-collect, branches, finetune = collection_hooks("mmdet")
+collect, branches, finetune, losses = collection_hooks("mmdet")
 
 
 @hookimpl

@@ -49,6 +49,14 @@ def finetune(task, names, cfg, start, conditions, steps):
 
 
 @hookimpl
+def losses(task, cfg, params, conditions, step):
+    """Return the denoising loss of each of n networks on the training batch of a step, which is drawn once."""
+    from pdiff_plugins.generation.training_loss import losses_of_networks
+
+    return losses_of_networks(task, cfg.seed, cfg.collect, params, conditions, step)
+
+
+@hookimpl
 def branches(cfg):
     """Say that the branches of every seed, or the blocks of networks, need not wait for each other."""
     from pdiff_plugins.generation.class_conditions import number_of_sets

@@ -1,15 +1,16 @@
 """What the network is trained for, and how well it does that on images that it was not trained on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from pdiff_plugins.images.data import Split
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.functional import mse_loss
 
-from pdiff import generator
+from pdiff import generator, spread
 
 
 def target_of(noise_schedule: Any, images: Tensor, noise: Tensor, t: Tensor) -> Tensor:
@@ -31,8 +32,7 @@ def objective(noise_schedule: Any, model: nn.Module, images: Tensor, labels: Ten
         images: `(B, C, H, W)`, in [-1, 1].
         labels: not looked at.
     """
-    drawn = with_noise(noise_schedule, images)
-    return mse_loss(model(drawn.noisy, drawn.t).sample, drawn.target), {}
+    return denoising_loss(model, with_noise(noise_schedule, images)), {}
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,13 @@ class Noisy:
     def take(self, rows: Tensor) -> "Noisy":
         """Return some of them, in the order of `rows`."""
         return Noisy(self.noisy[rows], self.t[rows], self.target[rows])
+
+
+def denoising_loss(model: nn.Module, batch: Noisy, tensors: Mapping[str, Tensor] | None = None) -> Tensor:
+    """Return the mean squared error `()` of the predictions of a UNet, with tensors in the place of some of its own."""
+    inputs = batch.noisy, batch.t
+    found = model(*inputs) if tensors is None else functional_call(model, spread(model, tensors), inputs)
+    return mse_loss(found.sample, batch.target)
 
 
 def with_noise(noise_schedule: Any, images: Tensor) -> Noisy:

@@ -12,15 +12,13 @@ from typing import Any
 
 import torch
 from pdiff_plugins.generation.class_conditions import check_images, class_names, table_of
-from pdiff_plugins.generation.denoising import Noisy, objective, with_noise
+from pdiff_plugins.generation.denoising import Noisy, denoising_loss, objective, with_noise
 from pdiff_plugins.images.augment import build_augmentations
 from pdiff_plugins.images.blocks import blocks_of
 from pdiff_plugins.images.class_sets import members
 from pdiff_plugins.images.collection import selected, set_mode, train_base
 from pdiff_plugins.images.data import Split
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn.functional import mse_loss
 
 from pdiff import (
     Conditions,
@@ -32,7 +30,6 @@ from pdiff import (
     pack,
     parameter_names,
     progress,
-    spread,
     unpack,
 )
 
@@ -209,16 +206,39 @@ def train_together(
     optimizer = torch.optim.AdamW(trainable, lr=lr, weight_decay=weight_decay, eps=eps, fused=True)
     with progress(f"train networks {first} to {first + len(sets) - 1}", steps) as advance:
         for step in range(steps):
-            torch.manual_seed(derive_seed(seed, "networks", "step", step))
             optimizer.param_groups[0]["lr"] = lr * 0.5 * (1 + math.cos(math.pi * step / steps))
             optimizer.zero_grad()
-            labels, pool = pool_of(data, batch_size, change, model.noise_schedule)
-            own = [torch.isin(labels, torch.tensor(classes)).nonzero().flatten()[:batch_size] for classes in sets]
-            losses = [backward(model, *each) for each in zip(networks, map(pool.take, own), strict=True)]
+            batches = batches_of(data, sets, seed, step, batch_size, change, model.noise_schedule)
+            losses = [backward(model, *each) for each in zip(networks, batches, strict=True)]
             optimizer.step()
             advance()
     stack = {name: torch.stack([network[name].detach() for network in networks]) for name in begin}
     return {"stack": stack, "loss": torch.tensor(losses)}
+
+
+def batches_of(
+    data: Split,
+    sets: Sequence[Sequence[int]],
+    seed: int,
+    step: int,
+    batch_size: int,
+    change: Callable[[Tensor], Tensor],
+    noise_schedule: Any,
+) -> list[Noisy]:
+    """Return what the network of each set is trained on in a step, whichever are trained with it.
+
+    Args:
+        data: the training images.
+        sets: the labels of each set's classes.
+        seed: of the run.
+        step: of the training.
+        batch_size, change: see `network_settings`.
+        noise_schedule: of the network.
+    """
+    torch.manual_seed(derive_seed(seed, "networks", "step", step))
+    labels, pool = pool_of(data, batch_size, change, noise_schedule)
+    own = [torch.isin(labels, torch.tensor(classes)).nonzero().flatten()[:batch_size] for classes in sets]
+    return [pool.take(rows) for rows in own]
 
 
 def pool_of(
@@ -237,7 +257,6 @@ def pool_of(
 
 def backward(model: nn.Module, tensors: Mapping[str, Tensor], batch: Noisy) -> float:
     """Add the gradients of the denoising loss of a network, the model with these tensors in it, and return the loss."""
-    predicted = functional_call(model, spread(model, tensors), (batch.noisy, batch.t)).sample
-    loss = mse_loss(predicted, batch.target)
+    loss = denoising_loss(model, batch, tensors)
     loss.backward()
     return loss.item()

@@ -144,7 +144,7 @@ def train_base(
             for step, rows in enumerate(epoch_rows(len(data), batch_size, derive_seed(seed, "train", number, epoch))):
                 torch.manual_seed(derive_seed(seed, "train", number, epoch, step))
                 rate = lr * 0.5 * (1 + math.cos(math.pi * (epoch * steps + step) / (epochs * steps)))
-                training_step(model, objective, optimizer, data, rows, change, rate)
+                training_step(model, objective, optimizer, images_of(data, rows, change), rate)
                 advance()
             rest = {"seed": number, "branch": -1, "epoch": epoch + 1, "model": model.state_dict()}
             yield Snapshot({}, state=pack({**rest, "optimizer": optimizer.state_dict()}))
@@ -161,19 +161,40 @@ def rows_of(size: int, batch_size: int, seed: int, names: Sequence[object], step
     return epoch_rows(size, batch_size, derive_seed(seed, *names, epoch))[batch]
 
 
+def images_of(data: Split, rows: Tensor, change: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Return some images `(B, C, size, size)`, augmented, and their labels `(B,)`."""
+    return data.resized(change(data.pixels(rows))), data.labels[rows].to(data.device)
+
+
+def finetuning_batch(
+    data: Split, seed: int, place: tuple[int, int], step: int, batch_size: int, change: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Return images and labels of a step of the fine-tuning of a branch; what else the step draws follows from torch.
+
+    Args:
+        data: the training images.
+        seed: of the run.
+        place: number of the trained network, and of the branch.
+        step: of the branch, its warm-up included.
+        batch_size: images per step.
+        change: the augmentation.
+    """
+    rows = rows_of(len(data), batch_size, seed, ("finetune", *place), step)
+    torch.manual_seed(derive_seed(seed, "finetune", *place, "step", step))
+    return images_of(data, rows, change)
+
+
 def training_step(
     model: nn.Module,
     objective: Objective,
     optimizer: torch.optim.Optimizer,
-    data: Split,
-    rows: Tensor,
-    change: Callable[[Tensor], Tensor],
+    batch: tuple[Tensor, Tensor],
     rate: float,
 ) -> dict[str, float]:
     """Take one step of AdamW at learning rate `rate`, and return the loss and the further figures of its batch."""
     for group in optimizer.param_groups:
         group["lr"] = rate
-    loss, figures = objective(model, data.resized(change(data.pixels(rows))), data.labels[rows].to(data.device))
+    loss, figures = objective(model, *batch)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -235,9 +256,8 @@ def finetune_selection(
         optimizer.load_state_dict(state["optimizer"])
     with progress(f"collect {number}.{branch}", warmup + steps, first) as advance:
         for step in range(first, warmup + steps):
-            rows = rows_of(len(data), batch_size, seed, ("finetune", *place), step)
-            torch.manual_seed(derive_seed(seed, "finetune", *place, "step", step))
-            figures = training_step(model, objective, optimizer, data, rows, change, lr)
+            batch = finetuning_batch(data, seed, place, step, batch_size, change)
+            figures = training_step(model, objective, optimizer, batch, lr)
             advance()
             after = step + 1 - warmup
             if after > 0 and after % every == 0:

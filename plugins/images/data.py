@@ -154,9 +154,30 @@ def with_select(train: Arrays, test: Arrays, select: int, limit: int | None, see
     return {"train": rest, "select": chosen, "test": test}
 
 
+def only(images: Tensor, labels: Tensor, classes: Sequence[int]) -> Arrays:
+    """Return the images of some classes alone, in order, each label the place of its class among these.
+
+    Raises:
+        PdiffError: no class, one twice, or one without an image.
+    """
+    there = labels.unique().tolist()
+    if not classes or len(set(classes)) < len(classes) or not set(classes) <= set(there):
+        line = f"got {list(classes)}, expected different labels of {there[0]} to {there[-1]}, one at least."
+        raise PdiffError(f"task.data.classes: {line} Mend the list, or leave it out.")
+    wanted = torch.tensor(classes)
+    rows = torch.isin(labels, wanted).nonzero().flatten()
+    return images[rows], (labels[rows, None] == wanted).long().argmax(1)
+
+
 @DATASETS.register_module(name="digits")
 def digits(
-    run_seed: int, size: int = 32, noise: float = 0.0, train: int = 500, select: int = 297, seed: int | None = None
+    run_seed: int,
+    size: int = 32,
+    noise: float = 0.0,
+    train: int = 500,
+    select: int = 297,
+    seed: int | None = None,
+    classes: Sequence[int] | None = None,
 ):
     """Load scikit-learn's 1,797 handwritten digits, 8 x 8 pixels; what `train` and `select` leave is `test`.
 
@@ -167,6 +188,7 @@ def digits(
         train: number of training images.
         select: number of images that choose the best candidate.
         seed: of the splits and the noise; default: that of the run.
+        classes: the digits to keep, `[0, 1, 2]`, in the order of the labels they get; default: all.
     """
     from sklearn.datasets import load_digits
 
@@ -175,9 +197,12 @@ def digits(
     images = torch.from_numpy(raw.images).float()[:, None] / 16
     images = images + noise * torch.randn(images.shape, generator=torch.Generator().manual_seed(seed))
     labels = torch.from_numpy(raw.target).long()
+    if classes is not None:
+        images, labels = only(images, labels, classes)
     training, rest = stratified(images, labels, train, seed, "task.data.train")
     chosen, test = stratified(*rest, select, seed, "task.data.select")
-    return {"train": training, "select": chosen, "test": test}, size
+    splits = {"train": training, "select": chosen, "test": test}
+    return (splits, size) if classes is None else (splits, size, [str(digit) for digit in classes])
 
 
 @DATASETS.register_module(name="npz")

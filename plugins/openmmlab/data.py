@@ -3,22 +3,23 @@
 import copy
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
+from pdiff_plugins.openmmlab.ahead import Ahead
 from pdiff_plugins.openmmlab.conditions import Kind
-from pdiff_plugins.openmmlab.draws import Wrapper
+from pdiff_plugins.openmmlab.draws import Part, Wrapper
 from pdiff_plugins.openmmlab.keeping import keep_decoded
 from pdiff_plugins.openmmlab.libraries import LOADERS, Library, one_line, silence
 from pdiff_plugins.openmmlab.metainfo import check_metainfo, plain_datasets
 from pdiff_plugins.openmmlab.scenes import compose_scenes
 from torch.utils.data import DataLoader, Dataset
 
-from pdiff import PdiffError, call, check_keys, check_positive, check_section, generator, known
+from pdiff import Conditions, PdiffError, call, check_keys, check_positive, check_section, generator, known
 
 SOURCES = ("train", "val")
 EMPTY = "need at least one array to concatenate"  # what mmengine says of a data set without any image
@@ -32,17 +33,38 @@ class Split:
         dataset: built by the library, its pipeline included.
         loader: the config's loader without its data set.
         kind: what networks are conditioned on; None where all are for the same.
+        ahead: the batches of a training that somebody asks for by their steps; a copy of the split has its own.
     """
 
     dataset: Dataset
     loader: Mapping[str, Any]
     kind: Kind | None = None
+    ahead: Ahead = field(init=False, compare=False, repr=False, default_factory=Ahead)
 
     def batches(self) -> DataLoader:
         """Return mmengine's loader, as the config describes it."""
         from mmengine.runner import Runner
 
         return Runner.build_dataloader({**self.loader, "dataset": Shared(self.dataset)})
+
+    def parts(self, conditions: Conditions) -> list[tuple["Split", list[int]]]:
+        """Return the images that some conditions `(n, C)` are about, and the places of these conditions.
+
+        A part of the images has no data workers.
+        """
+        found: dict[Any, tuple[Split, list[int]]] = {}
+        for place, values in enumerate(conditions.values):
+            rows = self.kind.rows(self.dataset, values)
+            key = None if rows is None else tuple(rows)
+            if key not in found:
+                found[key] = (self if rows is None else self.part(rows), [])
+            found[key][1].append(place)
+        return [*found.values()]
+
+    def part(self, rows: Sequence[int]) -> "Split":
+        """Return some of the images; they are loaded by the process itself."""
+        loader = without(self.loader, "persistent_workers", "prefetch_factor")
+        return replace(self, dataset=Part(self.dataset, rows), loader={**loader, "num_workers": 0})
 
 
 class SampleError(PdiffError):

@@ -1,37 +1,21 @@
 """Networks for some conditions, trained step by step side by side: what they share is computed once."""
 
-import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
 from pdiff_plugins.openmmlab.collection import constant_rate
-from pdiff_plugins.openmmlab.conditions import only
 from pdiff_plugins.openmmlab.data import Shared, Split, without
-from pdiff_plugins.openmmlab.draws import Numbers, Part, SeededDraws, Turns
-from pdiff_plugins.openmmlab.hooks import freeze_all_but
+from pdiff_plugins.openmmlab.draws import Numbers, SeededDraws, Turns
 from pdiff_plugins.openmmlab.libraries import one_line
+from pdiff_plugins.openmmlab.passes import Passes
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.utils.data import DataLoader
 
-from pdiff import (
-    Conditions,
-    PdiffError,
-    Prefix,
-    Task,
-    derive_seed,
-    parameter_names,
-    progress,
-    seed_all,
-    spread,
-)
-
-T = TypeVar("T")
+from pdiff import Conditions, PdiffError, Task, derive_seed, parameter_names, progress, spread
 
 
 @dataclass
@@ -51,28 +35,6 @@ class Trained:
     rates: Sequence[float]
     labels: Sequence[int] | None
     losses: dict[str, Tensor] = field(default_factory=dict)
-
-
-class Wearing(nn.Module):
-    """Does something while a network wears the tensors that `functional_call` gives; also what backward runs again.
-
-    Args:
-        model: the network.
-    """
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, step: Callable[[], T]) -> T:
-        """Return what `step` returns."""
-        return step()
-
-    def put_on(self, tensors: Mapping[str, Tensor], step: Callable[[], T]) -> T:
-        """Return what `step` returns while the network wears some tensors, tied ones by their first names."""
-        there = {name for name, _ in self.model.named_modules()}  # one that is there several times by its first name
-        own = {name: each for name, each in spread(self.model, tensors).items() if name.rpartition(".")[0] in there}
-        return functional_call(self, {f"model.{name}": each for name, each in own.items()}, (step,), tie_weights=False)
 
 
 class Lockstep:
@@ -99,12 +61,13 @@ class Lockstep:
         mode: str,
     ):
         self.model, self.split = task.model, task.splits["train"]
-        self.kind, self.begin, self.mode = self.split.kind, begin, mode
+        self.kind, self.begin = self.split.kind, begin
         self.seed, self.title, self.steps, self.step = derive_seed(seed, "networks"), title, steps, 0
         self.networks = [self.network(values, optimizer) for values in conditions.values]
-        self.groups = self.by_images(conditions)
-        self.prefix = Prefix(self.model, begin)
-        self.preprocess = copy.deepcopy(self.model.data_preprocessor)  # it may keep the size of its last images
+        self.groups = [
+            (part, [self.networks[place] for place in places]) for part, places in self.split.parts(conditions)
+        ]
+        self.passes = Passes(self.model, [*begin], mode, self.kind.background)
 
     def network(self, values: Tensor, optimizer: dict | None) -> Trained:
         """Return a network for a condition `(C,)`, before its first step."""
@@ -114,15 +77,6 @@ class Lockstep:
         wrapper = constant_rate(self.model.cfg, optimizer, trainable, "collect.networks")
         rates = [group["lr"] for group in wrapper.param_groups]
         return Trained(tensors, wrapper, rates, self.kind.labels(values))
-
-    def by_images(self, conditions: Conditions) -> list[tuple[Split, list[Trained]]]:
-        """Return the images that some of the networks are trained on, and these networks."""
-        found: dict[Any, tuple[Split, list[Trained]]] = {}
-        for values, network in zip(conditions.values, self.networks, strict=True):
-            rows = self.kind.rows(self.split.dataset, values)
-            part = self.split if rows is None else replace(self.split, dataset=Part(self.split.dataset, rows))
-            found.setdefault(None if rows is None else tuple(rows), (part, []))[1].append(network)
-        return [*found.values()]
 
     def run(self) -> Iterator[int]:
         """Take the steps that are left, and yield the number of those that are done after each."""
@@ -146,8 +100,7 @@ class Lockstep:
                 self.step += 1
                 advance()
                 yield self.step
-        self.prefix.end()
-        freeze_all_but(self.model.eval(), (), "eval")
+        self.passes.end()
 
     def refusal(self, error: Exception) -> PdiffError:
         """Return the error of a training whose first step fails."""
@@ -178,49 +131,18 @@ class Lockstep:
 
     def take(self, data: Mapping[str, Any], networks: Sequence[Trained]) -> None:
         """Take one step of some networks on a batch as the loader gives it."""
-        own = derive_seed(self.seed, "step", self.step)
-        freeze_all_but(self.model.train(), self.begin, self.mode)
-        self.model.requires_grad_(False)
-        hub = MessageHub.get_current_instance()  # where parts of a network ask for the number of the step
-        for name, value in {"iter": self.step, "epoch": 0, "max_iters": self.steps}.items():
-            hub.update_info(name, value)
-        seed_all(own)
-        batch = self.preprocess(data, True)
-        samples = batch["data_samples"]
-
-        def whole(inputs: Tensor) -> dict[str, Tensor]:
-            seed_all(own)
-            return self.model(inputs, [sample.clone() for sample in samples], mode="loss")
-
-        with networks[0].optimizer.optim_context(self.model):
-            self.prefix.begin(batch["inputs"], whole)
+        seed = derive_seed(self.seed, "step", self.step)
+        self.passes.begin(data, seed, self.step, self.steps, networks[0].optimizer)
         for network in networks:
-            self.learn(network, samples, own)
+            self.learn(network)
 
-    def learn(self, network: Trained, samples: Sequence[Any], seed: int) -> None:
-        """Take one step of one network on the batch whose prefix is known; `seed` is that of the step."""
-
-        def loss(inputs: Tensor) -> dict[str, Tensor]:
-            own = [self.seen_by(network, sample) for sample in samples]
-            seed_all(seed)
-            return self.model(inputs, own, mode="loss")
-
-        def step() -> dict[str, Tensor]:
-            with network.optimizer.optim_context(self.model):
-                total, figures = self.model.parse_losses(self.prefix(loss))
-            network.optimizer.update_params(total)
-            return figures
-
+    def learn(self, network: Trained) -> None:
+        """Take one step of one network on the batch whose prefix is known."""
         share = 0.5 * (1 + math.cos(math.pi * self.step / self.steps))
         for group, rate in zip(network.optimizer.param_groups, network.rates, strict=True):
             group["lr"] = share * rate
-        with torch.enable_grad():
-            figures = Wearing(self.model).put_on(network.tensors, step)
-        network.losses = {name: value.detach() for name, value in figures.items()}
-
-    def seen_by(self, network: Trained, sample: Any) -> Any:
-        """Return a copy of a training sample as a network sees it, for some heads write into it."""
-        return sample.clone() if network.labels is None else only(sample, network.labels, self.kind.background)
+        wrapper = network.optimizer
+        network.losses = self.passes.run(network.tensors, network.labels, wrapper, wrapper.update_params)
 
     def state(self) -> list[dict[str, Any]]:
         """Return what every network needs to go on."""

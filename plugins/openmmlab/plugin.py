@@ -10,8 +10,8 @@ def looks_at_training_data(cfg) -> bool:
     return bool(cfg.evaluate.train or cfg.evaluate.recalibrate or cfg.fit.canonical != "none")
 
 
-def collection_hooks(library: str) -> tuple[Callable, Callable, Callable]:
-    """Return the hooks `collect`, `branches` and `finetune` of a plugin.
+def collection_hooks(library: str) -> tuple[Callable, ...]:
+    """Return the hooks `collect`, `branches`, `finetune` and `losses` of a plugin.
 
     Args:
         library: `mmdet` or `mmseg`.
@@ -50,4 +50,11 @@ def collection_hooks(library: str) -> tuple[Callable, Callable, Callable]:
 
         return finetuned(task, names, cfg.seed, start, conditions, steps, cfg.collect.networks)
 
-    return collect, branches, finetune
+    @hookimpl
+    def losses(task, cfg, params, conditions, step):
+        """Return the loss of each of n networks on the training batch of a step; what they share is computed once."""
+        from pdiff_plugins.openmmlab.losses import losses_of_networks
+
+        return losses_of_networks(task, cfg.seed, cfg.collect, params, conditions, step)
+
+    return collect, branches, finetune, losses

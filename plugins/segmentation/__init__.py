@@ -65,7 +65,7 @@ def segmentation_task(
     return replace(task, for_condition=narrowing(task))
 
 
-collect, branches, finetune = collection_hooks("mmseg")
+collect, branches, finetune, losses = collection_hooks("mmseg")
 
 
 @hookimpl

@@ -119,6 +119,25 @@ def test_decoded_checkpoints_that_are_broken_fail(task):
     assert "is lost, expected at most 10%. The codec breaks the network" in check.line
 
 
+def test_a_tuned_decoder_stands_beside_what_it_was(task):
+    average, originals = evaluations(0.9)[0], evaluations(0.93)
+    check = check_decoded(originals, evaluations(0.92), average, task, "latent", untuned=evaluations(0.91))
+    assert check.passed
+    assert (check.figures["untuned"], check.figures["decoded"]) == (pytest.approx(0.91), pytest.approx(0.92))
+    words = "accuracy 0.9300 have 0.9100 after the codec, 0.9200 with the decoder tuned"
+    assert check.line == f"held-out checkpoints with {words}"
+    broken = check_decoded(originals, evaluations(0.3), average, task, "latent", untuned=evaluations(0.91))
+    assert not broken.passed, "it is the tuned decoder that is judged"
+    assert "Raise latent, lower fit.decoder.lr, or take another engine.scaling." in broken.line
+
+
+def test_what_a_tuned_decoder_keeps_of_the_weights_is_told_and_not_judged():
+    check = check_reconstruction((FITTED, FITTED), None, AVERAGE, LAYOUT, "latent", RECORD, tuned=0.1)
+    assert check.passed
+    assert check.figures["kept_fitted_tuned"] == 0.1
+    assert "kept_fitted_tuned" not in reconstruction(FITTED).figures
+
+
 @pytest.mark.parametrize(("found", "factor", "passed"), [(None, 0.1, True), ("a[0]", 0.8, True), ("a[0]", 0.1, False)])
 def test_coordinates_that_are_lost_beside_a_few_large_ones_fail(found, factor, passed):
     check = check_scaling(FITTED, towards_average(FITTED, 1 - factor), found)

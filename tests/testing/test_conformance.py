@@ -1,6 +1,7 @@
 """The checks accept plugins that keep the rules; each broken rule is found by its check, which names the hook."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -50,7 +51,8 @@ def collect(task, names, cfg):
             optimizer.step()
             if len(trained) == 2:
                 params = {name: tensors[name].detach().clone() for name in names}
-                yield Snapshot(params, {"step": step}, state={"step": torch.tensor(step)})
+                origin = {"step": step, "loss": loss.item()}
+                yield Snapshot(params, origin, state={"step": torch.tensor(step)})
 
 
 @hookimpl
@@ -81,6 +83,14 @@ def draw(task, picks, folder):
 def inputs(task, split):
     return iter([(task.splits[split],)])
 '''
+LOSS = """
+
+@hookimpl
+def loss(task, params):
+    x = task.splits["train"]
+    logits = torch.func.functional_call(task.model.eval(), dict(params), (x,))
+    return cross_entropy(logits, labels(x))
+"""
 LOAD = """
 @hookimpl
 @torch.no_grad()
@@ -250,7 +260,7 @@ BROKEN = [
 ]
 HOOKS = {"hooks": "", "similarity": "build"}
 COLLECTED, _, _ = SOUND.partition("@hookimpl\ndef evaluate(")
-CONDITIONAL = f"""{COLLECTED.replace("step}, state", "step}, condition={'shift': step / 8}, state")}
+CONDITIONAL = f"""{COLLECTED.replace("origin, state", "origin, condition={'shift': step / 8}, state")}
 @hookimpl
 def evaluate(task, candidates, split):
     x = task.splits[split]
@@ -284,7 +294,7 @@ def failed(findings) -> list[str]:
 
 
 def test_a_plugin_of_local_functions_that_cannot_be_pickled_passes_every_check(tmp_path):
-    plugin = conformance(tmp_path, SOUND)
+    plugin = conformance(tmp_path, SOUND + LOSS)
     found = {name: plugin.check(name).state for name in CHECKS}
     assert found == dict.fromkeys(CHECKS, "passed") | dict.fromkeys(("finetuning", "symmetries"), "not applicable")
 
@@ -301,7 +311,7 @@ def test_a_broken_rule_is_found_and_its_hook_named(tmp_path, check, sound, broke
 def test_a_plugin_with_conditions_passes_every_check(tmp_path):
     plugin = conformance(tmp_path, CONDITIONAL)
     found = {name: plugin.check(name).state for name in CHECKS}
-    without = ("drawing", "finetuning", "inputs", "symmetries")
+    without = ("drawing", "finetuning", "loss", "inputs", "symmetries")
     assert found == dict.fromkeys(CHECKS, "passed") | dict.fromkeys(without, "not applicable")
 
 
@@ -345,6 +355,118 @@ def test_a_broken_rule_of_finetune_is_found(tmp_path, sound, broken, words):
     assert FINETUNES.count(sound) == 1
     finding = conformance(tmp_path, CONDITIONAL + FINETUNES.replace(sound, broken)).check("finetuning")
     assert (finding.state, words in finding.line) == ("failed", True), finding
+
+
+LOSSES = """
+
+@hookimpl
+def losses(task, params):
+    count = len(params["2.bias"])
+    return torch.stack([loss(task, {name: params[name][n] for name in params}) for n in range(count)])
+"""
+
+
+UNTOLD = "not compared: no two successive snapshots tell step and loss, and no hook finetune goes on from the base"
+
+
+def test_a_loss_is_held_against_what_the_snapshots_tell_of_the_training(tmp_path):
+    found = conformance(tmp_path, SOUND + LOSS + LOSSES).check("loss")
+    assert found.state == "passed"
+    assert found.line == "finite, with a gradient in each of 2 tensors; what collect minimised at 3 steps"
+
+
+def test_a_loss_that_no_snapshot_tells_is_not_compared(tmp_path):
+    untold = SOUND.replace(', "loss": loss.item()', "") + LOSS.replace("labels(x))", "1 - labels(x))")
+    assert conformance(tmp_path, untold).check("loss").line.endswith(f"; {UNTOLD}")
+
+
+@pytest.mark.parametrize(
+    ("sound", "broken", "words"),
+    [
+        ("    return cross", "    cross", "loss returned None, expected a tensor of shape (). Return it."),
+        ("labels(x))", "labels(x))[None]", "loss returned shape (1,), expected (). Return one number for each"),
+        ("labels(x))", "labels(x)) * torch.nan", "loss is nan at step 0; the largest values are in '2.weight'. Lower"),
+        ("labels(x))", "labels(x)).detach()", "loss has no gradient in '2.weight', nor in any tensor. Use the"),
+        ("dict(params)", "{**params, '2.bias': params['2.bias'].detach()}", "loss has no gradient in '2.bias'. Use"),
+        ("labels(x))", "labels(x)) * 0", "loss has the gradient 0 in '2.weight' and in all others. Use the tensors"),
+        ("    x =", "    task.model[0].bias.data += 1\n    x =", "loss changed '0.bias', which is not selected."),
+        ("eval()", "train()", "loss changed '1.running_mean', which is not selected. Freeze it"),
+        ("labels(x))", "labels(x)) * len(COUNT.append(1) or COUNT)", "the second time, "),
+        ("labels(x))", "labels(x)) / (1 / 0)", "loss raised ZeroDivisionError: division by zero (broken.py, line "),
+        ('["train"]', '["train"][:50]', "loss gave snapshot 0 "),
+        ('["train"]', '["select"]', " Take the batch of that step as the training does, in its mode."),
+    ],
+)
+def test_a_broken_rule_of_loss_is_found(tmp_path, sound, broken, words):
+    assert LOSS.count(sound) == 1
+    finding = conformance(tmp_path, SOUND + LOSS.replace(sound, broken)).check("loss")
+    assert (finding.state, words in finding.line, "\n" in finding.line) == ("failed", True, False), finding
+    assert finding.line.startswith("plugin broken: loss ")
+
+
+@pytest.mark.parametrize(
+    ("sound", "broken", "words"),
+    [
+        ("    return torch", "    torch", "losses returned None, expected a tensor of shape (4,). Return it."),
+        ("range(count)])", "range(count)])[1:]", "losses returned shape (3,), expected (4,). Return one number"),
+        ("range(count)])", "range(count)]).mean().expand(count)", "a loss with a gradient in '2.weight' of another."),
+        ("range(count)])", "range(count)]) * 1.01", "for selection 0. Let both take the same batch, or leave one out."),
+    ],
+)
+def test_a_broken_rule_of_losses_is_found(tmp_path, sound, broken, words):
+    assert LOSSES.count(sound) == 1
+    finding = conformance(tmp_path, SOUND + LOSS + LOSSES.replace(sound, broken)).check("loss")
+    assert (finding.state, words in finding.line) == ("failed", True), finding
+    assert finding.line.startswith("plugin broken: loss")
+
+
+CONDITIONAL_LOSS = """
+
+@hookimpl
+def loss(task, params, condition):
+    x = task.splits["train"]
+    logits = torch.func.functional_call(task.model.eval(), dict(params), (x,))
+    return cross_entropy(logits, (x.sum(1) > condition["shift"]).long())
+
+
+@hookimpl
+def finetune(task, start, conditions, steps):
+    for condition in conditions:
+        params = {name: tensor.clone().requires_grad_() for name, tensor in start.items()}
+        for step in range(steps):
+            gradients = torch.autograd.grad(loss(task, params, condition), list(params.values()))
+            pairs = zip(params.items(), gradients, strict=True)
+            params = {name: (tensor - 0.5 * gradient).detach().requires_grad_() for (name, tensor), gradient in pairs}
+        yield {name: tensor.detach() for name, tensor in params.items()}
+"""
+
+
+@pytest.mark.parametrize(
+    ("sound", "broken", "words"),
+    [
+        ("0.5 *", "0.5 *", "the first step of finetune goes against it for 4 conditions"),
+        ("0.5 *", "(step > 0) *", "not compared: the first step of finetune changes nothing"),
+        ("@hookimpl\ndef finetune", "def finetune", UNTOLD),
+    ],
+)
+def test_a_loss_for_conditions_is_held_against_a_step_of_finetune(tmp_path, sound, broken, words):
+    found = conformance(tmp_path, CONDITIONAL + CONDITIONAL_LOSS.replace(sound, broken)).check("loss")
+    assert (found.state, found.line) == ("passed", f"finite, with a gradient in each of 2 tensors; {words}")
+
+
+def test_a_loss_that_finetune_does_not_lower_is_found(tmp_path):
+    broken = CONDITIONAL_LOSS.replace("grad(loss(task, params, condition)", 'grad(loss(task, params, {"shift": 3.0})')
+    assert broken != CONDITIONAL_LOSS
+    finding = conformance(tmp_path, CONDITIONAL + broken).check("loss")
+    words = "plugin broken: loss has a gradient in '2.weight' that finetune does not go against in its first step for s"
+    assert (finding.state, finding.line.startswith(words)) == ("failed", True), finding
+
+
+def test_a_selection_of_statistics_alone_has_no_loss_to_learn_by(tmp_path):
+    normed = (Path(__file__).parents[1] / "run" / "normed.py").read_text()
+    (tmp_path / "normed.py").write_text(normed + "\n\n@hookimpl\ndef loss(task):\n    pass\n")
+    plugin = Conformance(str(tmp_path / "normed.py"), tmp_path / "runs", options={"select": "regex(running_mean)"})
+    assert plugin.check("loss").line == "the selection has no parameter"
 
 
 @pytest.mark.parametrize(
@@ -398,11 +520,12 @@ def test_checkpoints_from_files_take_the_place_of_a_collection(tmp_path):
         state = {**run.task.model.state_dict(), **run.population.layout.unflatten(vector)}
         torch.save(state, tmp_path / "files" / f"{index}.pth")
     shutil.rmtree(tmp_path / "runs")
-    without = SOUND.replace("@hookimpl\ndef collect", "def collect")
+    without = SOUND.replace("@hookimpl\ndef collect", "def collect") + LOSS
     (tmp_path / "broken.py").write_text(without)
     findings = check_plugin(str(tmp_path / "broken.py"), options={"checkpoints.files": str(tmp_path / "files")})
     assert failed(findings) == []
-    states = {finding.check: finding.state for finding in findings}
+    states, lines = ({f.check: getattr(f, name) for f in findings} for name in ("state", "line"))
+    assert lines["loss"].endswith("; not compared: the checkpoints come from files")
     assert (states["collection"], states["rest"], states["resume"]) == ("passed", "not applicable", "not applicable")
 
 

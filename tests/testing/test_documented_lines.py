@@ -26,6 +26,8 @@ BROKEN = {
     "inputs": ("inputs", lambda text: text + HOOK.format("inputs(task, split)", "return iter(task.splits[split])")),
     "finetune": ("finetuning", lambda text: text.replace('{"step": step})', '{"step": step}, condition={"moon": step})')
         + HOOK.format("finetune(start)", "return [start]")),
+    "loss": ("loss", lambda text: text + HOOK.format("loss()", "pass")),
+    "losses": ("loss", lambda text: text + HOOK.format("losses()", "return torch.zeros(2)")),
     "symmetries": ("symmetries", lambda text: text + HOOK.format("symmetries()", "pass")),
 }  # fmt: skip
 
@@ -51,6 +53,13 @@ def test_documented_line_is_what_a_user_gets(tmp_path, hook):
 def test_smallest_plugin_keeps_the_rules(tmp_path):
     plugin = conformance(tmp_path, MOONS)
     assert [plugin.check(name).line for name in CHECKS if plugin.check(name).state == "failed"] == []
+
+
+@pytest.mark.parametrize("hook", ["loss", "losses"])
+def test_documented_loss_keeps_the_rule(tmp_path, hook):
+    code = re.search(rf"^### `{hook}\(.*?```python\n(.*?)```", PAGE, re.MULTILINE | re.DOTALL).group(1)
+    finding = conformance(tmp_path, f"import pdiff\n{MOONS}\n\n{code}").check("loss")
+    assert finding.state == "passed", finding.line
 
 
 def test_every_check_has_a_row():

@@ -85,6 +85,43 @@ def test_values_between_integers_become_the_nearest():
     assert layout.unflatten(torch.tensor([0.4, 0.6, -3.7, 2.0]))["w"].tolist() == [0, 1, -4, 2]
 
 
+MANY = {**TENSORS, "bn.running_var": torch.tensor([0.5, 2.0])}
+
+
+@pytest.mark.parametrize("name", MANY)
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_many_vectors_become_what_each_of_them_becomes(name, count):
+    layout = Layout.of({name: MANY[name]})
+    vectors = 40 * torch.randn(count, layout.size, generator=torch.Generator().manual_seed(0))
+    found = layout.unflatten_many(vectors)[name]
+    assert (found.shape, found.dtype) == ((count, *MANY[name].shape), MANY[name].dtype)
+    for own, vector in zip(found, vectors, strict=True):
+        expected = layout.unflatten(vector)[name]
+        assert torch.equal(own.reshape(-1).view(torch.uint8), expected.reshape(-1).view(torch.uint8))
+
+
+def test_gradients_pass_to_many_vectors_but_through_integers():
+    layout = Layout.of({name: MANY[name] for name in ("matrix", "scalar", "counter", "bn.running_var")})
+    vectors = torch.randn(2, layout.size, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    tensors = layout.unflatten_many(vectors)
+    assert not tensors["counter"].requires_grad
+    loss = tensors["matrix"].square().sum() + tensors["scalar"].sum() + 3 * tensors["bn.running_var"][0].sum()
+    loss.backward()
+    own = {entry.name: vectors.grad[:, entry.slice] for entry in layout}
+    assert torch.equal(own["matrix"], 2 * tensors["matrix"].detach().flatten(1))
+    assert torch.equal(own["scalar"], torch.ones(2, 1))
+    assert not own["counter"].any()
+    entry = next(entry for entry in layout if entry.code)
+    torch.testing.assert_close(own["bn.running_var"][0], 3 * vectors[0, entry.slice].detach().exp())
+    assert not own["bn.running_var"][1].any()
+
+
+@pytest.mark.parametrize("shape", [(2,), (3, 1), (3, 3), (3, 2, 1), ()])
+def test_vectors_of_another_length_are_refused(shape):
+    with pytest.raises(PdiffError, match=r"^vectors: got shape \(.*\), expected \(n, 2\)\. Give vectors\.$"):
+        layout_of(2).unflatten_many(torch.zeros(shape))
+
+
 @pytest.mark.parametrize(
     ("dtype", "nearest"), [(torch.bool, [False, False, True, True]), (torch.uint8, [0, 0, 1, 255])]
 )

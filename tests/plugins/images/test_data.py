@@ -543,3 +543,24 @@ def test_images_of_some_classes_are_taken_in_their_order():
     assert rows.tolist() == [row for row, label in enumerate(split.labels.tolist()) if label in (2, 7)]
     assert torch.equal(few.images[0], split.images[rows[0]])
     assert len(split) == 100
+
+
+def test_only_some_digits_are_kept_each_under_its_place_among_them():
+    splits = digits(train=100, select=60, classes=[7, 2, 4])
+    assert {name: len(split) for name, split in splits.items()}["train"] == 100
+    assert splits["test"].names == ["7", "2", "4"]
+    assert splits["test"].classes == 3
+    whole = digits(train=1000, select=400)
+    known = {
+        image.numpy().tobytes(): label
+        for split in whole.values()
+        for image, label in zip(split.images, split.labels.tolist(), strict=True)
+    }
+    few = splits["test"]
+    assert [known[image.numpy().tobytes()] for image in few.images] == [[7, 2, 4][label] for label in few.labels]
+
+
+@pytest.mark.parametrize("classes", [[], [3, 3], [3, 10], [-1, 2]])
+def test_digits_that_there_are_not_are_refused(classes):
+    with pytest.raises(PdiffError, match=r"^task\.data\.classes: got \[.*\], expected different labels of 0 to 9, one"):
+        digits(classes=classes)

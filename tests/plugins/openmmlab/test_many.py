@@ -12,7 +12,7 @@ pytest.importorskip("mmdet")
 
 from mmengine.logging import MessageHub
 from pdiff_plugins.images.blocks import blocks_of
-from pdiff_plugins.openmmlab import lockstep, many
+from pdiff_plugins.openmmlab import many, passes
 from pdiff_plugins.openmmlab.conditions import build_kind
 from pdiff_plugins.openmmlab.libraries import MMDET, open_config
 from pdiff_plugins.openmmlab.lockstep import Lockstep
@@ -231,14 +231,14 @@ def test_a_second_stage_learns_from_the_proposals_that_are_its_own(task, monkeyp
     assert min(found) == 1
     assert sum(found) < 10  # some steps find out what is not the same for all
 
-    class Whole(lockstep.Prefix):
+    class Whole(passes.Prefix):
         def begin(self, batch, forward):
             self.batch = batch
 
         def __call__(self, forward):
             return forward(self.batch)
 
-    monkeypatch.setattr(lockstep, "Prefix", Whole)
+    monkeypatch.setattr(passes, "Prefix", Whole)
     alone = final(block(task(options), "module(roi_head.bbox_head)", range(5), steps=4))
     assert all(
         same({name: tensor.detach() for name, tensor in network.tensors.items()}, other)
@@ -266,9 +266,9 @@ def test_a_module_that_is_in_a_network_twice_leaves_it_as_it_was(task):
 def test_parts_that_ask_for_the_number_of_the_step_are_told(task, monkeypatch):
     training, told = block(task()), []
     monkeypatch.setattr(
-        training.preprocess,
+        training.passes.preprocess,
         "forward",
-        lambda *a, f=training.preprocess.forward: (
+        lambda *a, f=training.passes.preprocess.forward: (
             told.append(MessageHub.get_current_instance().get_info("iter")),
             f(*a),
         )[1],

@@ -1,0 +1,259 @@
+"""What generating is good for: figures of finished runs that differ in the seed, with 95 % intervals over the seeds.
+
+    python tools/bench/benefit.py conditions runs/behaviour0 runs/behaviour1 runs/behaviour2 --draw cost.png
+    python tools/bench/benefit.py starts runs/starts0 runs/starts1 runs/starts2 --draw starts.png
+    python tools/bench/benefit.py uncertainty runs/sure0 runs/sure1 runs/sure2
+    python tools/bench/benefit.py storage runs/behaviour0 runs/behaviour1 runs/behaviour2
+    python tools/bench/benefit.py choice runs/sure0 runs/sure1 runs/sure2
+
+A seed settles everything: images, conditions, initial weights, what is drawn. So the unit of every interval is the
+run, by Student's t; that of one run over conditions or candidates stands in its own report.
+"""
+
+import argparse
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pdiff.analysis.statistics import Values, best_index, mean_interval
+from pdiff.report.drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION, draw
+from pdiff.run.comparison import Compared, ComparedOverConditions, read_runs
+from pdiff.run.directory import RunDirectory
+from pdiff.runtime.errors import PdiffError, command
+from pdiff.runtime.storage import write_bytes
+
+Run = Compared | ComparedOverConditions
+COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY, INK)
+MARKS = "os^DvP*X"
+TENSORS = ("*.safetensors", "*.f32")
+DECODING = ("scaling", "autoencoder", "decoder", "whitening", "denoiser", "conditioning")
+
+
+def over_runs(values: Sequence[float | None], form: str = "{:.4f}") -> str:
+    """Return the mean over runs, and its interval where there are several; an empty word where a run has no figure."""
+    own = np.array([math.nan if value is None else value for value in values], dtype=float)
+    if not np.isfinite(own).all():
+        return ""
+    interval = mean_interval(Values("runs", own)) if len(own) > 1 else None
+    ends = f" ({form} to {form})".format(*interval) if interval else ""
+    return form.format(own.mean()) + ends
+
+
+def print_table(titles: Sequence[str], rows: Iterator[Sequence[str]]) -> None:
+    """Print rows as Markdown."""
+    print(f"| {' | '.join(titles)} |", "|---" * len(titles) + "|", sep="\n")
+    for cells in rows:
+        print(f"| {' | '.join(cells)} |")
+
+
+def common(runs: Sequence[Run]) -> list[str]:
+    """Return the names of the sources that all runs have, in the order of the first one's."""
+    return [name for name in runs[0].summary["sources"] if all(name in run.summary["sources"] for run in runs)]
+
+
+def each(runs: Sequence[Run], *keys: str) -> list[Any]:
+    """Return what lies in every run's summary behind some keys; None where one lacks it."""
+
+    def inside(values: Any) -> Any:
+        for key in keys:
+            values = values.get(key) if isinstance(values, Mapping) else None
+        return values
+
+    return [inside(run.summary) for run in runs]
+
+
+def conditions(runs: Sequence[Run], file: Path | None) -> None:
+    """Print quality for unseen conditions against the seconds of a network, source by source, best first."""
+    names = [name for name in common(runs) if None not in each(runs, "sources", name, "mean")]
+    sign = 1 if runs[0].summary["metric"]["higher_is_better"] else -1
+    names.sort(key=lambda name: -sign * np.mean(each(runs, "sources", name, "mean")))
+    differences = {name: each(runs, "sources", name, "to_oracle", "difference") for name in names}
+    seconds = {name: each(runs, "sources", name, "seconds") for name in names}
+    titles = ["source", "mean (95 % over runs)", "to the oracle (95 %)", "on select", "seconds for one more"]
+    print_table(
+        titles,
+        (
+            [
+                name,
+                over_runs(each(runs, "sources", name, "mean")),
+                over_runs(differences[name], "{:+.4f}") if name != "oracle" else "",
+                over_runs(each(runs, "sources", name, "select")).partition(" (")[0],
+                "" if None in seconds[name] else f"{np.mean(seconds[name]):.2g}",
+            ]
+            for name in names
+        ),
+    )
+    spent = (f"{stage} {np.mean(each(runs, 'seconds', stage)):.0f}" for stage in runs[0].summary["seconds"])
+    print(f"\nseconds of the stages: {', '.join(spent)}")
+    if file:
+        drawn = {n: (np.mean(seconds[n]), np.mean(differences[n])) for n in names if None not in differences[n]}
+        own = float(np.mean(seconds["oracle"]))
+        write_bytes(file, draw(draw_costs, drawn, own, width=7.0, height=5.0))
+
+
+def draw_costs(axes: Any, points: Mapping[str, tuple[float, float]], oracle: float) -> None:
+    """Draw each source's difference to the oracle over the seconds of a network; what is far below is left out."""
+    shown = {name: point for name, point in points.items() if point[1] > -0.1 and point[0] > 0}
+    axes.axhline(0, color=GREY, linewidth=1)
+    axes.plot(oracle, 0, "*", color=INK, markersize=12)
+    axes.annotate("oracle", (oracle, 0), xytext=(5, -12), textcoords="offset points", fontsize=8)
+    for number, (name, (x, y)) in enumerate(shown.items()):
+        axes.plot(x, y, MARKS[number % len(MARKS)], color=COLOURS[number % len(COLOURS)])
+        axes.annotate(name, (x, y), xytext=(5, 3), textcoords="offset points", fontsize=7)
+    axes.set(xscale="log", xlabel="seconds for one more network", ylabel="to the oracle")
+
+
+def refined_sources(run: Run) -> dict[str, Mapping[str, Any]]:
+    """Return the settings of the sources that are some steps of training from another one, by name."""
+    table = RunDirectory(run.path).config()["evaluate"]["conditional"]
+    found = {name: source for name, source in table.items() if source and source["type"] == "refined"}
+    if not found:
+        raise PdiffError(f"{run.path}: has no source of type refined. Run a config with some.")
+    return found
+
+
+def chosen(run: Run, settings: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], dict[int, str]]:
+    """Return, by beginning and space and then by steps, the source whose rate was best on select conditions."""
+    sign = 1 if run.summary["metric"]["higher_is_better"] else -1
+    ways: dict[tuple[str, str], dict[int, list[str]]] = {}
+    for name, source in settings.items():
+        key = source["of"], source.get("space", "latent")
+        ways.setdefault(key, {}).setdefault(source.get("steps", 0), []).append(name)
+
+    def best(names: Sequence[str]) -> str:
+        values = [run.summary["sources"][name]["select"] for name in names]
+        return names[best_index(np.array([-math.inf if v is None else sign * v for v in values]), True)]
+
+    return {key: {steps: best(names) for steps, names in sorted(by.items())} for key, by in ways.items()}
+
+
+def steps_to(curve: Mapping[int, float]) -> float:
+    """Return after how many steps a curve reaches 0, between two points on a line; infinity for never."""
+    before: tuple[int, float] | None = None
+    for steps, value in curve.items():
+        if value >= 0:
+            return steps if before is None else before[0] + (steps - before[0]) * before[1] / (before[1] - value)
+        before = steps, value
+    return math.inf
+
+
+def starts(runs: Sequence[Run], file: Path | None) -> None:
+    """Print how far from the oracle networks are after some steps from each beginning, and when they reach it."""
+    ways = [chosen(run, refined_sources(run)) for run in runs]
+    curves = [
+        {
+            key: {s: run.summary["sources"][name]["to_oracle"]["difference"] for s, name in by.items()}
+            for key, by in way.items()
+        }
+        for run, way in zip(runs, ways, strict=True)
+    ]
+    grid = sorted({steps for by in curves[0].values() for steps in by})
+    scratch = [steps_to(curve["base", "weights"]) if ("base", "weights") in curve else math.nan for curve in curves]
+
+    def row(key: tuple[str, str]) -> list[str]:
+        own = [steps_to(curve[key]) for curve in curves]
+        ratios = [mine / theirs for mine, theirs in zip(own, scratch, strict=True)]
+        reached = over_runs(own, "{:.0f}") or "not in all"
+        cells = [over_runs([curve[key].get(steps) for curve in curves], "{:+.4f}") for steps in grid]
+        return [*key, *(cell.partition(" (")[0] for cell in cells), reached, over_runs(ratios, "{:.2f}")]
+
+    titles = ["begun at", "trained", *map(str, grid), "steps to the oracle (95 %)", "of those from base"]
+    print_table(titles, map(row, curves[0]))
+    if file:
+        write_bytes(file, draw(draw_starts, curves, width=7.0, height=5.0))
+
+
+def draw_starts(axes: Any, curves: Sequence[Mapping[tuple[str, str], Mapping[int, float]]]) -> None:
+    """Draw the difference to the oracle over the steps, a line for each beginning, a dot for each run."""
+    axes.axhline(0, color=GREY, linewidth=1)
+    keys = [key for key in curves[0] if key[1] == "weights"]
+    for number, key in enumerate(keys):
+        colour, mark = COLOURS[number % len(COLOURS)], MARKS[number % len(MARKS)]
+        steps = list(curves[0][key])
+        values = np.array([[curve[key][step] for step in steps] for curve in curves])
+        axes.plot(steps, values.mean(0), "-", marker=mark, color=colour, label=key[0], linewidth=1.2, markersize=5)
+        for own in values:
+            axes.plot(steps, own, ".", color=colour, alpha=0.4, markersize=3)
+    axes.set(xscale="symlog", xlabel="steps of training for the condition", ylabel="to the oracle", ylim=(-0.1, None))
+    axes.legend()
+
+
+def uncertainty(runs: Sequence[Run], file: Path | None) -> None:
+    """Print the metric of every source, and its further figures, each the mean over its candidates."""
+    names = common(runs)
+    details = list(dict.fromkeys(key for name in names for key in each(runs, "sources", name, "details")[0] or {}))
+
+    def row(name: str) -> list[str]:
+        found = (each(runs, "sources", name, "details", key, "mean") for key in details)
+        return [name, over_runs(each(runs, "sources", name, "mean")), *map(over_runs, found)]
+
+    print_table(["source", runs[0].summary["metric"]["name"], *details], map(row, names))
+
+
+def bytes_of(folder: Path, names: Sequence[str] | None = None) -> int:
+    """Return how many bytes the tensors in a folder take: all of them, or those of some files."""
+    files = [path for pattern in TENSORS for path in folder.glob(pattern) if names is None or path.stem in names]
+    return sum(path.stat().st_size for path in files)
+
+
+def storage(runs: Sequence[Run], file: Path | None) -> None:
+    """Print the bytes of what networks can be had from, beside what these reach; runs with one latent in one row."""
+    reference = "oracle" if runs[0].summary.get("conditional") else "trained"
+    places: dict[str, Callable[[Path], int]] = {
+        "generated": lambda path: bytes_of(path / "engine", DECODING),
+        "hypernet": lambda path: bytes_of(path / "engine" / "hypernet"),
+    }
+    by_latent: dict[int, list[Run]] = {}
+    for run in runs:
+        by_latent.setdefault(RunDirectory(run.path).config()["engine"]["autoencoder"]["latent"], []).append(run)
+
+    def row(name: str, latent: int) -> list[str]:
+        own = by_latent[latent]
+        whole = [bytes_of(run.path / "population") for run in own]
+        sizes = whole if name == reference else [places[name](run.path) for run in own]
+        shares = [size / of for size, of in zip(sizes, whole, strict=True)]
+        pairs = zip(*(each(own, "sources", other, "mean") for other in (name, reference)), strict=True)
+        gains = "" if name == reference else over_runs([mean - other for mean, other in pairs], "{:+.4f}")
+        means = over_runs(each(own, "sources", name, "mean"))
+        sized = [f"{np.mean(sizes) / 1e6:.2f}", f"{np.mean(shares):.3f}"]
+        return [name, "" if name == reference else str(latent), *sized, means, gains]
+
+    wanted = [(reference, next(iter(by_latent)))]
+    wanted += [(name, latent) for name in places if name in common(runs) for latent in sorted(by_latent)]
+    titles = ["networks from", "L", "MB", "of the population", "mean (95 %)", f"to the {reference} (95 %)"]
+    print_table(titles, (row(*each_one) for each_one in wanted))
+
+
+def choice(runs: Sequence[Run], file: Path | None) -> None:
+    """Print how well training data, and the split select, choose the best of the generated."""
+    found: list[Mapping[str, Any]] = each(runs, "choice")
+    if any(each_one is None for each_one in found):
+        raise PdiffError("choice: a run has not measured its generated on training data. Set evaluate.train.")
+    keys = [key for key, value in found[0].items() if isinstance(value, float | int) or value is None]
+    print_table(["figure", "mean over runs (95 %)"], ([key, over_runs([own[key] for own in found])] for key in keys))
+
+
+WAYS: Mapping[str, Callable[[Sequence[Run], Path | None], None]] = {
+    function.__name__: function for function in (conditions, starts, uncertainty, storage, choice)
+}
+
+
+@command()
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print a table, and draw a figure where one is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ways = parser.add_subparsers(required=True, metavar=" | ".join(WAYS), dest="way")
+    for name, function in WAYS.items():
+        way = ways.add_parser(name, help=function.__doc__)
+        way.add_argument("runs", type=Path, nargs="+", help="run directories that differ in the seed")
+        way.add_argument("--draw", type=Path, help="PNG file of the figure (conditions and starts have one)")
+    arguments = parser.parse_args(argv)
+    WAYS[arguments.way](read_runs([run.expanduser() for run in arguments.runs]), arguments.draw)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
