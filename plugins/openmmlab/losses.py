@@ -119,9 +119,8 @@ def training_of(task: Task, seed: int, collect: Mapping[str, Any], names: Sequen
         PdiffError: its settings cannot be, or what it draws does not follow from the number of a step.
     """
     where, settings = ("networks", network_settings) if conditional else ("finetune", finetune_settings)
-    if not conditional and collect.get("draws") == "config":
-        line = "collect.draws: got 'config', expected 'seeded', by which the number of a step tells its images."
-        raise PdiffError(f"{line} Give collect.draws=seeded, or train nothing through the losses of networks.")
+    if not conditional:
+        check_draws(collect)
     about = {"model": task.model, "names": names, "config": task.model.cfg}
     section = {**({"steps": 1} if conditional else {}), **(collect.get(where) or {})}  # networks from files have none
     found = call(settings, section, f"collect.{where}", **about)
@@ -131,6 +130,13 @@ def training_of(task: Task, seed: int, collect: Mapping[str, Any], names: Sequen
     passes = Passes(task.model, names, found["mode"], background, anew=conditional)
     own = derive_seed(seed, "networks") if conditional else derive_seed(seed, "finetune", 0)
     return Training(passes, wrapper, own, found["steps"] + found.get("warmup", 0))
+
+
+def check_draws(collect: Mapping[str, Any]) -> None:
+    """Raise a `PdiffError` where the number of a step of the fine-tuning does not tell its images."""
+    if collect.get("draws") == "config":
+        line = "collect.draws: got 'config', expected 'seeded', by which the number of a step tells its images."
+        raise PdiffError(f"{line} Give collect.draws=seeded, or train nothing through the losses of networks.")
 
 
 def loader_from(split: Split, seed: int, step: int) -> DataLoader:

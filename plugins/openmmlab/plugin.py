@@ -25,8 +25,11 @@ def collection_hooks(library: str) -> tuple[Callable, ...]:
         """
         from pdiff_plugins.openmmlab.collection import snapshots
         from pdiff_plugins.openmmlab.libraries import LIBRARIES
+        from pdiff_plugins.openmmlab.losses import check_draws
         from pdiff_plugins.openmmlab.many import snapshots_of_many
 
+        if "conditions" not in cfg.collect and cfg.fit.get("decoder"):
+            check_draws(cfg.collect)  # the fit, which needs the losses of networks, comes behind the training
         given = {"task": task, "names": names, "seed": cfg.seed, "device": resolve_device(cfg.device)}
         given |= {"library": LIBRARIES[library], "state": state, "folder": folder, "branch": branch}
         return call(snapshots_of_many if "conditions" in cfg.collect else snapshots, cfg.collect, "collect", **given)

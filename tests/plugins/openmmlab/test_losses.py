@@ -9,6 +9,7 @@ import torch
 
 pytest.importorskip("mmdet")
 
+from mmengine.config import Config
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from pdiff_plugins.openmmlab import collection, losses
 from pdiff_plugins.openmmlab.collection import snapshots
@@ -334,6 +335,13 @@ def test_draws_that_no_step_tells_are_refused_in_one_line(tiny_task):
     with pytest.raises(PdiffError, match=r"^collect.draws: got 'config', expected 'seeded', ") as caught:
         asked(own, stacked([begin(own)]), None, collect=collect)
     assert "\n" not in str(caught.value)
+
+
+def test_draws_that_no_step_tells_are_refused_before_a_training_whose_fit_needs_the_losses(case, tmp_path):
+    fit, collect = {"decoder": {"steps": 1}}, {"draws": "config", "finetune": {}}
+    cfg = Config({"collect": collect, "fit": fit, "seed": 0, "device": "cpu"})
+    with pytest.raises(PdiffError, match=r"^collect.draws: got 'config', expected 'seeded', "):
+        case.hook.collect(task=None, names=[], cfg=cfg, state=None, folder=tmp_path, branch=None)
 
 
 @pytest.mark.parametrize("where", ["networks", "finetune"])
