@@ -42,6 +42,7 @@ SIZES = {
     "convnext_mini_cifar10_all": 74_970,
     "resnet18_cifar10_all": 11_181_642,
     "subsets_digits": 2146,
+    "subsets_digits_behaviour": 2146,
     "subsets_digits_ball": 2146,
     "subsets_digits_size": 2146,
     "subsets_digits_three_inits": 2146,
@@ -78,6 +79,7 @@ SIZES_GENERATION = {"default": 217, "unet_small_cifar10_conv_out": 867, "subsets
 # The configs whose networks are made for conditions, and how many of these there are.
 CONDITIONAL = {
     "subsets_digits": 1022,
+    "subsets_digits_behaviour": 1022,
     "subsets_digits_ball": 1022,
     "subsets_digits_size": 1022,
     "subsets_digits_three_inits": 1022,

@@ -116,6 +116,16 @@ def test_example_with_conditions_runs_from_end_to_end(runs, tmp_path):
     assert error.square().mean() < 0.15
 
 
+def test_loss_of_the_curves_is_what_the_training_for_a_condition_begins_with():
+    plugin = import_plugin(path_of("conditional_curve"))
+    config = load_config(path_of("conditional_curve"), None, {}, {"collect.networks": 3, "collect.steps": 1})
+    task = plugin.build(cfg=config)
+    first = {name: value.clone() for name, value in task.model.state_dict().items()}
+    for snapshot in plugin.collect(task=task, names=list(first), cfg=config):
+        found = plugin.loss(task=task, cfg=config, params=first, condition=snapshot.condition)
+        assert found.item() == pytest.approx(snapshot.provenance["loss"], rel=1e-6)
+
+
 def test_error_of_the_table_is_to_be_minimised_and_an_ensemble_is_measured(runs):
     summary = read_json(runs("tabular_mlp").folder("compare") / "summary.json")
     assert summary["metric"]["higher_is_better"] is False

@@ -1,23 +1,31 @@
 """Small networks for curves a sin x + b cos x, whose condition is a and b; each learns from sixteen noisy points.
 
-Shows a population with a condition for each network, data that follow from it, and a measured condition: which a and b
-does a network draw?
+Shows a population with a condition for each network, data that follow from it, the training's loss for any condition,
+and a measured condition: which a and b does a network draw?
 """
 
 import math
 
 import torch
 from torch import nn
+from torch.func import functional_call
 from torch.nn.functional import mse_loss, normalize
 
 from pdiff import Evaluation, Metric, Snapshot, Task, call, derive_seed, hookimpl
 
 X = torch.linspace(-math.pi, math.pi, 401)[:-1, None]  # one period
+NOISE = 0.3  # of the points, unless `collect.noise` says otherwise
 
 
 def curve(condition, x):
     """Return the points `(S, 1)` of the curve that a condition asks for."""
     return condition["a"] * x.sin() + condition["b"] * x.cos()
+
+
+def points(seed, condition, x, noise):
+    """Return noisy points `(S, 1)` of the curve, for one condition always the same."""
+    rng = torch.Generator().manual_seed(derive_seed(seed, "points", *condition.values()))
+    return curve(condition, x) + noise * torch.randn(x.shape, generator=rng)
 
 
 def alike(one, other):
@@ -41,13 +49,13 @@ def collect(task, names, cfg):
     return call(snapshots, cfg.collect, "collect", task=task, names=names, seed=cfg.seed)
 
 
-def snapshots(task, names, seed, networks: int, steps: int, noise: float = 0.3, lr: float = 0.02):
+def snapshots(task, names, seed, networks: int, steps: int, noise: float = NOISE, lr: float = 0.02):
     """Yield networks for random conditions, all trained from the same initial weights."""
     x, first = task.splits["train"], {name: value.clone() for name, value in task.model.state_dict().items()}
     for number in range(networks):
         torch.manual_seed(derive_seed(seed, "network", number))
-        a, b = torch.empty(2).uniform_(-1, 1).tolist()
-        y = curve({"a": a, "b": b}, x) + noise * torch.randn(x.shape)
+        condition = dict(zip("ab", torch.empty(2).uniform_(-1, 1).tolist(), strict=True))
+        y = points(seed, condition, x, noise)
         task.model.load_state_dict(first)
         optimizer = torch.optim.Adam(task.model.parameters(), lr=lr)
         for _ in range(steps):
@@ -55,7 +63,15 @@ def snapshots(task, names, seed, networks: int, steps: int, noise: float = 0.3, 
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        yield Snapshot.of(task.model, names, {"branch": number, "loss": loss.item()}, condition={"a": a, "b": b})
+        yield Snapshot.of(task.model, names, {"branch": number, "loss": loss.item()}, condition=condition)
+
+
+@hookimpl
+def loss(task, cfg, params, condition):
+    """Hold a network against all points that one for the condition is trained on, as every step of a training does."""
+    x = task.splits["train"]
+    y = points(cfg.seed, condition, x, cfg.collect.get("noise", NOISE))
+    return mse_loss(functional_call(task.model, dict(params), (x,)), y)
 
 
 @hookimpl

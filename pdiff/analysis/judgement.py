@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pdiff.analysis.choosing import Reached, choosing
 from pdiff.analysis.copying import Copying, examine
 from pdiff.analysis.dependence import FEWEST_UNITS, independent_units, time_of_series
 from pdiff.analysis.novelty import Averaging, Novelty, averaging, largest, novelty
@@ -19,10 +20,10 @@ from pdiff.analysis.source_results import SourceResults
 from pdiff.analysis.statistics import (
     SIGNIFICANCE,
     Values,
+    average,
     best_index,
     best_of,
     best_rows,
-    choice,
     contrast,
     mean_interval,
     sample_interval,
@@ -391,11 +392,17 @@ def ends(interval: tuple[float, float] | None) -> list[float] | None:
 
 
 def chosen_by_training_data(case: Case) -> dict[str, Any] | None:
-    """Return how well the metric on training data chooses among the generated; None where it was not measured."""
+    """Return how well the metric on training data chooses among the generated, beside that on `select`.
+
+    None where it was not measured, or where none of them has a finite metric.
+    """
     source = case.sources[GENERATED]
     if "train" not in source.metrics or not source.finite.any():
         return None
-    return asdict(choice(source.metrics["train"], source.test, case.metric.higher_is_better))
+    scores = None if source.scores is None else source.scores.numpy()
+    everyone = Reached(average(case.counted(source)), case.columns(source))
+    train, select = (source.metrics[split] for split in ("train", "select"))
+    return choosing(train, select, source.test, scores, everyone, case.metric.higher_is_better)
 
 
 def notes(case: Case, findings: Findings) -> list[str]:

@@ -267,7 +267,7 @@ def codec_errors(case: Case, engine: ParameterDiffusion) -> dict[str, float]:
     if not case.heldout:
         return {}
     heldout, fitted = (Rows(case.population, rows) for rows in (case.heldout, case.fitted))
-    shares = kept_by_tensor(heldout[:], engine.decode(engine.encode(heldout)), mean(fitted), engine.layout)
+    shares = kept_by_tensor(heldout[:], engine.decode(engine.encode(heldout), tuned=False), mean(fitted), engine.layout)
     return {name: 1 - share for name, share in shares.items()}
 
 

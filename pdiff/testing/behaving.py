@@ -118,16 +118,17 @@ def check_direction(specimen: "Specimen", behaviour: Behaviour) -> str:
     run, conditions = behaviour.run, specimen.conditions
     base = base_vector(run)
     moved = finetune(run, conditions, 1)[0] - base
-    if not moved.any():
-        return "not compared: the first step of finetune changes nothing"
     begun = base.expand(len(conditions), -1).to(run.device).clone().requires_grad_()
     losses = behaviour(begun, torch.arange(len(conditions)), 0)
     gradient = torch.autograd.grad(losses.sum(), begun)[0].cpu()
-    large = (gradient.abs() >= LARGE * gradient.abs().amax(1, keepdim=True)) & (gradient != 0)
-    against = (large & (moved * gradient < 0)).sum(1) / large.sum(1)
-    if not (against >= MOST).all():
-        number = int(against.nan_to_num(-1).argmin())
-        entry = next(e for e in run.layout if (large & (moved * gradient >= 0))[number, e.slice].any())
+    large = (gradient.abs() >= LARGE * gradient.abs().amax(1, keepdim=True)) & (gradient * moved != 0)
+    if not large.any(1).all():
+        return "not compared: the first step of finetune moves nothing that has a large gradient"
+    along = large & (gradient * moved > 0)
+    share = along.sum(1) / large.sum(1)
+    if share.max() > 1 - MOST:
+        number = int(share.argmax())
+        entry = next(entry for entry in run.layout if along[number, entry.slice].any())
         line = f"{hook_of(behaviour)} has a gradient in {entry.name!r} that finetune does not go against"
         line += f" in its first step for {shown(conditions[number])}."
         raise fault(run.name, f"{line} Take the batch of that step as the training does, in its mode.")

@@ -1,6 +1,8 @@
 """Checks of what comes before any candidate: the hooks, `build`, `select_params`, `collect`, `load_params`."""
 
+import inspect
 import itertools
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -9,7 +11,7 @@ from pdiff.run.frozen import check_frozen
 from pdiff.stages.branches import roots_of
 from pdiff.stages.snapshots import recorded
 from pdiff.task.contract import fault
-from pdiff.task.plugins import hook_names, load_plugin, plugin_name
+from pdiff.task.plugins import hook_names, import_plugin, load_plugin, plugin_name
 from pdiff.testing.finding import NotApplicable
 from pdiff.testing.specimen import SNAPSHOTS, advance
 from pdiff.testing.tensors import changed, state_of
@@ -24,6 +26,11 @@ def check_hooks(specimen: "Specimen") -> str:
     """Every hook has a known name and known arguments, and none that is needed lacks."""
     name = specimen.config.plugin
     own = hook_names(load_plugin(name), plugin_name(name))
+    package = inspect.getfile(import_plugin(name))
+    taken = next((hook for hook in own if Path(package).with_name(f"{hook}.py").exists()), None)
+    if taken and Path(package).name == "__init__.py":
+        line = f"has the hook {taken} and the file {taken}.py, which takes its name once it is imported."
+        raise fault(plugin_name(name), f"{line} Give the file another name.")
     if "collect" not in own and not specimen.config.checkpoints.files:
         raise fault(plugin_name(name), "lacks the hook collect. Define it, or give checkpoints.files.")
     roots_of(specimen.built)  # says what is wrong with the hook branches

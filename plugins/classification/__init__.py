@@ -151,7 +151,7 @@ def finetune(task, cfg, start, conditions, steps):
 @hookimpl
 def losses(task, cfg, params, conditions, step):
     """Return the cross-entropy of each of n networks on the training batch of a step; many in one pass."""
-    from pdiff_plugins.classification.losses import losses_of_networks
+    from pdiff_plugins.classification.training_loss import losses_of_networks
 
     return losses_of_networks(task, cfg.seed, cfg.collect, params, conditions, step)
 

@@ -123,13 +123,17 @@ class ConditionalSplit:
 
     def values(self, candidates: Candidates) -> Tensor:
         """Return what the candidates are for `(M, C)`; raise a `PdiffError` where that is not said."""
-        if candidates.conditions is None:
+        return self.values_of(candidates.conditions)
+
+    def values_of(self, conditions: Conditions | None) -> Tensor:
+        """Return the numbers of conditions `(M, C)`; raise a `PdiffError` where they are not those of the task."""
+        if conditions is None:
             names = ", ".join(self.table.names)
             raise PdiffError(f"task.conditions: got candidates without them, expected {names}. Give one for each.")
-        if candidates.conditions.names != self.table.names:
-            got, expected = (", ".join(names) for names in (candidates.conditions.names, self.table.names))
+        if conditions.names != self.table.names:
+            got, expected = (", ".join(names) for names in (conditions.names, self.table.names))
             raise PdiffError(f"task.conditions: got candidates for {got}, expected {expected}. Name these.")
-        return candidates.conditions.values
+        return conditions.values
 
 
 def build_kind(cfg: Mapping[str, Any], seed: int) -> Kind:

@@ -169,6 +169,17 @@ def only(images: Tensor, labels: Tensor, classes: Sequence[int]) -> Arrays:
     return images[rows], (labels[rows, None] == wanted).long().argmax(1)
 
 
+def named(
+    pairs: Sequence[Arrays], classes: Sequence[int] | None, select: int, limit: int | None, seed: int, size: int
+) -> tuple:
+    """Return the splits of training and test images, and their size; where some classes alone are kept, their names."""
+    if classes is None:
+        return with_select(*pairs, select, limit, seed), size
+    check_parts(*pairs)
+    pairs = [only(*pair, classes) for pair in pairs]
+    return with_select(*pairs, select, limit, seed), size, [str(label) for label in classes]
+
+
 @DATASETS.register_module(name="digits")
 def digits(
     run_seed: int,
@@ -206,7 +217,15 @@ def digits(
 
 
 @DATASETS.register_module(name="npz")
-def npz(run_seed: int, path: str, size: int, select: int, train: int | None = None, seed: int | None = None):
+def npz(
+    run_seed: int,
+    path: str,
+    size: int,
+    select: int,
+    train: int | None = None,
+    seed: int | None = None,
+    classes: Sequence[int] | None = None,
+):
     """Load `x_train`, `y_train`, `x_test`, `y_test` of an `.npz` file (images `(S, H, W, C)` or `(S, H, W)`, uint8).
 
     Args:
@@ -216,6 +235,7 @@ def npz(run_seed: int, path: str, size: int, select: int, train: int | None = No
         select: number of training images that choose the best candidate instead.
         train: number of training images to keep; default: all.
         seed: of the splits; default: that of the run.
+        classes: the labels to keep, in the order of the labels they get; default: all.
     """
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
@@ -225,7 +245,7 @@ def npz(run_seed: int, path: str, size: int, select: int, train: int | None = No
         message = f"cannot be used ({reason}), expected arrays x_train, y_train, x_test, y_test without pickle"
         raise PdiffError(f"task.data.path: {path} {message}.") from None
     pairs = [_as_tensors(arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test")]
-    return with_select(*pairs, select, train, run_seed if seed is None else seed), size
+    return named(pairs, classes, select, train, run_seed if seed is None else seed, size)
 
 
 def _as_tensors(images: np.ndarray, labels: np.ndarray) -> Arrays:
@@ -249,6 +269,7 @@ def torchvision_data(
     download: bool = False,
     train: int | None = None,
     seed: int | None = None,
+    classes: Sequence[int] | None = None,
 ):
     """Load a torchvision dataset that has a training and a test part (CIFAR10, CIFAR100, STL10, Flowers102, ...).
 
@@ -261,6 +282,7 @@ def torchvision_data(
         download: fetch the data if it is not there.
         train: number of training images to keep; default: all.
         seed: of the splits; default: that of the run.
+        classes: the labels to keep, in the order of the labels they get; default: all.
     """
     import inspect
 
@@ -277,7 +299,7 @@ def torchvision_data(
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise PdiffError(f"task.data: torchvision's {name} cannot be loaded from {root} ({reason}).") from None
-    return with_select(*pairs, select, train, run_seed if seed is None else seed), size
+    return named(pairs, classes, select, train, run_seed if seed is None else seed, size)
 
 
 @DATASETS.register_module(name="folder")

@@ -133,21 +133,41 @@ def snapshots(
     given |= {"folder": folder, "device": device}
     about = {"model": task.model, "names": names, "config": task.model.cfg}
     settings = call(finetune_settings, finetune, "collect.finetune", **about)
-    base = state.get("base") if state else None
+    base, begun_with = state.get("base") if state else None, settings_of(task.model)
     if base is None:
         yield from call(train_base, train or {}, "collect.train", state=state, **given)
+        restore_settings(begun_with)
         base = {name: tensor.detach().clone() for name, tensor in task.model.state_dict().items() if name in names}
         state = None
     reached = state["branch"] if state else 0
     for number in range(reached, branches) if branch is None else [branch]:
         own = state if number == reached else None
         yield from finetune_selection(names=names, branch=number, base=base, state=own, **given, **settings)
+        restore_settings(begun_with)
 
 
 def roots(branches: int = 1) -> list[int]:
     """Return for each branch, which need not wait for each other, the number of its trained network: there is one."""
     check_positive("collect", branches=branches)
     return [0] * branches
+
+
+def settings_of(model: nn.Module) -> dict[nn.Module, dict[str, Any]]:
+    """Return plain attributes of all modules: a training changes some, as YOLOX's loss in the last epochs.
+
+    A process that takes up the trained network has them as they were before, and so must one that goes on with it.
+    """
+    plain = (bool, int, float, str, type(None))
+    return {
+        module: {name: value for name, value in vars(module).items() if isinstance(value, plain)}
+        for module in model.modules()
+    }
+
+
+def restore_settings(settings: Mapping[nn.Module, Mapping[str, Any]]) -> None:
+    """Give modules the attributes of `settings_of` back."""
+    for module, values in settings.items():
+        vars(module).update(values)
 
 
 def train_base(

@@ -123,7 +123,8 @@ def training_of(task: Task, seed: int, collect: Mapping[str, Any], names: Sequen
         line = "collect.draws: got 'config', expected 'seeded', by which the number of a step tells its images."
         raise PdiffError(f"{line} Give collect.draws=seeded, or train nothing through the losses of networks.")
     about = {"model": task.model, "names": names, "config": task.model.cfg}
-    found = call(settings, collect.get(where) or {}, f"collect.{where}", **about)
+    section = {**({"steps": 1} if conditional else {}), **(collect.get(where) or {})}  # networks from files have none
+    found = call(settings, section, f"collect.{where}", **about)
     nothing = [nn.Parameter(torch.zeros(1))]
     wrapper = constant_rate(task.model.cfg, found["optimizer"], nothing, f"collect.{where}")
     background = task.splits["train"].kind.background if conditional else None

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from pdiff_plugins.images.blocks import blocks_of
-from pdiff_plugins.openmmlab.collection import check_training, train_base
+from pdiff_plugins.openmmlab.collection import check_training, restore_settings, settings_of, train_base
 from pdiff_plugins.openmmlab.hooks import SECONDS_BETWEEN_RESTS
 from pdiff_plugins.openmmlab.libraries import Library
 from pdiff_plugins.openmmlab.lockstep import Lockstep, put
@@ -80,8 +80,7 @@ def snapshots_of_many(
         own = settings_of(task.model)
         given = {"task": task, "seed": seed, "config": task.model.cfg, "library": library, "draws": draws}
         yield from call(train_base, train or {}, "collect.train", state=state, folder=folder, device=device, **given)
-        for module, values in own.items():
-            vars(module).update(values)
+        restore_settings(own)
         tensors = task.model.state_dict()
         base, state = {name: tensors[name].detach().clone() for name in names}, None
     if state and "model" in state:  # before the first snapshot nothing else holds what the base training has made
@@ -90,18 +89,6 @@ def snapshots_of_many(
     for number in range(max(reached, 0), len(blocks)) if branch is None else [branch]:
         own = state if number == reached else None
         yield from train_block(task, seed, number, blocks[number], base, own, settings)
-
-
-def settings_of(model: nn.Module) -> dict[nn.Module, dict[str, Any]]:
-    """Return plain attributes of all modules: hooks of a training change some, as YOLOX's loss in the last epochs.
-
-    A process that takes up the trained network has them as they were before.
-    """
-    plain = (bool, int, float, str, type(None))
-    return {
-        module: {name: value for name, value in vars(module).items() if isinstance(value, plain)}
-        for module in model.modules()
-    }
 
 
 def network_settings(

@@ -348,9 +348,30 @@ def test_choice_by_training_data_is_reported_where_it_was_measured():
     assert found["regret"] == pytest.approx(0.2)
 
 
-def test_a_choice_that_is_dead_has_no_regret():
+def test_choosing_by_training_data_stands_beside_choosing_on_select_and_no_choice():
+    scores = np.array([[1, 0, 1, 0], [1, 1, 1, 0], [1, 1, 1, 1], [0, 0, 1, 1]], dtype=float)
+    test = scores.mean(1)
+    measured = source("generated", test, train=[0.9, 0.8, 0.7, 0.6], select=[0.1, 0.2, 0.4, 0.3], scores=scores)
+    found = chosen_by_training_data(case_of(TRAINED, measured))
+    assert found["gain"] == pytest.approx(test[0] - test.mean())
+    assert found["select"]["gain"] == pytest.approx(1 - test.mean())
+    assert found["difference"] == pytest.approx(-0.5)
+    low, high = found["difference_ci"]
+    assert low < -0.5 < high
+
+
+def test_a_choice_that_is_dead_has_no_regret_and_no_gain():
     measured = source("generated", [0.5, -math.inf, 0.7], train=[0.8, 0.9, 0.7])
-    assert chosen_by_training_data(case_of(TRAINED, measured))["regret"] is None
+    found = chosen_by_training_data(case_of(TRAINED, measured))
+    assert (found["regret"], found["gain"], found["difference"]) == (None, None, None)
+    assert found["select"]["gain"] == pytest.approx(0.1)
+
+
+def test_without_scores_a_choice_has_a_gain_without_an_interval():
+    measured = source("generated", [0.5, 0.6, 0.7], train=[0.9, 0.8, 0.7])
+    found = chosen_by_training_data(case_of(TRAINED, measured))
+    assert found["gain"] == pytest.approx(-0.1)
+    assert (found["gain_ci"], found["difference_ci"], found["select"]["gain_ci"]) == (None, None, None)
 
 
 def test_a_trained_one_leaves_its_branch_out_of_its_similarity():

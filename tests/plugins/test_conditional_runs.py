@@ -4,12 +4,18 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
+import yaml
 
 from pdiff.commands import compare, export
+from pdiff.run import Run
+from pdiff.run.behaviour import Behaviour
 from pdiff.run.config import resolve
 from pdiff.run.directory import RunDirectory
+from pdiff.run.finetuning import finetune
 from pdiff.runtime.storage import read_json
 from pdiff.stages.pipeline import run_pipeline
+from pdiff.testing import Conformance
 
 SETS = [
     ["0", "1", "2", "3"],
@@ -57,6 +63,14 @@ def test_table_has_every_source_over_unseen_sets(finished):
     assert len(beside) == (summary["best_source"] != "base")
 
 
+@pytest.mark.parametrize("plugin", ["detection", "segmentation"])
+def test_loss_for_conditions_is_what_a_network_is_fine_tuned_by(cases, tmp_path, plugin):
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(over_conditions(cases(plugin).values())))
+    finding = Conformance(plugin, tmp_path / "runs", str(tmp_path / "tiny.yaml")).check("loss")
+    assert finding.state == "passed", finding.line
+    assert finding.line.endswith("; the first step of finetune goes against it for 4 conditions")
+
+
 def test_base_is_what_every_network_began_with(finished):
     from pdiff.runtime.storage import read_tensors
     from pdiff.weights.population import Population
@@ -67,6 +81,21 @@ def test_base_is_what_every_network_began_with(finished):
     moved = np.abs(population.vectors - base).max(1)
     assert (moved > 0).all()
     assert (moved < 0.1).all()
+
+
+def test_losses_that_the_plugin_tells_are_those_of_its_training(finished):
+    run = Run(resolve(finished.config()), finished)
+    table = run.population.conditions
+    vectors, _ = finetune(run, table, 1)
+    vectors.requires_grad_(True)
+    numbers = torch.arange(len(table))
+    losses = Behaviour(run, table)(vectors, numbers, 1)
+    assert losses.tolist() == [origin["loss"] for origin in run.population.provenance]
+    losses.sum().backward()
+    assert vectors.grad.isfinite().all()
+    assert (vectors.grad != 0).any(1).all()
+    some = Behaviour(run, table)(vectors[[4, 1]], numbers[[4, 1]], 1)
+    assert torch.equal(some, losses[[4, 1]])
 
 
 def test_runs_over_conditions_stand_side_by_side(finished, tmp_path, capsys):

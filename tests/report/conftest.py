@@ -126,7 +126,11 @@ def make_summary(higher: bool = True, failed: bool = False, ignored: bool = Fals
         "budget": 100,
         "sources": sources,
         "comparisons": comparisons,
-        "choice": {"spearman": 0.41, "p": 0.0002, "regret": 0.004, "n": 200},
+        "choice": {
+            "spearman": 0.41, "p": 0.0002, "regret": 0.004, "n": 200, "gain": 0.003, "gain_ci": [-0.001, 0.007],
+            "difference": -0.0012, "difference_ci": [-0.004, 0.0016],
+            "select": {"spearman": 0.5, "p": 1e-5, "regret": 0.002, "gain": 0.0042, "gain_ci": None},
+        },
         "margin": 0.003,
         "quality": None,
         "baselines": "better than gaussian; no clear difference to soup, soup16",

@@ -138,10 +138,20 @@ def test_figures_that_do_not_exist_are_empty(made, tmp_path):
 
 def test_a_choice_that_cannot_be_ranked_is_told_in_words(made, tmp_path):
     summary, _ = made()
-    summary["choice"] = {"spearman": None, "p": None, "regret": None, "n": 2}
+    summary["choice"] |= {"spearman": None, "p": None, "regret": None, "n": 2, "gain": None, "difference": None}
     words = parse(report_page(tmp_path, "demo", summary, [], "")).words
     assert "2 generated candidates: they are too few, or too equal, to rank; the choice is one without" in words
     assert "Spearman" not in words
+    assert "Is choosing worth anything?" not in words
+
+
+def test_what_choosing_is_worth_is_told_in_a_sentence(page_of):
+    words = parse(page_of()).words
+    assert (
+        "On the test split the choice by training data is +0.0030 better than the mean of all candidates "
+        "(95 % -0.0010 to 0.0070), that by select +0.0042; against each other the former is -0.0012 "
+        "(95 % -0.0040 to 0.0016)." in words
+    )
 
 
 def test_the_copying_test_stands_with_its_controls(page_of):

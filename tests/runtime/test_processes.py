@@ -603,3 +603,10 @@ def test_torchrun_runs_every_stage_and_ends_where_a_process_is_lost(tiny, tmp_pa
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("report: ") == 1
+
+
+def test_a_process_that_trains_alone_has_every_row_of_a_batch():
+    own = group.own_rows(5)
+    assert (own, group.trainers(), group.weight(own, 5)) == (slice(0, 5), 1, 1)
+    with group.hidden_group():
+        assert not torch.distributed.is_initialized()

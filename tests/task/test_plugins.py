@@ -79,7 +79,7 @@ def rows() -> dict:
 def test_the_embedded_plugin_is_found_and_ready():
     row = rows()["classification"]
     assert row.state == "ready"
-    assert row.hooks == ("branches", "build", "collect", "ensemble", "evaluate", "finetune", "inputs")
+    assert row.hooks == ("branches", "build", "collect", "ensemble", "evaluate", "finetune", "inputs", "losses")
     assert row.origin.startswith("pdiff_plugins.classification (pdiff ")
 
 

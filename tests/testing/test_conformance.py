@@ -445,7 +445,7 @@ def finetune(task, start, conditions, steps):
     ("sound", "broken", "words"),
     [
         ("0.5 *", "0.5 *", "the first step of finetune goes against it for 4 conditions"),
-        ("0.5 *", "(step > 0) *", "not compared: the first step of finetune changes nothing"),
+        ("0.5 *", "(step > 0) *", "not compared: the first step of finetune moves nothing that has a large gradient"),
         ("@hookimpl\ndef finetune", "def finetune", UNTOLD),
     ],
 )
@@ -503,6 +503,19 @@ def test_what_cannot_be_looked_at_is_not_applicable(tmp_path):
 def test_optional_hooks_that_lack_are_not_applicable(tmp_path):
     plugin = conformance(tmp_path, SOUND.partition("@hookimpl\ndef ensemble")[0])
     assert [plugin.check(name).state for name in ("ensemble", "drawing")] == ["not applicable"] * 2
+
+
+def test_a_file_of_a_package_that_would_take_the_name_of_a_hook_is_found(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "__init__.py").write_text(SOUND)
+    (tmp_path / "mine" / "default.yaml").write_text("select: head\n")
+    plugin = Conformance(str(tmp_path / "mine"), tmp_path / "runs")
+    (tmp_path / "mine" / "loss.py").touch()
+    assert plugin.check("hooks").state == "passed"
+    (tmp_path / "mine" / "draw.py").touch()
+    found = Conformance(str(tmp_path / "mine"), tmp_path / "runs").check("hooks")
+    words = "plugin mine: has the hook draw and the file draw.py, which takes its name once it is imported. Give the f"
+    assert (found.state, found.line.startswith(words)) == ("failed", True), found
 
 
 def test_an_unknown_check_is_refused(tmp_path):

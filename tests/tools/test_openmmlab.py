@@ -82,6 +82,8 @@ def test_rows_of_a_config_that_runs_and_of_one_that_does_not(bench):
     stock = bench.Stock("mmdet::a/b", "regex(a|b)")
     ran = bench.row("A", stock, {"P": 1234, "seconds": [1.2, 3.4]})
     assert ran == r"| A | `mmdet::a/b` | `regex(a\|b)` | 1,234 | runs | 1 + 3 |"
+    other = bench.row("A", stock, {"P": 1234, "loss": "2 for 1", "seconds": [1.2, 3.4, 5]})
+    assert other == r"| A | `mmdet::a/b` | `regex(a\|b)` | 1,234 | runs; its loss: 2 for 1 | 1 + 3 + 5 |"
     assert bench.row("A", stock, {"error": "no."}) == r"| A | `mmdet::a/b` | `regex(a\|b)` |  | no. |  |"
 
 

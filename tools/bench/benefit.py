@@ -1,7 +1,6 @@
 """What generating is good for: figures of finished runs that differ in the seed, with 95 % intervals over the seeds.
 
     python tools/bench/benefit.py conditions runs/behaviour0 runs/behaviour1 runs/behaviour2 --draw cost.png
-    python tools/bench/benefit.py starts runs/starts0 runs/starts1 runs/starts2 --draw starts.png
     python tools/bench/benefit.py uncertainty runs/sure0 runs/sure1 runs/sure2
     python tools/bench/benefit.py storage runs/behaviour0 runs/behaviour1 runs/behaviour2
     python tools/bench/benefit.py choice runs/sure0 runs/sure1 runs/sure2
@@ -11,14 +10,13 @@ run, by Student's t; that of one run over conditions or candidates stands in its
 """
 
 import argparse
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pdiff.analysis.statistics import Values, best_index, mean_interval
+from pdiff.analysis.repetition import over_runs
 from pdiff.report.drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION, draw
 from pdiff.run.comparison import Compared, ComparedOverConditions, read_runs
 from pdiff.run.directory import RunDirectory
@@ -30,16 +28,6 @@ COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY, INK)
 MARKS = "os^DvP*X"
 TENSORS = ("*.safetensors", "*.f32")
 DECODING = ("scaling", "autoencoder", "decoder", "whitening", "denoiser", "conditioning")
-
-
-def over_runs(values: Sequence[float | None], form: str = "{:.4f}") -> str:
-    """Return the mean over runs, and its interval where there are several; an empty word where a run has no figure."""
-    own = np.array([math.nan if value is None else value for value in values], dtype=float)
-    if not np.isfinite(own).all():
-        return ""
-    interval = mean_interval(Values("runs", own)) if len(own) > 1 else None
-    ends = f" ({form} to {form})".format(*interval) if interval else ""
-    return form.format(own.mean()) + ends
 
 
 def print_table(titles: Sequence[str], rows: Iterator[Sequence[str]]) -> None:
@@ -106,81 +94,6 @@ def draw_costs(axes: Any, points: Mapping[str, tuple[float, float]], oracle: flo
     axes.set(xscale="log", xlabel="seconds for one more network", ylabel="to the oracle")
 
 
-def refined_sources(run: Run) -> dict[str, Mapping[str, Any]]:
-    """Return the settings of the sources that are some steps of training from another one, by name."""
-    table = RunDirectory(run.path).config()["evaluate"]["conditional"]
-    found = {name: source for name, source in table.items() if source and source["type"] == "refined"}
-    if not found:
-        raise PdiffError(f"{run.path}: has no source of type refined. Run a config with some.")
-    return found
-
-
-def chosen(run: Run, settings: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], dict[int, str]]:
-    """Return, by beginning and space and then by steps, the source whose rate was best on select conditions."""
-    sign = 1 if run.summary["metric"]["higher_is_better"] else -1
-    ways: dict[tuple[str, str], dict[int, list[str]]] = {}
-    for name, source in settings.items():
-        key = source["of"], source.get("space", "latent")
-        ways.setdefault(key, {}).setdefault(source.get("steps", 0), []).append(name)
-
-    def best(names: Sequence[str]) -> str:
-        values = [run.summary["sources"][name]["select"] for name in names]
-        return names[best_index(np.array([-math.inf if v is None else sign * v for v in values]), True)]
-
-    return {key: {steps: best(names) for steps, names in sorted(by.items())} for key, by in ways.items()}
-
-
-def steps_to(curve: Mapping[int, float]) -> float:
-    """Return after how many steps a curve reaches 0, between two points on a line; infinity for never."""
-    before: tuple[int, float] | None = None
-    for steps, value in curve.items():
-        if value >= 0:
-            return steps if before is None else before[0] + (steps - before[0]) * before[1] / (before[1] - value)
-        before = steps, value
-    return math.inf
-
-
-def starts(runs: Sequence[Run], file: Path | None) -> None:
-    """Print how far from the oracle networks are after some steps from each beginning, and when they reach it."""
-    ways = [chosen(run, refined_sources(run)) for run in runs]
-    curves = [
-        {
-            key: {s: run.summary["sources"][name]["to_oracle"]["difference"] for s, name in by.items()}
-            for key, by in way.items()
-        }
-        for run, way in zip(runs, ways, strict=True)
-    ]
-    grid = sorted({steps for by in curves[0].values() for steps in by})
-    scratch = [steps_to(curve["base", "weights"]) if ("base", "weights") in curve else math.nan for curve in curves]
-
-    def row(key: tuple[str, str]) -> list[str]:
-        own = [steps_to(curve[key]) for curve in curves]
-        ratios = [mine / theirs for mine, theirs in zip(own, scratch, strict=True)]
-        reached = over_runs(own, "{:.0f}") or "not in all"
-        cells = [over_runs([curve[key].get(steps) for curve in curves], "{:+.4f}") for steps in grid]
-        return [*key, *(cell.partition(" (")[0] for cell in cells), reached, over_runs(ratios, "{:.2f}")]
-
-    titles = ["begun at", "trained", *map(str, grid), "steps to the oracle (95 %)", "of those from base"]
-    print_table(titles, map(row, curves[0]))
-    if file:
-        write_bytes(file, draw(draw_starts, curves, width=7.0, height=5.0))
-
-
-def draw_starts(axes: Any, curves: Sequence[Mapping[tuple[str, str], Mapping[int, float]]]) -> None:
-    """Draw the difference to the oracle over the steps, a line for each beginning, a dot for each run."""
-    axes.axhline(0, color=GREY, linewidth=1)
-    keys = [key for key in curves[0] if key[1] == "weights"]
-    for number, key in enumerate(keys):
-        colour, mark = COLOURS[number % len(COLOURS)], MARKS[number % len(MARKS)]
-        steps = list(curves[0][key])
-        values = np.array([[curve[key][step] for step in steps] for curve in curves])
-        axes.plot(steps, values.mean(0), "-", marker=mark, color=colour, label=key[0], linewidth=1.2, markersize=5)
-        for own in values:
-            axes.plot(steps, own, ".", color=colour, alpha=0.4, markersize=3)
-    axes.set(xscale="symlog", xlabel="steps of training for the condition", ylabel="to the oracle", ylim=(-0.1, None))
-    axes.legend()
-
-
 def uncertainty(runs: Sequence[Run], file: Path | None) -> None:
     """Print the metric of every source, and its further figures, each the mean over its candidates."""
     names = common(runs)
@@ -237,7 +150,7 @@ def choice(runs: Sequence[Run], file: Path | None) -> None:
 
 
 WAYS: Mapping[str, Callable[[Sequence[Run], Path | None], None]] = {
-    function.__name__: function for function in (conditions, starts, uncertainty, storage, choice)
+    function.__name__: function for function in (conditions, uncertainty, storage, choice)
 }
 
 
@@ -249,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, function in WAYS.items():
         way = ways.add_parser(name, help=function.__doc__)
         way.add_argument("runs", type=Path, nargs="+", help="run directories that differ in the seed")
-        way.add_argument("--draw", type=Path, help="PNG file of the figure (conditions and starts have one)")
+        way.add_argument("--draw", type=Path, help="PNG file of the figure (conditions has one)")
     arguments = parser.parse_args(argv)
     WAYS[arguments.way](read_runs([run.expanduser() for run in arguments.runs]), arguments.draw)
     return 0

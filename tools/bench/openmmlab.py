@@ -1,5 +1,6 @@
 """Which stock configs of mmdet and mmseg run? Each on a few scenes of digits: a base training of two steps, two
-checkpoints of the selection, and both of them evaluated.
+checkpoints of the selection, both of them evaluated, and the training loss of the first, with gradients, three times at
+once: is it what the collection had for the second?
 
 Each config runs in a process of its own. What is changed of a config is what `options` returns: data, batch size, sizes
 in pixels, length; heads, losses, augmentations, hooks and optimiser stay its own.
@@ -22,11 +23,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from pdiff_plugins.openmmlab.libraries import LIBRARIES, open_config
 from pdiff_plugins.openmmlab.metainfo import plain_datasets
 from pdiff_plugins.openmmlab.scenes import CLASSES
 
+from pdiff.run.behaviour import Behaviour
 from pdiff.run.config import load_config
 from pdiff.run.directory import RunDirectory
 from pdiff.run.measuring import evaluate_split
@@ -159,8 +162,22 @@ def section(stock: Stock) -> dict[str, Any]:
     return {"model": model, "data": {"scenes": SCENES, "select": {"source": "val"}}}
 
 
+def loss(run: Run) -> str:
+    """Return what is wrong with the loss that the plugin tells of the first checkpoint; nothing where it is right."""
+    vectors = run.population.tensor()[:1].repeat(3, 1).requires_grad_(True)
+    expected = run.population.provenance[1]["loss"]
+    try:
+        losses = Behaviour(run)(vectors, torch.arange(3), 1)
+        losses.sum().backward()
+    except PdiffError as error:
+        return str(error)
+    if losses.tolist() == [expected] * 3:
+        return ""
+    return f"{max(losses.tolist(), key=lambda own: abs(own - expected)):.6g} for {expected:.6g}"
+
+
 def measure(stock: Stock, folder: Path) -> dict[str, Any]:
-    """Return what a config gives: P, and the seconds of the collection and of the evaluation."""
+    """Return what a config gives: P, its loss, and the seconds of the collection, of the evaluation and of the loss."""
     finetune = {"warmup": 0, "steps": 2, "optimizer": {"type": "AdamW", "lr": 1e-4}}
     own = {"seed": 0, "device": "cpu", "select": stock.select, "task": section(stock)}
     own["collect"] = {"branches": 1, "finetune": finetune}
@@ -170,7 +187,10 @@ def measure(stock: Stock, folder: Path) -> dict[str, Any]:
     run, collected = Run(config, RunDirectory(folder)), time.monotonic()
     found = evaluate_split(run, "trained", run.candidates(run.population.tensor()), "select")
     assert len(found) == 2
-    return {"P": run.layout.size, "seconds": [collected - start, time.monotonic() - collected]}
+    evaluated = time.monotonic()
+    told = loss(run)
+    seconds = [collected - start, evaluated - collected, time.monotonic() - evaluated]
+    return {"P": run.layout.size, "loss": told, "seconds": seconds}
 
 
 def run_alone(name: str, limit: float) -> dict[str, Any]:
@@ -192,7 +212,8 @@ def row(name: str, stock: Stock, found: Mapping[str, Any]) -> str:
     """Return a config's row of the table."""
     size = f"{found['P']:,}" if "P" in found else ""
     seconds = " + ".join(f"{each:.0f}" for each in found.get("seconds", ()))
-    result = textwrap.shorten(found.get("error", "runs"), LONGEST, placeholder=" ...")
+    result = found.get("error", f"runs; its loss: {found['loss']}" if found.get("loss") else "runs")
+    result = textwrap.shorten(result, LONGEST, placeholder=" ...")
     cells = [name, f"`{stock.config}`", f"`{stock.select}`", size, result, seconds]
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 

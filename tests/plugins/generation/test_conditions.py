@@ -279,3 +279,5 @@ def test_generation_under_conditions_keeps_the_rules(tmp_path, tiny_sets):
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny_sets))
     findings = check_plugin("generation", str(tmp_path / "tiny.yaml"))
     assert [finding.line for finding in findings if finding.state == "failed"] == []
+    loss = next(finding for finding in findings if finding.check == "loss")
+    assert loss.line.endswith("; the first step of finetune goes against it for 4 conditions")

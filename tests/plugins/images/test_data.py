@@ -560,6 +560,23 @@ def test_only_some_digits_are_kept_each_under_its_place_among_them():
     assert [known[image.numpy().tobytes()] for image in few.images] == [[7, 2, 4][label] for label in few.labels]
 
 
+def test_only_some_classes_of_an_npz_are_kept(npz):
+    splits = npz(arrays(), select=4, classes=[2, 0])
+    assert splits["test"].names == ["2", "0"]
+    assert torch.equal(splits["test"].labels, torch.tensor([1, 0] * 3))
+    kept = torch.from_numpy(arrays()["x_test"]).permute(0, 3, 1, 2)[[0, 2, 3, 5, 6, 8]]
+    assert torch.equal(splits["test"].images, kept)
+    assert len(splits["train"]) == 20 - 4
+    with pytest.raises(PdiffError, match=r"^task\.data\.classes: got \[3\], expected different labels of 0 to 2, one"):
+        npz(arrays(), classes=[3])
+
+
+def test_only_some_classes_of_a_torchvision_dataset_are_kept(mnist):
+    splits = torchvision("MNIST", mnist[0], select=2, classes=[9, 1])
+    assert splits["test"].labels.tolist() == [1, 0, 1, 0]
+    assert (len(splits["train"]), splits["train"].names) == (6, ["9", "1"])
+
+
 @pytest.mark.parametrize("classes", [[], [3, 3], [3, 10], [-1, 2]])
 def test_digits_that_there_are_not_are_refused(classes):
     with pytest.raises(PdiffError, match=r"^task\.data\.classes: got \[.*\], expected different labels of 0 to 9, one"):

@@ -9,6 +9,8 @@ import torch
 
 pytest.importorskip("mmdet")
 
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from pdiff_plugins.openmmlab import collection, losses
 from pdiff_plugins.openmmlab.collection import snapshots
 from pdiff_plugins.openmmlab.conditions import build_kind
 from pdiff_plugins.openmmlab.libraries import MMDET, open_config
@@ -23,6 +25,7 @@ SETS = {"type": "classes", "subsets": [[0, 1, 2], [3], [4, 5, 6, 7], [8, 9], [1,
 OPTIMIZER = {"type": "SGD", "lr": 1e-3}
 PREDICTORS = "module(bbox_head.conv_cls)+module(bbox_head.conv_reg)"
 NORM = "module(backbone.layer3.1.bn2)"
+LEAF = torch.zeros(1, requires_grad=True)
 COLLECT = {"networks": {"steps": 64, "optimizer": OPTIMIZER}}
 
 
@@ -81,8 +84,8 @@ def asked(task, params, numbers=range(5), step=0, collect=COLLECT) -> torch.Tens
 
 def assert_as_trained(task, steps, numbers=range(5), collect=COLLECT) -> None:
     """Assert that the losses of each step are those of the training, bit for bit."""
-    for step, (selections, losses, _) in enumerate(steps):
-        assert torch.equal(asked(task, stacked(selections), numbers, step, collect).detach(), torch.stack(losses))
+    for step, (selections, told, _) in enumerate(steps):
+        assert torch.equal(asked(task, stacked(selections), numbers, step, collect).detach(), torch.stack(told))
 
 
 @pytest.mark.parametrize("selector", [PREDICTORS, "head", NORM])
@@ -137,9 +140,9 @@ def test_images_of_each_condition_are_those_of_its_training(task, monkeypatch):
 
 @pytest.mark.parametrize("numbers", [[3], [1, 4]])
 def test_the_loss_of_a_network_is_the_same_whoever_is_asked_for_with_it(task, numbers):
-    selections, losses, _ = trained(task())[2]
+    selections, told, _ = trained(task())[2]
     some = stacked([selections[number] for number in numbers])
-    assert torch.equal(asked(task(), some, numbers, 2).detach(), torch.stack([losses[number] for number in numbers]))
+    assert torch.equal(asked(task(), some, numbers, 2).detach(), torch.stack([told[number] for number in numbers]))
 
 
 class Finetuned:
@@ -183,11 +186,50 @@ def test_steps_of_the_warm_up_count(tiny_task, tmp_path):
     warmed.assert_losses(tiny_task())
 
 
+RESIZED = [{"type": "BatchSyncRandomResize", "random_size_range": (96, 192), "interval": 1}]
+
+
+def test_the_loss_has_the_size_of_images_that_a_training_begins_with(tiny_task, tmp_path):
+    own = tiny_task({"model.data_preprocessor.batch_augments": RESIZED})
+    tuned = Finetuned(own, tmp_path)
+    begun = stacked([tuned.rows[0]])
+    assert asked(own, begun, None, 0, tuned.collect).tolist() == [tuned.origins[0]["loss"]]
+    assert asked(own, begun, None, 0, tuned.collect).tolist() == [tuned.origins[0]["loss"]]
+
+
 @pytest.mark.parametrize("wrapper", [{"accumulative_counts": 2}, {"type": "Bfloat16OptimWrapper"}])
 def test_precision_is_that_of_the_training(task, tiny_task, tmp_path, wrapper):
     options = {"optim_wrapper": wrapper}
     assert_as_trained(task(options), trained(task(options)))
     Finetuned(tiny_task(options), tmp_path).assert_losses(tiny_task(options))
+
+
+class Scaling(AmpOptimWrapper):
+    """Scales losses as mmengine's own wrapper does, which refuses CPUs, and leaves the precision alone."""
+
+    def __init__(self, **settings):
+        OptimWrapper.__init__(self, **settings)
+        self.loss_scaler = torch.amp.GradScaler("cpu")
+
+    def optim_context(self, model):
+        """Do as a wrapper of full precision."""
+        return OptimWrapper.optim_context(self, model)
+
+
+@pytest.mark.parametrize("weight", [1.0, 1e4], ids=["usual", "overflowing"])
+def test_gradients_of_scaled_losses_are_those_of_the_losses(task, monkeypatch, weight):
+    """A gradient in half precision is infinite from 65,520 on, which is what the losses are scaled with at first."""
+    found = []
+    for wrapper in (OptimWrapper, Scaling):
+        monkeypatch.setattr(losses, "constant_rate", lambda *_, kind=wrapper: kind(optimizer=torch.optim.SGD([LEAF])))
+        own = task({"model.bbox_head.loss_cls.loss_weight": weight})
+        own.model.bbox_head.conv_cls.register_forward_hook(lambda layer, given, scores: scores.half().float())
+        params = stacked([begin(own)] * 5)
+        asked(own, params).sum().backward()
+        found.append(params["bbox_head.conv_cls.weight"].grad)
+    assert found[0].isfinite().all()
+    assert found[0].any()
+    torch.testing.assert_close(found[1], found[0], rtol=1e-2, atol=1e-3 * found[0].abs().max())
 
 
 def drawing(task):
@@ -316,10 +358,27 @@ def test_settings_of_a_training_that_cannot_be_are_its_own_line(task, where):
         asked(own, stacked([begin(own)]), [0] if where == "networks" else None, collect=collect)
 
 
+@pytest.mark.parametrize("numbers", [None, [0, 1]])
+def test_networks_that_nobody_trains_have_the_loss_that_they_would_have_in_training(task, numbers):
+    own = task()
+    expected = {"finetune": {}, "networks": {"steps": 3}}
+    params = stacked([begin(own)] * 2)
+    assert torch.equal(asked(own, params, numbers, collect={}), asked(own, params, numbers, collect=expected))
+
+
 def test_a_condition_that_was_never_trained_has_a_loss(task):
     own = task()
     table = own.splits["train"].kind.table
     new = Conditions(table.names, torch.eye(10)[[2, 6]])
-    losses = losses_of_networks(own, 0, COLLECT, stacked([begin(own)] * 2), new, 0)
-    assert losses.isfinite().all()
-    assert losses[0] != losses[1]
+    found = losses_of_networks(own, 0, COLLECT, stacked([begin(own)] * 2), new, 0)
+    assert found.isfinite().all()
+    assert found[0] != found[1]
+
+
+def test_what_hooks_of_the_base_training_changed_is_no_part_of_the_loss(tiny_task, tmp_path, monkeypatch):
+    def train(task, seed, config, library, draws, folder, device, state, enabled):
+        task.model.bbox_head.centerness_on_reg = not task.model.bbox_head.centerness_on_reg
+        yield from ()
+
+    monkeypatch.setattr(collection, "train_base", train)
+    Finetuned(tiny_task(), tmp_path).assert_losses(tiny_task())

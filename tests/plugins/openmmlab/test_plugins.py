@@ -14,6 +14,8 @@ import yaml
 from mmengine.logging import HistoryBuffer
 
 from pdiff import Candidates
+from pdiff.run import Run
+from pdiff.run.behaviour import Behaviour
 from pdiff.run.config import resolve
 from pdiff.run.directory import ORDER, RunDirectory
 from pdiff.runtime.storage import read_json, read_tensors
@@ -42,6 +44,18 @@ SELECTORS = ("head", "last_norms(2)", "last")
 def named(case, selector: str) -> str:
     """Return a selector, `last` being the one that leaves most of the plugin's own network frozen."""
     return LAST[case.plugin] if selector == "last" else selector
+
+
+def test_losses_that_a_plugin_tells_are_those_of_its_training(case):
+    run = Run(resolve(case.run.config()), case.run)
+    behaviour, origins = Behaviour(run), run.population.provenance
+    for row in range(len(origins) - 1):
+        vectors = run.population.tensor()[[row, row]].requires_grad_(True)
+        losses = behaviour(vectors, torch.zeros(2, dtype=torch.int64), origins[row]["step"])
+        assert losses.tolist() == [origins[row + 1]["loss"]] * 2
+        losses.sum().backward()
+        assert torch.equal(vectors.grad[0], vectors.grad[1])
+        assert vectors.grad.any()
 
 
 def test_run_ends_with_every_source_and_the_figures_of_the_library(case):
@@ -296,6 +310,8 @@ def test_plugin_keeps_the_rules(case, tmp_path):
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(case.values()))
     findings = check_plugin(case.plugin, str(tmp_path / "tiny.yaml"))
     assert [finding.line for finding in findings if finding.state == "failed"] == []
+    loss = next(finding for finding in findings if finding.check == "loss")
+    assert loss.line.endswith("; what collect minimised at 3 steps")
 
 
 LOADED = """

@@ -2,9 +2,12 @@
 
 import torch
 from torch import nn
+from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from pdiff import Evaluation, Metric, Replay, Snapshot, Task, call, derive_seed, hookimpl, pack, unpack
+
+BATCH = 16  # images of a step
 
 
 @hookimpl
@@ -37,7 +40,7 @@ def collect(task, names, cfg, state):
     return call(snapshots, cfg.collect, "collect", task=task, names=names, seed=cfg.seed, state=state)
 
 
-def snapshots(task, names, seed: int, state, train: int = 600, finetune: int = 100, lr: float = 0.02, batch: int = 16):
+def snapshots(task, names, seed: int, state, train: int = 600, finetune: int = 100, lr: float = 0.02, batch=BATCH):
     """Yield `finetune` snapshots behind `train` steps of Adam; with a `state`, those behind the one it belongs to."""
     model, first = task.model.train(), 0
     if state is None:
@@ -52,19 +55,33 @@ def snapshots(task, names, seed: int, state, train: int = 600, finetune: int = 1
         model.load_state_dict({**model.state_dict(), **kept["selected"]})
         optimizer.load_state_dict(kept["optimizer"])
     for step in range(first, finetune):
-        take_step(task, optimizer, batch, derive_seed(seed, "finetune", step))
+        reached = take_step(task, optimizer, batch, derive_seed(seed, "finetune", step))
         kept = {"step": step, "selected": selected, "optimizer": optimizer.state_dict()}
-        yield Snapshot.of(model, names, {"step": step}, pack(kept))
+        yield Snapshot.of(model, names, {"step": step, "loss": reached}, pack(kept))
+
+
+def batch_of(task, batch: int, seed: int):
+    """Return images and labels of a random batch, which follows from its own seed, and so comes again when resumed."""
+    images, labels = task.splits["train"]
+    rows = torch.randint(len(labels), (batch,), generator=torch.Generator().manual_seed(seed))
+    return images[rows], labels[rows]
 
 
 def take_step(task, optimizer, batch: int, seed: int):
-    """Take one step on a random batch; what it draws follows from its own seed, and so comes again when resumed."""
-    images, labels = task.splits["train"]
-    rows = torch.randint(len(labels), (batch,), generator=torch.Generator().manual_seed(seed))
-    loss = cross_entropy(task.model(images[rows]), labels[rows])
+    """Take one step on a random batch, and return its loss."""
+    images, labels = batch_of(task, batch, seed)
+    reached = cross_entropy(task.model(images), labels)
     optimizer.zero_grad()
-    loss.backward()
+    reached.backward()
     optimizer.step()
+    return reached.item()
+
+
+@hookimpl
+def loss(task, cfg, params, step):
+    """Return what a step of the collection minimises, of any selection: pdiff may train generators through it."""
+    images, labels = batch_of(task, cfg.collect.get("batch", BATCH), derive_seed(cfg.seed, "finetune", step))
+    return cross_entropy(functional_call(task.model.train(), dict(params), (images,)), labels)
 
 
 @hookimpl

@@ -1,12 +1,14 @@
 """The training losses of networks with any tensors: what the collection minimises, on the batch of one of its steps.
 
-Of several branches, seeds or blocks the batches are those of the first.
+Of several branches, seeds or blocks the batches are those of the first. What the augmentations of a zoo draw is drawn
+for one network, where the training draws for a block of them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from pdiff_plugins.classification.conditions import ConditionalSplit
 from pdiff_plugins.classification.stacking import has_batch_statistics, stacked_forward
 from pdiff_plugins.classification.together import batch_of
 from pdiff_plugins.images.augment import build_augmentations
@@ -15,9 +17,13 @@ from pdiff_plugins.images.data import Split
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from pdiff import Conditions, Task, call, check_positive, derive_seed
+from pdiff import Conditions, Task, check_positive, derive_seed
 
-SETTINGS = ("batch_size", "mode", "augment")  # of a training, that its loss depends on
+# Settings of a training that its loss depends on, with their defaults there.
+SETTINGS = {
+    "collect.networks": {"batch_size": 64, "mode": "train", "augment": ()},
+    "collect.finetune": {"batch_size": 128, "mode": "eval", "augment": ()},
+}
 FIRST = ("finetune", 0, 0)
 
 
@@ -36,14 +42,14 @@ def losses_of_networks(
         seed: of the run.
         collect: that section of the config.
         params: the tensors of each `(n, ...)`.
-        conditions: what they are for; None without conditions.
+        conditions: what they are for, where the task has conditions.
         step: of the training.
     """
-    where = "networks" if conditions is not None or "networks" in collect else "finetune"
-    section = collect.get(where) or {}
-    settings = {name: section[name] for name in SETTINGS if name in section}
-    given = {"task": task, "seed": seed, "params": params, "conditions": conditions, "step": step}
-    return call(losses_on_batch, settings, f"collect.{where}", **given, zoo=where == "networks")
+    together = isinstance(task.splits["train"], ConditionalSplit) or "networks" in collect
+    where = "collect.networks" if together else "collect.finetune"
+    section = collect.get("networks" if together else "finetune", {})
+    settings = {name: section.get(name, default) for name, default in SETTINGS[where].items()}
+    return losses_on_batch(task, seed, params, conditions, step, where, **settings)
 
 
 def losses_on_batch(
@@ -52,27 +58,26 @@ def losses_on_batch(
     params: Mapping[str, Tensor],
     conditions: Conditions | None,
     step: int,
-    zoo: bool,
-    batch_size: int | None = None,
-    mode: str | None = None,
-    augment: Sequence[dict] = (),
+    where: str,
+    batch_size: int,
+    mode: str,
+    augment: Sequence[dict],
 ) -> Tensor:
     """Return the cross-entropy `(n,)` of n networks on the training batch of a step; see `losses_of_networks`.
 
     Args:
         task, seed, params, conditions, step: as there.
-        zoo: whether networks are trained in blocks, not branches; their settings have other defaults.
+        where: the section of the training in the config.
         batch_size, mode, augment: as in the training.
     """
-    size, mode = batch_size or (64 if zoo else 128), mode or ("train" if zoo else "eval")
-    check_positive("collect", batch_size=size)
+    check_positive(where, batch_size=batch_size)
     model, data = task.model.requires_grad_(False), task.splits["train"]
-    change = build_augmentations(augment, "collect.augment")
-    set_mode(model, list(params), mode, "collect")
-    if conditions is not None:
-        inputs, answers = batch_of(data, conditions.values, seed, step, size, change)
+    change = build_augmentations(augment, f"{where}.augment")
+    set_mode(model, list(params), mode, where)
+    if isinstance(data, ConditionalSplit):
+        inputs, answers = batch_of(data, data.values_of(conditions), seed, step, batch_size, change)
     else:
-        inputs, answers = first_batch(data, seed, step, size, change, zoo)
+        inputs, answers = first_batch(data, seed, step, batch_size, change, where)
         answers = answers.expand(len(next(iter(params.values()))), -1)
     if not has_batch_statistics(model) or mode == "eval":
         logits = stacked_forward(model, params, inputs)
@@ -82,9 +87,11 @@ def losses_on_batch(
     return cross_entropy(logits.flatten(0, 1), answers.flatten(), reduction="none").view(answers.shape).mean(1)
 
 
-def first_batch(data: Split, seed: int, step: int, batch_size: int, change: Any, zoo: bool) -> tuple[Tensor, Tensor]:
+def first_batch(
+    data: Split, seed: int, step: int, batch_size: int, change: Callable[[Tensor], Tensor], where: str
+) -> tuple[Tensor, Tensor]:
     """Return images and labels of a step in the training of the first network, or the first branch of the first."""
-    order = ("zoo", 0) if zoo else FIRST
+    order, draws = (("zoo", 0), ("zoo", "step", 0)) if where == "collect.networks" else (FIRST, (*FIRST, "step"))
     rows = rows_of(len(data), batch_size, seed, order, step)
-    torch.manual_seed(derive_seed(seed, *(("zoo", "step", 0) if zoo else (*FIRST, "step")), step))
+    torch.manual_seed(derive_seed(seed, *draws, step))
     return data.resized(change(data.pixels(rows))), data.labels[rows].to(data.device)
