@@ -24,6 +24,7 @@ from pdiff.files.members import find_members
 from pdiff.run.behaving import check_behaving, check_hypernet
 from pdiff.run.derived import count_of, root
 from pdiff.run.directory import RunDirectory
+from pdiff.run.refining import TOGETHER
 from pdiff.run.run import Run
 from pdiff.run.sources import check_sources, possible, tell_members
 from pdiff.run.splits import check_conditions, split_conditions
@@ -119,13 +120,15 @@ def make_plan(config: Config, work_dir: Path) -> Plan:
         if told is not None and not wanted:
             tell_members(run, checkpoints)
         counts = count_conditional(run, wanted, oracles) if wanted else count_candidates(run, checkpoints)
+        refining = weigh_refining(run, config.evaluate.conditional if wanted else config.evaluate.sources, counts)
+        path = 0 if wanted else config.generate.path
         return Plan(
             parameters=run.layout.size,
             checkpoints=checkpoints,
             latent=engine.autoencoder.latent,
             generated=counts["generated"],
             candidates=sum(counts.values()),
-            stages=plan_stages(run, engine, checkpoints, counts["generated"], 0 if wanted else config.generate.path),
+            stages=plan_stages(run, engine, checkpoints, counts["generated"], path, refining),
             notes=[*([ASSUMPTION] if told is None else []), NOT_COUNTED],
         )
 
@@ -167,7 +170,9 @@ def count_candidates(run: Run, checkpoints: int) -> dict[str, int]:
     return {name: count_of(run, table, name, checkpoints) for name in possible(run, table)}
 
 
-def plan_stages(run: Run, engine: ParameterDiffusion, checkpoints: int, drawn: int, path: int) -> list[StagePlan]:
+def plan_stages(
+    run: Run, engine: ParameterDiffusion, checkpoints: int, drawn: int, path: int, refining: tuple[int, int]
+) -> list[StagePlan]:
     """Return what each stage needs, where the engine's parts are made but not fitted.
 
     Args:
@@ -176,6 +181,7 @@ def plan_stages(run: Run, engine: ParameterDiffusion, checkpoints: int, drawn: i
         checkpoints: N.
         drawn: how many vectors are generated.
         path: of how many of them the way there is kept.
+        refining: what candidates that are trained on need; see `weigh_refining`.
     """
     size, settings, block = run.layout.size, run.config.generate, FLOAT * VALUES
     network = weigh(run.built.model)
@@ -196,7 +202,7 @@ def plan_stages(run: Run, engine: ParameterDiffusion, checkpoints: int, drawn: i
         "collect": (TRAINED * network, population + network),
         "fit": (max(training, engines + min(2 * block, 3 * population)) + gpu * population, fitted + canonical),
         "generate": (engines + 2 * batch, generated),
-        "evaluate": (2 * network + 2 * FLOAT * size, 0),
+        "evaluate": (2 * network + max(2 * FLOAT * size, refining[0]), refining[1]),
         "compare": (parts + min(4 * block, 3 * population), 0),
     }
     on_gpu = {name: memory if gpu and name != "compare" else 0 for name, (memory, _) in needs.items()}
@@ -216,6 +222,16 @@ def weigh_training(engine: ParameterDiffusion, name: str) -> int:
         return 0
     width = engine.layout.size if name == "autoencoder" else engine.autoencoder.latent
     return (TRAINED - 1 + bool(settings["ema"])) * weights + 3 * FLOAT * settings["batch_size"] * width
+
+
+def weigh_refining(run: Run, table: Mapping[str, Mapping[str, Any]], counts: Mapping[str, int]) -> tuple[int, int]:
+    """Return the bytes that candidates which are trained on need at once, without their passes, and those on disk."""
+    vector, at_once, kept = FLOAT * run.layout.size, 0, 0
+    for name in (name for name in counts if table[name]["type"] == "refined"):
+        copies = TRAINED + 1 if table[name].get("space") == "weights" else 2
+        at_once = max(at_once, copies * min(table[name].get("together", TOGETHER), counts[name]) * vector)
+        kept += counts[name] * vector
+    return at_once, kept
 
 
 def weigh_behaving(run: Run, engine: ParameterDiffusion) -> dict[str, int]:

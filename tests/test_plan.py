@@ -6,8 +6,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pdiff.plan import StagePlan, check_plan, in_words, make_plan, plan_lines
+from pdiff.plan import StagePlan, check_plan, in_words, make_plan, plan_lines, weigh_refining
 from pdiff.run.config import PACKAGE, resolve
+from pdiff.run.directory import RunDirectory
+from pdiff.run.run import Run
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.settings import read_yaml
 from pdiff.runtime.storage import read_json, read_tensors
@@ -99,6 +101,10 @@ def test_what_is_made_of_another_source_is_counted_with_it(tiny, tmp_path, state
     config.evaluate.conditional.best = {**more, "of": "oracle"}
     after = make_plan(config, tmp_path / "run")
     assert after.candidates - before.candidates == after.generated + 6
+    assert after.stages[3].disk == 4 * 384 * (after.generated + 6)
+    table = {"a": {**more, "together": 4}, "b": {**more, "space": "weights", "together": 2}, "soup": {"type": "soup"}}
+    run = Run(config, RunDirectory(tmp_path / "run"))
+    assert weigh_refining(run, table, {"a": 6, "b": 5, "soup": 1}) == (5 * 2 * 4 * 384, 11 * 4 * 384)
 
 
 def test_a_mistake_in_conditions_is_told_before_the_run(tiny, tmp_path, state):

@@ -1,6 +1,6 @@
 """The source of candidates of another one that are trained on: optional, in no default table."""
 
-from pdiff.run.refining import Refinement
+from pdiff.run.refining import TOGETHER, Refinement
 from pdiff.run.sources import SOURCES, Drawn, Pool
 
 
@@ -12,7 +12,7 @@ def refined(
     lr: float = 1e-3,
     space: str = "latent",
     axes: int = 32,
-    together: int = 64,
+    together: int = TOGETHER,
     weight_decay: float = 0.0,
     num: int | None = None,
 ) -> Drawn:

@@ -27,6 +27,7 @@ from pdiff.weights.conditions import Conditions
 if TYPE_CHECKING:
     from pdiff.run.run import Run
 
+TOGETHER = 64  # candidates that are trained at once, where nobody says it
 LOOKED_AT = 64  # values of a vector, by which it is known again
 NEAR = 1e-3  # how far these may be apart, over their size: what another device computes differs by rounding
 
