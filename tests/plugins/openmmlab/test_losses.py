@@ -233,6 +233,22 @@ def test_gradients_of_scaled_losses_are_those_of_the_losses(task, monkeypatch, w
     torch.testing.assert_close(found[1], found[0], rtol=1e-2, atol=1e-3 * found[0].abs().max())
 
 
+def test_what_a_head_writes_into_its_samples_is_gone_for_the_next_network(task, tiny_task, tmp_path, monkeypatch):
+    def written(own):
+        loss = own.model.bbox_head.loss
+
+        def writing(features, samples, **given):
+            for sample in samples:
+                sample.gt_instances.labels = 9 - sample.gt_instances.labels
+            return loss(features, samples, **given)
+
+        monkeypatch.setattr(own.model.bbox_head, "loss", writing)
+        return own
+
+    assert_as_trained(written(task()), trained(written(task())))
+    Finetuned(written(tiny_task()), tmp_path).assert_losses(written(tiny_task()))
+
+
 def drawing(task):
     """Return a task whose preprocessing, and whose head, draw random numbers."""
     task.model.data_preprocessor.register_forward_hook(brightened)
