@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from mmengine.registry import Registry
+from mmengine.structures import BaseDataElement
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -79,6 +80,15 @@ def relabelled(labels: tuple[int, ...], background: int, device: torch.device) -
     return torch.tensor([label if label in kept else background for label in range(IGNORED + 1)], device=device)
 
 
+def copied(sample: BaseDataElement) -> BaseDataElement:
+    """Return a copy of a data sample, and of what is in it, whose entries may be replaced; it shares the tensors."""
+    own = sample.clone()
+    for name, value in sample.items():
+        if isinstance(value, BaseDataElement):
+            own.set_data({name: value.clone()})
+    return own
+
+
 def only(sample: Any, labels: Sequence[int], background: int | None) -> Any:
     """Return a copy of a training sample in which only some classes are objects, whatever annotations it has.
 
@@ -88,12 +98,11 @@ def only(sample: Any, labels: Sequence[int], background: int | None) -> Any:
         labels: of the classes that stay.
         background: the label that the pixels of all others get; pixels that are ignored stay so. None: label maps stay.
     """
-    copied = sample.clone()
+    own = copied(sample)
     if "gt_instances" in sample:
         found = sample.gt_instances
-        copied.gt_instances = found[torch.isin(found.labels, found.labels.new_tensor(labels))]
+        own.gt_instances = found[torch.isin(found.labels, found.labels.new_tensor(labels))]
     if "gt_sem_seg" in sample and background is not None:
         data = sample.gt_sem_seg.data
-        copied.gt_sem_seg = sample.gt_sem_seg.clone()
-        copied.gt_sem_seg.data = relabelled(tuple(labels), background, data.device)[data.long()]
-    return copied
+        own.gt_sem_seg.data = relabelled(tuple(labels), background, data.device)[data.long()]
+    return own

@@ -185,10 +185,15 @@ class Networks:
             self.gradients.setdefault(name, torch.zeros_like(self.params[name]))[place] = gradient / scale
 
     def result(self) -> Tensor:
-        """Return the losses `(n,)`, with the gradients of all tensors that any of them has one in."""
+        """Return the losses `(n,)`, with gradients in all tensors that training changes.
+
+        One that no network needs for this batch, a mask head's where no object is, has the gradient 0.
+        """
         if not self.gradients:
             return self.losses
-        return Known.apply(self.losses, [*self.gradients.values()], *(self.params[name] for name in self.gradients))
+        tensors = [self.params[name] for name in self.learnt]
+        gradients = [self.gradients.get(name, torch.zeros_like(self.params[name])) for name in self.learnt]
+        return Known.apply(self.losses, gradients, *tensors)
 
 
 def scale_of(wrapper: OptimWrapper) -> float:

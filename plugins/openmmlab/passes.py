@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
-from pdiff_plugins.openmmlab.conditions import only
+from pdiff_plugins.openmmlab.conditions import copied, only
 from pdiff_plugins.openmmlab.hooks import freeze_all_but
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -109,7 +109,7 @@ class Passes:
 
         def whole(inputs: Tensor) -> dict[str, Tensor]:
             self.draw()
-            return self.model(inputs, [sample.clone() for sample in self.samples], mode="loss")
+            return self.model(inputs, [copied(sample) for sample in self.samples], mode="loss")
 
         with wrapper.optim_context(self.model):
             self.prefix.begin(self.inputs, whole)
@@ -149,7 +149,7 @@ class Passes:
 
     def seen(self, sample: Any, labels: Sequence[int] | None) -> Any:
         """Return a copy of a training sample as a network sees it, for some heads write into it."""
-        return sample.clone() if labels is None else only(sample, labels, self.background)
+        return copied(sample) if labels is None else only(sample, labels, self.background)
 
     def end(self) -> None:
         """Forget the batch, and give the network back as it is between trainings."""
