@@ -20,9 +20,9 @@ def refined(
 
     Args:
         of: the name of that source; of single networks.
-        steps: of AdamW, its rate falling to 0 by a cosine; 0 for what the space makes of them.
+        steps: of AdamW, its rate falling to 0 by a cosine; 0 for the candidates as they are.
         lr: its rate, in the units of the space.
-        space: what is trained: `latent`, decoded by the engine; `weights`; or `subspace`, along the leading principal
+        space: what is trained: `latent`, whose decoder moves them; `weights`; or `subspace`, along the leading principal
             axes of the fitted vectors, in standard deviations.
         axes: of the subspace.
         together: how many are trained at once; it changes nothing but time and memory.

@@ -19,21 +19,24 @@ Place = Callable[[Tensor], nn.Module]  # from vectors (n, P) to a module from nu
 
 
 class Latents(nn.Module):
-    """Latents that are decoded.
+    """Vectors that move as those of their latents do; what a codec does not express of them stays.
 
     Args:
-        latents: where they begin `(n, L)`.
+        vectors: where they begin `(n, P)`.
+        latents: theirs `(n, L)`.
         decode: from latents `(B, L)` to vectors `(B, P)`; it is not trained.
     """
 
-    def __init__(self, latents: Tensor, decode: Callable[[Tensor], Tensor]):
+    def __init__(self, vectors: Tensor, latents: Tensor, decode: Callable[[Tensor], Tensor]):
         super().__init__()
         self.points = nn.Parameter(latents.clone())
         self.decode = partial(decode)  # a module in it would be a part of every training state
+        with torch.no_grad():
+            self.register_buffer("rest", vectors - decode(latents), persistent=False)
 
     def forward(self, numbers: Tensor) -> Tensor:
         """Return the vectors `(B, P)` of numbers `(B,)`."""
-        return self.decode(self.points[numbers])
+        return self.decode(self.points[numbers]) + self.rest[numbers]
 
 
 class Weights(nn.Module):
@@ -87,9 +90,9 @@ def open_space(run: "Run", space: str, axes: int) -> Place:
 
     Args:
         run: the run.
-        space: `latent`, in which the engine's decoder gives the vectors; `weights`, the vectors themselves; or
-            `subspace`, the vectors moved along principal axes of what the engine was fitted to, each as long as the
-            standard deviation along it.
+        space: `latent`, the vectors moved as what the engine decodes moves with its latent; `weights`, the vectors
+            themselves; or `subspace`, the vectors moved along principal axes of what the engine was fitted to, each as
+            long as the standard deviation along it.
         axes: how many of these, at most.
     """
     device = run.device
@@ -100,4 +103,4 @@ def open_space(run: "Run", space: str, axes: int) -> Place:
         found = scaled_axes(split_population(run)[0], axes).to(device)
         return lambda vectors: Subspace(vectors.to(device), found)
     decoding = run.engine.decoding().eval().requires_grad_(False).to(device)
-    return lambda vectors: Latents(torch.as_tensor(run.engine.encode(vectors)).to(device), decoding)
+    return lambda vectors: Latents(vectors.to(device), run.engine.encode(vectors).to(device), decoding)
