@@ -70,6 +70,7 @@ GROUPS = {  # heading: place in a config, what reads it, and which of its argume
     "Classification": [
         ("task", "pdiff_plugins.classification:build_task", "seed device"),
         ("task.network", "pdiff_plugins.classification.networks:NETWORKS", "split"),
+        ("task.uncertainty", f"{CLASSIFICATION}.uncertainty:build_uncertainty", "splits seed conditions"),
     ],
     "Generation": [
         ("task", "pdiff_plugins.generation.task:build_task", "seed device folder conditions"),
