@@ -21,9 +21,9 @@ from pdiff.engine.decoder import trained
 from pdiff.engine.hypernet import FromConditions
 from pdiff.engine.parameter_diffusion import ParameterDiffusion
 from pdiff.files.members import find_members
-from pdiff.run.behaving import check_behaving, check_hypernet
 from pdiff.run.derived import count_of, root
 from pdiff.run.directory import RunDirectory
+from pdiff.run.fit_through_losses import check_behaving, check_hypernet
 from pdiff.run.refining import TOGETHER
 from pdiff.run.run import Run
 from pdiff.run.sources import check_sources, possible, tell_members

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from pdiff.run.behaving import check_behaving, check_hypernet
+from pdiff.run.fit_through_losses import check_behaving, check_hypernet
 from pdiff.run.sources import check_sources, tell_members
 from pdiff.run.splits import check_conditions
 from pdiff.run.targets import check_targets

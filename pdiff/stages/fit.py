@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from pdiff.engine.hypernet import Hypernet
 from pdiff.engine.intake import check_vectors
-from pdiff.run.behaving import behaviour_of, check_behaving, check_hypernet
 from pdiff.run.finetuning import beginning
+from pdiff.run.fit_through_losses import behaviour_of, check_behaving, check_hypernet
 from pdiff.run.heldout import choose_heldout, fitted_rows, split_population
 from pdiff.run.splits import choose_conditions
 from pdiff.run.targets import known_conditions

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from pdiff import PdiffError
-from pdiff.run.behaving import behaviour_of, check_behaving
 from pdiff.run.config import resolve
 from pdiff.run.directory import RunDirectory
+from pdiff.run.fit_through_losses import behaviour_of, check_behaving
 from pdiff.run.heldout import split_population
 from pdiff.run.run import Run
 from pdiff.stages.pipeline import run_pipeline
