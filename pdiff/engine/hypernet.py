@@ -107,9 +107,11 @@ class Hypernet:
             folder: for log and state of the training, which goes on from there.
             vectors: `(M, P)`, in whose mean latent it begins, and in whose latents' units it learns; default: the
                 engine's `whitening`.
+            start: the vector `(P,)` that every condition gives at first, with `begin: base` alone.
 
         Raises:
-            PdiffError: the engine is not fitted, a setting cannot be, or the conditions are no finite numbers `(N, C)`.
+            PdiffError: the engine is not fitted, a setting cannot be, the conditions are no finite numbers `(N, C)`, or
+                there is a start without `begin: base`, or none with it.
         """
         from pdiff.engine.training import train
 

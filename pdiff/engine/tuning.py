@@ -16,6 +16,9 @@ def tuning(decoding: Decoding, latents: Tensor, losses: Losses, noise: float, se
         losses: of vectors, the numbers of their latents, and a step.
         noise: on the latents, in standard deviations of each coordinate.
         seed: of the noise.
+
+    Returns:
+        It takes numbers of latents `(B,)`.
     """
     deviation = noise * latents.std(0, correction=0)
 

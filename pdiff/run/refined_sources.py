@@ -22,9 +22,9 @@ def refined(
         of: the name of that source; of single networks.
         steps: of AdamW, its rate falling to 0 by a cosine; 0 for the candidates as they are.
         lr: its rate, in the units of the space.
-        space: what is trained: `latent`, whose decoder moves them; `weights`; or `subspace`, along the principal
-            axes of the fitted vectors that lead, in standard deviations.
-        axes: of the subspace.
+        space: what is trained: `latent`, their latents, by which the decoder moves them; `weights`; or `subspace`,
+            steps along the leading principal axes of the fitted vectors, in standard deviations.
+        axes: of the subspace, how many at most.
         together: how many are trained at once; it changes nothing but time and memory.
         weight_decay: of AdamW.
         num: how many, the first ones; default: evaluate.num. All where networks are for conditions.

@@ -11,6 +11,7 @@ from torch import Tensor
 from pdiff.runtime.seeding import isolated_seed
 from pdiff.runtime.storage import read_tensors
 from pdiff.task.contract import check_pictures, fault
+from pdiff.task.similarity import error_iou
 from pdiff.task.task import Evaluation
 from pdiff.testing.finding import NotApplicable
 from pdiff.testing.tensors import bits, changed, state_of
@@ -159,7 +160,10 @@ def check_similarity(specimen: "Specimen") -> str:
         words = "another similarity to a signature where it is compared with others too"
     else:
         return f"1 with itself, symmetric, {table.min():.2f} at least"
-    raise fault(run.name, f"build returned a task that gives {words}. Mend Task.similarity, or leave the default.")
+    advice = "Mend Task.similarity, or leave the default."
+    if run.task.similarity is error_iou:
+        advice = "The default takes signatures of booleans: yield such, or give Task.similarity."
+    raise fault(run.name, f"build returned a task that gives {words}. {advice}")
 
 
 def check_ensemble(specimen: "Specimen") -> str:

@@ -106,7 +106,9 @@ def build_uncertainty(
 
 
 def calibration_error(confidences: Tensor, right: Tensor, bins: int) -> float:
-    """Return how far accuracy and confidence are apart, the mean over samples of what it is in their bin.
+    """Return how far accuracy and confidence are apart, the mean over samples of what it is in their bin; 0 is best.
+
+    Guo et al. 2017, equation 3.
 
     Args:
         confidences: probability of the most probable answer `(S,)`, float64.

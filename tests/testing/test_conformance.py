@@ -244,6 +244,12 @@ BROKEN = [
         "not finite or is above 1",
     ),
     (
+        "similarity",
+        "wrong, ~wrong)\n\n\n@hookimpl\ndef ensemble",
+        "logits[:, 0].detach(), ~wrong)\n\n\n@hookimpl\ndef ensemble",
+        "The default takes signatures of booleans: yield such, or give Task.similarity.",
+    ),
+    (
         "ensemble",
         "    return measured(sum(",
         "    return measured(torch.randn(200, 2) + sum(",
