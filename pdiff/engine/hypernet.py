@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pdiff.engine.behaving import Behaving, Decoding, Losses, OfRows
+from pdiff.engine.behaving import Behaving, Decoding, Losses, OfRows, check_finite
 from pdiff.engine.behaving_settings import behaving_settings
 from pdiff.engine.conditioning import Conditioning
 from pdiff.engine.decoder import LinearDecoder, load_part, load_trained, trained
@@ -113,7 +113,8 @@ class Hypernet:
                 no gradient would ever mend them. Default: all.
 
         Raises:
-            PdiffError: the engine is not fitted, a setting cannot be, or the conditions are no finite numbers `(N, C)`.
+            PdiffError: the engine is not fitted, a setting cannot be, the conditions are no finite numbers `(N, C)`,
+                or the training diverges.
         """
         from pdiff.engine.training import train
 
@@ -137,6 +138,7 @@ class Hypernet:
         objective = Behaving(OfRows(self.made, given), losses)
         with isolated_seed(derive_seed(seed, "train")):
             self.history = train(objective, numbers, NAME, folder, seed, identity, arithmetic="vectors", **settings)
+        check_finite("fit.hypernet", self.history)
         self.made.eval()
         return self
 

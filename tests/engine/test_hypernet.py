@@ -131,6 +131,8 @@ def test_errors_are_told_in_one_line(net, engine, tmp_path):
         Hypernet({"widths": 3})
     with pytest.raises(PdiffError, match=r"fit.hypernet.schedule: got 'line'"):
         Hypernet({"schedule": "line"}).fit(engine, CONDITIONS, losses)
+    with pytest.raises(PdiffError, match=r"fit.hypernet: got a loss of \S+ at step \d+, expected finite ones"):
+        Hypernet({**SETTINGS, "lr": 1e25, "steps": 20}).fit(engine, CONDITIONS, losses)
     with pytest.raises(PdiffError, match="engine: is not fitted yet"):
         Hypernet(SETTINGS).fit(ParameterDiffusion(SMALL), CONDITIONS, losses)
     with pytest.raises(PdiffError, match="has no hypernet.json. Give a folder"):
