@@ -236,14 +236,17 @@ def weigh_refining(run: Run, table: Mapping[str, Mapping[str, Any]], counts: Map
 
 def weigh_behaving(run: Run, engine: ParameterDiffusion) -> dict[str, int]:
     """Return the bytes of what is trained through the losses of networks, by key of `fit`; the rest is the engine's."""
-    decoder = engine.autoencoder.trainable_decoder()
-    weights = FLOAT * sum(parameter.numel() for parameter in trained(decoder).values())
-    found = {} if run.config.fit.decoder is None else {"decoder": weights}
     settings = run.config.fit.hypernet
+    if run.config.fit.decoder is None and settings is None:
+        return {}
+    decoder = trained(engine.autoencoder.trainable_decoder())
+    weights = FLOAT * sum(parameter.numel() for parameter in decoder.values())
+    found = {} if run.config.fit.decoder is None else {"decoder": weights}
     if settings is None:
         return found
     layers = FromConditions(1, engine.whitening, nn.Identity(), settings.width, settings.depth).layers
-    return {**found, "hypernet": weights + weigh(layers)}
+    linear = FLOAT * (engine.autoencoder.latent + 1) * run.layout.size
+    return {**found, "hypernet": (linear if settings.begin == "base" else weights) + weigh(layers)}
 
 
 def weigh_behaving_training(run: Run, key: str, weights: int) -> int:

@@ -6,6 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from pdiff.engine.autoencoder import PrincipalAutoencoder
+from pdiff.engine.decoder import CopiedDecoder
+from pdiff.engine.registries import AUTOENCODERS
 from pdiff.plan import StagePlan, check_plan, in_words, make_plan, plan_lines, weigh_refining
 from pdiff.run.config import PACKAGE, resolve
 from pdiff.run.directory import RunDirectory
@@ -155,6 +158,36 @@ def test_what_is_trained_through_losses_is_counted(closed, tmp_path):
     assert both["fit"].disk == tuned["fit"].disk + decoder + layers
     assert tuned["generate"].host - plain["generate"].host >= decoder
     assert both["generate"].disk == plain["generate"].disk
+
+
+def test_a_hypernetwork_that_begins_with_base_has_a_linear_decoder_whatever_the_engine_has(closed, tmp_path):
+    paper = {"preset": "paper", "autoencoder": {"latent": 8}}
+
+    def disk(**fit):
+        config = resolve({**closed, "engine": paper, "fit": {**closed["fit"], **fit}})
+        return next(stage.disk for stage in make_plan(config, tmp_path / "run").stages if stage.name == "fit")
+
+    linear, layers = 4 * (8 + 1) * 12, 4 * ((1 + 1) * 10 + (10 + 1) * 8)
+    assert disk(hypernet={"begin": "base", "width": 10, "depth": 1}) == disk() + linear + layers
+
+
+def test_an_autoencoder_that_needs_memory_to_decode_is_planned_where_no_decoder_is_trained(closed, tmp_path):
+    @AUTOENCODERS.register_module(name="looks")
+    class Looks(PrincipalAutoencoder):
+        """A codec that looks at its latents, which those without memory do not allow."""
+
+        def decode(self, latents):
+            assert latents.isfinite().all()
+            return super().decode(latents)
+
+        def trainable_decoder(self):
+            return CopiedDecoder(self)
+
+    try:
+        engine = {**closed["engine"], "autoencoder": {"type": "looks", "latent": 8}}
+        assert make_plan(resolve({**closed, "engine": engine}), tmp_path / "run").latent == 8
+    finally:
+        AUTOENCODERS.module_dict.pop("looks")
 
 
 def test_what_cannot_be_trained_through_losses_is_told(tiny, finished, tmp_path):

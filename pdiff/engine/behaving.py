@@ -1,12 +1,14 @@
 """What is trained through the losses of networks: not how near their weights come to others, but what they do."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.processes import hidden_group, own_rows, trainers, weight
 
 if TYPE_CHECKING:
@@ -14,6 +16,19 @@ if TYPE_CHECKING:
 
 Losses = Callable[[Tensor, Tensor, int], Tensor]  # of vectors (B, P), their numbers (B,) and a step, to losses (B,)
 Draw = Callable[[int, int], Tensor]  # of the size of a batch B and a step, to what is drawn for it (B, ...)
+
+
+def check_finite(where: str, history: Sequence[float]) -> None:
+    """Raise a `PdiffError` where a loss of a training is not finite: all that it gives from there on is NaN.
+
+    Args:
+        where: the section of its settings.
+        history: the loss of every step.
+    """
+    wrong = next((step for step, loss in enumerate(history) if not math.isfinite(loss)), None)
+    if wrong is not None:
+        line = f"got a loss of {history[wrong]} at step {wrong}, expected finite ones, so that the training diverged"
+        raise PdiffError(f"{where}: {line}. Lower its lr.")
 
 
 def shared_by_copies(function: Callable[..., Tensor]) -> Callable[..., Tensor]:

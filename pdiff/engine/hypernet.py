@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pdiff.engine.behaving import Behaving, Decoding, Losses, OfRows
+from pdiff.engine.behaving import Behaving, Decoding, Losses, OfRows, check_finite
 from pdiff.engine.behaving_settings import behaving_settings
 from pdiff.engine.conditioning import Conditioning
 from pdiff.engine.decoder import LinearDecoder, load_part, load_trained, trained
@@ -97,6 +97,7 @@ class Hypernet:
         folder: Path | None = None,
         vectors: Vectors | None = None,
         start: Tensor | None = None,
+        learnt: Tensor | None = None,
     ) -> "Hypernet":
         """Train it through the losses of the networks that it gives for seen conditions, with a decoder of its own.
 
@@ -108,10 +109,12 @@ class Hypernet:
             vectors: `(M, P)`, in whose mean latent it begins, and in whose latents' units it learns; default: the
                 engine's `whitening`.
             start: the vector `(P,)` that every condition gives at first, with `begin: base` alone.
+            learnt: which coordinates `(P,)` the losses can tell of; the random axes leave the others at the start, as
+                no gradient would ever mend them. Default: all.
 
         Raises:
-            PdiffError: the engine is not fitted, a setting cannot be, the conditions are no finite numbers `(N, C)`, or
-                there is a start without `begin: base`, or none with it.
+            PdiffError: the engine is not fitted, a setting cannot be, the conditions are no finite numbers `(N, C)`,
+                there is a start without `begin: base`, or none with it, or the training diverges.
         """
         from pdiff.engine.training import train
 
@@ -123,9 +126,7 @@ class Hypernet:
         self.build(engine, given.shape[1])
         self.made.conditioning.fit(given)
         if start is not None:
-            with torch.no_grad():
-                scaled = self.made.decoding.scaling(start[None].to(engine.device))[0]
-                self.made.decoding.decoder.bias.copy_(scaled)
+            self.begin_at(start.to(engine.device), learnt)
         elif vectors is not None:
             self.made.whitening = Whitening(engine.autoencoder.latent).to(engine.device)
             self.made.whitening.fit(torch.as_tensor(engine.encode(vectors)).to(engine.device))
@@ -137,8 +138,17 @@ class Hypernet:
         objective = Behaving(OfRows(self.made, given), losses)
         with isolated_seed(derive_seed(seed, "train")):
             self.history = train(objective, numbers, NAME, folder, seed, identity, arithmetic="vectors", **settings)
+        check_finite("fit.hypernet", self.history)
         self.made.eval()
         return self
+
+    @torch.no_grad()
+    def begin_at(self, start: Tensor, learnt: Tensor | None) -> None:
+        """Let the decoder, of random axes, begin at a vector `(P,)`, from which these move what is learnt `(P,)`."""
+        decoding = self.made.decoding
+        decoding.decoder.bias.copy_(decoding.scaling(start[None])[0])
+        if learnt is not None:
+            decoding.decoder.weight.mul_(learnt.to(start.device))
 
     def build(self, engine: "ParameterDiffusion", condition: int) -> None:
         """Make the parts, not yet fitted, for conditions of C numbers."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pdiff.engine.autoencoder import Autoencoder
-from pdiff.engine.behaving import Decoding, Losses
+from pdiff.engine.behaving import Decoding, Losses, check_finite
 from pdiff.engine.behaving_settings import behaving_settings
 from pdiff.engine.conditioning import Conditioning
 from pdiff.engine.decoder import load_part, load_trained, trained
@@ -299,8 +299,8 @@ class ParameterDiffusion:
             folder: where the state of the training is kept; one that was interrupted goes on from there.
 
         Raises:
-            PdiffError: the engine is not fitted, the vectors are of another length, or not finite, or a setting cannot
-                be.
+            PdiffError: the engine is not fitted, the vectors are of another length, or not finite, a setting cannot
+                be, or the training diverges.
         """
         from pdiff.engine.training import checksum, train
 
@@ -312,6 +312,7 @@ class ParameterDiffusion:
         identity, numbers = json.dumps([settings, checksum(latents)]), torch.arange(len(latents)).to(self.device)
         with isolated_seed(derive_seed(seed, "train")):
             found = train(objective, numbers, "decoder", folder, seed, identity, arithmetic="vectors", **training)
+        check_finite("fit.decoder", found)
         self.history["decoder"], self.tuned = found, decoding.decoder.eval()
         return self
 

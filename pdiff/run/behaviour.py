@@ -71,7 +71,7 @@ class Behaviour:
                 selected. The second and third are looked for at the first call and then now and again.
         """
         params, asked = self.selections(vectors, numbers)
-        with isolated_seed(self.run.seed("loss", step)), torch.enable_grad():
+        with torch.enable_grad():
             losses = self.ask(params, asked, step)
         if self.looked_at is None or step < self.looked_at or step - self.looked_at >= STEPS_BETWEEN_LOOKS:
             self.look(losses, params, asked, step)
@@ -91,15 +91,20 @@ class Behaviour:
         if not self.run.has_hook("losses"):
             return self.one_by_one(params, asked, step)
         given = {"task": self.run.built, "cfg": self.run.config, "step": step}
-        found = self.run.hook.losses(params=params, conditions=asked, **given)
+        with isolated_seed(self.run.seed("loss", step)):
+            found = self.run.hook.losses(params=params, conditions=asked, **given)
         return self.checked(found, "losses", (len(next(iter(params.values()))),))
 
     def one_by_one(self, params: Mapping[str, Tensor], asked: Conditions | None, step: int) -> Tensor:
-        """Return what the hook `loss` gives of stacked selections, one after another."""
+        """Return what the hook `loss` gives of stacked selections, one after another.
+
+        Each has the draws of the step to itself: what it gets hangs on none before it, nor on who else shares a batch.
+        """
         given, each = {"task": self.run.built, "cfg": self.run.config, "step": step}, []
         for number in range(len(next(iter(params.values())))):
             own, condition = {name: tensor[number] for name, tensor in params.items()}, asked and asked[number]
-            found = self.run.hook.loss(params=own, condition=condition, **given)
+            with isolated_seed(self.run.seed("loss", step)):
+                found = self.run.hook.loss(params=own, condition=condition, **given)
             each.append(self.checked(found, "loss", ()))
         return torch.stack(each)
 

@@ -14,6 +14,7 @@ from pdiff.engine.intake import check_vectors
 from pdiff.run.finetuning import beginning
 from pdiff.run.fit_through_losses import behaviour_of, check_behaving, check_hypernet
 from pdiff.run.heldout import choose_heldout, fitted_rows, split_population
+from pdiff.run.spaces import learnt_places
 from pdiff.run.splits import choose_conditions
 from pdiff.run.targets import known_conditions
 from pdiff.runtime import processes
@@ -67,8 +68,10 @@ def fit_hypernet(run: "Run") -> None:
     fitted = split_population(run)[0]
     behaviour, seed = behaviour_of(run, fitted), run.fit_seed(0, "hypernet")
     net = Hypernet(run.config.fit.hypernet, seed)
-    start = beginning(run) if run.config.fit.hypernet["begin"] == "base" else None
-    net.fit(run.engine, behaviour.conditions.values, behaviour, run.engine_folder(0), vectors=fitted, start=start)
+    given = {"vectors": fitted}
+    if run.config.fit.hypernet["begin"] == "base":
+        given |= {"start": beginning(run), "learnt": learnt_places(run)}
+    net.fit(run.engine, behaviour.conditions.values, behaviour, run.engine_folder(0), **given)
     processes.on_main(lambda: net.save(folder))
 
 

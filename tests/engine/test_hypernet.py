@@ -66,6 +66,18 @@ def test_it_may_begin_at_a_vector_of_its_own_with_nothing_of_the_decoder(engine,
     assert torch.equal(Hypernet.load(tmp_path, engine).predict(CONDITIONS), net.predict(CONDITIONS))
 
 
+def test_what_no_loss_can_tell_of_stays_where_it_begins(engine):
+    start, learnt = VECTORS.mean(0) + 1, torch.arange(96) < 80
+
+    def blind(vectors, numbers, step):
+        return (vectors - VECTORS[numbers])[:, learnt].square().mean(1)
+
+    net = Hypernet(SETTINGS | {"begin": "base"}).fit(engine, CONDITIONS, blind, start=start, learnt=learnt)
+    found = net.predict(CONDITIONS)
+    assert net.history[-1] < 0.05 * net.history[0]
+    assert torch.allclose(found[:, ~learnt], start[~learnt].expand(50, -1), atol=1e-4)
+
+
 @pytest.mark.parametrize(("begin", "start", "said"), [("base", None, "'base' and no"), ("codec", VECTORS[0], "and a")])
 def test_a_beginning_of_its_own_needs_a_vector_and_no_other_takes_one(engine, begin, start, said):
     with pytest.raises(PdiffError, match=rf"hypernet.fit: got begin .*{said} start, expected a start with 'base'"):
@@ -119,6 +131,8 @@ def test_errors_are_told_in_one_line(net, engine, tmp_path):
         Hypernet({"widths": 3})
     with pytest.raises(PdiffError, match=r"fit.hypernet.schedule: got 'line'"):
         Hypernet({"schedule": "line"}).fit(engine, CONDITIONS, losses)
+    with pytest.raises(PdiffError, match=r"fit.hypernet: got a loss of \S+ at step \d+, expected finite ones"):
+        Hypernet({**SETTINGS, "lr": 1e25, "steps": 20}).fit(engine, CONDITIONS, losses)
     with pytest.raises(PdiffError, match="engine: is not fitted yet"):
         Hypernet(SETTINGS).fit(ParameterDiffusion(SMALL), CONDITIONS, losses)
     with pytest.raises(PdiffError, match="has no hypernet.json. Give a folder"):

@@ -108,6 +108,14 @@ def test_another_fit_forgets_the_tuned_decoder():
     assert engine.fit(VECTORS).tuned is None
 
 
+def test_a_training_that_diverges_is_told_and_leaves_the_engine_as_it_was():
+    engine = ParameterDiffusion(SMALL, seed=3).fit(VECTORS)
+    with pytest.raises(PdiffError, match=r"fit.decoder: got a loss of .* at step \d+, expected finite ones.*its lr\.$"):
+        engine.tune_decoder(VECTORS, behaviour, {**SETTINGS, "lr": 1e25})
+    assert engine.tuned is None
+    assert "decoder" not in engine.history
+
+
 def test_errors_are_told_in_one_line(tmp_path):
     engine = ParameterDiffusion(SMALL)
     with pytest.raises(PdiffError, match="is not fitted yet"):

@@ -119,6 +119,14 @@ def test_what_a_hook_draws_follows_from_the_step_and_is_no_one_elses(opened):
     assert torch.equal(drawn, torch.rand(1))
 
 
+def test_each_selection_has_the_draws_of_a_step_to_itself(opened):
+    run = opened(Loss(lambda task, params, condition, step: sound(task, params) * torch.rand(())))
+    vectors, behaviour = vectors_of(run), Behaviour(run)
+    together = behaviour(vectors, torch.zeros(3), 0)
+    alone = [behaviour(vectors[number : number + 1], torch.zeros(1), 0) for number in range(3)]
+    assert torch.equal(together, torch.cat(alone))
+
+
 def test_statistics_that_a_pass_keeps_touch_neither_vectors_nor_network(opened):
     def training(task, params, condition, step):
         return cross_entropy(functional_call(task.model.train(), params, (task.splits["train"],)), ANSWERS)
