@@ -18,8 +18,12 @@ def log_of(path: Path) -> Path:
 
 
 def write_kept(path: Path, tensors: dict[str, Tensor], seconds: float) -> None:
-    """Keep tensors, `vectors` among them; those that say what these were made of are read by `read_kept`."""
-    write_json(log_of(path), {"seconds": seconds})
+    """Keep tensors, `vectors` among them; those that say what these were made of are read by `read_kept`.
+
+    Seconds that nobody knows, NaN, are not kept.
+    """
+    if math.isfinite(seconds):
+        write_json(log_of(path), {"seconds": seconds})
     write_tensors(path, tensors)
 
 

@@ -5,6 +5,7 @@ That is dear, so the evaluation keeps what came of it, and whoever comes later r
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -111,7 +112,7 @@ class Refiner:
         self.behaviour, self.place = Behaviour(run, conditions), open_space(run, how.space, how.axes)
 
     def __call__(self, vectors: Tensor, first: int) -> tuple[Tensor, float]:
-        """Return what becomes of some of the vectors `(n, P)`, and the seconds it took.
+        """Return what becomes of some of the vectors `(n, P)`, and the seconds it took; NaN where it was interrupted.
 
         Args:
             vectors: where they begin `(n, P)`.
@@ -122,9 +123,10 @@ class Refiner:
         done = processes.on_main(lambda: read_done(path, whole) if path else None)
         if done is not None:
             return done
+        goes_on = processes.on_main(lambda: bool(self.folder) and (self.folder / f"{name}.state.safetensors").exists())
         begun = time.perf_counter()
         found = self.trained(vectors, first, name, whole)
-        seconds = time.perf_counter() - begun
+        seconds = math.nan if goes_on else time.perf_counter() - begun  # nobody knows what the first attempt took
         if path:
             metadata = {"of": whole, "seconds": str(seconds)}
             processes.on_main(lambda: write_tensors(path, {"vectors": found}, metadata))

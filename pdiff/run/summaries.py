@@ -1,5 +1,6 @@
 """Summaries of finished runs, which another version may have written, and gains that they tell."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,3 +91,14 @@ def find_summary(name: str, path: Path) -> Found:
     if not isinstance(summary, dict):
         raise PdiffError(f"{file}: holds no summary. Repeat its stage: --stage compare --overwrite.")
     return Found(name, path, file, summary)
+
+
+def check_drawn_anew(paths: Sequence[Path]) -> None:
+    """Raise a `PdiffError` where two runs are of one config, seed included: a copy would pass for another draw."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        config = {key: value for key, value in RunDirectory(path).config().items() if key != "device"}
+        same = found.setdefault(json.dumps(config, sort_keys=True, default=str), path)
+        if same is not path:
+            line = f"got {same} and {path}, which are of one config, seed included, expected runs that differ"
+            raise PdiffError(f"runs: {line}. Leave one out.")

@@ -224,9 +224,10 @@ def dispersion(vectors: Vectors, draws: NDArray, trained: Vectors) -> float | No
 def cost(run: "Run", source: SourceResults, seconds: float) -> float | None:
     """Return the seconds of one network: of the stage that made it, and of what was computed for all of them.
 
-    Nobody knows those of a checkpoint that was trained elsewhere.
+    Nobody knows those of a checkpoint that was trained elsewhere, or in a collection of which only the last attempt
+    was timed.
     """
-    if source.root == ORACLE and run.config.checkpoints.files:
+    if source.root == ORACLE and (run.config.checkpoints.files or run.directory.records()["collect"].get("resumed")):
         return None
     own = 0.0 if source.type in (ORACLE, GENERATED) else seconds / len(source.vectors)
     return stage_cost(run, source.root) + own

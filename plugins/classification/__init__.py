@@ -67,7 +67,7 @@ def build_task(
         model = build_network(network, splits["train"]).to(device)
     check_size(model, splits["train"])
     if uncertainty is not None:
-        given = {"splits": splits, "seed": seed, "conditions": conditions}
+        given = {"splits": splits, "data": data, "seed": seed, "conditions": conditions}
         under = {**under, UNCERTAINTY: call(build_uncertainty, uncertainty, "task.uncertainty", **given)}
     metric = Metric("accuracy", chance=chance, best=1.0)
     return Task(model=model, splits=under, metric=metric, head=head_names(model), facts=facts)

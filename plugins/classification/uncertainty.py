@@ -7,6 +7,7 @@ of equal width, by torchmetrics. Images from outside are told by the largest cla
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from pdiff_plugins.images.data import Split, build_splits
@@ -16,6 +17,7 @@ from pdiff import PdiffError, check_positive
 
 UNCERTAINTY = "uncertainty"  # where a task keeps it, among its splits
 MEASURED = ("select", "test")
+PLACE = ("type", "name", "root", "path")  # settings that say which data set it is
 BELOW_ONE = 1 - 1e-12  # torchmetrics gives what is exactly 1 a bin of its own
 
 
@@ -69,13 +71,31 @@ def right_log_probabilities(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.double().log_softmax(2).gather(2, answers)[:, :, 0].cpu()
 
 
+def check_outside(data: Mapping[str, Any], outside: Mapping[str, Any]) -> None:
+    """Raise a `PdiffError` for images from outside, by their settings, that are of the data which networks know."""
+    if any(data.get(key) != outside.get(key) for key in PLACE):
+        return
+    known, strange = data.get("classes"), outside.get("classes")
+    both = None if known is None or strange is None else sorted({*known} & {*strange})
+    if both != []:
+        got = "got all classes of one of the two" if both is None else f"got {both} in both"
+        line = f"{got}, for it is the data set of task.data, expected classes that the networks do not know"
+        raise PdiffError(f"task.uncertainty.outside.classes: {line}. Set it, and task.data.classes to others.")
+
+
 def build_uncertainty(
-    splits: Mapping[str, Split], seed: int, conditions: dict | None, bins: int = 15, outside: dict | None = None
+    splits: Mapping[str, Split],
+    data: dict,
+    seed: int,
+    conditions: dict | None,
+    bins: int = 15,
+    outside: dict | None = None,
 ) -> Uncertainty:
     """Return what is measured beside the accuracy, of every candidate and every ensemble.
 
     Args:
         splits: of the task.
+        data: settings of `task.data`.
         seed: of the run.
         conditions: what the networks are made for; must be None.
         bins: of the calibration error, of equal width.
@@ -93,6 +113,7 @@ def build_uncertainty(
         found = build_splits(outside, inside.eval_batch, inside.device, seed)
     except PdiffError as error:
         raise PdiffError(str(error).replace("task.data", where)) from None
+    check_outside(data, outside)
     strange = found["test"]
     for name, got, expected in (
         ("size", strange.size, inside.size),

@@ -211,6 +211,8 @@ def test_evaluation_that_is_killed_in_between_ends_with_the_same_bytes(own, cond
     first, second = map(results, paths)
     assert first == {name: second[name] for name in first}
     assert not [*(paths[1] / "evaluation").glob("*.state.safetensors")]
+    assert log_of(file).exists()
+    assert not log_of(paths[1] / "evaluation" / file.name).exists(), "nobody knows the seconds of what was cut off"
 
 
 def test_export_trains_on_for_a_condition_and_reads_what_is_kept(own, tmp_path):

@@ -24,7 +24,7 @@ from pdiff.run.sources import open_pool, open_source
 from pdiff.run.wanted import open_wanted
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.settings import merge
-from pdiff.runtime.storage import read_json
+from pdiff.runtime.storage import read_json, write_json
 from pdiff.stages.compare import compare
 from pdiff.stages.pipeline import run_pipeline
 
@@ -206,6 +206,21 @@ def test_comparison_alone_finds_the_same_again(conditional, summary, tmp_path, c
     assert {key: value for key, value in again.items() if key not in times} == {
         key: value for key, value in summary.items() if key not in times
     }
+
+
+def test_nobody_knows_the_seconds_of_an_oracle_whose_collection_was_interrupted(conditional, tmp_path, call):
+    shutil.copytree(conditional.path, tmp_path / "run")
+    before = read_json(tmp_path / "run" / "report" / "summary.json")["sources"]
+    records = read_json(tmp_path / "run" / "stages.json")
+    records["collect"]["resumed"] = True
+    write_json(tmp_path / "run" / "stages.json", records)
+    options = ("--config", tmp_path / "run" / "config.yaml", "--work-dir", tmp_path / "run", "--no-gates")
+    done = call("run", *options, "--stage", "compare", "--overwrite")
+    assert done.code == 0, done.err
+    sources = read_json(tmp_path / "run" / "report" / "summary.json")["sources"]
+    assert before["oracle"]["seconds"] > 0
+    assert sources["oracle"]["seconds"] is None, "only the last attempt was timed"
+    assert sources["generated"]["seconds"] > 0
 
 
 # Where to kill, by what is about to be done with a file.

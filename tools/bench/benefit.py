@@ -20,6 +20,7 @@ from pdiff.analysis.repetition import over_runs
 from pdiff.report.drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION, draw
 from pdiff.run.comparison import Compared, ComparedOverConditions, read_runs
 from pdiff.run.directory import RunDirectory
+from pdiff.run.summaries import check_drawn_anew
 from pdiff.runtime.errors import PdiffError, command
 from pdiff.runtime.storage import write_bytes
 
@@ -28,6 +29,7 @@ COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY, INK)
 MARKS = "os^DvP*X"
 TENSORS = ("*.safetensors", "*.f32")
 DECODING = ("scaling", "autoencoder", "decoder", "whitening", "denoiser", "conditioning")
+OF_ENGINE = ("scaling",)  # what a hypernetwork needs of the engine
 
 
 def print_table(titles: Sequence[str], rows: Iterator[Sequence[str]]) -> None:
@@ -53,13 +55,30 @@ def each(runs: Sequence[Run], *keys: str) -> list[Any]:
     return [inside(run.summary) for run in runs]
 
 
+def check_alike(runs: Sequence[Run]) -> None:
+    """Raise a `PdiffError` for runs of which a mean says nothing: of several tasks or measures, or copies of one."""
+    for keys in (("plugin",), ("metric", "name")):
+        found = dict.fromkeys(map(str, each(runs, *keys)))
+        if len(found) > 1:
+            line = f"runs: got those of {' and '.join(found)}, expected one {keys[0]}"
+            raise PdiffError(f"{line}. Give runs that differ in the seed.")
+    check_drawn_anew([run.path for run in runs])
+
+
+def mean_of(values: Sequence[float | None]) -> float | None:
+    """Return the mean over runs; None where one has no figure."""
+    return None if None in values else float(np.mean(values))
+
+
 def conditions(runs: Sequence[Run], file: Path | None) -> None:
     """Print quality for unseen conditions against the seconds of a network, source by source, best first."""
+    if isinstance(runs[0], Compared):
+        raise PdiffError(f"conditions: the checkpoints of {runs[0].path} have no conditions. Give runs whose have.")
     names = [name for name in common(runs) if None not in each(runs, "sources", name, "mean")]
     sign = 1 if runs[0].summary["metric"]["higher_is_better"] else -1
     names.sort(key=lambda name: -sign * np.mean(each(runs, "sources", name, "mean")))
     differences = {name: each(runs, "sources", name, "to_oracle", "difference") for name in names}
-    seconds = {name: each(runs, "sources", name, "seconds") for name in names}
+    seconds = {name: mean_of(each(runs, "sources", name, "seconds")) for name in names}
     titles = ["source", "mean (95 % over runs)", "to the oracle (95 %)", "on select", "seconds for one more"]
     print_table(
         titles,
@@ -69,25 +88,30 @@ def conditions(runs: Sequence[Run], file: Path | None) -> None:
                 over_runs(each(runs, "sources", name, "mean")),
                 over_runs(differences[name], "{:+.4f}") if name != "oracle" else "",
                 over_runs(each(runs, "sources", name, "select")).partition(" (")[0],
-                "" if None in seconds[name] else f"{np.mean(seconds[name]):.2g}",
+                "" if seconds[name] is None else f"{seconds[name]:.2g}",
             ]
             for name in names
         ),
     )
-    spent = (f"{stage} {np.mean(each(runs, 'seconds', stage)):.0f}" for stage in runs[0].summary["seconds"])
-    print(f"\nseconds of the stages: {', '.join(spent)}")
+    spent = {stage: mean_of(each(runs, "seconds", stage)) for stage in runs[0].summary.get("seconds", {})}
+    spent = [f"{stage} {took:.0f}" for stage, took in spent.items() if took is not None]
+    print(f"\nseconds of the stages: {', '.join(spent) or 'not known'}")
     if file:
-        drawn = {n: (np.mean(seconds[n]), np.mean(differences[n])) for n in names if None not in differences[n]}
-        own = float(np.mean(seconds["oracle"]))
-        write_bytes(file, draw(draw_costs, drawn, own, width=7.0, height=5.0))
+        drawn = {name: (seconds[name], mean_of(differences[name])) for name in names}
+        drawn = {name: point for name, point in drawn.items() if None not in point}
+        write_bytes(file, draw(draw_costs, drawn, seconds.get("oracle"), width=7.0, height=5.0))
 
 
-def draw_costs(axes: Any, points: Mapping[str, tuple[float, float]], oracle: float) -> None:
-    """Draw each source's difference to the oracle over the seconds of a network; what is far below is left out."""
+def draw_costs(axes: Any, points: Mapping[str, tuple[float, float]], oracle: float | None) -> None:
+    """Draw each source's difference to the oracle over the seconds of a network; what is far below is left out.
+
+    The oracle itself has no place where nobody knows its seconds.
+    """
     shown = {name: point for name, point in points.items() if point[1] > -0.1 and point[0] > 0}
     axes.axhline(0, color=GREY, linewidth=1)
-    axes.plot(oracle, 0, "*", color=INK, markersize=12)
-    axes.annotate("oracle", (oracle, 0), xytext=(5, -12), textcoords="offset points", fontsize=8)
+    if oracle is not None:
+        axes.plot(oracle, 0, "*", color=INK, markersize=12)
+        axes.annotate("oracle", (oracle, 0), xytext=(5, -12), textcoords="offset points", fontsize=8)
     for number, (name, (x, y)) in enumerate(shown.items()):
         axes.plot(x, y, MARKS[number % len(MARKS)], color=COLOURS[number % len(COLOURS)])
         axes.annotate(name, (x, y), xytext=(5, 3), textcoords="offset points", fontsize=7)
@@ -98,6 +122,8 @@ def uncertainty(runs: Sequence[Run], file: Path | None) -> None:
     """Print the metric of every source, and its further figures, each the mean over its candidates."""
     names = common(runs)
     details = list(dict.fromkeys(key for name in names for key in each(runs, "sources", name, "details")[0] or {}))
+    if not details:
+        raise PdiffError(f"uncertainty: {runs[0].path} has no figures but the metric. Set task.uncertainty.")
 
     def row(name: str) -> list[str]:
         found = (each(runs, "sources", name, "details", key, "mean") for key in details)
@@ -114,11 +140,10 @@ def bytes_of(folder: Path, names: Sequence[str] | None = None) -> int:
 
 def storage(runs: Sequence[Run], file: Path | None) -> None:
     """Print the bytes of what networks can be had from, beside what these reach; runs with one latent in one row."""
-    reference = "oracle" if runs[0].summary.get("conditional") else "trained"
-    places: dict[str, Callable[[Path], int]] = {
-        "generated": lambda path: bytes_of(path / "engine", DECODING),
-        "hypernet": lambda path: bytes_of(path / "engine" / "hypernet"),
-    }
+    reference = "oracle" if isinstance(runs[0], ComparedOverConditions) else "trained"
+    for run in runs:
+        if not bytes_of(run.path / "population"):
+            raise PdiffError(f"{run.path / 'population'}: has no networks. Give a run that still has its collection.")
     by_latent: dict[int, list[Run]] = {}
     for run in runs:
         by_latent.setdefault(RunDirectory(run.path).config()["engine"]["autoencoder"]["latent"], []).append(run)
@@ -126,27 +151,43 @@ def storage(runs: Sequence[Run], file: Path | None) -> None:
     def row(name: str, latent: int) -> list[str]:
         own = by_latent[latent]
         whole = [bytes_of(run.path / "population") for run in own]
-        sizes = whole if name == reference else [places[name](run.path) for run in own]
+        sizes = whole if name == reference else [bytes_behind(run, name) for run in own]
         shares = [size / of for size, of in zip(sizes, whole, strict=True)]
-        pairs = zip(*(each(own, "sources", other, "mean") for other in (name, reference)), strict=True)
-        gains = "" if name == reference else over_runs([mean - other for mean, other in pairs], "{:+.4f}")
+        pairs = list(zip(*(each(own, "sources", other, "mean") for other in (name, reference)), strict=True))
+        gains = [None if None in pair else pair[0] - pair[1] for pair in pairs]
         means = over_runs(each(own, "sources", name, "mean"))
-        sized = [f"{np.mean(sizes) / 1e6:.2f}", f"{np.mean(shares):.3f}"]
-        return [name, "" if name == reference else str(latent), *sized, means, gains]
+        sized = [f"{np.mean(sizes) / 1e6:.2f}", f"{np.mean(shares):.3f}", means]
+        return [name, "", *sized, ""] if name == reference else [name, str(latent), *sized, over_runs(gains, "{:+.4f}")]
 
-    wanted = [(reference, next(iter(by_latent)))]
-    wanted += [(name, latent) for name in places if name in common(runs) for latent in sorted(by_latent)]
+    made = [name for name in common(runs) if name == "generated" or type_of(runs[0], name) == "hypernet"]
+    wanted = [(reference, next(iter(by_latent))), *((name, latent) for name in made for latent in sorted(by_latent))]
     titles = ["networks from", "L", "MB", "of the population", "mean (95 %)", f"to the {reference} (95 %)"]
     print_table(titles, (row(*each_one) for each_one in wanted))
 
 
+def type_of(run: Run, name: str) -> str:
+    """Return a source's type, where the summary says it."""
+    return run.type_of(name) if isinstance(run, ComparedOverConditions) else name
+
+
+def bytes_behind(run: Run, name: str) -> int:
+    """Return the bytes of what the engine, or its hypernetwork, gives networks from."""
+    folder = run.path / "engine"
+    if name == "generated":
+        return bytes_of(folder, DECODING)
+    return bytes_of(folder / "hypernet") + bytes_of(folder, OF_ENGINE)
+
+
 def choice(runs: Sequence[Run], file: Path | None) -> None:
     """Print how well training data, and the split select, choose the best of the generated."""
-    found: list[Mapping[str, Any]] = each(runs, "choice")
-    if any(each_one is None for each_one in found):
-        raise PdiffError("choice: a run has not measured its generated on training data. Set evaluate.train.")
-    keys = [key for key, value in found[0].items() if isinstance(value, float | int) or value is None]
-    print_table(["figure", "mean over runs (95 %)"], ([key, over_runs([own[key] for own in found])] for key in keys))
+    found: list[Mapping[str, Any] | None] = each(runs, "choice")
+    for run, own in zip(runs, found, strict=True):
+        if own is None:
+            line = "has not measured its generated on training data"
+            raise PdiffError(f"choice: {run.path} {line}. Set evaluate.train, in a run without conditions.")
+    for title, figures in (("by training data", found), ("by select", [own.get("select") or {} for own in found])):
+        keys = [key for key in figures[0] if key != "select" and not key.endswith("_ci")]
+        print_table([title, "mean over runs (95 %)"], ([key, over_runs([o.get(key) for o in figures])] for key in keys))
 
 
 WAYS: Mapping[str, Callable[[Sequence[Run], Path | None], None]] = {
@@ -158,13 +199,16 @@ WAYS: Mapping[str, Callable[[Sequence[Run], Path | None], None]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a table, and draw a figure where one is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.set_defaults(draw=None)
     ways = parser.add_subparsers(required=True, metavar=" | ".join(WAYS), dest="way")
     for name, function in WAYS.items():
         way = ways.add_parser(name, help=function.__doc__)
         way.add_argument("runs", type=Path, nargs="+", help="run directories that differ in the seed")
-        way.add_argument("--draw", type=Path, help="PNG file of the figure (conditions has one)")
+    ways.choices["conditions"].add_argument("--draw", type=Path, help="PNG file of the figure")
     arguments = parser.parse_args(argv)
-    WAYS[arguments.way](read_runs([run.expanduser() for run in arguments.runs]), arguments.draw)
+    runs = read_runs([run.expanduser() for run in arguments.runs])
+    check_alike(runs)
+    WAYS[arguments.way](runs, arguments.draw)
     return 0
 
 

@@ -10,7 +10,7 @@ intervals over the runs.
 
 import argparse
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,20 @@ from torch import Tensor
 
 from pdiff.analysis.repetition import over_runs
 from pdiff.report.drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION, draw
+from pdiff.run.behaviour import has_loss
 from pdiff.run.export import open_run
 from pdiff.run.measuring import evaluate_split
 from pdiff.run.refining import Refinement, refine
 from pdiff.run.run import Run
-from pdiff.run.sources import Drawn, Pool, open_pool, open_source
+from pdiff.run.sources import Drawn, Pool, open_pool, open_source, source_names
+from pdiff.run.summaries import check_drawn_anew
 from pdiff.runtime.environment import environment
-from pdiff.runtime.errors import PdiffError, command
+from pdiff.runtime.errors import PdiffError, check_not_negative, check_positive, command, known
+from pdiff.runtime.progress import logger
 from pdiff.runtime.storage import write_bytes
 
 BEGINNINGS = ("base", "soup", "nearest", "ridge", "kernel_ridge", "generated", "hypernet")
+HELP = f"sources; ratios are to the first; default: of {', '.join(BEGINNINGS)} those that all runs have"
 STEPS = (8, 16, 32, 48, 80, 120, 160, 240)
 RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY, INK)
@@ -47,17 +51,18 @@ def first_of_each(found: Drawn, count: int) -> Tensor:
 def by_group(run: Run, pool: Pool, vectors: Tensor) -> tuple[NDArray, float]:
     """Return the mean metric on `test` of each group of unseen conditions `(U,)`, and that of select ones on `select`.
 
+    As in the report, a network that gives nothing finite counts as chance, where that is known.
+
     Args:
         run: the run.
         pool: what its sources draw from.
         vectors: one for each wanted condition `(W, P)`.
     """
-    wanted = pool.wanted
-    candidates = run.candidates(vectors, wanted.conditions)
-    found = {
-        split: np.array([result.metric for result in evaluate_split(run, "beginning", candidates, split)])
-        for split in ("select", "test")
-    }
+    wanted, lost = pool.wanted, run.task.metric.worst if run.task.metric.chance is None else run.task.metric.chance
+    candidates, found = run.candidates(vectors, wanted.conditions), {}
+    for split in ("select", "test"):
+        metrics = np.array([result.metric for result in evaluate_split(run, "beginning", candidates, split)])
+        found[split] = np.where(np.isfinite(metrics), metrics, lost)
     groups = wanted.groups[wanted.unseen]
     means = [found["test"][wanted.unseen][groups == group].mean() for group in np.unique(groups)]
     return np.array(means), float(found["select"][~wanted.unseen].mean())
@@ -73,12 +78,30 @@ def curves_of(run: Run, beginnings: Sequence[str], steps: Sequence[int], rates: 
         vectors = first_of_each(open_source(run, name, pool), len(pool.wanted))
         curves[name] = {0: sign * float((by_group(run, pool, vectors)[0] - oracle).mean())}
         for count in steps:
-            ways = [Refinement(name, count, rate, "weights", 1, len(vectors), 0.0) for rate in rates]
-            made = (refine(run, way, vectors, pool.wanted.conditions)[0] for way in ways)
-            found = [by_group(run, pool, each) for each in made]
+            found = [by_group(run, pool, made) for made in refined_at(run, pool, name, vectors, count, rates)]
             test, _ = max(found, key=lambda pair: sign * pair[1])
             curves[name][count] = sign * float((test - oracle).mean())
     return curves
+
+
+def refined_at(
+    run: Run, pool: Pool, name: str, vectors: Tensor, steps: int, rates: Sequence[float]
+) -> Iterator[Tensor]:
+    """Yield what so many steps at each rate make of vectors `(W, P)`; a rate that drives them to infinity is left out.
+
+    Raises:
+        PdiffError: all rates do, or the training cannot be.
+    """
+    wrong: list[PdiffError] = []
+    for rate in rates:
+        how = Refinement(name, steps, rate, "weights", 1, len(vectors), 0.0)
+        try:
+            yield refine(run, how, vectors, pool.wanted.conditions)[0]
+        except PdiffError as error:
+            wrong.append(error)
+            logger.warning("%s after %d steps at the rate %s is left out: %s", name, steps, rate, error)
+    if len(wrong) == len(rates):
+        raise wrong[-1]
 
 
 def steps_to(curve: Curve) -> float:
@@ -99,7 +122,8 @@ def print_curves(curves: Sequence[Mapping[str, Curve]], beginnings: Sequence[str
     for name in beginnings:
         values = np.array([list(own[name].values()) for own in curves])
         reached = [steps_to(own[name]) for own in curves]
-        ratio = over_runs([mine / other for mine, other in zip(reached, first, strict=True)], "{:.2f}")
+        ratios = [mine / other if other else math.nan for mine, other in zip(reached, first, strict=True)]
+        ratio = over_runs(ratios, "{:.2f}")
         cells = [*(f"{value:+.4f}" for value in values.mean(0)), over_runs(reached, "{:.0f}"), ratio]
         print(f"| {name} | {' | '.join(cells)} |")
 
@@ -119,24 +143,44 @@ def draw_curves(axes: Any, curves: Sequence[Mapping[str, Curve]], label: str) ->
     axes.legend()
 
 
+def beginnings_of(runs: Sequence[Run], asked: Sequence[str] | None) -> list[str]:
+    """Return the sources to begin with: those asked for, else those of `BEGINNINGS` that all runs have.
+
+    Raises:
+        PdiffError: the runs have no conditions, or no hook for the training, or one lacks a source that is asked for.
+    """
+    for run in runs:
+        if not run.conditional:
+            raise PdiffError(f"{run.directory.path}: has no conditions. Give runs whose checkpoints have.")
+        if not has_loss(run):
+            raise PdiffError(f"{run.directory.path}: the plugin {run.name} has no hook loss. Define it.")
+    names = [name for name in source_names(runs[0]) if all(name in source_names(run) for run in runs)]
+    for name in asked or ():
+        if name not in names:
+            raise PdiffError(f"--beginnings: got {name!r}. {known(name, names)}")
+    return list(dict.fromkeys(asked or [name for name in BEGINNINGS if name in names]))
+
+
 @command()
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table, and draw the figure where one is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", help="directories of finished runs over conditions")
-    parser.add_argument("--beginnings", nargs="+", default=BEGINNINGS, help="sources; ratios are to the first")
+    parser.add_argument("--beginnings", nargs="+", help=HELP)
     parser.add_argument("--steps", type=int, nargs="+", default=STEPS)
     parser.add_argument("--rates", type=float, nargs="+", default=RATES)
     parser.add_argument("--draw", type=Path, help="PNG file of the figure")
     arguments = parser.parse_args(argv)
+    for count in arguments.steps:
+        check_positive("starts", steps=count)
+    for rate in arguments.rates:
+        check_not_negative("starts", rates=rate)
     runs = [open_run(path.expanduser()) for path in arguments.runs]
+    check_drawn_anew([run.directory.path for run in runs])
+    beginnings, steps = beginnings_of(runs, arguments.beginnings), sorted({*arguments.steps})
     print(environment(runs[0].device).get("processor"))
-    for run in runs:
-        if not run.conditional:
-            raise PdiffError(f"{run.directory.path}: has no conditions. Give runs whose checkpoints have.")
-    given = arguments.beginnings, arguments.steps, arguments.rates
-    curves = [curves_of(run, *given) for run in runs]
-    print_curves(curves, arguments.beginnings)
+    curves = [curves_of(run, beginnings, steps, arguments.rates) for run in runs]
+    print_curves(curves, beginnings)
     if arguments.draw:
         write_bytes(arguments.draw, draw(draw_curves, curves, runs[0].task.metric.name, width=7.0, height=5.0))
     return 0

@@ -171,6 +171,8 @@ def test_likelihoods_far_below_what_a_float_holds_stay_finite(watched, condition
         ({"outside": {**OUTSIDE, "sizes": 8}}, r"^task\.uncertainty\.outside: got unknown key 'sizes'"),
         ({"outside": {**OUTSIDE, "train": 900}}, r"^task\.uncertainty\.outside\.train: got 900, expected 1 to 353, as"),
         ({"outside": {**OUTSIDE, "classes": [8, 12]}}, r"^task\.uncertainty\.outside\.classes: got \[8, 12\], expe"),
+        ({"outside": {**OUTSIDE, "classes": [7, 8]}}, r"^task\.uncertainty\.outside\.classes: got \[7\] in both, for"),
+        ({"outside": {**OUTSIDE, "classes": None, "train": 40}}, r"^task\.uncertainty\.outside\.classes: got all clas"),
         ({"outside": {**OUTSIDE, "size": 16}}, r"^task\.uncertainty\.outside: got size 16, expected 8 as in task"),
     ],
 )
