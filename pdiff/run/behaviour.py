@@ -81,9 +81,13 @@ class Behaviour:
         """Return the stacked tensors `(n, ...)` of vectors `(n, P)`, and what each is for.
 
         What training does not change is a copy without gradients: a pass may write statistics of its batch into it.
+        Selected counters, which have no place in a vector, are copies of the network's own.
         """
         params = self.run.layout.unflatten_many(vectors)
         params = {name: tensor if name in self.learnt else tensor.detach().clone() for name, tensor in params.items()}
+        own = self.run.built.model.state_dict()
+        for name in (name for name in self.run.selected if name not in params):
+            params[name] = own[name].expand(len(vectors), *own[name].shape).clone()
         return params, None if self.conditions is None else self.conditions.take(numbers.cpu())
 
     def ask(self, params: Mapping[str, Tensor], asked: Conditions | None, step: int) -> Tensor:

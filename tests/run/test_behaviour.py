@@ -136,8 +136,15 @@ def test_statistics_that_a_pass_keeps_touch_neither_vectors_nor_network(opened):
     before, state = vectors.detach().clone(), {n: t.clone() for n, t in run.built.model.state_dict().items()}
     Behaviour(run)(vectors, torch.zeros(3), 0).sum().backward()
     assert torch.equal(vectors.detach(), before)
-    after = {name: tensor for name, tensor in run.built.model.state_dict().items() if "batches" not in name}
-    assert all(torch.equal(state[name], tensor) for name, tensor in after.items())
+    assert all(torch.equal(state[name], tensor) for name, tensor in run.built.model.state_dict().items())
+
+
+def test_a_hook_gets_all_that_is_selected_counters_too(opened):
+    seen = []
+    run = opened(Losses(lambda task, params, conditions, step: seen.append(params) or stacked(task, params)))
+    Behaviour(run)(vectors_of(run), torch.zeros(3), 0)
+    assert seen[0].keys() == set(run.selected)
+    assert seen[0]["1.num_batches_tracked"].shape == (3,)
 
 
 def test_vectors_without_gradients_have_losses(opened):
