@@ -32,9 +32,9 @@ PANELS = 2  # beside one another in the picture
 CAPTION = (
     "unseen: conditions, and their groups where these are fewer; oracle: mean of the networks trained for them; "
     f"{BEST}: best on the select conditions; to oracle: gain over the oracle, relative to its mean, above 0 where "
-    "better, and its 95 % interval over conditions; time: seconds of one network over those of the oracle, the fit of a "
-    "generator not counted; generated: "
-    "their mean; rank: by the mean, among the sources that give networks for new conditions"
+    "better, and its 95 % interval over conditions; time: seconds of one network over those of the oracle, the "
+    "fit of a generator not counted; generated: their mean; rank: by the mean, among the sources that give networks "
+    "for new conditions"
 )
 CAPTION_OF_BASE = (
     "; base to oracle: the same gain of what every network was fine-tuned from; gain reached: how much of the oracle's "
