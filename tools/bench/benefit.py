@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from pdiff.analysis.repetition import over_runs
-from pdiff.report.drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION, draw
+from pdiff.report.conditional_charts import conditional_styles, costs
+from pdiff.report.drawing import draw
 from pdiff.run.comparison import Compared, ComparedOverConditions, read_runs
 from pdiff.run.directory import RunDirectory
 from pdiff.run.summaries import check_drawn_anew
@@ -25,8 +26,6 @@ from pdiff.runtime.errors import PdiffError, command
 from pdiff.runtime.storage import write_bytes
 
 Run = Compared | ComparedOverConditions
-COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY, INK)
-MARKS = "os^DvP*X"
 TENSORS = ("*.safetensors", "*.f32")
 DECODING = ("scaling", "autoencoder", "decoder", "whitening", "denoiser", "conditioning")
 OF_ENGINE = ("scaling",)  # what a hypernetwork needs of the engine
@@ -97,25 +96,10 @@ def conditions(runs: Sequence[Run], file: Path | None) -> None:
     spent = [f"{stage} {took:.0f}" for stage, took in spent.items() if took is not None]
     print(f"\nseconds of the stages: {', '.join(spent) or 'not known'}")
     if file:
-        drawn = {name: (seconds[name], mean_of(differences[name])) for name in names}
-        drawn = {name: point for name, point in drawn.items() if None not in point}
-        write_bytes(file, draw(draw_costs, drawn, seconds.get("oracle"), width=7.0, height=5.0))
-
-
-def draw_costs(axes: Any, points: Mapping[str, tuple[float, float]], oracle: float | None) -> None:
-    """Draw each source's difference to the oracle over the seconds of a network; what is far below is left out.
-
-    The oracle itself has no place where nobody knows its seconds.
-    """
-    shown = {name: point for name, point in points.items() if point[1] > -0.1 and point[0] > 0}
-    axes.axhline(0, color=GREY, linewidth=1)
-    if oracle is not None:
-        axes.plot(oracle, 0, "*", color=INK, markersize=12)
-        axes.annotate("oracle", (oracle, 0), xytext=(5, -12), textcoords="offset points", fontsize=8)
-    for number, (name, (x, y)) in enumerate(shown.items()):
-        axes.plot(x, y, MARKS[number % len(MARKS)], color=COLOURS[number % len(COLOURS)])
-        axes.annotate(name, (x, y), xytext=(5, 3), textcoords="offset points", fontsize=7)
-    axes.set(xscale="log", xlabel="seconds for one more network", ylabel="to the oracle")
+        means = {name: mean_of(each(runs, "sources", name, "mean")) for name in names}
+        drawn = {name: (seconds[name], means[name]) for name in names if seconds[name]}
+        label = f"{runs[0].summary['metric']['name']}, mean over runs"
+        write_bytes(file, draw(costs, drawn, conditional_styles(drawn), label, None, width=8.0, height=6.0))
 
 
 def uncertainty(runs: Sequence[Run], file: Path | None) -> None:
