@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from pdiff.analysis.repetition import over_runs
+from pdiff.analysis.verdict import TRAINED
 from pdiff.report.conditional_charts import conditional_styles, costs
 from pdiff.report.drawing import draw
 from pdiff.run.comparison import Compared, ComparedOverConditions, read_runs
@@ -103,17 +104,33 @@ def conditions(runs: Sequence[Run], file: Path | None) -> None:
 
 
 def uncertainty(runs: Sequence[Run], file: Path | None) -> None:
-    """Print the metric of every source, and its further figures, each the mean over its candidates."""
+    """Print the metric of every source and its further figures, means over candidates, beside those of the trained.
+
+    The trained have the interval of the figure, all others that of their difference to the trained, paired by run.
+    """
     names = common(runs)
     details = list(dict.fromkeys(key for name in names for key in each(runs, "sources", name, "details")[0] or {}))
     if not details:
         raise PdiffError(f"uncertainty: {runs[0].path} has no figures but the metric. Set task.uncertainty.")
 
-    def row(name: str) -> list[str]:
+    def figures(name: str) -> list[list[float | None]]:
         found = (each(runs, "sources", name, "details", key, "mean") for key in details)
-        return [name, over_runs(each(runs, "sources", name, "mean")), *map(over_runs, found)]
+        return [each(runs, "sources", name, "mean"), *found]
+
+    def row(name: str) -> list[str]:
+        if name == TRAINED:
+            return [name, *map(over_runs, figures(name))]
+        return [name, *map(beside, figures(name), figures(TRAINED))]
 
     print_table(["source", runs[0].summary["metric"]["name"], *details], map(row, names))
+
+
+def beside(own: Sequence[float | None], others: Sequence[float | None]) -> str:
+    """Return in words the mean over runs, and the difference to the figures of another source with its interval."""
+    if None in own or None in others:
+        return ""
+    apart = [one - other for one, other in zip(own, others, strict=True)]
+    return f"{np.mean(own):.4f}, {over_runs(apart, '{:+.4f}')}"
 
 
 def bytes_of(folder: Path, names: Sequence[str] | None = None) -> int:
