@@ -12,7 +12,7 @@ from pdiff_plugins.classification.conditions import ConditionalSplit
 from pdiff_plugins.classification.stacking import has_batch_statistics, stacked_forward
 from pdiff_plugins.classification.together import batch_of
 from pdiff_plugins.images.augment import build_augmentations
-from pdiff_plugins.images.collection import rows_of, set_mode
+from pdiff_plugins.images.collection import finetuning_batch, images_of, rows_of, set_mode
 from pdiff_plugins.images.data import Split
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -24,7 +24,7 @@ SETTINGS = {
     "collect.networks": {"batch_size": 64, "mode": "train", "augment": ()},
     "collect.finetune": {"batch_size": 128, "mode": "eval", "augment": ()},
 }
-FIRST = ("finetune", 0, 0)
+FIRST = (0, 0)  # branch of the first network
 
 
 def losses_of_networks(
@@ -91,7 +91,8 @@ def first_batch(
     data: Split, seed: int, step: int, batch_size: int, change: Callable[[Tensor], Tensor], where: str
 ) -> tuple[Tensor, Tensor]:
     """Return images and labels of a step in the training of the first network, or the first branch of the first."""
-    order, draws = (("zoo", 0), ("zoo", "step", 0)) if where == "collect.networks" else (FIRST, (*FIRST, "step"))
-    rows = rows_of(len(data), batch_size, seed, order, step)
-    torch.manual_seed(derive_seed(seed, *draws, step))
-    return data.resized(change(data.pixels(rows))), data.labels[rows].to(data.device)
+    if where == "collect.finetune":
+        return finetuning_batch(data, seed, FIRST, step, batch_size, change)
+    rows = rows_of(len(data), batch_size, seed, ("zoo", 0), step)
+    torch.manual_seed(derive_seed(seed, "zoo", "step", 0, step))
+    return images_of(data, rows, change)
