@@ -192,7 +192,10 @@ def plan_stages(
     tuned, hypernet = (behaving.get(key, 0) for key in ("decoder", "hypernet"))
     engines = run.config.fit.repeats * (parts + tuned)
     fitted = engines + hypernet
-    trainings = [weigh_training(engine, name) for name in ("autoencoder", "denoiser")]
+    trainings = [
+        weigh_training(engine.config["autoencoder_training"], engine.autoencoder, size),
+        weigh_training(engine.config["generator_training"], engine.denoiser, engine.autoencoder.latent),
+    ]
     trainings += [weigh_behaving_training(run, key, weights) for key, weights in behaving.items()]
     training = parts + max(trainings)
     held = resident_memory()  # Python, torch and the task, built
@@ -214,13 +217,11 @@ def weigh(module: nn.Module) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
 
 
-def weigh_training(engine: ParameterDiffusion, name: str) -> int:
-    """Return the bytes that a training of one part holds beside its weights: gradients, moments, average, a batch."""
-    settings, part = engine.config[f"{name}_training"], getattr(engine, name)
+def weigh_training(settings: Mapping[str, Any], part: nn.Module, width: int) -> int:
+    """Return the bytes that a training of a part holds beside its weights: gradients, moments, average, a batch."""
     weights = FLOAT * sum(parameter.numel() for parameter in part.parameters())
     if not settings["steps"] or not weights:
         return 0
-    width = engine.layout.size if name == "autoencoder" else engine.autoencoder.latent
     return (TRAINED - 1 + bool(settings["ema"])) * weights + 3 * FLOAT * settings["batch_size"] * width
 
 

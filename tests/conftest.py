@@ -48,7 +48,7 @@ TINY = {
         "train": {"epochs": 2, "batch_size": 32, "augment": [{"type": "shift"}]},
         "finetune": {"steps": 2, "batch_size": 32, "augment": [{"type": "noise", "std": 0.1}]},
     },
-    "engine": {"denoiser": {"width": 16, "depth": 1}, "denoiser_training": {"steps": 20}},
+    "engine": {"denoiser": {"width": 16, "depth": 1}, "generator_training": {"steps": 20}},
     "generate": {"num": 5, "path": 2},
     "evaluate": {"num": 4, "sources": {"soup16": {"members": 3}}},
 }
@@ -60,7 +60,7 @@ CLOSED = {
     "engine": {
         "autoencoder": {"latent": 8},
         "denoiser": {"width": 16, "depth": 1},
-        "denoiser_training": {"steps": 20},
+        "generator_training": {"steps": 20},
     },
     "fit": {"split": {"type": "random", "select": 0.2, "unseen": 0.3}},
     "evaluate": {"conditional": {"regression": {"hidden": [8]}}},

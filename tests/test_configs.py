@@ -361,10 +361,9 @@ def test_paper_preset_has_the_published_figures():
     assert read_yaml(FOLDER / "paper.yaml") == {
         "scaling": {"type": "per_tensor"},
         "autoencoder": {
-            "type": "conv", "latent": 128, "encoder": [64, 128, 256, 256, 32], "decoder": [256, 256, 128, 64, 64]
+            "type": "conv", "latent": 128, "encoder": [64, 128, 256, 256, 32], "decoder": [256, 256, 128, 64, 64],
+            "vector_noise": 0.001, "latent_noise": 0.1,
         },
-        "vector_noise": 0.001,
-        "latent_noise": 0.1,
         "autoencoder_training": {"steps": 500, "lr": 2e-5, **training},
         "whiten": False,
         "denoiser": {"type": "conv", "channels": [64, 128, 256, 512, 256, 128, 64], "frequencies": 256},
@@ -372,7 +371,7 @@ def test_paper_preset_has_the_published_figures():
             "timesteps": 1000, "beta_start": 1e-4, "beta_end": 2e-2, "beta_schedule": "linear", "prediction": "epsilon"
         },
         "condition_dropout": 0.1,
-        "denoiser_training": {"steps": 1000, "lr": 1e-4, "patience": 0, **training},
+        "generator_training": {"steps": 1000, "lr": 1e-4, "patience": 0, **training},
         "sampler": {"type": "DDPM", "steps": 1000},
     }  # fmt: skip
 

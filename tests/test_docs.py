@@ -34,7 +34,7 @@ def test_every_hook_has_a_heading_with_its_arguments(name):
 @pytest.mark.parametrize(
     "options",
     [
-        ("--no-gates", "--cfg-options", "engine.denoiser_training.steps=100", "evaluate.num=10"),
+        ("--no-gates", "--cfg-options", "engine.generator_training.steps=100", "evaluate.num=10"),
         pytest.param((), marks=pytest.mark.slow),
     ],
     ids=["quick", "as it stands"],

@@ -29,7 +29,7 @@ SMALL = {
 }
 PLAIN = [name for name in SMALL if name != "conditional_curve"]
 QUICK = {
-    "engine.denoiser_training.steps": 20,
+    "engine.generator_training.steps": 20,
     "generate.num": 5,
     "evaluate.num": 4,
     "evaluate.sources.soup16.members": 3,

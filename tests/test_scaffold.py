@@ -60,7 +60,7 @@ def test_new_plugin_keeps_the_rules(new):
 
 @pytest.mark.parametrize("steps", [20, pytest.param(200, marks=pytest.mark.slow)])
 def test_new_plugin_runs_and_with_its_own_settings_passes_every_gate(new, tmp_path, steps):
-    over = {"engine.denoiser_training.steps": steps}
+    over = {"engine.generator_training.steps": steps}
     config = load_config(str(new / "mine"), None, {}, over)
     run_pipeline(config, RunDirectory(tmp_path / "run"), gates=steps == 200)
     summary = read_json(tmp_path / "run" / "report" / "summary.json")

@@ -14,7 +14,7 @@ from pdiff.scaffold import write_plugin
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
 QUICK = [
-    "collect.finetune=30", "engine.denoiser.width=16", "engine.denoiser_training.steps=20", "generate.num=4",
+    "collect.finetune=30", "engine.denoiser.width=16", "engine.generator_training.steps=20", "generate.num=4",
     "generate.path=0", "evaluate.num=4", "evaluate.train=[]",
 ]  # fmt: skip
 

@@ -81,7 +81,7 @@ def evaluate(task, candidates, split):
 """
 TIES = ("parameter", "memory", "transposed", "module")
 FIRST, ALIAS = "wte.weight", "lm_head.weight"
-ENGINE = {"autoencoder": {"latent": 4}, "denoiser": {"width": 8, "depth": 1}, "denoiser_training": {"steps": 3}}
+ENGINE = {"autoencoder": {"latent": 4}, "denoiser": {"width": 8, "depth": 1}, "generator_training": {"steps": 3}}
 OTHERS = ("soup", "soup16", "ensemble", "interpolation", "swag", "latent_gaussian", "noise05", "noise15")
 each_tie = pytest.mark.parametrize("tie", TIES)
 

@@ -190,8 +190,8 @@ def engine() -> list[str]:
     """Return the table of the engine's keys, with their values in each preset."""
     presets = [dict(flat(read_yaml(settings.FOLDER / f"{name}.yaml"))) for name in ("fast", "paper", "tokens")]
     said = comments(settings.FOLDER / "fast.yaml")
-    read_by = {"noise_schedule": noise_schedule, "autoencoder_training": train, "denoiser_training": train}
-    for section, read in [*read_by.items(), ("denoiser_training", Watch)]:
+    read_by = {"noise_schedule": noise_schedule, "autoencoder_training": train, "generator_training": train}
+    for section, read in [*read_by.items(), ("generator_training", Watch)]:
         said |= {f"{section}.{key}": text for key, text in arguments(inspect.getdoc(read)).items()}
     lines = table("key below `engine`", "type", "`fast`", "`paper`", "`tokens`", "meaning")
     for key, value in presets[0].items():

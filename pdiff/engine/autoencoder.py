@@ -23,10 +23,14 @@ class Autoencoder(nn.Module, ABC):
     Attributes:
         latent: L, the length of a latent.
         remedy: which settings to raise where it loses too much.
+        vector_noise: standard deviation of the noise on the scaled vectors that it is trained on.
+        latent_noise: standard deviation of the noise on their latents, in training.
     """
 
     latent: int
     remedy: ClassVar[str] = "its size"
+    vector_noise: float = 0.0
+    latent_noise: float = 0.0
 
     def fit(self, scaled: Tensor | Scaled) -> None:
         """Fit in closed form what can be, to the scaled population `(N, P)`; before the training by gradients.
@@ -59,24 +63,24 @@ class PrincipalAutoencoder(Autoencoder):
     """The linear denoising autoencoder, in closed form.
 
     Encoder: the L principal axes of the scaled population, in units of the standard deviation of an average axis.
-    Decoder: minimises E|decode(encode(x) + noise e) - x|^2, e ~ N(0, 1), which multiplies an axis of variance v (in
-    these units) by v / (v + noise^2): axes below the noise are pulled to the mean. It stands for training with
-    noise on the latent (arXiv 2402.13144, section 2.3) without a single gradient step.
+    Decoder: minimises E|decode(encode(x) + n e) - x|^2, e ~ N(0, 1), with n the latent noise, which multiplies an axis
+    of variance v (in these units) by v / (v + n^2): axes below the noise are pulled to the mean. It stands for training
+    with noise on the latent (arXiv 2402.13144, section 2.3) without a single gradient step.
 
     Args:
         size: P.
         latent: L at most; no more than N - 1 axes carry variance, the others stay 0.
-        noise: standard deviation of the latent noise.
+        latent_noise: n, standard deviation of the noise on the latent.
     """
 
     remedy = "engine.autoencoder.latent"
 
-    def __init__(self, size: int, latent: int = 128, noise: float = 0.1):
+    def __init__(self, size: int, latent: int = 128, latent_noise: float = 0.1):
         super().__init__()
         check_positive("engine.autoencoder", latent=latent)
-        check_not_negative("engine.autoencoder", noise=noise)
+        check_not_negative("engine.autoencoder", latent_noise=latent_noise)
         self.latent = latent
-        self.noise = noise
+        self.latent_noise = latent_noise
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("axes", torch.zeros(latent, size))
         self.register_buffer("unit", torch.ones(()))
@@ -112,7 +116,7 @@ class PrincipalAutoencoder(Autoencoder):
         unit = variance.mean().sqrt() if len(variance) else torch.ones(())
         ratio = variance / unit.square()
         self.unit = unit.to(self.unit)
-        self.shrinkage[: len(variance)] = (ratio / (ratio + self.noise**2)).to(self.shrinkage.dtype)
+        self.shrinkage[: len(variance)] = (ratio / (ratio + self.latent_noise**2)).to(self.shrinkage.dtype)
 
     def encode(self, scaled: Tensor) -> Tensor:
         """Return the coordinates along the axes."""
@@ -163,6 +167,8 @@ class ConvAutoencoder(Autoencoder):
         latent: L.
         encoder: channels of the encoder's blocks, each of which halves the length.
         decoder: channels of the decoder's blocks, the first of which is preceded by `encoder[-1]` channels.
+        vector_noise: standard deviation of the noise on the scaled vectors, in training.
+        latent_noise: standard deviation of the noise on the latents, in training.
     """
 
     remedy = "engine.autoencoder.latent or engine.autoencoder_training.steps"
@@ -173,11 +179,15 @@ class ConvAutoencoder(Autoencoder):
         latent: int = 128,
         encoder: Sequence[int] = (64, 128, 256, 256, 32),
         decoder: Sequence[int] = (256, 256, 128, 64, 64),
+        vector_noise: float = 0.001,
+        latent_noise: float = 0.1,
     ):
         super().__init__()
         check_positive("engine.autoencoder", latent=latent)
         check_channels(encoder=encoder, decoder=decoder)
+        check_not_negative("engine.autoencoder", vector_noise=vector_noise, latent_noise=latent_noise)
         self.size, self.latent = size, latent
+        self.vector_noise, self.latent_noise = vector_noise, latent_noise
         multiple = max(64, 2 ** len(encoder))
         self.padding = -size % multiple
         length = (size + self.padding) // 2 ** len(encoder)

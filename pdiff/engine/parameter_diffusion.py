@@ -48,7 +48,7 @@ from pdiff.weights.layout import Layout
 from pdiff.weights.vectors import Rows, Vectors, deviations, parts, relative_width, row_slices
 
 PARTS = ("scaling", "autoencoder", "whitening", "denoiser")
-FORMAT = 2
+FORMAT = 3
 KEYS = ("config", "seed", "width", "layout")  # of a description
 NOT_FITTED = "engine: is not fitted yet. Call fit(vectors), or ParameterDiffusion.load(folder)."
 ENOUGH = 10  # samples, to tell how wide they are spread
@@ -67,12 +67,11 @@ def why_narrow(config: Mapping[str, Any], spread: float) -> str:
         config: an engine section, complete.
         spread: of decoded vectors, over that of the fitted ones.
     """
-    noise = {"engine.autoencoder.noise": config["autoencoder"].get("noise")}
-    noise |= {"engine.latent_noise": config["latent_noise"]}
-    asked = [f"{key} (now {value})" for key, value in noise.items() if value]
-    if spread >= WIDTHS[0] or not asked:
+    noise = config["autoencoder"].get("latent_noise")
+    if spread >= WIDTHS[0] or not noise:
         return ""
-    return f"; what is decoded is pulled to the average on purpose: for a wider spread lower {asked[0]}"
+    key = f"engine.autoencoder.latent_noise (now {noise})"
+    return f"; what is decoded is pulled to the average on purpose: for a wider spread lower {key}"
 
 
 class ParameterDiffusion:
@@ -88,7 +87,7 @@ class ParameterDiffusion:
         layout: the tensors inside a vector; None before the fit.
         condition: C, how many numbers a vector is conditioned on; 0 for none.
         history: the loss of every step, by what was trained: `autoencoder`, `denoiser`; with
-            `denoiser_training.patience` as `watched` the loss of every look at what was left out; after `tune_decoder`
+            `generator_training.patience` as `watched` the loss of every look at what was left out; after `tune_decoder`
             as `decoder`.
         tuned: the decoder that `tune_decoder` made; None without.
         width: mean standard deviation per coordinate of the vectors that it was fitted to.
@@ -139,7 +138,7 @@ class ParameterDiffusion:
             folder: where the state of the trainings is kept while they last; a fit that was interrupted goes on
                 from there and ends with the same bytes.
             conditions: `(N, C)`, what each vector was made for, in any units; default: none.
-            groups: `(N,)`, which vectors belong together, those of one training say: with `denoiser_training.patience`
+            groups: `(N,)`, which vectors belong together, those of one training say: with `generator_training.patience`
                 whole groups are left out and watched; default: each vector is one.
 
         Raises:
@@ -173,7 +172,7 @@ class ParameterDiffusion:
         """Return which vectors `(N,)` the denoiser's training leaves out, of labels `(N,)`; None without `patience`."""
         from pdiff.engine.watching import left_out
 
-        return left_out(groups, self.seed) if self.config["denoiser_training"]["patience"] else None
+        return left_out(groups, self.seed) if self.config["generator_training"]["patience"] else None
 
     def prepare(self, layout: Layout, device: torch.device | None = None, condition: int = 0) -> None:
         """Make the parts for a fit to vectors of `layout`.
@@ -186,7 +185,7 @@ class ParameterDiffusion:
         Raises:
             PdiffError: a setting cannot be; what would be used last is looked at too.
         """
-        for name in ("autoencoder_training", "denoiser_training"):
+        for name in ("autoencoder_training", "generator_training"):
             check_training(f"engine.{name}", self.device, self.config[name])
         self.build(layout, device, condition)
         check_codec_training(self.config, any(True for _ in self.autoencoder.parameters()))
@@ -235,8 +234,9 @@ class ParameterDiffusion:
 
     def train_codec(self, part: Autoencoder, rows: Tensor | Scaled, folder: Path | None) -> None:
         """Train what of the autoencoder has gradients, if anything."""
-        objective = Reconstruction(part, self.config["vector_noise"], self.config["latent_noise"], self.seed)
-        self._train("autoencoder", objective, rows, folder)
+        noise = self.autoencoder.vector_noise, self.autoencoder.latent_noise
+        objective = Reconstruction(part, *noise, self.seed)
+        self._train("autoencoder", "autoencoder_training", objective, rows, folder)
 
     def fit_diffusion(
         self,
@@ -259,15 +259,21 @@ class ParameterDiffusion:
             rows = torch.cat([rows, self.conditioning(given)], 1)
         dropout = self.config["condition_dropout"]
         objective = Denoising(self.denoiser, self.schedule, self.seed, self.condition, dropout)
-        self._train("denoiser", objective, rows, folder, watched)
+        self._train("denoiser", "generator_training", objective, rows, folder, watched)
 
     def _train(
-        self, name: str, objective: nn.Module, rows: Tensor | Scaled, folder: Path | None, watched: Tensor | None = None
+        self,
+        name: str,
+        section: str,
+        objective: nn.Module,
+        rows: Tensor | Scaled,
+        folder: Path | None,
+        watched: Tensor | None = None,
     ) -> None:
         from pdiff.engine.training import train
         from pdiff.engine.watching import Watch
 
-        settings, watch = dict(self.config[f"{name}_training"]), None
+        settings, watch = dict(self.config[section]), None
         patience = settings.pop("patience", 0)
         if watched is not None:
             watched = watched.to(rows.device)
@@ -437,7 +443,7 @@ class ParameterDiffusion:
         if not torch.isfinite(latents).all():
             raise PdiffError(
                 "sample: got vectors with NaN or infinity, so the diffusion did not converge. "
-                "Raise engine.denoiser_training.steps or lower its lr."
+                "Raise engine.generator_training.steps or lower its lr."
             )
         return latents
 

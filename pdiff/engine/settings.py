@@ -56,12 +56,12 @@ def check_codec_training(config: Mapping[str, Any], has_weights: bool) -> None:
     if has_weights and steps == 0:
         raise PdiffError(
             f"engine.autoencoder_training.steps: got 0, but the autoencoder {kind!r} must be trained. "
-            "Set steps, lr and latent_noise as the preset does that has it: paper (conv) or tokens (tokens)."
+            "Set steps and lr as the preset does that has it: paper (conv) or tokens (tokens)."
         )
-    if not has_weights and (steps or config["vector_noise"] or config["latent_noise"]):
+    if not has_weights and steps:
         raise PdiffError(
             f"engine.autoencoder: {kind!r} is fitted in closed form and not trained. "
-            "Set autoencoder_training.steps, vector_noise and latent_noise to 0; it has autoencoder.noise."
+            "Set engine.autoencoder_training.steps to 0."
         )
 
 
@@ -81,14 +81,13 @@ def engine_config(section: Mapping[str, Any]) -> dict[str, Any]:
     complete = merge(base, own)
     for key in ("scaling", "autoencoder", "denoiser", "sampler"):
         complete[key] = named(complete[key], f"engine.{key}")
-    for key in ("noise_schedule", "autoencoder_training", "denoiser_training"):
+    for key in ("noise_schedule", "autoencoder_training", "generator_training"):
         check_keys(complete[key], base[key], f"engine.{key}")
         for name, value in complete[key].items():
             check_type(value, type(base[key][name]), f"engine.{key}.{name}")
-    for key in ("vector_noise", "latent_noise", "whiten", "condition_dropout"):
+    for key in ("whiten", "condition_dropout"):
         check_type(complete[key], type(base[key]), f"engine.{key}")
-    amounts = ("vector_noise", "latent_noise", "condition_dropout")
-    check_not_negative("engine", **{key: complete[key] for key in amounts})
+    check_not_negative("engine", condition_dropout=complete["condition_dropout"])
     if complete["condition_dropout"] >= 1:
         raise PdiffError(f"engine.condition_dropout: got {complete['condition_dropout']}, expected below 1.")
     return {"preset": preset, **complete}

@@ -14,7 +14,7 @@ from pdiff.engine.autoencoder import Autoencoder
 from pdiff.engine.perceiver import Perceiver
 from pdiff.engine.registries import AUTOENCODERS
 from pdiff.engine.scaling import Scaled
-from pdiff.runtime.errors import PdiffError, check_positive
+from pdiff.runtime.errors import PdiffError, check_not_negative, check_positive
 from pdiff.weights.gram import MOST, axes_of_many, centred_gram
 from pdiff.weights.layout import Layout
 from pdiff.weights.vectors import VALUES, mean, parts
@@ -120,6 +120,8 @@ class TokenAutoencoder(Autoencoder):
         width: of the embeddings and of the attention.
         heads: of the attention.
         depth: layers of attention among the latents, in the encoder and in the decoder.
+        vector_noise: standard deviation of the noise on the coordinates, in training.
+        latent_noise: standard deviation of the noise on the latents, in training.
     """
 
     remedy = "rank, latents or latent_width of engine.autoencoder, or engine.autoencoder_training.steps"
@@ -134,9 +136,13 @@ class TokenAutoencoder(Autoencoder):
         width: int = 64,
         heads: int = 4,
         depth: int = 1,
+        vector_noise: float = 0.001,
+        latent_noise: float = 0.1,
     ):
         super().__init__()
         check_positive("engine.autoencoder", token=token, rank=rank)
+        check_not_negative("engine.autoencoder", vector_noise=vector_noise, latent_noise=latent_noise)
+        self.vector_noise, self.latent_noise = vector_noise, latent_noise
         if rank > token:
             raise PdiffError(f"engine.autoencoder.rank: got {rank}, expected at most token, {token}.")
         self.tokens = Tokens(layout, token)

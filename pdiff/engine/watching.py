@@ -34,7 +34,7 @@ def left_out(groups: Any, seed: int) -> Tensor:
     names, numbers = np.unique(np.asarray(groups), return_inverse=True)
     if len(names) < 2:
         raise PdiffError(
-            "engine.denoiser_training.patience: got vectors of one training alone, expected two at least: none can be "
+            "engine.generator_training.patience: got vectors of one training alone, expected two at least: none can be "
             "watched whose neighbours are not trained on. Set it to 0."
         )
     count = min(max(round(SHARE * len(names)), 1), len(names) - 1)

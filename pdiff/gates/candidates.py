@@ -72,7 +72,7 @@ def suspect(earlier: Sequence[Mapping[str, Any]], origin: Origin) -> str:
     if any(record["name"] == "decoded" and "lost" in record["figures"] for record in earlier):
         return (
             "Decoded checkpoints are alive and latents pass, so the codec fails between checkpoints: raise "
-            "engine.autoencoder.noise (or latent_noise), or lower engine.autoencoder.latent."
+            "engine.autoencoder.latent_noise, or lower engine.autoencoder.latent."
         )
     return (
         "Latents pass, and the codec was not measured on held-out checkpoints: look at engine.autoencoder, or "

@@ -150,7 +150,7 @@ def check_reconstruction(
     line = (
         f"got {other:.0%} of what sets held-out checkpoints apart from the average through the codec, and {own:.0%} "
         f"of fitted ones, expected more than 0% of both; {record}. It expresses single checkpoints alone: "
-        f"{origin.more}, or raise engine.autoencoder.noise (or latent_noise)."
+        f"{origin.more}, or raise engine.autoencoder.latent_noise."
     )
     return Check("reconstruction", False, line, figures)
 

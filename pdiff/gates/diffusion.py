@@ -37,7 +37,7 @@ LARGEST_OFFSET = 0.5  # standard deviations of the population
 NORMS = (0.5, 1.5)  # of the samples, over the population's; the defaults lie at 0.8 to 1.0, a blow-up far above
 MOST_OUTSIDE = 0.1  # more than of a Gaussian
 COLLAPSED = 0.3  # times the spread of the decoded; sound diffusions have 0.75 to 1.2, untrained ones of z 0.45
-TRAIN = "Raise engine.denoiser_training.steps, or its lr"
+TRAIN = "Raise engine.generator_training.steps, or its lr"
 FEWEST_NEAR = 10  # checkpoints near a target, whose spread the generated ones should have
 EQUAL = "the fitted checkpoints do not differ"
 
@@ -197,7 +197,7 @@ def words_for_memory(figures: Mapping[str, Figure], record: str) -> str:
     if figures["memorisation"] <= MUCH_MEMORISED:
         return words
     return (
-        f"{words}. Much of the gain is memory of single checkpoints: lower engine.denoiser_training.steps, take "
+        f"{words}. Much of the gain is memory of single checkpoints: lower engine.generator_training.steps, take "
         "more checkpoints, or a smaller engine.denoiser"
     )
 

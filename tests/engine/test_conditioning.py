@@ -14,8 +14,8 @@ from pdiff.runtime.seeding import derive_seed, generator, isolated_seed
 from pdiff.runtime.storage import read_tensors_and_metadata
 from pdiff.weights.vectors import Rows
 
-SMALL = {"denoiser": {"width": 32, "depth": 1}, "denoiser_training": {"steps": 30}}
-LEARNING = {"autoencoder": {"latent": 8, "noise": 0.0}, "denoiser_training": {"steps": 300, "lr": 5e-3}}
+SMALL = {"denoiser": {"width": 32, "depth": 1}, "generator_training": {"steps": 30}}
+LEARNING = {"autoencoder": {"latent": 8, "latent_noise": 0.0}, "generator_training": {"steps": 300, "lr": 5e-3}}
 DENOISERS = {
     "mlp": {"width": 64},
     "conv": {"channels": [16, 32, 16]},
@@ -27,7 +27,7 @@ PAPER = {
     "autoencoder": {"latent": 16, "encoder": [2, 4, 4, 4, 2], "decoder": [4, 4, 4, 2, 2]},
     "autoencoder_training": {"steps": 6},
     "denoiser": {"channels": [2, 4, 4, 8, 4, 4, 2]},
-    "denoiser_training": {"steps": 6},
+    "generator_training": {"steps": 6},
     "sampler": {"steps": 20},
 }
 
@@ -144,7 +144,7 @@ def test_the_way_of_conditional_samples_ends_at_these_samples(engine):
 @pytest.mark.parametrize("kind", DENOISERS)
 def test_loaded_engine_draws_for_conditions_as_the_saved_one(tmp_path, kind):
     config = {"autoencoder": {"latent": 8}, "denoiser": {"type": kind, **DENOISERS[kind]}}
-    fitted = ParameterDiffusion({**config, "denoiser_training": {"steps": 5}}).fit(VECTORS, conditions=CONDITIONS)
+    fitted = ParameterDiffusion({**config, "generator_training": {"steps": 5}}).fit(VECTORS, conditions=CONDITIONS)
     fitted.save(tmp_path)
     loaded = ParameterDiffusion.load(tmp_path)
     settings = {"conditions": CONDITIONS[:5], "guidance": 2.0}
@@ -170,7 +170,7 @@ def interrupt(folder, monkeypatch, config):
 
 @pytest.mark.parametrize("changes", [{}, {"ema": 0.0, "amp": True}, {"compile": "eager"}])
 def test_interrupted_conditional_fit_goes_on_to_the_same_bytes(tmp_path, monkeypatch, changes):
-    config = {**SMALL, "denoiser_training": {"steps": 30, **changes}}
+    config = {**SMALL, "generator_training": {"steps": 30, **changes}}
     interrupt(tmp_path, monkeypatch, config)
     resumed, whole = (
         ParameterDiffusion(config).fit(VECTORS, folder=folder, conditions=CONDITIONS) for folder in (tmp_path, None)

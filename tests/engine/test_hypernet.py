@@ -9,7 +9,7 @@ from pdiff.engine.behaving_settings import behaving_settings
 from pdiff.engine.hypernet import Hypernet
 from pdiff.runtime.storage import read_json, write_json
 
-SMALL = {"denoiser": {"width": 32, "depth": 1}, "denoiser_training": {"steps": 30}}
+SMALL = {"denoiser": {"width": 32, "depth": 1}, "generator_training": {"steps": 30}}
 SETTINGS = behaving_settings("hypernet", {"width": 32, "steps": 300, "batch_size": 16, "lr": 0.01})
 AXES = torch.randn(3, 96, generator=torch.Generator().manual_seed(0))
 CONDITIONS = 10 * torch.rand(50, 3, generator=torch.Generator().manual_seed(1))

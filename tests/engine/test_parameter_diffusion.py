@@ -13,22 +13,21 @@ from pdiff.engine.objectives import Reconstruction
 from pdiff.weights.population import Population, write_population
 from pdiff.weights.vectors import Rows
 
-SMALL = {"denoiser": {"width": 32, "depth": 1}, "denoiser_training": {"steps": 30}}
+SMALL = {"denoiser": {"width": 32, "depth": 1}, "generator_training": {"steps": 30}}
 PAPER = {
     "preset": "paper",
     "autoencoder": {"latent": 16, "encoder": [2, 4, 4, 4, 2], "decoder": [4, 4, 4, 2, 2]},
     "autoencoder_training": {"steps": 6},
     "denoiser": {"channels": [2, 4, 4, 8, 4, 4, 2]},
-    "denoiser_training": {"steps": 6},
+    "generator_training": {"steps": 6},
     "sampler": {"steps": 20},
 }
 
 TOKENS = {
     "autoencoder": {"type": "tokens", "latents": 4, "latent_width": 2, "token": 16, "rank": 3, "width": 16},
-    "latent_noise": 0.1,
     "autoencoder_training": {"steps": 6, "batch_size": 8, "ema": 0.9},
     "denoiser": {"type": "transformer", "tokens": 4, "width": 16, "depth": 1},
-    "denoiser_training": {"steps": 6},
+    "generator_training": {"steps": 6},
 }
 
 
@@ -39,7 +38,7 @@ def population(rows=40, size=96, seed=0):
 
 def test_fitted_engine_draws_the_mean_and_spread_of_a_gaussian_population():
     vectors = population(rows=300)
-    config = {"autoencoder": {"noise": 0.0}, "denoiser": {"width": 64}, "denoiser_training": {"steps": 400}}
+    config = {"autoencoder": {"latent_noise": 0.0}, "denoiser": {"width": 64}, "generator_training": {"steps": 400}}
     new = ParameterDiffusion(config).fit(vectors).sample(500, seed=1)
     assert ((new.mean(0) - vectors.mean(0)).abs() / vectors.std(0)).max() < 0.4
     assert (new.std(0) / vectors.std(0)).mean() == pytest.approx(1, abs=0.15)
@@ -80,7 +79,7 @@ def test_saved_engine_needs_no_pickle_to_be_read(tmp_path):
 
 
 def test_decode_undoes_encode_for_a_population_of_low_rank():
-    engine = ParameterDiffusion(SMALL | {"autoencoder": {"noise": 0.0}}).fit(population())
+    engine = ParameterDiffusion(SMALL | {"autoencoder": {"latent_noise": 0.0}}).fit(population())
     torch.testing.assert_close(engine.decode(engine.encode(population())), population(), atol=1e-3, rtol=1e-3)
 
 
@@ -194,35 +193,37 @@ def test_unusable_population_is_refused(vectors, layout, words):
     [
         ({"preset": "fats"}, "engine.preset: got 'fats'. Did you mean 'fast'"),
         ({"denoisr": {}}, "engine: got unknown key 'denoisr'. Did you mean 'denoiser'"),
-        ({"denoiser_training": {"step": 1}}, "engine.denoiser_training: got unknown key 'step'"),
+        ({"generator_training": {"step": 1}}, "engine.generator_training: got unknown key 'step'"),
         ({"sampler": {"type": "Euler"}}, "engine.sampler.type: got 'Euler'"),
         ({"scaling": {"type": "none"}}, "engine.scaling.type: got 'none'"),
         ({"autoencoder": {"type": "conv"}}, "autoencoder_training.steps: got 0, but the autoencoder 'conv' must be"),
         ({"autoencoder": {"type": "tokens"}}, "steps: got 0, but the autoencoder 'tokens' must be trained"),
         ({"autoencoder": {"type": "tokens", "layout": 3}}, "engine.autoencoder: got unknown key 'layout'"),
         ({"denoiser": {"type": "transformer", "tokens": 5}}, "engine.denoiser.tokens: got 5, expected a divisor of"),
-        ({"latent_noise": 0.1}, "'principal' is fitted in closed form and not trained. Set"),
+        ({"latent_noise": 0.1}, "engine: got unknown key 'latent_noise'"),
+        ({"autoencoder_training": {"steps": 5}}, "'principal' is fitted in closed form and not trained. Set"),
+        ({"autoencoder": {"type": "conv", "vector_noise": -1.0}}, "engine.autoencoder.vector_noise: got -1.0"),
         ({"autoencoder": {"latent": 0}}, "engine.autoencoder.latent: got 0, expected an integer from 1 on"),
-        ({"autoencoder": {"noise": "much"}}, "engine.autoencoder.noise: got 'much', expected a number"),
+        ({"autoencoder": {"latent_noise": "much"}}, "engine.autoencoder.latent_noise: got 'much', expected a number"),
         ({"condition_dropout": 1.0}, "engine.condition_dropout: got 1.0, expected below 1"),
         ({"condition_dropout": -0.1}, "engine.condition_dropout: got -0.1, expected a finite number from 0 on"),
         ({"condition_dropout": "much"}, "engine.condition_dropout: got 'much', expected a number"),
         ({"whiten": "no"}, "engine.whiten: got 'no', expected true or false"),
-        ({"denoiser_training": {"steps": -1}}, "denoiser_training.steps: got -1, expected a finite number from 0"),
-        ({"denoiser_training": {"ema": 2.0}}, "denoiser_training.ema: got 2.0, expected below 1"),
-        ({"denoiser_training": {"lr": -1.0}}, "denoiser_training.lr: got -1.0, expected a finite number from 0"),
-        ({"denoiser_training": {"lr": float("nan")}}, "denoiser_training.lr: got nan, expected a finite number from 0"),
-        ({"denoiser_training": {"schedule": "cosin"}}, "training.schedule: got 'cosin'. Did you mean 'cosine'"),
-        ({"denoiser_training": {"compile": "inducter"}}, "compile: got 'inducter'. Did you mean 'inductor'"),
-        ({"denoiser_training": {"compile": "cudagraphs"}}, "'cudagraphs' on the cpu. Use none, or a GPU."),
+        ({"generator_training": {"steps": -1}}, "generator_training.steps: got -1, expected a finite number from 0"),
+        ({"generator_training": {"ema": 2.0}}, "generator_training.ema: got 2.0, expected below 1"),
+        ({"generator_training": {"lr": -1.0}}, "generator_training.lr: got -1.0, expected a finite number from 0"),
+        ({"generator_training": {"lr": float("nan")}}, "training.lr: got nan, expected a finite number from 0"),
+        ({"generator_training": {"schedule": "cosin"}}, "training.schedule: got 'cosin'. Did you mean 'cosine'"),
+        ({"generator_training": {"compile": "inducter"}}, "compile: got 'inducter'. Did you mean 'inductor'"),
+        ({"generator_training": {"compile": "cudagraphs"}}, "'cudagraphs' on the cpu. Use none, or a GPU."),
         ({"noise_schedule": {"beta_end": 3.0}}, "beta_end 3.0, expected 0 < beta_start <= beta_end < 1"),
         ({"noise_schedule": {"timesteps": 0}}, "engine.noise_schedule.timesteps: got 0, expected an integer from 1"),
         ({"sampler": {"type": "DPM-Solver++", "order": 7}}, "engine.sampler.order: got 7, expected 1, 2 or 3"),
-        ({"autoencoder": {"noise": -0.5}}, "engine.autoencoder.noise: got -0.5, expected a finite number from 0"),
+        ({"autoencoder": {"latent_noise": -0.5}}, "autoencoder.latent_noise: got -0.5, expected a finite"),
         ({"autoencoder": {"type": "conv", "encoder": []}}, r"encoder: got \[\], expected a list of channels"),
         ({"autoencoder": {"type": "conv", "encoder": [0, 4]}}, r"encoder\[0\]: got 0, expected an integer from 1"),
         ({"autoencoder": {"type": "conv", "encoder": [4]}}, "encoder and decoder of 1 and 5 blocks, expected equally"),
-        ({"denoiser_training": {"batch_size": 0}}, "denoiser_training.batch_size: got 0, expected an integer from 1"),
+        ({"generator_training": {"batch_size": 0}}, "generator_training.batch_size: got 0, expected an integer from 1"),
         ({"sampler": {"steps": 2.5}}, "engine.sampler.steps: got 2.5, expected an integer"),
         ({"autoencoder": {"latents": 3}}, "engine.autoencoder: got unknown key 'latents'. Did you mean 'latent'"),
     ],
@@ -435,7 +436,7 @@ def test_a_fit_to_what_are_no_vectors_is_refused_in_one_line(rows, layout, line)
         ParameterDiffusion(SMALL).fit(rows, layout)
 
 
-@pytest.mark.parametrize("text", [None, "null", "[]", '{"format": 2}'])
+@pytest.mark.parametrize("text", [None, "null", "[]", '{"format": 3}'])
 def test_a_folder_without_an_engine_is_refused_by_its_name(tmp_path, text):
     if text is not None:
         (tmp_path / "engine.json").write_text(text)

@@ -8,22 +8,21 @@ from pdiff.engine import training
 from pdiff.engine.behaving_settings import behaving_settings
 from pdiff.runtime.storage import read_json, write_json, write_tensors
 
-SMALL = {"denoiser": {"width": 32, "depth": 1}, "denoiser_training": {"steps": 30}}
+SMALL = {"denoiser": {"width": 32, "depth": 1}, "generator_training": {"steps": 30}}
 PAPER = {
     "preset": "paper",
     "autoencoder": {"latent": 16, "encoder": [2, 4, 4, 4, 2], "decoder": [4, 4, 4, 2, 2]},
     "autoencoder_training": {"steps": 6},
     "denoiser": {"channels": [2, 4, 4, 8, 4, 4, 2]},
-    "denoiser_training": {"steps": 6},
+    "generator_training": {"steps": 6},
     "sampler": {"steps": 20},
 }
 
 TOKENS = {
     "autoencoder": {"type": "tokens", "latents": 4, "latent_width": 2, "token": 16, "rank": 3, "width": 16},
-    "latent_noise": 0.1,
     "autoencoder_training": {"steps": 6, "batch_size": 8, "ema": 0.9},
     "denoiser": {"type": "transformer", "tokens": 4, "width": 16, "depth": 1},
-    "denoiser_training": {"steps": 6},
+    "generator_training": {"steps": 6},
 }
 SETTINGS = behaving_settings("decoder", {"steps": 40, "batch_size": 8, "lr": 0.03})
 GENERATOR = torch.Generator().manual_seed(0)

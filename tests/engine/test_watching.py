@@ -11,15 +11,15 @@ from pdiff.engine.watching import LOOK, left_out
 HASTY = {
     "autoencoder": {"latent": 6},
     "denoiser": {"width": 64, "depth": 2},
-    "denoiser_training": {"steps": 400, "lr": 5e-3, "patience": 3},
+    "generator_training": {"steps": 400, "lr": 5e-3, "patience": 3},
 }
 VECTORS = torch.randn(40, 96, generator=torch.Generator().manual_seed(0))
 GROUPS = torch.arange(40) // 4
 
 
 def fitted(changes=None, folder=None, **given):
-    training_settings = HASTY["denoiser_training"] | (changes or {})
-    return ParameterDiffusion({**HASTY, "denoiser_training": training_settings}).fit(VECTORS, folder=folder, **given)
+    training_settings = HASTY["generator_training"] | (changes or {})
+    return ParameterDiffusion({**HASTY, "generator_training": training_settings}).fit(VECTORS, folder=folder, **given)
 
 
 def weights(engine):

@@ -19,7 +19,7 @@ PLUGIN = Path(__file__).with_name("small_network.py")
 ENGINE = {
     "autoencoder": {"latent": 4},
     "denoiser": {"width": 16, "depth": 1},
-    "denoiser_training": {"steps": 5},
+    "generator_training": {"steps": 5},
 }
 
 

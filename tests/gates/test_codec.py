@@ -62,7 +62,7 @@ def test_held_out_checkpoints_that_come_back_as_the_average_fail():
         check.line
     )
     assert "expected more than 0% of both" in check.line
-    assert "collect more, in several branches (collect.branches), or raise engine.autoencoder.noise" in check.line
+    assert "collect more, in several branches (collect.branches), or raise engine.autoencoder.latent" in check.line
 
 
 def test_the_advice_follows_from_where_the_checkpoints_come_from():

@@ -19,7 +19,7 @@ VECTORS = torch.randn(60, 40, generator=torch.Generator().manual_seed(0))
 
 
 def fitted(prediction="v_prediction", sampler=None, **training):
-    settings = {"noise_schedule": {"prediction": prediction}, "denoiser_training": training}
+    settings = {"noise_schedule": {"prediction": prediction}, "generator_training": training}
     return ParameterDiffusion({**SMALL, **settings, **({"sampler": sampler} if sampler else {})}).fit(VECTORS)
 
 
@@ -43,7 +43,7 @@ def test_a_denoiser_trained_at_rate_0_fails(prediction):
     assert not check.passed
     assert "got at the noisiest tenth of the timesteps the denoiser misses" in check.line
     assert "expected at most 0.15, and at least 0.5 times" in check.line
-    assert check.line.endswith("Raise engine.denoiser_training.steps, or its lr.")
+    assert check.line.endswith("Raise engine.generator_training.steps, or its lr.")
 
 
 class Mean(torch.nn.Module):
@@ -84,7 +84,7 @@ def test_the_gate_gives_draws_their_conditions(tmp_path):
         {
             "plugin": str(Path(__file__).with_name("lines.py")),
             "select": "all",
-            "engine": {"autoencoder": {"latent": 6, "noise": 0.0}, "denoiser": {"width": 64}},
+            "engine": {"autoencoder": {"latent": 6, "latent_noise": 0.0}, "denoiser": {"width": 64}},
             "fit": {"repeats": 2},
         }
     )

@@ -25,7 +25,7 @@ from pdiff.run.targets import Targets
 from pdiff.stages.pipeline import run_pipeline
 
 VARIANCES = torch.tensor([0.01, 0.5, 1.0, 9.0], dtype=torch.float64)
-SMALL = {"denoiser": {"width": 32, "depth": 1}, "denoiser_training": {"steps": 1}}
+SMALL = {"denoiser": {"width": 32, "depth": 1}, "generator_training": {"steps": 1}}
 
 
 RECORD = "2 of 6 branches are held out, 20 of 60 checkpoints"
@@ -119,7 +119,7 @@ def test_what_is_known_by_heart_is_said_and_fails_nothing():
     assert check.figures["memorisation"] == pytest.approx(4)
     found = "; on held-out checkpoints 1.20 times, a memorisation of 4.00 (1: as good on them as on the fitted); "
     assert f"{found}{RECORD}. Much of the gain is" in check.line
-    assert "memory of single checkpoints: lower engine.denoiser_training.steps, take more checkpoints" in check.line
+    assert "memory of single checkpoints: lower engine.generator_training.steps, take more checkpoints" in check.line
 
 
 def test_a_healthy_denoiser_has_little_memory():
@@ -200,10 +200,10 @@ def test_of_many_latents_few_draws_lie_outside_by_chance():
 @pytest.mark.parametrize(
     ("whiten", "steps", "words"),
     [
-        (True, None, "Raise engine.denoiser_training.steps, or its lr."),
-        (True, 1000, "Raise engine.denoiser_training.steps, or its lr."),
-        (True, 50, "Raise engine.denoiser_training.steps, or its lr; take more sampling steps (now 50)."),
-        (False, 1000, "Raise engine.denoiser_training.steps, or its lr; set engine.whiten."),
+        (True, None, "Raise engine.generator_training.steps, or its lr."),
+        (True, 1000, "Raise engine.generator_training.steps, or its lr."),
+        (True, 50, "Raise engine.generator_training.steps, or its lr; take more sampling steps (now 50)."),
+        (False, 1000, "Raise engine.generator_training.steps, or its lr; set engine.whiten."),
     ],
 )
 def test_no_setting_is_asked_for_that_is_set(whiten, steps, words):
@@ -220,9 +220,9 @@ CONDITIONAL = {
     "plugin": str(Path(__file__).with_name("lines.py")),
     "select": "all",
     "engine": {
-        "autoencoder": {"latent": 6, "noise": 0.0},
+        "autoencoder": {"latent": 6, "latent_noise": 0.0},
         "denoiser": {"width": 64},
-        "denoiser_training": {"lr": 5e-3},
+        "generator_training": {"lr": 5e-3},
     },
 }
 
@@ -271,13 +271,13 @@ def test_near_a_target_are_a_tenth_of_the_fitted_in_units_of_each_figure():
     ("generated", "codec", "noise", "words"),
     [
         (0.97, 0.98, 0.5, ""),
-        (0.72, 0.75, 0.5, "for a wider spread lower engine.autoencoder.noise (now 0.5)"),
+        (0.72, 0.75, 0.5, "for a wider spread lower engine.autoencoder.latent_noise (now 0.5)"),
         (0.5, 0.9, 0.5, "; the diffusion draws 0.56 times as widely as it should. Train longer"),
         (0.4, 0.4, 0.0, ""),
     ],
 )
 def test_the_spread_of_the_generated_is_said_with_what_makes_it_narrow(generated, codec, noise, words):
-    config = ParameterDiffusion({"autoencoder": {"noise": noise}}).config
+    config = ParameterDiffusion({"autoencoder": {"latent_noise": noise}}).config
     check = check_spread(generated, codec, config, "Train longer.")
     assert check.passed
     begin = f"generated vectors with {generated:.2f} times the spread of the fitted ones, decoded ones with {codec:.2f}"

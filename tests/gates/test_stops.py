@@ -17,13 +17,13 @@ from pdiff.weights.population import Population
 CONFIG = {
     "plugin": str(Path(__file__).with_name("handwriting.py")),
     "select": "all",
-    "engine": {"denoiser": {"width": 64, "depth": 1}, "denoiser_training": {"steps": 400}},
+    "engine": {"denoiser": {"width": 64, "depth": 1}, "generator_training": {"steps": 400}},
     "generate": {"num": 20},
     "evaluate": {
         "sources": {"soup16": {"num": 2}, "gaussian": {"num": 2}, **dict.fromkeys(("swag", "noise05", "noise15"))}
     },
 }
-ONE_STEP = {"engine": {"denoiser_training": {"steps": 1}}}
+ONE_STEP = {"engine": {"generator_training": {"steps": 1}}}
 NARROW = merge(ONE_STEP, {"engine": {"autoencoder": {"latent": 1}}})
 
 
@@ -78,7 +78,7 @@ def test_a_latent_of_one_is_caught_at_the_codec(copied):
 
 
 def test_a_diffusion_of_one_step_is_caught_at_the_diffusion(copied):
-    with pytest.raises(PdiffError, match=r"gate fit/denoiser: got a denoising loss .* Raise engine.denoiser_training"):
+    with pytest.raises(PdiffError, match=r"gate fit/denoiser: got a denoising loss .* Raise engine.generator_training"):
         run_pipeline(config(**ONE_STEP), copied, resume=True, overwrite=True)
 
 

@@ -65,7 +65,7 @@ DETECTOR = {
         "train": {"enabled": True},
         "finetune": {"steps": 6, "optimizer": {"type": "AdamW", "lr": 0.003}},
     },
-    "engine": {"denoiser": {"width": 16, "depth": 1}, "denoiser_training": {"steps": 20}},
+    "engine": {"denoiser": {"width": 16, "depth": 1}, "generator_training": {"steps": 20}},
     "generate": {"num": 4, "path": 1},
     "evaluate": {"num": 2, "sources": {"soup16": {"members": 3}}},
 }
@@ -129,7 +129,7 @@ SEGMENTOR = {
         "train": {"enabled": True},
         "finetune": {"steps": 5, "optimizer": {"type": "AdamW", "lr": 0.03}},
     },
-    "engine": {"denoiser": {"width": 16, "depth": 1}, "denoiser_training": {"steps": 20}},
+    "engine": {"denoiser": {"width": 16, "depth": 1}, "generator_training": {"steps": 20}},
     "generate": {"num": 3, "path": 1},
     "evaluate": {"num": 2, "sources": {"soup16": {"members": 3}}},
 }

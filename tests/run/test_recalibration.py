@@ -20,7 +20,7 @@ CONFIG = {
     "plugin": str(PLUGIN),
     "select": "all+buffers",
     "device": "cpu",
-    "engine": {"autoencoder": {"latent": 4}, "denoiser": {"width": 16, "depth": 1}, "denoiser_training": {"steps": 20}},
+    "engine": {"autoencoder": {"latent": 4}, "denoiser": {"width": 16}, "generator_training": {"steps": 20}},
     "generate": {"num": 4, "path": 0},
     "evaluate": {
         "num": 3, "train": [], "recalibrate": 2, "sources": {"soup16": None, "ensemble": None, "swag": {"rank": 3}}

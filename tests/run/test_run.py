@@ -64,7 +64,7 @@ def config(request, tmp_path):
     (tmp_path / "mine.py").write_text(PLUGIN.replace("NAME", name))
     options = {
         "engine.denoiser": {"type": f"line of {name}", "gain": 0.5},
-        "engine.denoiser_training.steps": 3,
+        "engine.generator_training.steps": 3,
         "generate.num": 3,
         "evaluate.sources": {**dict.fromkeys(SOURCES), "zeros": {"type": f"zeros of {name}", "num": 2}},
         "evaluate.train": [],

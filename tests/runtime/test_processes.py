@@ -284,7 +284,7 @@ def fitted(denoiser: dict, autoencoder: dict, folder: Path | None = None, condit
     generator = torch.Generator().manual_seed(0)
     vectors = torch.randn(40, 3, generator=generator) @ torch.randn(3, 96, generator=generator)
     training = {"steps": 30, "batch_size": 7, "lr": 1e-3, "weight_decay": 0.0, "schedule": "cosine", "ema": 0.9}
-    settings = {"denoiser": denoiser, "denoiser_training": training, **autoencoder}
+    settings = {"denoiser": denoiser, "generator_training": training, **autoencoder}
     given = torch.randn(40, conditions, generator=generator) if conditions else None
     return ParameterDiffusion(settings).fit(vectors, folder=folder, conditions=given)
 
@@ -329,7 +329,7 @@ def test_two_processes_fit_what_one_fits(processes, tmp_path, denoiser, autoenco
     ids=["data-parallel", "batch statistics: by the first process alone"],
 )
 def test_two_processes_end_a_watched_training_at_the_same_step(processes, tmp_path, denoiser, tolerance):
-    settings = {"denoiser_training": {"steps": 400, "lr": 1e-2, "batch_size": 7, "ema": 0.0, "patience": 1}}
+    settings = {"generator_training": {"steps": 400, "lr": 1e-2, "batch_size": 7, "ema": 0.0, "patience": 1}}
     one = fitted(denoiser, settings)
 
     def work(number):
@@ -368,7 +368,7 @@ def test_batch_with_fewer_rows_than_processes_is_refused(processes):
     def work(number):
         group.join("pytorch")
         with pytest.raises(PdiffError, match="batch_size: got 1, expected at least 2, one row for each process"):
-            ParameterDiffusion({"denoiser_training": {"steps": 1, "batch_size": 1}}).fit(torch.randn(5, 9))
+            ParameterDiffusion({"generator_training": {"steps": 1, "batch_size": 1}}).fit(torch.randn(5, 9))
 
     started = processes(work)
     assert started.codes() == [0, 0], started.text("err")

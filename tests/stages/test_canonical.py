@@ -29,7 +29,7 @@ ZOO = {
     "engine": {
         "autoencoder": {"latent": 8},
         "denoiser": {"width": 16, "depth": 1},
-        "denoiser_training": {"steps": 20},
+        "generator_training": {"steps": 20},
     },
     "generate": {"num": 5, "path": 0},
     "evaluate": {"num": 4, "train": [], "sources": {"soup16": {"members": 3}, "ensemble": None}},

@@ -108,7 +108,7 @@ def test_a_fit_that_is_finished_is_not_repeated_and_an_interrupted_one_ends_with
 
 
 def test_a_watched_training_leaves_out_whole_branches_of_the_fitted_ones(values, collected):
-    patient = merge(values, {"fit": {"repeats": 1}, "engine": {"denoiser_training": {"patience": 3}}})
+    patient = merge(values, {"fit": {"repeats": 1}, "engine": {"generator_training": {"patience": 3}}})
     run = go_on(patient, collected, ["fit"])
     fitted = split_population(run)[0]
     branches = [run.population.provenance[row]["branch"] for row in fitted.rows.tolist()]

@@ -157,7 +157,7 @@ def test_engine_of_another_version_stops_a_repetition_before_anything_is_dropped
     file = copied.folder("fit") / "engine.json"
     write_json(file, {**json.loads(file.read_text()), "format": 1})
     before = sorted(copied.path.rglob("*"))
-    with pytest.raises(PdiffError, match=r"engine\.json: got format 1, expected 2\. Fit again\."):
+    with pytest.raises(PdiffError, match=r"engine\.json: got format 1, expected 3\. Fit again\."):
         run_pipeline(resolve(tiny), copied, [stage], overwrite=True, gates=False)
     assert [path for path in before if not path.exists()] == []
 

@@ -42,7 +42,7 @@ VALUES = {
     "engine": {
         "autoencoder": {"latent": 8},
         "denoiser": {"width": 32, "depth": 1},
-        "denoiser_training": {"steps": 300},
+        "generator_training": {"steps": 300},
     },
     "generate": {"num": 40, "path": 2},
     "evaluate": {"num": 20, "sources": SOURCES},
@@ -107,7 +107,7 @@ def test_two_processes_measure_together_what_one_measures(targeted, tmp_path, to
     shutil.copytree(targeted.path, tmp_path / "run")
     (tmp_path / "targeted.yaml").write_text(yaml.safe_dump(VALUES))
     arguments = ("--config", tmp_path / "targeted.yaml", "--work-dir", tmp_path / "run", "--no-gates")
-    fit = ("--stage", "fit", "--overwrite", "--cfg-options", "engine.denoiser_training.steps=1")
+    fit = ("--stage", "fit", "--overwrite", "--cfg-options", "engine.generator_training.steps=1")
     assert together(*arguments, *fit).codes() == [0, 0]
     own, whole = (path / "engine" / "targets.json" for path in (tmp_path / "run", targeted.path))
     assert own.read_bytes() == whole.read_bytes()
@@ -132,7 +132,7 @@ def test_a_zoo_of_many_lineages_says_how_many_candidates_are_new_and_good(tmp_pa
     directory = RunDirectory(tmp_path / "run")
     changes = {
         "collect": {"networks": 2, "lineages": 20},
-        "engine": {"denoiser_training": {"steps": 20}},
+        "engine": {"generator_training": {"steps": 20}},
         "generate": {"path": 0},
         "evaluate": {"sources": dict.fromkeys(("swag", "gaussian", "latent_gaussian", "noise05"))},
     }

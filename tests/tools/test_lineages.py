@@ -19,7 +19,7 @@ ZOO = {
         "eval_batch": 900,
     },
     "collect": {"seeds": 6, "networks": {"steps": 60, "batch_size": 32, "snapshots": 2, "every": 10}},
-    "engine": {"autoencoder": {"latent": 4}, "denoiser_training": {"steps": 5}},
+    "engine": {"autoencoder": {"latent": 4}, "generator_training": {"steps": 5}},
 }
 
 

@@ -52,7 +52,7 @@ CODECS = {  # what is trained, with the preset that it comes from
         "autoencoder_training": TRAINING,
     },
 }
-DIFFUSION = ("denoiser", "denoiser_training", "sampler", "noise_schedule", "condition_dropout")
+DIFFUSION = ("denoiser", "generator_training", "sampler", "noise_schedule", "condition_dropout")
 COPIES = 8
 
 

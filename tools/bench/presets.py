@@ -47,8 +47,8 @@ def measured(run: Run, grid: list[tuple], samples: int) -> Iterator[list[float]]
     branches = tuple(labels[rows.rows.numpy()] for rows in (fitted, heldout))
     trained, average = mean(run, "trained", fitted), fitted[:].mean(0)
     for latent, noise, steps in grid:
-        settings = {"preset": "fast", "autoencoder": {"latent": latent, "noise": noise}}
-        settings["denoiser_training"] = {"steps": steps}
+        settings = {"preset": "fast", "autoencoder": {"latent": latent, "latent_noise": noise}}
+        settings["generator_training"] = {"steps": steps}
         engine = ParameterDiffusion(settings, seed=run.seed("engine"), device=str(run.device))
         engine.fit(fitted, run.layout)
         vectors = engine.sample(samples, seed=0)

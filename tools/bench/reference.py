@@ -116,7 +116,7 @@ class Preset(Published):
 
     def fit_diffusion(self, steps: int) -> None:
         """Train pdiff's convolutional denoiser."""
-        self.engine.config["denoiser_training"] |= {"steps": steps, "amp": self.bf16}
+        self.engine.config["generator_training"] |= {"steps": steps, "amp": self.bf16}
         latents = self.engine.encode(self.vectors).to(self.vectors.device)
         self.engine.fit_diffusion(latents, None)
 
@@ -187,8 +187,8 @@ class Checkout(Published):
 
     def fit_autoencoder(self, steps: int) -> None:
         """Train the published autoencoder."""
-        noise = {"use_var": True, "manual_std": self.config["latent_noise"], "kld_weight": 0.0}
-        spread = self.config["vector_noise"]
+        noise = {"use_var": True, "manual_std": self.config["autoencoder"]["latent_noise"], "kld_weight": 0.0}
+        spread = self.config["autoencoder"]["vector_noise"]
 
         def loss(batch: Tensor) -> Tensor:
             return self.vae(x=batch + spread * torch.randn_like(batch), **noise)
@@ -203,7 +203,7 @@ class Checkout(Published):
                 latents, _ = self.vae.encode(batch)
             return self.diffusion(x=latents)
 
-        self.train(self.diffusion, self.config["denoiser_training"], steps, loss)
+        self.train(self.diffusion, self.config["generator_training"], steps, loss)
         self.diffusion.eval()  # the published scripts never do that to the autoencoder
 
     @torch.no_grad()
@@ -241,7 +241,7 @@ def measure_published(
     side: Published, run: Run, count: int, quick: bool, samples: int, alone: int
 ) -> tuple[Tensor, dict[str, Cost]]:
     """Return the samples of the published procedure, and what each stage took, scaled to the whole of it."""
-    whole = [side.config[f"{name}_training"]["steps"] for name in ("autoencoder", "denoiser")]
+    whole = [side.config[section]["steps"] for section in ("autoencoder_training", "generator_training")]
     steps = [QUICK["autoencoder"], QUICK["diffusion"]] if quick else whole
     timesteps, costs = QUICK["timesteps"] if quick else TIMESTEPS, {}
     _, costs["fit autoencoder"] = cost(lambda: side.fit_autoencoder(steps[0]), steps[0], whole[0], "steps")
@@ -299,7 +299,7 @@ def print_quality(run: Run, new: Tensor, theirs: Tensor, vectors: Tensor) -> Non
 def warmed_up(build: Callable[[], Published], run: Run, vectors: Tensor) -> Published:
     """Return the published procedure, untrained, after first steps of everything: they are slow."""
     evaluate(run, vectors[:2].cpu(), "test")
-    ParameterDiffusion({"denoiser_training": {"steps": 2}}, device=str(run.device)).fit(vectors).sample(1)
+    ParameterDiffusion({"generator_training": {"steps": 2}}, device=str(run.device)).fit(vectors).sample(1)
     throw_away = build()
     throw_away.fit_autoencoder(1)
     throw_away.fit_diffusion(1)

@@ -58,7 +58,7 @@ def fit(folder: Path, codec: str) -> dict[str, float]:
     """Fit to the population in a folder, save, encode and decode a vector; return what that took."""
     torch.set_num_threads(1)
     population = Population.open(folder)
-    config = {**CODECS[codec], "denoiser_training": {"steps": 4}}
+    config = {**CODECS[codec], "generator_training": {"steps": 4}}
     engine = ParameterDiffusion(config)
     start = time.process_time()
     engine.fit(population.tensor(), population.layout)
@@ -79,7 +79,7 @@ def step_seconds(engine: ParameterDiffusion, population: Population) -> float:
     from pdiff.engine.objectives import Reconstruction
 
     part, rows = engine.autoencoder.trainable(Scaled(population.tensor(), engine.scaling))
-    noise = engine.config["vector_noise"], engine.config["latent_noise"]
+    noise = engine.autoencoder.vector_noise, engine.autoencoder.latent_noise
     objective, trained = Reconstruction(part, *noise, seed=0), list(part.parameters())
     seconds = []
     for step in range(STEPS):

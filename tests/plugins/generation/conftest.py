@@ -39,7 +39,7 @@ TINY = {
         "eval_batch": 12,
     },
     "collect": {"train": {"epochs": 1, "batch_size": 48}, "finetune": {"steps": 4, "batch_size": 48, "lr": 1e-2}},
-    "engine": {"denoiser": {"width": 16, "depth": 1}, "denoiser_training": {"steps": 20}},
+    "engine": {"denoiser": {"width": 16, "depth": 1}, "generator_training": {"steps": 20}},
     "generate": {"num": 3, "path": 1},
     "evaluate": {"num": 2, "sources": {"soup16": {"members": 3}}},
 }
