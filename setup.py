@@ -52,7 +52,7 @@ setup(
     package_dir={"pdiff_plugins": "plugins"},
     package_data={
         "pdiff": [
-            *("run/*.yaml", "engine/presets/*.yaml", "report/templates/*.html"),
+            *("run/*.yaml", "engine/*.yaml", "engine/presets/*.yaml", "report/templates/*.html"),
             *(f"scaffold/template/{f}" for f in TEMPLATE),
         ],
         "pdiff_plugins": ["*/*.yaml", "*/configs/*.py"],

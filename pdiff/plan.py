@@ -194,7 +194,7 @@ def plan_stages(
     fitted = engines + hypernet
     trainings = [
         weigh_training(engine.config["autoencoder_training"], engine.autoencoder, size),
-        weigh_training(engine.config["generator_training"], engine.denoiser, engine.autoencoder.latent),
+        weigh_training(engine.config["generator_training"], engine.generator, engine.autoencoder.latent),
     ]
     trainings += [weigh_behaving_training(run, key, weights) for key, weights in behaving.items()]
     training = parts + max(trainings)

@@ -366,9 +366,11 @@ def test_paper_preset_has_the_published_figures():
         },
         "autoencoder_training": {"steps": 500, "lr": 2e-5, **training},
         "whiten": False,
+        "generator": {"type": "diffusion"},
         "denoiser": {"type": "conv", "channels": [64, 128, 256, 512, 256, 128, 64], "frequencies": 256},
         "noise_schedule": {
-            "timesteps": 1000, "beta_start": 1e-4, "beta_end": 2e-2, "beta_schedule": "linear", "prediction": "epsilon"
+            "timesteps": 1000, "beta_start": 1e-4, "beta_end": 2e-2, "beta_schedule": "linear", "prediction": "epsilon",
+            "zero_terminal_snr": False,
         },
         "condition_dropout": 0.1,
         "generator_training": {"steps": 1000, "lr": 1e-4, "patience": 0, **training},

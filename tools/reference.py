@@ -58,8 +58,9 @@ GROUPS = {  # heading: place in a config, what reads it, and which of its argume
     "Parts of the engine": [
         ("engine.scaling", "pdiff:SCALINGS", "size"),
         ("engine.autoencoder", "pdiff:AUTOENCODERS", "size layout"),
+        ("engine.generator", "pdiff:GENERATORS", "size condition process config"),
         ("engine.denoiser", "pdiff:DENOISERS", "size condition"),
-        ("engine.sampler, generate.sampler", "pdiff:SAMPLERS", "schedule"),
+        ("engine.sampler, generate.sampler", "pdiff:SAMPLERS", "schedule flow"),
     ],
     "Files": [("checkpoints.format", "pdiff:FORMATS", "pattern reader names")],
     "Conditions": [

@@ -10,17 +10,7 @@ from pdiff.runtime.seeding import normal
 
 if TYPE_CHECKING:
     from pdiff.engine.denoiser import Denoiser
-
-
-def clean_estimate(schedule: Any, z_t: Tensor, prediction: Tensor, t: Tensor) -> Tensor:
-    """Return what a prediction at timestep `t` says the clean latents `(B, L)` are, from the noisy ones `z_t`."""
-    kind = schedule.config.prediction_type
-    if kind == "sample":
-        return prediction
-    alpha_bar = schedule.alphas_cumprod[t]
-    if kind == "v_prediction":
-        return alpha_bar.sqrt() * z_t - (1 - alpha_bar).sqrt() * prediction
-    return (z_t - (1 - alpha_bar).sqrt() * prediction) / alpha_bar.sqrt()
+    from pdiff.engine.process import Process
 
 
 def predict(denoiser: "Denoiser", z: Tensor, t: Tensor, c: Tensor | None = None, guidance: float = 1.0) -> Tensor:
@@ -42,7 +32,7 @@ def predict(denoiser: "Denoiser", z: Tensor, t: Tensor, c: Tensor | None = None,
 
 def denoise(
     denoiser: "Denoiser",
-    schedule: Any,
+    process: "Process",
     sampler: Any,
     shape: torch.Size,
     rng: torch.Generator,
@@ -55,17 +45,17 @@ def denoise(
 
     Args:
         denoiser: a trained one.
-        schedule: that of its training.
-        sampler: a scheduler of diffusers that was made for it, its timesteps set.
+        process: that of its training.
+        sampler: a scheduler of diffusers that was made for it, its timesteps set, whole numbers or not.
         shape: `(B, L)`.
         rng: what the noise is drawn from, on the denoiser's device.
         c: scaled conditions `(B, C)`; None without.
         guidance: see `predict`.
     """
-    z = normal(shape, rng) * sampler.init_noise_sigma
+    z = process.start(normal(shape, rng), sampler)
     for t in sampler.timesteps:
-        steps = torch.full(shape[:1], int(t), device=rng.device)
-        prediction = predict(denoiser, sampler.scale_model_input(z, t), steps, c, guidance)
-        estimate = clean_estimate(schedule, z, prediction, t)
+        times = torch.full(shape[:1], t.item(), device=rng.device)
+        prediction = predict(denoiser, process.shown(z, t, sampler), times, c, guidance)
+        estimate = process.clean(z, prediction, times)
         z = sampler.step(prediction, t, z, generator=rng).prev_sample
         yield z, estimate

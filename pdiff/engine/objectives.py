@@ -4,7 +4,7 @@
 training each process is given the whole batch, draws for all of it, and computes the loss of its share of the rows.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from mmengine.model import BaseModel
@@ -17,6 +17,7 @@ from pdiff.runtime.seeding import generator, normal
 if TYPE_CHECKING:
     from pdiff.engine.autoencoder import Autoencoder
     from pdiff.engine.denoiser import Denoiser
+    from pdiff.engine.process import Process
 
 LOOKED_AT = 1000  # pairs of row and timestep
 
@@ -49,20 +50,22 @@ class Reconstruction(BaseModel):
 
 
 class Denoising(BaseModel):
-    """Mean squared error of the denoiser at uniformly drawn timesteps (Ho et al., 2020, eq. 14).
+    """Mean squared error of the denoiser at uniformly drawn times (Ho et al., 2020, eq. 14; Lipman et al., 2023).
 
     Args:
         denoiser: what is trained.
-        schedule: a diffusers `DDPMScheduler`.
-        seed: of timesteps, noise and which conditions are dropped.
+        process: from latents to noise.
+        seed: of times, noise and which conditions are dropped.
         condition: C, columns of a row behind its latent.
         dropout: the share of conditions that is dropped.
     """
 
-    def __init__(self, denoiser: "Denoiser", schedule: Any, seed: int, condition: int = 0, dropout: float = 0.0):
+    def __init__(
+        self, denoiser: "Denoiser", process: "Process", seed: int, condition: int = 0, dropout: float = 0.0
+    ):
         super().__init__()
         self.denoiser = denoiser
-        self.schedule = schedule
+        self.process = process
         self.seed = seed
         self.condition, self.dropout = condition, dropout
 
@@ -70,38 +73,30 @@ class Denoising(BaseModel):
         """Return the loss on rows `(B, L + C)`: white latents, and scaled conditions behind them."""
         rows, c = rows.tensor_split([rows.shape[1] - self.condition], 1)
         rng, own = generator(self.seed, "denoising", step, device=rows.device), own_rows(len(rows))
-        t = torch.randint(self.schedule.config.num_train_timesteps, rows.shape[:1], generator=rng, device=rows.device)
+        t = self.process.draw(len(rows), rng)
         eps = normal(rows.shape, rng)
-        z_t = self.schedule.add_noise(rows, eps, t)
+        z_t = self.process.noisy(rows, eps, t)
         given = (dropped(c, self.dropout, rng)[own],) if self.condition else ()  # drawn last: the rest is as without
-        target = self.target(rows, eps, t)[own]
+        target = self.process.wanted(rows, eps, t)[own]
         return {"loss": self.loss(z_t[own], t[own], target, *given) * weight(own, len(rows))}
 
     @torch.no_grad()
     def watched_loss(self, rows: Tensor) -> Tensor:
         """Return the loss on rows `(W, L + C)` that the training does not see, with the same noise at every call.
 
-        Each is denoised at evenly spaced timesteps, for its condition; at least `LOOKED_AT` pairs in all.
+        Each is denoised at evenly spaced times, for its condition; at least `LOOKED_AT` pairs in all.
         """
-        rng, steps = generator(self.seed, "watched", device=rows.device), self.schedule.config.num_train_timesteps
-        count = max(LOOKED_AT, len(rows))
+        rng, count = generator(self.seed, "watched", device=rows.device), max(LOOKED_AT, len(rows))
         z, c = rows[torch.arange(count, device=rows.device) % len(rows)].tensor_split(
             [rows.shape[1] - self.condition], 1
         )
-        t = torch.randperm(count, generator=rng, device=rows.device) * steps // count
+        t = self.process.even(count, rng)
         eps = normal(z.shape, rng)
         given = (c.split(LOOKED_AT),) if self.condition else ()
-        noisy, target = self.schedule.add_noise(z, eps, t), self.target(z, eps, t)
+        noisy, target = self.process.noisy(z, eps, t), self.process.wanted(z, eps, t)
         parts = zip(*(tensor.split(LOOKED_AT) for tensor in (noisy, t)), *given, strict=True)
         return (torch.cat([self.denoiser(*part) for part in parts]) - target).square().mean()
 
     def loss(self, z_t: Tensor, t: Tensor, target: Tensor, *c: Tensor) -> Tensor:
         """Return how far the prediction for `z_t` `(B, L)` at `t` `(B,)`, and any `c` `(B, C)`, is from `target`."""
         return nn.functional.mse_loss(self.denoiser(z_t, t, *c), target)
-
-    def target(self, z: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """Return what the denoiser is to predict."""
-        kind = self.schedule.config.prediction_type
-        if kind == "v_prediction":
-            return self.schedule.get_velocity(z, eps, t)
-        return eps if kind == "epsilon" else z

@@ -18,8 +18,7 @@ from pdiff.engine.behaving import Decoding, Losses, check_finite
 from pdiff.engine.behaving_settings import behaving_settings
 from pdiff.engine.conditioning import Conditioning
 from pdiff.engine.decoder import load_part, load_trained, trained
-from pdiff.engine.denoiser import Denoiser
-from pdiff.engine.drawing import denoise
+from pdiff.engine.generator import Generator, check_drawing
 from pdiff.engine.intake import (
     as_it_came,
     as_vectors,
@@ -31,23 +30,22 @@ from pdiff.engine.intake import (
     finite,
     on_device,
 )
-from pdiff.engine.objectives import Denoising, Reconstruction
-from pdiff.engine.registries import AUTOENCODERS, DENOISERS, SCALINGS
+from pdiff.engine.objectives import Reconstruction
+from pdiff.engine.registries import AUTOENCODERS, GENERATORS, SCALINGS
+from pdiff.engine.samplers import build_sampler
 from pdiff.engine.scaling import Scaled, Scaling, dominated
-from pdiff.engine.schedule import build_sampler, noise_schedule, words_for_end
 from pdiff.engine.settings import check_codec_training, check_training, engine_config
 from pdiff.engine.tuning import tuning
 from pdiff.engine.whitening import Whitening
 from pdiff.runtime import processes
 from pdiff.runtime.errors import PdiffError, check_positive
 from pdiff.runtime.progress import logger
-from pdiff.runtime.registry import build, call
+from pdiff.runtime.registry import build, find
 from pdiff.runtime.seeding import derive_seed, generator, isolated_seed, resolve_device
 from pdiff.runtime.storage import read_json, write_json, write_tensors
 from pdiff.weights.layout import Layout
 from pdiff.weights.vectors import Rows, Vectors, deviations, parts, relative_width, row_slices
 
-PARTS = ("scaling", "autoencoder", "whitening", "denoiser")
 FORMAT = 3
 KEYS = ("config", "seed", "width", "layout")  # of a description
 NOT_FITTED = "engine: is not fitted yet. Call fit(vectors), or ParameterDiffusion.load(folder)."
@@ -77,6 +75,9 @@ def why_narrow(config: Mapping[str, Any], spread: float) -> str:
 class ParameterDiffusion:
     """Learns the distribution of parameter vectors and draws new ones (arXiv 2402.13144).
 
+    A codec turns vectors into latents and back; a generator (`engine.generator`) learns the latents: diffusion or
+    another one.
+
     Args:
         config: an engine section: `preset` (`fast`, `paper` or `tokens`) and whatever is to differ from it.
         seed: of weights, order, and noise of the fit.
@@ -86,9 +87,10 @@ class ParameterDiffusion:
         config: the complete section.
         layout: the tensors inside a vector; None before the fit.
         condition: C, how many numbers a vector is conditioned on; 0 for none.
-        history: the loss of every step, by what was trained: `autoencoder`, `denoiser`; with
-            `generator_training.patience` as `watched` the loss of every look at what was left out; after `tune_decoder`
-            as `decoder`.
+        process: between latents and noise, of a generator that denoises; None of one that draws in one pass.
+        history: the loss of every step, by what was trained: `autoencoder`, and `denoiser` or whatever else the
+            generator trains; with `generator_training.patience` as `watched` the loss of every look at what was left
+            out; after `tune_decoder` as `decoder`.
         tuned: the decoder that `tune_decoder` made; None without.
         width: mean standard deviation per coordinate of the vectors that it was fitted to.
 
@@ -107,20 +109,31 @@ class ParameterDiffusion:
     scaling: Scaling
     autoencoder: Autoencoder
     whitening: Whitening
-    denoiser: Denoiser
+    generator: Generator
     conditioning: Conditioning  # only where there are conditions
 
     def __init__(self, config: Mapping[str, Any] | None = None, *, seed: int = 0, device: str = "cpu"):
         self.config = engine_config(config or {})
         self.seed = seed
         self.device = resolve_device(device)
-        self.schedule = call(noise_schedule, self.config["noise_schedule"], "engine.noise_schedule")
-        build_sampler(self.config["sampler"], self.schedule)  # a mistake in it is better told before the fit
+        self.process = self.kind.process_of(self.config)
+        self.check_drawing(self.config["sampler"])  # a mistake in it is better told before the fit
         self.history: dict[str, list[float]] = {}
         self.layout: Layout | None = None
         self.condition = 0
         self.width: float | None = None
         self.tuned: nn.Module | None = None
+
+    @property
+    def kind(self) -> type[Generator]:
+        """The class of the generator."""
+        return find(GENERATORS, self.config["generator"]["type"], "engine.generator")
+
+    def check_drawing(self, sampler: Mapping[str, Any] | None, guidance: float = 1.0) -> None:
+        """Raise a `PdiffError` for a sampler, or a weight of the condition, that the generator cannot draw with."""
+        check_drawing(self.config["generator"]["type"], self.kind.guided, self.process, sampler, guidance)
+        if self.process:
+            build_sampler(sampler, self.process)
 
     def fit(
         self,
@@ -156,7 +169,7 @@ class ParameterDiffusion:
             conditions = check_conditions("fit.conditions", conditions, len(vectors))
         watched = self._watched(check_groups("fit.groups", groups, len(vectors)))
         self.prepare(layout, condition=0 if conditions is None else conditions.shape[1])
-        if words := words_for_end(self.schedule):
+        if self.process and (words := self.process.words_for_end()):
             logger.warning(words)
         if self.autoencoder.latent >= len(vectors):
             logger.warning(
@@ -198,10 +211,10 @@ class ParameterDiffusion:
             offered = {"size": layout.size, "layout": layout}
             self.autoencoder = build(AUTOENCODERS, self.config["autoencoder"], "engine.autoencoder", offered)
             self.whitening = Whitening(self.autoencoder.latent, self.config["whiten"])
-            # Where there are conditions, the denoiser must take them; where there are none, it need not.
+            # Where there are conditions, the generator must take them; where there are none, it need not.
             must, may = ({"condition": condition}, {}) if condition else ({}, {"condition": 0})
-            must |= {"size": self.autoencoder.latent}
-            self.denoiser = build(DENOISERS, self.config["denoiser"], "engine.denoiser", may, **must)
+            may |= {"size": self.autoencoder.latent, "process": self.process, "config": self.config}
+            self.generator = build(GENERATORS, self.config["generator"], "engine.generator", may, **must)
             if condition:
                 self.conditioning = Conditioning(condition)
         for part in self.modules().values():
@@ -211,8 +224,9 @@ class ParameterDiffusion:
         """Return the modules by name; raise a `PdiffError` before the fit."""
         if self.layout is None:
             raise PdiffError(NOT_FITTED)
-        names = (*PARTS, "conditioning") if self.condition else PARTS
-        return {name: getattr(self, name) for name in names}
+        found = {"scaling": self.scaling, "autoencoder": self.autoencoder, "whitening": self.whitening}
+        found |= {self.generator.part: self.generator.weights}
+        return found | ({"conditioning": self.conditioning} if self.condition else {})
 
     def fit_codec(self, vectors: Tensor | Rows, folder: Path | None) -> None:
         """Fit scaling and autoencoder to `(N, P)`, and keep how widely these are spread."""
@@ -237,6 +251,7 @@ class ParameterDiffusion:
         noise = self.autoencoder.vector_noise, self.autoencoder.latent_noise
         objective = Reconstruction(part, *noise, self.seed)
         self._train("autoencoder", "autoencoder_training", objective, rows, folder)
+        self.autoencoder.eval()
 
     def fit_diffusion(
         self,
@@ -245,9 +260,9 @@ class ParameterDiffusion:
         conditions: Tensor | np.ndarray | None = None,
         watched: Tensor | None = None,
     ) -> None:
-        """Fit whitening and denoiser to latents `(N, L)`, and to the conditions `(N, C)` that these were made for.
+        """Fit whitening and generator to latents `(N, L)`, and to the conditions `(N, C)` that these were made for.
 
-        Those that are `watched` `(N,)` are left out of the denoiser's training.
+        Those that are `watched` `(N,)` are left out of the generator's training.
         """
         self.whitening.fit(latents)
         processes.copy_from_main(self.whitening)
@@ -257,9 +272,12 @@ class ParameterDiffusion:
             self.conditioning.fit(given)
             processes.copy_from_main(self.conditioning)
             rows = torch.cat([rows, self.conditioning(given)], 1)
-        dropout = self.config["condition_dropout"]
-        objective = Denoising(self.denoiser, self.schedule, self.seed, self.condition, dropout)
-        self._train("denoiser", "generator_training", objective, rows, folder, watched)
+        self.generator.fit(rows)
+        processes.copy_from_main(self.generator)
+        objective = self.generator.objective(self.seed, self.config["condition_dropout"])
+        if objective is not None:
+            self._train(self.generator.part, "generator_training", objective, rows, folder, watched)
+        self.generator.eval()
 
     def _train(
         self,
@@ -285,7 +303,6 @@ class ParameterDiffusion:
         if watch:
             self.history["watched"] = processes.on_main(lambda: watch.losses)
             logger.info("fit %s: %s", name, watch.words(settings["steps"]))
-        getattr(self, name).eval()
 
     def tune_decoder(
         self,
@@ -429,7 +446,7 @@ class ParameterDiffusion:
         conditions: Tensor | np.ndarray | None = None,
         guidance: float = 1.0,
     ) -> Tensor:
-        """Draw new latents `(n, L)`, on the CPU: white noise, denoised step by step, un-whitened; see `sample`.
+        """Draw new latents `(n, L)`, on the CPU: white ones of the generator, un-whitened; see `sample`.
 
         Raises:
             PdiffError: the conditions do not fit the engine, or the result is not finite; the line says which part
@@ -442,7 +459,7 @@ class ParameterDiffusion:
         latents = torch.cat([self.whitening.inverse(last(way)[0]).cpu() for way in ways])
         if not torch.isfinite(latents).all():
             raise PdiffError(
-                "sample: got vectors with NaN or infinity, so the diffusion did not converge. "
+                "sample: got vectors with NaN or infinity, so the generator did not converge. "
                 "Raise engine.generator_training.steps or lower its lr."
             )
         return latents
@@ -457,7 +474,7 @@ class ParameterDiffusion:
         conditions: Tensor | np.ndarray | None = None,
         guidance: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
-        """Draw new latents and return what the denoiser took them for on the way.
+        """Draw new latents and return what the generator took them for on the way.
 
         Args:
             n: how many.
@@ -487,14 +504,15 @@ class ParameterDiffusion:
         conditions: Any,
         guidance: float,
     ) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
-        """Yield, batch by batch of these sizes, the way from noise to white latents; see `denoise` and `sample`."""
+        """Yield, batch by batch of these sizes, the way to white latents; see `Generator.draw` and `sample`."""
         dropout, cfg = self.config["condition_dropout"], sampler or self.config["sampler"]
+        self.check_drawing(cfg, guidance)
         wanted = check_wanted(where, conditions, sum(sizes), self.condition, guidance, dropout)
         scaled = None if wanted is None else self.conditioning(wanted.to(self.device)).split(sizes)
         rng = generator(seed, "sample", device=self.device)
         for number, size in enumerate(sizes):
             shape, c = torch.Size([size, self.autoencoder.latent]), None if scaled is None else scaled[number]
-            yield denoise(self.denoiser, self.schedule, build_sampler(cfg, self.schedule), shape, rng, c, guidance)
+            yield self.generator.draw(shape, rng, c, guidance, cfg)
 
     def save(self, folder: Path) -> None:
         """Write the fitted engine to `folder` as safetensors and JSON."""

@@ -5,4 +5,5 @@ from mmengine.registry import Registry
 SCALINGS = Registry("scaling", scope="pdiff", locations=["pdiff.engine.scaling"])
 AUTOENCODERS = Registry("autoencoder", scope="pdiff", locations=["pdiff.engine.autoencoder", "pdiff.engine.tokens"])
 DENOISERS = Registry("denoiser", scope="pdiff", locations=["pdiff.engine.denoiser", "pdiff.engine.transformer"])
-SAMPLERS = Registry("sampler", scope="pdiff", locations=["pdiff.engine.schedule"])
+SAMPLERS = Registry("sampler", scope="pdiff", locations=["pdiff.engine.samplers"])
+GENERATORS = Registry("generator", scope="pdiff", locations=["pdiff.engine.denoising"])

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 FOLDER = Path(__file__).parent / "presets"
+GENERATORS = Path(__file__).parent / "generators.yaml"
 PRESETS = tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
 
 LEARNING_RATE_SCHEDULES = ("cosine", "constant")
@@ -78,9 +79,12 @@ def engine_config(section: Mapping[str, Any]) -> dict[str, Any]:
         raise PdiffError(f"engine.preset: got {preset!r}. {known(str(preset), PRESETS)}")
     base = read_yaml(FOLDER / f"{preset}.yaml")
     check_keys(own, ["preset", *base], "engine")
+    generator = named(merge({"generator": base["generator"]}, own)["generator"], "engine.generator")
+    base = merge(base, read_yaml(GENERATORS).get(generator["type"], {}))
     complete = merge(base, own)
-    for key in ("scaling", "autoencoder", "denoiser", "sampler"):
-        complete[key] = named(complete[key], f"engine.{key}")
+    for key in ("scaling", "autoencoder", "generator", "denoiser", "sampler"):
+        if key != "sampler" or complete[key] is not None:  # what draws in one pass has none
+            complete[key] = named(complete[key], f"engine.{key}")
     for key in ("noise_schedule", "autoencoder_training", "generator_training"):
         check_keys(complete[key], base[key], f"engine.{key}")
         for name, value in complete[key].items():

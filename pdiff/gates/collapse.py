@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from pdiff.engine.drawing import denoise
 from pdiff.engine.parameter_diffusion import ParameterDiffusion
-from pdiff.engine.schedule import build_sampler
-from pdiff.gates.diffusion import EQUAL, conditions_of, denoising_losses, principal, remedy
+from pdiff.engine.samplers import build_sampler
+from pdiff.gates.diffusion import EQUAL, conditions_of, denoising_losses, principal, remedy, sampling_steps
 from pdiff.run.check import Check, not_measured
 from pdiff.run.heldout import split_population
 from pdiff.runtime.seeding import generator
@@ -28,7 +27,9 @@ DRAWN = 512
 
 
 def gate_collapse(run: "Run") -> list[Check]:
-    """Return the check of the denoiser where draws begin; of several fits, that of the worst."""
+    """Return the check of the denoiser where draws begin; of several fits, that of the worst; none without one."""
+    if run.engine.process is None:
+        return []
     seed, parts = run.seed("gate", "collapse"), split_population(run)
     checks = []
     for engine in run.engines:
@@ -47,8 +48,8 @@ def gate_collapse(run: "Run") -> list[Check]:
 def spread_at_first(engine: ParameterDiffusion, latents: Tensor, conditions: Tensor | None, seed: int) -> float:
     """Return how wide draws are after the sampler's first step, over how wide noisy latents are there.
 
-    A latent with the variance l on an axis has the variance a l + 1 - a there when it is noisy, with the share of the
-    signal a; the mean over the axes that carry some of the variance.
+    A latent with the variance l on an axis has the variance a^2 l + s^2 there when it is noisy; the mean over the axes
+    that carry some of the variance.
 
     Args:
         engine: a fitted one.
@@ -56,26 +57,25 @@ def spread_at_first(engine: ParameterDiffusion, latents: Tensor, conditions: Ten
         conditions: what these were made for `(N, C)`; the draws are for the same ones.
         seed: of the draws.
     """
-    schedule, rng = engine.schedule, generator(seed, "first", device=engine.device)
-    sampler, given = build_sampler(engine.config["sampler"], schedule), None
+    rng, given = generator(seed, "first", device=engine.device), None
     if conditions is not None:
         rows = torch.arange(DRAWN) % len(conditions)
         given = engine.conditioning(conditions[rows].to(engine.device))
     shape = torch.Size([DRAWN, latents.shape[1]])
-    z, _ = next(denoise(engine.denoiser, schedule, sampler, shape, rng, given))
+    z, _ = next(engine.generator.draw(shape, rng, given, sampler=engine.config["sampler"]))
     variances, axes = principal(engine.whitening(latents))
-    later = sampler.timesteps[1:2].tolist()
-    left = schedule.alphas_cumprod[int(later[0])].item() if later else 1.0
-    return ((z.double() @ axes).std(0) / (left * variances + 1 - left).sqrt()).mean().item()
+    later = build_sampler(engine.config["sampler"], engine.process).timesteps[1:2]
+    a, s = map(torch.squeeze, engine.process.signal(later.to(z.device))) if len(later) else (1.0, 0.0)
+    return ((z.double() @ axes).std(0) / (a**2 * variances + s**2).sqrt()).mean().item()
 
 
-def missed(loss: float, linear: float, prediction: str) -> float:
+def missed(loss: float, linear: float, noise: bool) -> float:
     """Return how much more than the best linear denoiser's a loss at the noisiest timesteps is, as a share.
 
-    Of what is to be predicted there: noise of variance 1, of which the linear one leaves next to nothing; or the
+    Of what is to be predicted there: `noise` of variance 1, of which the linear one leaves next to nothing; or the
     latents, of which nothing can be seen, so that its loss is their variance.
     """
-    return (loss - linear) / (1.0 if prediction == "epsilon" else linear)
+    return (loss - linear) / (1.0 if noise else linear)
 
 
 def check_collapse(
@@ -93,17 +93,17 @@ def check_collapse(
     """
     if not fitted[1]:
         return not_measured("collapse", EQUAL)
-    prediction = engine.config["noise_schedule"]["prediction"]
-    figures = {"loss": fitted[0], "linear_loss": fitted[1], "missed": missed(*fitted, prediction), "first": first}
+    noise = engine.process.predicts_noise
+    figures = {"loss": fitted[0], "linear_loss": fitted[1], "missed": missed(*fitted, noise), "first": first}
     for other in heldout:
-        figures["heldout_missed"] = missed(*other, prediction)
+        figures["heldout_missed"] = missed(*other, noise)
     found = (
         f"at the noisiest tenth of the timesteps the denoiser misses {max(figures['missed'], 0.0):.2f} of what it is "
         f"to predict, beside the best linear one; after the first step draws have {first:.2f} times their spread"
     )
     if figures["missed"] <= MOST_MISSED and first >= LEAST_SPREAD:
         return Check("collapse", True, found, figures)
-    steps = len(build_sampler(engine.config["sampler"], engine.schedule).timesteps)
+    steps = sampling_steps(engine, engine.config["sampler"])
     line = (
         f"got {found}, expected at most {MOST_MISSED}, and at least {LEAST_SPREAD} times: draws begin there, so they "
         f"collapse or stray. {remedy(engine.config, steps if first < LEAST_SPREAD else None)}"

@@ -1,4 +1,4 @@
-"""The second gate of the fit, and that of the generation: did the diffusion learn the latents, and does it draw them?
+"""The second gate of the fit, and that of the generation: did the generator learn the latents, and does it draw them?
 
 On whitened latents the moments of samples tell little: a denoiser that was never trained leaves white noise white. So
 its loss is held against that of the best linear denoiser, which knows mean and covariance and nothing else.
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from pdiff.engine.objectives import Denoising
 from pdiff.engine.parameter_diffusion import WIDTHS, ParameterDiffusion, why_narrow
-from pdiff.engine.schedule import build_sampler
+from pdiff.engine.process import Process
+from pdiff.engine.samplers import build_sampler
 from pdiff.engine.whitening import Whitening
 from pdiff.run.check import Check, Figure, not_measured
 from pdiff.run.heldout import heldout_record, split_population
@@ -42,29 +42,29 @@ FEWEST_NEAR = 10  # checkpoints near a target, whose spread the generated ones s
 EQUAL = "the fitted checkpoints do not differ"
 
 
-def linear_loss(variances: Tensor, alpha_bar: Tensor, prediction: str, squares: Tensor | None = None) -> Tensor:
+def linear_loss(variances: Tensor, process: Process, t: Tensor, squares: Tensor | None = None) -> Tensor:
     """Return the mean squared error of the best linear denoiser, `(T,)`, averaged over the axes.
 
-    On an axis with variance l, z_t = sqrt(a) z + sqrt(1 - a) eps has the variance a l + 1 - a, and the best linear
-    estimate of z leaves the error (1 - a) ((1 - a) s + a l^2) / (a l + 1 - a)^2 on latents whose mean square is s.
-    An estimate of z gives one of the target y, whose error is a / (1 - a) times that for y = eps, 1 / (1 - a) times
-    that for y = v = sqrt(a) eps - sqrt(1 - a) z. Where s = l, the errors are
-    a l / (a l + 1 - a) for y = eps, l / (a l + 1 - a) for y = v, and (1 - a) l / (a l + 1 - a) for y = z.
+    On an axis with variance l, z_t = a z + s eps has the variance D = a^2 l + s^2, and the best linear estimate of z
+    leaves the error s^2 (s^2 S + a^2 l^2) / D^2 on latents whose mean square is S. An estimate of z gives one of the
+    target y = p z + q eps, whose error is ((p s - q a) / s)^2 times that. Where S = l it is l (p s - q a)^2 / D.
 
     Args:
         variances: of the latents that it is the best one for, on their principal axes `(L,)`, all l.
-        alpha_bar: share of the signal at T timesteps `(T,)`, all a.
-        prediction: `epsilon`, `v_prediction` or `sample`.
+        process: from latents to noise.
+        t: times `(T,)`.
         squares: mean squares about the mean of those, on the same axes, of the latents that it is used on `(L,)`, all
-            s; default: the variances.
+            S; default: the variances.
     """
-    a, squares = alpha_bar[:, None].double(), variances if squares is None else squares
-    factor = {"epsilon": a, "v_prediction": torch.ones_like(a), "sample": 1 - a}[prediction]
-    return (factor * ((1 - a) * squares + a * variances**2) / (a * variances + 1 - a) ** 2).mean(1)
+    a, s = (factor[:, None].double() for factor in process.signal(t))
+    determinant, squares = process.determinant(t)[:, None].double(), variances if squares is None else squares
+    return ((determinant / (a**2 * variances + s**2)) ** 2 * (s**2 * squares + a**2 * variances**2)).mean(1)
 
 
 def gate_denoiser(run: "Run") -> list[Check]:
-    """Return the check of the denoiser's training; of several fits, that of the worst."""
+    """Return the check of the denoiser's training; of several fits, that of the worst; none without a denoiser."""
+    if run.engine.process is None:
+        return []
     seed, record = run.seed("gate", "denoiser"), heldout_record(run)["line"]
     checks = []
     for engine in run.engines:
@@ -99,37 +99,34 @@ def denoising_losses(
 ) -> tuple[float, float]:
     """Return the loss of the engine's denoiser on latents `(N, L)`, and that of the best linear one.
 
-    The timesteps are evenly spaced over the schedule, in random order. Only the principal axes count that carry some
+    The times are evenly spaced over the process, in random order. Only the principal axes count that carry some
     of the variance: what is drawn on the others changes nothing. The linear one knows of no conditions: one more
     reason for the engine's to be no worse.
 
     Args:
         engine: a fitted one.
         latents: that both denoise.
-        seed: of noise and timesteps.
+        seed: of noise and times.
         fitted: latents `(F, L)` that the linear one is the best for; default: the same ones.
         conditions: `(N, C)`, what the latents were made for; None for an engine without.
-        noisiest: the share of the timesteps that counts, the last ones.
+        noisiest: the share of the times that counts, the last ones.
     """
-    white, schedule = engine.whitening(latents), engine.schedule
-    rng, steps = generator(seed, device=white.device), schedule.config.num_train_timesteps
-    count = max(round(noisiest * steps), 1)
-    t = steps - count + torch.randperm(DRAWS, generator=rng, device=white.device) * count // DRAWS
+    white, process, denoiser = engine.whitening(latents), engine.process, engine.generator.denoiser
+    rng = generator(seed, device=white.device)
+    t = process.even(DRAWS, rng, noisiest)
     drawn = torch.arange(DRAWS, device=white.device) % len(white)
     rows, given = white[drawn], ()
     if conditions is not None:
         given = (engine.conditioning(conditions.to(white.device))[drawn].split(BATCH),)
     eps = normal(rows.shape, rng)
-    objective = Denoising(engine.denoiser, schedule, seed)
-    target, z_t = objective.target(rows, eps, t), schedule.add_noise(rows, eps, t)
+    target, z_t = process.wanted(rows, eps, t), process.noisy(rows, eps, t)
     batches = zip(z_t.split(BATCH), t.split(BATCH), *given, strict=True)
-    predictions = [engine.denoiser(*batch) for batch in batches]
+    predictions = [denoiser(*batch) for batch in batches]
     own = white if fitted is None else engine.whitening(fitted)
     variances, axes = principal(own)
     errors = (torch.cat(predictions) - target).double() @ axes
     squares = ((white - own.mean(0)).double() @ axes).square().mean(0)
-    alpha_bar = schedule.alphas_cumprod.to(white.device)[t]
-    linear = linear_loss(variances, alpha_bar, schedule.config.prediction_type, squares)
+    linear = linear_loss(variances, process, t, squares)
     return errors.square().mean().item(), linear.mean().item()
 
 
@@ -141,16 +138,24 @@ def principal(latents: Tensor) -> tuple[Tensor, Tensor]:
     return variances[carry], axes[:, carry]
 
 
-def remedy(config: Mapping[str, Any], sampling_steps: int | None = None) -> str:
-    """Return which settings of an engine may mend its diffusion: none that are as they should be already.
+def sampling_steps(engine: ParameterDiffusion, sampler: Mapping[str, Any] | None) -> int | None:
+    """Return how many steps a sampler takes; None where it can take no more of them, or there is none."""
+    if engine.process is None:
+        return None
+    taken, most = len(build_sampler(sampler, engine.process).timesteps), engine.process.steps
+    return taken if most is None or taken < most else None
+
+
+def remedy(config: Mapping[str, Any], steps: int | None = None) -> str:
+    """Return which settings of an engine may mend its generator: none that are as they should be already.
 
     Args:
         config: the engine section in force.
-        sampling_steps: of the sampler; None where nothing was drawn.
+        steps: of the sampler, which may take more; None where nothing was drawn, or nothing more is to be had.
     """
     ways = [TRAIN]
-    if sampling_steps is not None and sampling_steps < config["noise_schedule"]["timesteps"]:
-        ways.append(f"take more sampling steps (now {sampling_steps})")
+    if steps is not None:
+        ways.append(f"take more sampling steps (now {steps})")
     if not config["whiten"]:
         ways.append("set engine.whiten")
     return f"{'; '.join(ways)}."
@@ -212,8 +217,7 @@ def gate_latents(run: "Run") -> list[Check]:
     """
     engine, (fitted, heldout) = run.engine, split_population(run)
     sampled = read_tensors(run.directory.folder("generate") / "latents.safetensors")["latents"]
-    steps = len(build_sampler(run.drawing["sampler"], engine.schedule).timesteps)
-    todo = remedy(engine.config, steps)
+    todo = remedy(engine.config, sampling_steps(engine, run.drawing["sampler"]))
     if not run.conditional:
         latents, targets = engine.encode(fitted), open_targets(run)
         near = torch.arange(len(fitted)) if targets is None else nearest_rows(targets)

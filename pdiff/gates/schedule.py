@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from pdiff.engine.schedule import words_for_end
 from pdiff.run.check import Check
 
 if TYPE_CHECKING:
@@ -11,6 +10,6 @@ if TYPE_CHECKING:
 
 def gate_schedule(run: "Run") -> list[Check]:
     """Return the check of a schedule that leaves some of the signal; none of one that does not."""
-    schedule = run.engine.schedule
-    words, left = words_for_end(schedule), schedule.alphas_cumprod[-1].item()
-    return [Check("schedule", False, words, {"signal": left})] if words else []
+    process = run.engine.process
+    words = process.words_for_end() if process else None
+    return [Check("schedule", False, words, {"signal": process.at_end()})] if words else []

@@ -244,13 +244,15 @@ def new_and_good(axes: Any, multiples: NDArray, shares: BySource, styles: Styles
 
 
 def training(axes: Any, curves: Mapping[str, list[float]]) -> None:
-    """Draw the loss of every step, and of every look at what the denoiser's training leaves out."""
+    """Draw the loss of every step, and of every look at what the training before it leaves out."""
+    trained = ""
     for colour, (name, losses) in zip((VERMILION, BLUE, GREEN, PURPLE), curves.items(), strict=False):
         steps = np.arange(1, len(losses) + 1)
         if name == "watched":
-            steps = np.minimum(LOOK * steps, len(curves["denoiser"]))
+            steps = np.minimum(LOOK * steps, len(curves[trained]))
             axes.plot(steps, losses, color=colour, marker="o", markersize=3, linewidth=1.2, label=name)
             continue
+        trained = name
         axes.plot(steps, losses, color=colour, alpha=0.3, linewidth=0.6)
         axes.plot(steps, smoothed(np.array(losses)), color=colour, linewidth=1.8, label=name)
     axes.set_yscale("log")

@@ -135,7 +135,7 @@ def plans(summary: Mapping[str, Any], evidence: Evidence) -> list[Plan]:
         Plan(
             "training", "Loss of the trainings",
             "Thin is the loss of every step, thick its running mean; a curve that still falls at its end wants more "
-            "steps; dots are looks at what the denoiser's training leaves out, the lowest of which is kept.",
+            "steps; dots are looks at what the generator's training leaves out, the lowest of which is kept.",
             curves, charts.training, (curves,),
         ),
     ]  # fmt: skip

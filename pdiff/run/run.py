@@ -13,7 +13,6 @@ from torch import Tensor
 from pdiff.canonical.form import Form
 from pdiff.engine.hypernet import Hypernet
 from pdiff.engine.parameter_diffusion import ParameterDiffusion
-from pdiff.engine.schedule import build_sampler
 from pdiff.run.directory import RunDirectory
 from pdiff.runtime.cost import Stopwatch
 from pdiff.runtime.errors import PdiffError
@@ -157,8 +156,8 @@ class Run:
         """
         seed = self.fit_seed(number, "engine")
         engine = ParameterDiffusion(self.config.engine.to_dict(), seed=seed, device=str(self.device))
-        if self.config.generate.sampler:
-            build_sampler(self.config.generate.sampler, engine.schedule)  # better told before the fit
+        asked = self.config.generate  # what cannot be drawn with is better told before the fit
+        engine.check_drawing(asked.sampler or engine.config["sampler"], asked.guidance)
         return engine
 
     def engine_folder(self, number: int) -> Path:
@@ -214,8 +213,8 @@ class Run:
 
     @property
     def draws_path(self) -> bool:
-        """Whether the way of a few samples through the reverse diffusion is drawn and measured."""
-        return self.config.generate.path > 0 and not self.conditional
+        """Whether the way of a few samples from noise to latents is drawn and measured."""
+        return self.config.generate.path > 0 and not self.conditional and self.engine.process is not None
 
     def has_hook(self, name: str) -> bool:
         """Say whether the plugin, or the core for it, implements a hook."""

@@ -30,7 +30,7 @@ def generate(run: "Run") -> None:
         "num": len(fits),
         "seed": run.seed("generate"),
         "layout": engine.layout.fingerprint(),
-        "sampler": dict(drawing["sampler"]),
+        "sampler": drawing["sampler"] and dict(drawing["sampler"]),
     }
     latents = [
         each.sample_latents(count, run.fit_seed(number, "generate"), **drawing, **asked)

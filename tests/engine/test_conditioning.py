@@ -277,7 +277,7 @@ def test_without_conditions_the_first_weights_are_those_that_were_drawn_before_t
         drawn.append(linear(32, 32))
     places = {"time.layers.0": 0, "time.layers.2": 1, "first": 2, "blocks.0.layers.0": 4, "blocks.0.layers.2": 5}
     for name, number in (places | {"last.1": 6}).items():
-        assert torch.equal(fitted.denoiser.get_submodule(name).weight, drawn[number].weight), name
+        assert torch.equal(fitted.generator.denoiser.get_submodule(name).weight, drawn[number].weight), name
 
 
 @pytest.mark.parametrize("config", [SMALL, PAPER])
@@ -304,10 +304,10 @@ def test_without_conditions_samples_are_those_of_the_sampler_alone():
     from diffusers import DDIMScheduler
 
     fitted = ParameterDiffusion(SMALL).fit(VECTORS)
-    sampler = DDIMScheduler.from_config(fitted.schedule.config, timestep_spacing="trailing")
+    sampler = DDIMScheduler.from_config(fitted.process.schedule.config, timestep_spacing="trailing")
     sampler.set_timesteps(50)
     z = torch.randn(4, 32, generator=generator(5, "sample"))
     with torch.no_grad():
         for t in sampler.timesteps:
-            z = sampler.step(fitted.denoiser(z, torch.full((4,), int(t))), t, z).prev_sample
+            z = sampler.step(fitted.generator.denoiser(z, torch.full((4,), int(t))), t, z).prev_sample
         assert torch.equal(fitted.sample_latents(4, seed=5), fitted.whitening.inverse(z))

@@ -2,7 +2,9 @@ import pytest
 import torch
 
 from pdiff.engine.drawing import denoise, predict
-from pdiff.engine.schedule import build_sampler, noise_schedule
+from pdiff.engine.process import Diffusion
+from pdiff.engine.samplers import build_sampler
+from pdiff.engine.schedule import noise_schedule
 
 STD = 0.5
 
@@ -27,9 +29,9 @@ class Known(torch.nn.Module):
 def drawn(c, guidance=1.0, prediction="v_prediction", cfg=None, count=4000):
     """Return the last latents and estimates `(count, 1)`, and how often the denoiser was asked."""
     schedule, rng = noise_schedule(prediction=prediction), torch.Generator().manual_seed(0)
-    denoiser, sampler = Known(schedule), build_sampler(cfg or {"type": "DDIM", "steps": 50}, schedule)
+    denoiser, sampler = Known(schedule), build_sampler(cfg or {"type": "DDIM", "steps": 50}, Diffusion(schedule))
     wanted = None if c is None else torch.full((count, 1), c)
-    *_, (z, estimate) = denoise(denoiser, schedule, sampler, torch.Size([count, 1]), rng, wanted, guidance)
+    *_, (z, estimate) = denoise(denoiser, Diffusion(schedule), sampler, torch.Size([count, 1]), rng, wanted, guidance)
     return z, estimate, denoiser.passes
 
 

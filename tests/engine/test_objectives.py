@@ -4,6 +4,7 @@ from torch.nn.functional import mse_loss
 
 from pdiff.engine.denoiser import MLPDenoiser
 from pdiff.engine.objectives import Denoising
+from pdiff.engine.process import Diffusion
 from pdiff.engine.schedule import noise_schedule
 from pdiff.runtime.seeding import generator
 
@@ -31,13 +32,13 @@ def test_without_conditions_the_loss_is_that_of_its_formula():
     t, eps, _ = draws(5, 3, rows.shape)
     z_t, target = SCHEDULE.add_noise(rows, eps, t), SCHEDULE.get_velocity(rows, eps, t)
     expected = mse_loss(denoiser(z_t, t), target)
-    assert torch.equal(Denoising(denoiser, SCHEDULE, 5)(rows, 3)["loss"], expected)
+    assert torch.equal(Denoising(denoiser, Diffusion(SCHEDULE), 5)(rows, 3)["loss"], expected)
 
 
 def test_with_conditions_latents_timesteps_and_noise_are_drawn_as_without():
     plain, conditional, rows, c = Seen(), Seen(), torch.randn(9, 6), torch.randn(9, 2)
-    Denoising(plain, SCHEDULE, 5)(rows, 3)
-    Denoising(conditional, SCHEDULE, 5, condition=2, dropout=0.5)(torch.cat([rows, c], 1), 3)
+    Denoising(plain, Diffusion(SCHEDULE), 5)(rows, 3)
+    Denoising(conditional, Diffusion(SCHEDULE), 5, condition=2, dropout=0.5)(torch.cat([rows, c], 1), 3)
     assert len(plain.given) == 2
     assert all(map(torch.equal, plain.given, conditional.given[:2]))
 
@@ -45,7 +46,7 @@ def test_with_conditions_latents_timesteps_and_noise_are_drawn_as_without():
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_conditions_are_dropped_by_what_the_generator_says_after_the_noise(dropout):
     denoiser, rows, c = Seen(), torch.randn(200, 6), torch.randn(200, 2)
-    Denoising(denoiser, SCHEDULE, 5, condition=2, dropout=dropout)(torch.cat([rows, c], 1), 3)
+    Denoising(denoiser, Diffusion(SCHEDULE), 5, condition=2, dropout=dropout)(torch.cat([rows, c], 1), 3)
     *_, rng = draws(5, 3, rows.shape)
     kept = torch.rand(200, 1, generator=rng)[:, 0] >= dropout
     given = denoiser.given[2]

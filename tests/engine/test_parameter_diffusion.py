@@ -194,7 +194,13 @@ def test_unusable_population_is_refused(vectors, layout, words):
         ({"preset": "fats"}, "engine.preset: got 'fats'. Did you mean 'fast'"),
         ({"denoisr": {}}, "engine: got unknown key 'denoisr'. Did you mean 'denoiser'"),
         ({"generator_training": {"step": 1}}, "engine.generator_training: got unknown key 'step'"),
-        ({"sampler": {"type": "Euler"}}, "engine.sampler.type: got 'Euler'"),
+        ({"sampler": {"type": "Eulr"}}, "engine.sampler.type: got 'Eulr'. Did you mean 'Euler'"),
+        ({"sampler": {"type": "Euler"}}, "got 'Euler', which is for another generator than diffusion, expected one of"),
+        ({"generator": {"type": "flow"}, "sampler": {"type": "DDIM"}}, "than flow, expected one of Euler, Heun"),
+        ({"generator": {"type": "flow", "noise_scale": 0.0}}, "engine.generator.noise_scale: got 0.0, expected a fin"),
+        ({"generator": {"type": "flow", "noise": 0.0}}, "engine.generator: got unknown key 'noise'. Did you mean"),
+        ({"generator": {"type": "difusion"}}, "engine.generator.type: got 'difusion'. Did you mean 'diffusion'"),
+        ({"noise_schedule": {"zero_terminal_snr": True, "prediction": "epsilon"}}, "zero_terminal_snr: got true with"),
         ({"scaling": {"type": "none"}}, "engine.scaling.type: got 'none'"),
         ({"autoencoder": {"type": "conv"}}, "autoencoder_training.steps: got 0, but the autoencoder 'conv' must be"),
         ({"autoencoder": {"type": "tokens"}}, "steps: got 0, but the autoencoder 'tokens' must be trained"),
@@ -364,7 +370,7 @@ def test_denoiser_that_is_not_registered_survives_save_and_load(tmp_path, monkey
     engine = ParameterDiffusion({**SMALL, "denoiser": {"type": "own_line:Line" if by_name else module.Line}})
     engine.fit(population()).save(tmp_path / "engine")
     loaded = ParameterDiffusion.load(tmp_path / "engine")
-    assert isinstance(loaded.denoiser, module.Line)
+    assert isinstance(loaded.generator.denoiser, module.Line)
     assert loaded.config["denoiser"] == {"type": "own_line:Line"}
     assert torch.equal(loaded.sample(3), engine.sample(3))
 

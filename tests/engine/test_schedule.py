@@ -3,8 +3,10 @@ import re
 import pytest
 import torch
 
+from pdiff.engine.process import Diffusion
 from pdiff.engine.registries import SAMPLERS
-from pdiff.engine.schedule import build_sampler, noise_schedule
+from pdiff.engine.samplers import build_sampler
+from pdiff.engine.schedule import noise_schedule
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.registry import call
 
@@ -38,7 +40,7 @@ def draw(schedule, sampler, count=20_000):
 )
 def test_sampler_with_the_exact_denoiser_recovers_a_gaussian(prediction, cfg):
     schedule = noise_schedule(prediction=prediction)
-    z = draw(schedule, build_sampler(cfg, schedule))
+    z = draw(schedule, build_sampler(cfg, Diffusion(schedule)))
     assert z.mean() == pytest.approx(MEAN, abs=0.02)
     assert z.std() == pytest.approx(STD, abs=0.03)
 
@@ -51,14 +53,14 @@ def test_schedule_has_the_published_betas():
 @pytest.mark.parametrize(
     ("cfg", "words"),
     [
-        ({"type": "DDIMM"}, "engine.sampler.type: got 'DDIMM'. Did you mean 'DDIM'? Known: DDIM, DDPM, DPM-Solver++."),
+        ({"type": "DDIMM"}, "engine.sampler.type: got 'DDIMM'. Did you mean 'DDIM'? Known: DDIM, DDPM, DPM-Solver++, "),
         ({"type": "DDIM", "step": 5}, "unknown key 'step'. Did you mean 'steps'"),
         ({"type": "DDIM", "steps": 2000}, "got 2000, expected 1 to 1000"),
     ],
 )
 def test_unknown_sampler_settings_are_refused_by_name(cfg, words):
     with pytest.raises(PdiffError, match=re.escape(words)):
-        build_sampler(cfg, noise_schedule())
+        build_sampler(cfg, Diffusion(noise_schedule()))
 
 
 @pytest.mark.parametrize("key", ["prediction", "beta_schedule"])
@@ -72,6 +74,6 @@ def test_a_sampler_that_is_no_scheduler_is_refused(returned):
     SAMPLERS.register_module(name="nothing", module=lambda schedule: returned, force=True)
     try:
         with pytest.raises(PdiffError, match=r"^engine\.sampler: 'nothing' returned \w+, expected a scheduler of diff"):
-            build_sampler({"type": "nothing"}, noise_schedule())
+            build_sampler({"type": "nothing"}, Diffusion(noise_schedule()))
     finally:
         del SAMPLERS.module_dict["nothing"]

@@ -23,7 +23,7 @@ def fitted(changes=None, folder=None, **given):
 
 
 def weights(engine):
-    return torch.cat([tensor.flatten() for tensor in engine.denoiser.state_dict().values()])
+    return torch.cat([tensor.flatten() for tensor in engine.generator.denoiser.state_dict().values()])
 
 
 def test_a_tenth_of_the_groups_is_left_out_whole():
@@ -63,7 +63,7 @@ def test_what_is_kept_are_the_weights_of_the_best_look(ema):
     engine = fitted({"ema": ema}, groups=GROUPS)
     mask = left_out(GROUPS, engine.seed)
     rows = engine.whitening(engine.encode(VECTORS))[mask]
-    own = Denoising(engine.denoiser, engine.schedule, engine.seed).watched_loss(rows)
+    own = Denoising(engine.generator.denoiser, engine.process, engine.seed).watched_loss(rows)
     assert own.item() == pytest.approx(min(engine.history["watched"]), rel=1e-5)
 
 
@@ -118,7 +118,7 @@ def test_interrupted_training_ends_at_the_same_step_with_the_same_bytes(
 
 def test_a_condition_is_told_where_it_is_watched():
     engine = fitted({"steps": 40}, conditions=CONDITIONS)
-    objective = Denoising(engine.denoiser, engine.schedule, engine.seed, 2)
+    objective = Denoising(engine.generator.denoiser, engine.process, engine.seed, 2)
     rows = torch.cat([engine.whitening(engine.encode(VECTORS)), engine.conditioning(CONDITIONS)], 1)
     other = torch.cat([rows[:, :-2], rows[:, -2:].roll(1, 0)], 1)
     assert objective.watched_loss(rows) == objective.watched_loss(rows)

@@ -55,7 +55,7 @@ class Mean(torch.nn.Module):
 
 def test_a_denoiser_that_predicts_the_mean_draws_it_alone_and_its_spread_fails():
     engine = fitted("sample", steps=1)
-    engine.denoiser = Mean()
+    engine.generator.denoiser = Mean()
     spread, codec = engine.spread(engine.sample(50)), engine.spread(engine.decode(engine.encode(VECTORS)))
     check = check_spread(spread, codec, engine.config, remedy(engine.config))
     assert not check.passed

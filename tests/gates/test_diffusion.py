@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from pdiff import ParameterDiffusion
+from pdiff.engine.process import Diffusion
+from pdiff.engine.schedule import noise_schedule
 from pdiff.engine.whitening import Whitening
 from pdiff.gates.diffusion import (
     check_denoiser,
@@ -16,6 +18,7 @@ from pdiff.gates.diffusion import (
     linear_loss,
     nearest_rows,
     remedy,
+    sampling_steps,
 )
 from pdiff.run.config import resolve
 from pdiff.run.directory import RunDirectory
@@ -40,6 +43,17 @@ def latents(rows=400, seed=0, variances=VARIANCES):
     return torch.randn(rows, len(variances), generator=rng) * variances.sqrt().float()
 
 
+class Shares(Diffusion):
+    """A diffusion whose times are shares of the signal."""
+
+    def left(self, t):
+        return t
+
+
+def linear(alpha_bar, prediction, variances=VARIANCES, squares=None):
+    return linear_loss(variances, Shares(noise_schedule(prediction=prediction)), alpha_bar, squares)
+
+
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
 @pytest.mark.parametrize("alpha_bar", [0.02, 0.5, 0.99])
 def test_linear_loss_is_what_least_squares_reaches(prediction, alpha_bar):
@@ -50,7 +64,7 @@ def test_linear_loss_is_what_least_squares_reaches(prediction, alpha_bar):
     target = {"epsilon": eps, "v_prediction": a.sqrt() * eps - (1 - a).sqrt() * z, "sample": z}[prediction]
     slope = (target * z_t).mean(0) / z_t.square().mean(0)
     reached = (target - slope * z_t).square().mean()
-    assert linear_loss(VARIANCES, a[None], prediction).item() == pytest.approx(reached.item(), rel=0.02)
+    assert linear(a[None], prediction).item() == pytest.approx(reached.item(), rel=0.02)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
@@ -66,12 +80,12 @@ def test_linear_loss_on_other_latents_is_that_of_the_same_slope(prediction, alph
     estimate = {"epsilon": noise, "v_prediction": a.sqrt() * noise - (1 - a).sqrt() * gain * z_t, "sample": gain * z_t}
     target = {"epsilon": eps, "v_prediction": a.sqrt() * eps - (1 - a).sqrt() * z, "sample": z}
     reached = (target[prediction] - estimate[prediction]).square().mean()
-    assert linear_loss(VARIANCES, a[None], prediction, squares).item() == pytest.approx(reached.item(), rel=0.02)
+    assert linear(a[None], prediction, squares=squares).item() == pytest.approx(reached.item(), rel=0.02)
 
 
 def test_on_white_latents_the_best_linear_velocity_is_none_at_all():
     alpha_bar = torch.linspace(0.01, 0.99, 7)
-    torch.testing.assert_close(linear_loss(torch.ones(5), alpha_bar, "v_prediction"), torch.ones(7).double())
+    torch.testing.assert_close(linear(alpha_bar, "v_prediction", torch.ones(5)), torch.ones(7).double())
 
 
 class LinearDenoiser(torch.nn.Module):
@@ -89,7 +103,7 @@ class LinearDenoiser(torch.nn.Module):
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
 def test_the_best_linear_denoiser_has_the_linear_loss(prediction):
     engine = ParameterDiffusion({**SMALL, "noise_schedule": {"prediction": prediction}}).fit(latents())
-    engine.denoiser = LinearDenoiser(engine.schedule)
+    engine.generator.denoiser = LinearDenoiser(engine.process.schedule)
     loss, linear = denoising_losses(engine, engine.encode(latents()), seed=0)
     assert loss == pytest.approx(linear, rel=0.05)
     assert checked(loss, linear).passed
@@ -105,7 +119,7 @@ def test_a_denoiser_of_one_step_fails():
 
 def test_the_best_linear_denoiser_is_no_worse_than_itself_on_latents_it_was_not_fitted_to():
     engine = ParameterDiffusion(SMALL).fit(latents())
-    engine.denoiser = LinearDenoiser(engine.schedule)
+    engine.generator.denoiser = LinearDenoiser(engine.process.schedule)
     fitted, other = (engine.encode(latents(seed=seed, variances=2 * VARIANCES * (seed + 1))) for seed in (0, 1))
     engine.whitening.fit(fitted)
     loss, linear = denoising_losses(engine, other, 0, fitted)
@@ -149,7 +163,7 @@ class TwoModes(torch.nn.Module):
 def test_a_denoiser_that_knows_more_than_mean_and_covariance_is_below_the_linear_one():
     modes = torch.tensor([-1.0, 1.0]).repeat(200)[:, None]
     engine = ParameterDiffusion({**SMALL, "autoencoder": {"latent": 1}}).fit(modes)
-    engine.denoiser = TwoModes(engine.schedule)
+    engine.generator.denoiser = TwoModes(engine.process.schedule)
     check = checked(*denoising_losses(engine, engine.encode(modes), seed=0))
     assert check.passed
     assert check.figures["ratio"] < 0.9
@@ -207,7 +221,9 @@ def test_of_many_latents_few_draws_lie_outside_by_chance():
     ],
 )
 def test_no_setting_is_asked_for_that_is_set(whiten, steps, words):
-    assert remedy(ParameterDiffusion({"whiten": whiten}).config, steps) == words
+    engine = ParameterDiffusion({"whiten": whiten})
+    taken = steps and sampling_steps(engine, {"type": "DDIM", "steps": steps})
+    assert remedy(engine.config, taken) == words
 
 
 def test_latents_that_do_not_differ_are_not_measured():

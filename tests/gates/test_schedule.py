@@ -30,11 +30,13 @@ def test_schedule_that_leaves_some_of_the_signal_fails_and_names_what_to_set():
     assert check.figures["signal"] == pytest.approx(0.9037, abs=1e-3)
     assert check.line == (
         "engine.noise_schedule: got a share of the signal of 0.9 at the last of 10 timesteps, expected at most 0.01: "
-        "sampling starts from noise alone, which the training would never see. Raise timesteps or beta_end, or set "
-        "beta_schedule to squaredcos_cap_v2."
+        "sampling starts from noise alone, which the training would never see. Raise timesteps or beta_end, set "
+        "beta_schedule to squaredcos_cap_v2, or zero_terminal_snr to true."
     )
 
 
-@pytest.mark.parametrize("change", [{"beta_end": 0.7}, {"beta_schedule": "squaredcos_cap_v2"}])
+@pytest.mark.parametrize(
+    "change", [{"beta_end": 0.7}, {"beta_schedule": "squaredcos_cap_v2"}, {"zero_terminal_snr": True}]
+)
 def test_what_the_line_says_mends_it(change):
     assert checks({"noise_schedule": {"timesteps": 10, **change}, "sampler": {"steps": 5}}) == []

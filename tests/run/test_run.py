@@ -79,7 +79,7 @@ def test_plugin_by_path_that_registers_parts_runs_with_them_and_runs_again(confi
         sources = read_json(directory.folder("compare") / "summary.json")["sources"]
         assert {name: row["n"] for name, row in sources.items()} == {"trained": 5, "generated": 3, "zeros": 2}
         assert sources["zeros"]["mean"] == 1
-        assert type(Run(config, directory).engine.denoiser).__name__ == "Line"
+        assert type(Run(config, directory).engine.generator.denoiser).__name__ == "Line"
 
 
 def test_task_of_what_is_not_collected_is_refused_and_what_is_built_is_there(config, tmp_path):

@@ -59,7 +59,7 @@ def test_fits_differ_in_their_seed_alone(values, collected):
     for other in others:
         assert other.config == first.config
         assert torch.equal(other.scaling.state_dict()["mean"], first.scaling.state_dict()["mean"])
-        assert not torch.equal(next(other.denoiser.parameters()), next(first.denoiser.parameters()))
+        assert not torch.equal(next(other.generator.denoiser.parameters()), next(first.generator.denoiser.parameters()))
 
 
 def test_generated_vectors_are_shared_among_the_fits_in_order(values, collected):

@@ -71,7 +71,7 @@ def test_every_key_of_a_config_is_on_the_page(path):
     asked = config["task"].get("conditions") or config["collect"].get("conditions")
     known = tables(config["plugin"], "with conditions" if asked else "of a zoo" * zoo)
     missing = [key for section in ("task", "collect") for key in unknown(config[section], section, known)]
-    for part in ("scaling", "autoencoder", "denoiser", "sampler"):
+    for part in ("scaling", "autoencoder", "generator", "denoiser", "sampler"):
         place = "engine.sampler" if part == "sampler" else f"engine.{part}"
         missing += unknown(config["engine"][part], place, known)
     for source in config["evaluate"]["sources"].values():

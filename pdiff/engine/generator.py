@@ -1,0 +1,97 @@
+"""What draws latents: it learns the white latents of a population, and what each was made for, and gives new ones."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from pdiff.engine.process import Process
+from pdiff.runtime.errors import PdiffError
+
+
+class Generator(nn.Module, ABC):
+    """Learns rows `(N, L + C)`, white latents with scaled conditions behind them, and draws new latents.
+
+    A registered one is built with its settings and those of these arguments that it takes: `size`, L; `condition`, C,
+    which one for conditions must take; `process`, what `process_of` has returned; `config`, the engine section.
+
+    Attributes:
+        part: what its training and its weights on disk are called.
+        guided: whether it can draw with more or less weight on a condition than that has (`guidance`).
+        process: between latents and noise, for one that denoises; None for one that draws in one pass.
+    """
+
+    part: ClassVar[str] = "generator"
+    guided: ClassVar[bool] = False
+    process: Process | None = None
+
+    @classmethod
+    def process_of(cls, config: Mapping[str, Any]) -> Process | None:
+        """Return the process of one that denoises, from an engine section; None for one that draws in one pass.
+
+        Raises:
+            PdiffError: a setting cannot be.
+        """
+        return None
+
+    @property
+    def weights(self) -> nn.Module:
+        """What is written to disk."""
+        return self
+
+    def fit(self, rows: Tensor) -> None:
+        """Fit in closed form what can be to rows `(N, L + C)`; before the training by gradients."""
+
+    def objective(self, seed: int, dropout: float) -> nn.Module | None:
+        """Return what the training by gradients minimises; None where there is nothing to train.
+
+        Args:
+            seed: of what it draws.
+            dropout: the share of conditions that is left out, so that it learns without them too.
+
+        Returns:
+            An mmengine `BaseModel` that takes rows `(B, L + C)` and a step and returns its loss. With `watched_loss`
+            of rows `(W, L + C)` its training can end in time (`generator_training.patience`).
+        """
+        return None
+
+    @abstractmethod
+    def draw(
+        self,
+        shape: torch.Size,
+        rng: torch.Generator,
+        c: Tensor | None = None,
+        guidance: float = 1.0,
+        sampler: Mapping[str, Any] | None = None,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield, after each step, white latents of this shape `(B, L)`, and what they are on the way to.
+
+        Args:
+            shape: `(B, L)`.
+            rng: what is drawn from, on the device of the weights.
+            c: scaled conditions `(B, C)`; None without.
+            guidance: the weight of the condition, where it is `guided`.
+            sampler: a section that says how, for one that denoises.
+        """
+
+
+def check_drawing(kind: str, guided: bool, process: Process | None, sampler: Any, guidance: float = 1.0) -> None:
+    """Raise a `PdiffError` for a sampler, or a weight of the condition, that a generator cannot draw with.
+
+    Args:
+        kind: its type.
+        guided: see `Generator`.
+        process: see `Generator`.
+        sampler: the section that says how to draw; None for none.
+        guidance: the weight of the condition.
+    """
+    if process is None and sampler is not None:
+        line = f"got {dict(sampler)}, but the generator {kind!r} draws in one pass"
+        raise PdiffError(f"engine.sampler: {line}. Leave it out, or set it to null.")
+    if process is not None and sampler is None:
+        raise PdiffError(f"engine.sampler: got null, but the generator {kind!r} draws step by step. Set its type.")
+    if not guided and guidance != 1:
+        line = f"got {guidance}, but the generator {kind!r} draws for a condition as it was learnt"
+        raise PdiffError(f"generate.guidance: {line}. Set it to 1.")

@@ -1,0 +1,126 @@
+"""Samplers, all from diffusers, by name: of a diffusion from its `schedule`, of a flow from the `flow` itself."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pdiff.engine.registries import SAMPLERS
+from pdiff.runtime.errors import PdiffError, check_positive
+from pdiff.runtime.registry import build, find, signature_of
+
+if TYPE_CHECKING:
+    from pdiff.engine.process import Flow, Process
+
+NEEDED = {"schedule": ("step", "scale_model_input"), "flow": ("step",)}  # methods of a sampler, by what it is made from
+
+
+@SAMPLERS.register_module(name="DDPM")
+def ddpm(schedule: Any, steps: int | None = None) -> Any:
+    """Return ancestral sampling (Ho et al., 2020) in `steps` steps (default: all T).
+
+    Args:
+        schedule: that of the training.
+        steps: of the denoiser; default: all T.
+    """
+    from diffusers import DDPMScheduler
+
+    return _prepared(DDPMScheduler.from_config(schedule.config, timestep_spacing="trailing"), steps)
+
+
+@SAMPLERS.register_module(name="DDIM")
+def ddim(schedule: Any, steps: int = 50) -> Any:
+    """Return deterministic DDIM sampling (Song et al., 2021) in `steps` steps.
+
+    Args:
+        schedule: that of the training.
+        steps: of the denoiser.
+    """
+    from diffusers import DDIMScheduler
+
+    return _prepared(DDIMScheduler.from_config(schedule.config, timestep_spacing="trailing"), steps)
+
+
+@SAMPLERS.register_module(name="DPM-Solver++")
+def dpm_solver(schedule: Any, steps: int = 20, order: int = 2) -> Any:
+    """Return DPM-Solver++ multistep sampling (Lu et al., 2022) in `steps` steps.
+
+    Args:
+        schedule: that of the training.
+        steps: of the denoiser.
+        order: of the solver, 1 to 3.
+    """
+    from diffusers import DPMSolverMultistepScheduler
+
+    if order not in (1, 2, 3):
+        raise PdiffError(f"engine.sampler.order: got {order}, expected 1, 2 or 3.")
+    solver = DPMSolverMultistepScheduler.from_config(
+        schedule.config, algorithm_type="dpmsolver++", solver_order=order, timestep_spacing="trailing"
+    )
+    return _prepared(solver, steps)
+
+
+def _prepared(scheduler: Any, steps: int | None) -> Any:
+    timesteps = scheduler.config.num_train_timesteps
+    steps = timesteps if steps is None else steps
+    if not 1 <= steps <= timesteps:
+        raise PdiffError(f"engine.sampler.steps: got {steps}, expected 1 to {timesteps}, the training's timesteps.")
+    scheduler.set_timesteps(steps)
+    return scheduler
+
+
+@SAMPLERS.register_module(name="Euler")
+def euler(flow: "Flow", steps: int = 50) -> Any:
+    """Return Euler's method along a flow in `steps` even steps.
+
+    Args:
+        flow: that of the training.
+        steps: of the denoiser.
+    """
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    check_positive("engine.sampler", steps=steps)
+    scheduler = FlowMatchEulerDiscreteScheduler()
+    scheduler.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps))
+    return scheduler
+
+
+@SAMPLERS.register_module(name="Heun")
+def heun(flow: "Flow", steps: int = 25) -> Any:
+    """Return Heun's method, of second order, along a flow in `steps` steps, of which each but the last asks twice.
+
+    Args:
+        flow: that of the training.
+        steps: of the method; the denoiser is asked 2 steps - 1 times.
+    """
+    from diffusers import FlowMatchHeunDiscreteScheduler
+
+    check_positive("engine.sampler", steps=steps)
+    scheduler = FlowMatchHeunDiscreteScheduler()
+    scheduler.set_timesteps(steps)
+    return scheduler
+
+
+def build_sampler(cfg: dict, process: "Process") -> Any:
+    """Return the sampler that a config section describes (`type`, `steps`, ...), for a process.
+
+    Raises:
+        PdiffError: the section cannot be, its type is for another process or returned no sampler.
+    """
+    check_fits(cfg, process)
+    found = build(SAMPLERS, cfg, "engine.sampler", **{process.offers: process.offered()})
+    if not all(callable(getattr(found, name, None)) for name in NEEDED[process.offers]):
+        line = f"engine.sampler: {cfg['type']!r} returned {type(found).__name__}, expected a scheduler of diffusers"
+        raise PdiffError(f"{line}, its timesteps set. Return it.")
+    return found
+
+
+def check_fits(cfg: dict, process: "Process") -> None:
+    """Raise a `PdiffError` for a registered sampler that is made from something else than this process."""
+    kind = cfg["type"]
+    taken = signature_of(find(SAMPLERS, kind, "engine.sampler"), "engine.sampler").parameters
+    others = {*NEEDED} - {process.offers}
+    if process.offers in taken or not others & {*taken}:
+        return
+    own = [name for name, made in SAMPLERS.module_dict.items() if process.offers in signature_of(made, name).parameters]
+    line = f"engine.sampler: got {kind!r}, which is for another generator than {process.name}"
+    raise PdiffError(f"{line}, expected one of {', '.join(own)}. Set engine.sampler.type.")
