@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 from pdiff.engine.behaving_settings import DEFAULTS, behaving_settings
 from pdiff.engine.settings import engine_config
+from pdiff.run.needed import NEEDED
 from pdiff.runtime.errors import (
     PdiffError,
     UnknownKey,
@@ -43,8 +44,8 @@ TYPES = {
     "fit.decoder": dict | None,
     "fit.hypernet": dict | None,
     "generate.sampler": dict | None,
+    "evaluate.only": list | None,
 }
-NEEDED = {"sources": ("trained", "generated"), "conditional": ("oracle", "generated")}  # by every comparison
 
 
 def resolve(values: Mapping[str, Any]) -> Config:
@@ -145,7 +146,17 @@ def check_own(
         for name in names:
             if (evaluate[table].get(name) or {}).get("type") != name:
                 raise PdiffError(f"evaluate.{table}: lacks `{name}: {{type: {name}}}`, which every comparison needs.")
+    check_only(evaluate)
     check_not_negative("compare", margin=compare["margin"])
+
+
+def check_only(evaluate: Mapping[str, Any]) -> None:
+    """Raise a `PdiffError` for a name in `evaluate.only` that no source has."""
+    tables = (evaluate["sources"], evaluate["conditional"])
+    names = {name for table in tables for name, source in table.items() if source is not None}
+    for name in evaluate["only"] or ():
+        if name not in names:
+            raise PdiffError(f"evaluate.only: got {name!r}. {known(name, names)}")
 
 
 def load_config(plugin: str | None, path: str | None, over: Mapping[str, Any], options: Mapping[str, Any]) -> Config:

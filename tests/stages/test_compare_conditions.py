@@ -20,12 +20,13 @@ from pdiff.run.config import resolve
 from pdiff.run.directory import ORDER, RunDirectory
 from pdiff.run.heldout import heldout_record, split_population
 from pdiff.run.run import Run
-from pdiff.run.sources import open_pool, open_source
+from pdiff.run.sources import left_out, open_pool, open_source
 from pdiff.run.wanted import open_wanted
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.settings import merge
 from pdiff.runtime.storage import read_json, write_json
 from pdiff.stages.compare import compare
+from pdiff.stages.compare_conditions import rivals_of
 from pdiff.stages.pipeline import run_pipeline
 
 FEW = ("oracle", "nearest", "ridge", "generated", "generated_permuted", "trained", "soup16")
@@ -67,6 +68,19 @@ def finish(few, tmp_path):
 
 def lines(directory: RunDirectory, name: str) -> list[dict]:
     return [json.loads(line) for line in (directory.path / "evaluation" / f"{name}.jsonl").read_text().splitlines()]
+
+
+def test_needed_sources_alone_say_what_they_leave_out(finish):
+    found = finish(evaluate={"only": []})
+    assert list(found["sources"]) == ["oracle", "generated"]
+    assert found["verdict"].endswith("; left out by evaluate.only: nearest, ridge, generated_permuted")
+
+
+def test_rivals_that_are_left_out_leave_the_verdict_open(finish, tmp_path):
+    found = finish(evaluate={"only": ["ridge"]}, conditional={"far": {"type": "nearest", "k": 3}})
+    assert found["verdict"].endswith("; left out by evaluate.only: nearest, generated_permuted, far")
+    run = Run(resolve(RunDirectory(tmp_path / "run").config()), RunDirectory(tmp_path / "run"))
+    assert rivals_of(run, left_out(run)) == ["nearest", "far"]
 
 
 def test_summary_says_how_the_conditions_were_split(summary, run):
