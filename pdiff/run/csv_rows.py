@@ -3,13 +3,19 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pdiff.run.directory import RunDirectory, flatten
-from pdiff.run.grouping import Run, figures, group_runs, seeds_of, value_text
+from pdiff.run.grouping import figures, group_runs, seeds_of, value_text
+
+if TYPE_CHECKING:
+    from pdiff.run.comparison import Compared
+    from pdiff.run.conditional_comparison import ComparedOverConditions
 
 
-def csv_rows(runs: Sequence[Run], keys: Sequence[str] | None = None) -> list[dict[str, Any]]:
+def csv_rows(
+    runs: "Sequence[Compared | ComparedOverConditions]", keys: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
     """Return a row per run: its name, group, both seeds, the values of keys, and its figures.
 
     Every row has all columns; what a run does not have is None.

@@ -3,14 +3,15 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pdiff.run.comparison import Compared
-from pdiff.run.conditional_comparison import ComparedOverConditions
+from pdiff.analysis.standards import ORACLE
 from pdiff.run.directory import RunDirectory, flatten
-from pdiff.run.summaries import Gain
 
-Run = Compared | ComparedOverConditions
+if TYPE_CHECKING:
+    from pdiff.run.comparison import Compared
+    from pdiff.run.conditional_comparison import ComparedOverConditions
+    from pdiff.run.summaries import Gain
 
 DRAWN = ("seed", "fit.seed")  # what is drawn anew within a group
 OWN = (*DRAWN, "device")  # keys that make no other setting
@@ -30,10 +31,10 @@ class Group:
 
     name: str
     values: Mapping[str, Any]
-    runs: Sequence[Run]
+    runs: "Sequence[Compared | ComparedOverConditions]"
 
 
-def group_runs(runs: Sequence[Run], keys: Sequence[str] | None = None) -> list[Group]:
+def group_runs(runs: "Sequence[Compared | ComparedOverConditions]", keys: Sequence[str] | None = None) -> list[Group]:
     """Return the groups in the order of their first runs.
 
     A run whose setting and seeds are those of an earlier one is no other draw, so it begins a further group.
@@ -169,7 +170,7 @@ def shared_name(names: Sequence[str]) -> str:
     return END_OF_SEED.sub("", shared)
 
 
-def figures(run: Run) -> dict[str, Any]:
+def figures(run: "Compared | ComparedOverConditions") -> dict[str, Any]:
     """Return a run's figures by flat names: `metric`, `verdict_kind`, `generated.mean`, `seconds.fit`, ...
 
     A gain is relative and above 0 where better, its interval `..._low` and `..._high`: without conditions that of the
@@ -184,28 +185,28 @@ def figures(run: Run) -> dict[str, Any]:
         "verdict_kind": summary["verdict_kind"],
         "failed_gates": ", ".join(dict.fromkeys(failed)),
     }
-    found |= gains_over_conditions(run) if isinstance(run, ComparedOverConditions) else gains_of(run)
+    found |= gains_over_conditions(run) if summary.get("conditional") else gains_of(run)
     for name, row in summary["sources"].items():
         numbers = {key: value for key, value in row.items() if value is None or isinstance(value, int | float)}
         found |= {f"{name}.{key}": value for key, value in numbers.items() if key != "to_oracle"}
     return found | {f"seconds.{stage}": value for stage, value in summary.get("seconds", {}).items()}
 
 
-def gains_of(run: Compared) -> dict[str, Any]:
+def gains_of(run: "Compared") -> dict[str, Any]:
     """Return the gains of a run without conditions."""
     strongest = {"strongest": run.hardest.source if run.hardest else None}
     return gain_figures("gain", run.gain) | strongest | gain_figures("gain_over_strongest", run.hardest)
 
 
-def gains_over_conditions(run: ComparedOverConditions) -> dict[str, Any]:
+def gains_over_conditions(run: "ComparedOverConditions") -> dict[str, Any]:
     """Return the gains of a run over conditions."""
     found = {"best_source": run.best} | gain_figures("gain", run.to_oracle(run.best))
-    for name in run.sources:
+    for name in (name for name in run.sources if name != ORACLE):
         found |= gain_figures(f"{name}.to_oracle", run.to_oracle(name))
     return found
 
 
-def gain_figures(name: str, gain: Gain | None) -> dict[str, Any]:
+def gain_figures(name: str, gain: "Gain | None") -> dict[str, Any]:
     """Return a gain and the ends of its interval."""
     low, high = (gain.ends if gain else None) or (None, None)
     return {name: gain.value if gain else None, f"{name}_low": low, f"{name}_high": high}
