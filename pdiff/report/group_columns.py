@@ -111,6 +111,8 @@ def stacked(table: Table, stacks: Sequence[Sequence[int]], added: int) -> Table:
     titles, *rows = [
         ["\n".join(row[place] for place in stack) for stack in chosen] for row in (table.titles, *table.rows)
     ]
+    if added:  # a line for each of several words, for which a column of others has no room
+        rows = [[cell.replace(", ", ",\n") for cell in row] for row in rows]
     return Table(titles, words, rows, table.caption)
 
 

@@ -1,7 +1,7 @@
 """The comparison of runs as a table, as a page and as a picture."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -77,25 +77,29 @@ def table(groups: Sequence[Group]) -> Table:
 
 def print_comparison(groups: Sequence[Group]) -> None:
     """Print a row per group, and each run's verdict."""
-    runs = [run for group in groups for run in group.runs]
-    added = len(added_titles(groups))
+    runs, added = [run for group in groups for run in group.runs], len(added_titles(groups))
     shown = stacked(table(groups), STACKED, added) if added else table(groups)
-    print_rows(*shown, [f"{run.name}: {run.summary['verdict']}" for run in runs])
+    print_rows(shown, [f"{run.name}: {run.summary['verdict']}" for run in runs], whole=bool(added))
 
 
-def print_rows(
-    titles: Sequence[str], words: Sequence[int], rows: Iterable[Sequence[str]], caption: str, lines: Sequence[str]
-) -> None:
-    """Print a table, columns that hold words at the left, and lines below it."""
-    from rich.table import Table
+def print_rows(shown: Table, lines: Sequence[str], whole: bool = False) -> None:
+    """Print a table, columns that hold words at the left, and lines below it.
+
+    Args:
+        shown: the table.
+        lines: what stands below.
+        whole: whether numbers make room for words, where not all fits.
+    """
+    from rich.table import Table as Printed
 
     out = console(WIDTH)
-    table = Table(caption=caption)
-    for place, title in enumerate(titles):
-        table.add_column(title, justify="left" if place in words else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    out.print(table)
+    printed = Printed(caption=shown.caption)
+    for place, title in enumerate(shown.titles):
+        words = place in shown.words
+        printed.add_column(title, justify="left" if words else "right", overflow="fold", no_wrap=whole and words)
+    for row in shown.rows:
+        printed.add_row(*row)
+    out.print(printed)
     for line in lines:
         out.print(line, highlight=False)
 

@@ -44,3 +44,9 @@ def test_added_columns_stand_three_below_one_another_and_gates_below_the_last():
     assert found.titles == ["run\nmetric", "a\nb\nc", "d", "mean", "verdict\ngates"]
     assert found.rows == [["0\n5", "1\n2\n3", "4", "6", "7\n8"]]
     assert (found.words, found.caption) == ([0, 4], "meaning")
+
+
+@pytest.mark.parametrize(("added", "cell"), [(0, "2 a, 1 b\n5"), (1, "2 a,\n1 b\n5")])
+def test_several_words_have_a_line_each_beside_added_columns(added, cell):
+    made = Table(["run", *["seeds"] * added, "best", "mean"], [], [["x", *["3"] * added, "2 a, 1 b", "5"]], "")
+    assert stacked(made, ((0,), (1, 2)), added).rows[0][-1] == cell
