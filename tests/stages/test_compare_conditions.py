@@ -16,6 +16,7 @@ from pdiff.analysis.conditional import KINDS
 from pdiff.commands import run as command
 from pdiff.report.side_by_side_conditions import cells
 from pdiff.run.comparison import read_runs
+from pdiff.run.grouping import group_runs
 from pdiff.run.config import resolve
 from pdiff.run.directory import ORDER, RunDirectory
 from pdiff.run.heldout import heldout_record, split_population
@@ -102,7 +103,7 @@ def test_finished_run_can_stand_beside_others(conditional, summary):
     assert found.type_of("nearest10") == "nearest"
     assert found.groups == summary["conditions"]["groups"]["unseen"]
     assert found.rank[1] == len(summary["sources"]) - 3, "without oracle, oracle_codec and generated_permuted"
-    assert cells(found)[4] == summary["best_source"]
+    assert cells(*group_runs([found]))[4] == summary["best_source"]
 
 
 def test_summary_has_a_row_for_every_source_with_all_its_figures(summary):
