@@ -28,25 +28,25 @@ def ddpm(schedule: Any, steps: int | None = None) -> Any:
 
 
 @SAMPLERS.register_module(name="DDIM")
-def ddim(schedule: Any, steps: int = 50) -> Any:
-    """Return deterministic DDIM sampling (Song et al., 2021) in `steps` steps.
+def ddim(schedule: Any, steps: int | None = None) -> Any:
+    """Return deterministic DDIM sampling (Song et al., 2021) in `steps` steps (default: 50, or all T if fewer).
 
     Args:
         schedule: that of the training.
-        steps: of the denoiser.
+        steps: of the denoiser; default: 50, or all T where these are fewer.
     """
     from diffusers import DDIMScheduler
 
-    return _prepared(DDIMScheduler.from_config(schedule.config, timestep_spacing="trailing"), steps)
+    return _prepared(DDIMScheduler.from_config(schedule.config, timestep_spacing="trailing"), steps, usual=50)
 
 
 @SAMPLERS.register_module(name="DPM-Solver++")
-def dpm_solver(schedule: Any, steps: int = 20, order: int = 2) -> Any:
-    """Return DPM-Solver++ multistep sampling (Lu et al., 2022) in `steps` steps.
+def dpm_solver(schedule: Any, steps: int | None = None, order: int = 2) -> Any:
+    """Return DPM-Solver++ multistep sampling (Lu et al., 2022) in `steps` steps (default: 20, or all T if fewer).
 
     Args:
         schedule: that of the training.
-        steps: of the denoiser.
+        steps: of the denoiser; default: 20, or all T where these are fewer.
         order: of the solver, 1 to 3.
     """
     from diffusers import DPMSolverMultistepScheduler
@@ -56,14 +56,16 @@ def dpm_solver(schedule: Any, steps: int = 20, order: int = 2) -> Any:
     solver = DPMSolverMultistepScheduler.from_config(
         schedule.config, algorithm_type="dpmsolver++", solver_order=order, timestep_spacing="trailing"
     )
-    return _prepared(solver, steps)
+    return _prepared(solver, steps, usual=20)
 
 
-def _prepared(scheduler: Any, steps: int | None) -> Any:
+def _prepared(scheduler: Any, steps: int | None, usual: int | None = None) -> Any:
+    """Return a scheduler that takes `steps` of its T; None: as many as `usual`, or all T where these are fewer."""
     timesteps = scheduler.config.num_train_timesteps
-    steps = timesteps if steps is None else steps
+    steps = min(usual or timesteps, timesteps) if steps is None else steps
     if not 1 <= steps <= timesteps:
-        raise PdiffError(f"engine.sampler.steps: got {steps}, expected 1 to {timesteps}, the training's timesteps.")
+        line = f"got {steps}, expected 1 to {timesteps}, the steps of engine.noise_schedule.timesteps"
+        raise PdiffError(f"engine.sampler.steps: {line}. Set it to null: as many as usual, or all where these are fewer.")
     scheduler.set_timesteps(steps)
     return scheduler
 

@@ -3,10 +3,12 @@ import re
 import pytest
 import torch
 
+from pdiff.engine.parameter_diffusion import ParameterDiffusion
 from pdiff.engine.process import Diffusion
 from pdiff.engine.registries import SAMPLERS
 from pdiff.engine.samplers import build_sampler
 from pdiff.engine.schedule import noise_schedule
+from pdiff.engine.settings import PRESETS
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.registry import call
 
@@ -55,12 +57,35 @@ def test_schedule_has_the_published_betas():
     [
         ({"type": "DDIMM"}, "engine.sampler.type: got 'DDIMM'. Did you mean 'DDIM'? Known: DDIM, DDPM, DPM-Solver++, "),
         ({"type": "DDIM", "step": 5}, "unknown key 'step'. Did you mean 'steps'"),
-        ({"type": "DDIM", "steps": 2000}, "got 2000, expected 1 to 1000"),
+        (
+            {"type": "DDIM", "steps": 2000},
+            "engine.sampler.steps: got 2000, expected 1 to 1000, the steps of engine.noise_schedule.timesteps. Set it "
+            "to null: as many as usual, or all where these are fewer.",
+        ),
+        ({"type": "DDPM", "steps": 0}, "got 0, expected 1 to 1000"),
     ],
 )
 def test_unknown_sampler_settings_are_refused_by_name(cfg, words):
     with pytest.raises(PdiffError, match=re.escape(words)):
         build_sampler(cfg, Diffusion(noise_schedule()))
+
+
+@pytest.mark.parametrize(
+    ("kind", "timesteps", "taken"),
+    [("DDIM", 1000, 50), ("DDIM", 10, 10), ("DPM-Solver++", 1000, 20), ("DPM-Solver++", 10, 10), ("DDPM", 100, 100)],
+)
+def test_a_sampler_takes_as_many_steps_as_usual_or_all_where_the_schedule_has_fewer(kind, timesteps, taken):
+    sampler = build_sampler({"type": kind, "steps": None}, Diffusion(noise_schedule(timesteps=timesteps)))
+    assert len(sampler.timesteps) == taken
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("timesteps", [1, 10, 100])
+def test_every_preset_draws_with_fewer_timesteps_than_its_own_as_it_is(preset, timesteps):
+    engine = ParameterDiffusion({"preset": preset, "noise_schedule": {"timesteps": timesteps}})
+    assert len(build_sampler(engine.config["sampler"], engine.process).timesteps) == min(
+        timesteps, 1000 if preset == "paper" else 50
+    )
 
 
 @pytest.mark.parametrize("key", ["prediction", "beta_schedule"])
