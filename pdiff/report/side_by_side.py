@@ -12,7 +12,14 @@ import numpy as np
 from pdiff.report.cells import number, percent, signed
 from pdiff.report.drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION, Figure, draw
 from pdiff.report.group_columns import (
-    Table, added_titles, counted, mean_gain, mean_of, stacked, verdict_kinds, with_shared,
+    Table,
+    added_titles,
+    counted,
+    mean_gain,
+    mean_of,
+    stacked,
+    verdict_kinds,
+    with_shared,
 )  # fmt: skip
 from pdiff.report.page import TONES, render
 from pdiff.report.table import console

@@ -1,7 +1,14 @@
 import pytest
 
 from pdiff.report.side_by_side_conditions import (
-    TITLES, best_label, cells, print_comparison, table, time_text, trade, write_comparison,
+    TITLES,
+    best_label,
+    cells,
+    print_comparison,
+    table,
+    time_text,
+    trade,
+    write_comparison,
 )  # fmt: skip
 from pdiff.run.comparison import read_runs
 from pdiff.run.grouping import group_runs

@@ -16,9 +16,9 @@ from pdiff.analysis.conditional import KINDS
 from pdiff.commands import run as command
 from pdiff.report.side_by_side_conditions import cells
 from pdiff.run.comparison import read_runs
-from pdiff.run.grouping import group_runs
 from pdiff.run.config import resolve
 from pdiff.run.directory import ORDER, RunDirectory
+from pdiff.run.grouping import group_runs
 from pdiff.run.heldout import heldout_record, split_population
 from pdiff.run.run import Run
 from pdiff.run.sources import left_out, open_pool, open_source
