@@ -1,7 +1,7 @@
 """The comparison of runs as a table, as a page and as a picture."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -82,29 +82,41 @@ def table(groups: Sequence[Group]) -> Table:
     return with_shared(groups, Table(list(TITLES), list(WORDS), [cells(group) for group in groups], CAPTION))
 
 
+def for_terminal(groups: Sequence[Group]) -> Table:
+    """Return the table as a terminal has room for it."""
+    added = len(added_titles(groups))
+    return stacked(table(groups), STACKED, added) if added else table(groups)
+
+
 def print_comparison(groups: Sequence[Group]) -> None:
     """Print a row per group, and each run's verdict."""
-    runs, added = [run for group in groups for run in group.runs], len(added_titles(groups))
-    shown = stacked(table(groups), STACKED, added) if added else table(groups)
-    print_rows(shown, [f"{run.name}: {run.summary['verdict']}" for run in runs], whole=bool(added))
+    lines = [f"{run.name}: {run.summary['verdict']}" for group in groups for run in group.runs]
+    print_rows(*for_terminal(groups), lines, whole=bool(added_titles(groups)))
 
 
-def print_rows(shown: Table, lines: Sequence[str], whole: bool = False) -> None:
+def print_rows(
+    titles: Sequence[str],
+    words: Sequence[int],
+    rows: Iterable[Sequence[str]],
+    caption: str,
+    lines: Sequence[str],
+    whole: bool = False,
+) -> None:
     """Print a table, columns that hold words at the left, and lines below it.
 
     Args:
-        shown: the table.
+        titles, words, rows, caption: as those of `Table`.
         lines: what stands below.
         whole: whether numbers make room for words, where not all fits.
     """
     from rich.table import Table as Printed
 
     out = console(WIDTH)
-    printed = Printed(caption=shown.caption)
-    for place, title in enumerate(shown.titles):
-        words = place in shown.words
-        printed.add_column(title, justify="left" if words else "right", overflow="fold", no_wrap=whole and words)
-    for row in shown.rows:
+    printed = Printed(caption=caption)
+    for place, title in enumerate(titles):
+        text = place in words
+        printed.add_column(title, justify="left" if text else "right", overflow="fold", no_wrap=whole and text)
+    for row in rows:
         printed.add_row(*row)
     out.print(printed)
     for line in lines:

@@ -155,7 +155,7 @@ def print_comparison(groups: Sequence[Group]) -> None:
     for run in runs_of(groups):
         lines += [f"{run.name}: {run.summary['verdict']}"]
         lines += [f"{run.name}: note: {note}" for note in (*failed(run), *notes(run))]
-    print_rows(for_terminal(groups), lines, whole=bool(added_titles(groups)))
+    print_rows(*for_terminal(groups), lines, whole=bool(added_titles(groups)))
 
 
 def write_comparison(groups: Sequence[Group], output: Path) -> Path:

@@ -3,19 +3,13 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pdiff.run.directory import RunDirectory, flatten
-from pdiff.run.grouping import figures, group_runs, seeds_of, value_text
-
-if TYPE_CHECKING:
-    from pdiff.run.comparison import Compared
-    from pdiff.run.conditional_comparison import ComparedOverConditions
+from pdiff.run.grouping import Run, figures, group_runs, seeds_of, value_text
 
 
-def csv_rows(
-    runs: "Sequence[Compared | ComparedOverConditions]", keys: Sequence[str] | None = None
-) -> list[dict[str, Any]]:
+def csv_rows(runs: Sequence[Run], keys: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Return a row per run: its name, group, both seeds, the values of keys, and its figures.
 
     Every row has all columns; what a run does not have is None.

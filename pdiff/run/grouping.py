@@ -3,7 +3,8 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pdiff.analysis.standards import ORACLE
 from pdiff.run.directory import RunDirectory, flatten
@@ -19,6 +20,20 @@ MOST_KEYS = 6  # that a table has columns for; runs that differ in more are told
 END_OF_SEED = re.compile(r"[\W_]*((fit\.)?seeds?)?[\W_]*$")  # what names of runs share before their seeds
 
 
+class Run(Protocol):
+    """What `Compared` and `ComparedOverConditions` have in common: all by which runs are grouped.
+
+    Attributes:
+        name: that tells it apart.
+        path: its directory.
+        summary: as in its `summary.json`.
+    """
+
+    name: str
+    path: Path
+    summary: Mapping[str, Any]
+
+
 @dataclass(frozen=True)
 class Group:
     """Runs of one setting.
@@ -31,10 +46,10 @@ class Group:
 
     name: str
     values: Mapping[str, Any]
-    runs: "Sequence[Compared | ComparedOverConditions]"
+    runs: Sequence[Run]
 
 
-def group_runs(runs: "Sequence[Compared | ComparedOverConditions]", keys: Sequence[str] | None = None) -> list[Group]:
+def group_runs(runs: Sequence[Run], keys: Sequence[str] | None = None) -> list[Group]:
     """Return the groups in the order of their first runs.
 
     A run whose setting and seeds are those of an earlier one is no other draw, so it begins a further group.
@@ -170,7 +185,7 @@ def shared_name(names: Sequence[str]) -> str:
     return END_OF_SEED.sub("", shared)
 
 
-def figures(run: "Compared | ComparedOverConditions") -> dict[str, Any]:
+def figures(run: Run) -> dict[str, Any]:
     """Return a run's figures by flat names: `metric`, `verdict_kind`, `generated.mean`, `seconds.fit`, ...
 
     A gain is relative and above 0 where better, its interval `..._low` and `..._high`: without conditions that of the
