@@ -39,6 +39,8 @@ TYPES = {
     "checkpoints.rows": str | None,
     "checkpoints.conditions": str | list | None,
     "checkpoints.lineage": str | None,
+    "fit.num": int | None,
+    "fit.seed": int | None,
     "fit.symmetry": dict | None,
     "fit.conditions": list | None,
     "fit.decoder": dict | None,
@@ -71,7 +73,8 @@ def resolve(values: Mapping[str, Any]) -> Config:
     form = complete["checkpoints"]["format"]
     form = {"type": form} if isinstance(form, str) else form
     complete["checkpoints"]["format"] = named(form, "checkpoints.format")
-    check_seed(complete["seed"])
+    for where, seed in {"seed": complete["seed"], "fit.seed": complete["fit"]["seed"]}.items():
+        check_seed(seed, where)
     check_checkpoints(complete["checkpoints"], defaults["checkpoints"])
     complete["engine"] = engine_config(complete["engine"])
     for table in ("sources", "conditional"):
@@ -91,10 +94,10 @@ def resolve(values: Mapping[str, Any]) -> Config:
     return Config(complete)
 
 
-def check_seed(seed: int) -> None:
+def check_seed(seed: int | None, where: str) -> None:
     """Raise a `PdiffError` for a seed that torch cannot take."""
-    if not -(2**63) <= seed < 2**64:
-        raise PdiffError(f"seed: got {seed}, expected an integer of 64 bits. Give a smaller one.")
+    if seed is not None and not -(2**63) <= seed < 2**64:
+        raise PdiffError(f"{where}: got {seed}, expected an integer of 64 bits. Give a smaller one.")
 
 
 def check_checkpoints(checkpoints: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
@@ -125,6 +128,8 @@ def check_own(
         )
     if fit["canonical"] not in CANONICAL:
         raise PdiffError(f"fit.canonical: got {fit['canonical']!r}. {known(fit['canonical'], CANONICAL)}")
+    if fit["num"] is not None and fit["num"] < 2:
+        raise PdiffError(f"fit.num: got {fit['num']}, expected an integer from 2 on. Raise it, or set it to null.")
     check_positive("fit", repeats=fit["repeats"])
     names = fit["conditions"]
     texts = isinstance(names, list) and all(isinstance(name, str) for name in names)

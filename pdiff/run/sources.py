@@ -278,7 +278,7 @@ def open_source(run: "Run", name: str, pool: Pool) -> Drawn:
     if name not in source_names(run):
         raise PdiffError(f"source: got {name!r}. {known(name, source_names(run))}")
     where = f"evaluate.{'conditional' if pool.wanted else 'sources'}.{name}"
-    rng = generator(run.config.seed, "source", name)
+    rng = generator(run.later_seed, "source", name)
     pool = replace(pool, other=partial(open_source, run, pool=pool))
     found = build(SOURCES, source_table(run)[name], where, {"rng": rng}, pool=pool)
     found = found if isinstance(found, Drawn) else Drawn(found)

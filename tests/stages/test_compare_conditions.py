@@ -84,6 +84,15 @@ def test_rivals_that_are_left_out_leave_the_verdict_open(finish, tmp_path):
     assert rivals_of(run, left_out(run)) == ["nearest", "far"]
 
 
+def test_seed_of_the_fit_leaves_the_split_of_the_conditions_as_it_is(closed, conditional, tmp_path, results):
+    directory = RunDirectory(tmp_path / "other")
+    config = resolve(merge(closed, {"fit": {"seed": 1}}))
+    run_pipeline(config, directory, ["fit"], collection=conditional.path, gates=False)
+    own, whole = results(directory.path), results(conditional.path)
+    assert own["engine/heldout.json"] == whole["engine/heldout.json"]
+    assert own["engine/denoiser.safetensors"] != whole["engine/denoiser.safetensors"]
+
+
 def test_summary_says_how_the_conditions_were_split(summary, run):
     found, record = summary["conditions"], heldout_record(run)
     assert (found["seen"], found["select"], found["unseen"], found["left_out"]) == (15, 6, 9, 0)

@@ -58,6 +58,24 @@ def test_same_config_gives_the_same_bytes(finished, tiny, tmp_path, results):
     assert results(tmp_path / "again") == results(finished.path)
 
 
+def test_seed_of_the_fit_leaves_the_collection_and_the_split_as_they_are(finished, tiny, tmp_path, results):
+    tiny["fit"] = {"seed": 1}
+    directory = RunDirectory(tmp_path / "other")
+    run_pipeline(resolve(tiny), directory, ORDER[:4], gates=False, collection=finished.path)
+    own, whole = results(directory.path), results(finished.path)
+    same = {name for name in whole if own[name] == whole[name]}
+    collected = {name for name in whole if name.split("/")[0] in ("population", "base.safetensors")}
+    assert same >= {*collected, "engine/heldout.json", "evaluation/trained.jsonl", "evaluation/soup.jsonl"}
+    drawn = ("engine/denoiser.safetensors", "samples/vectors.safetensors", "evaluation/noise05.jsonl")
+    assert not same & {*drawn, "evaluation/soup16.safetensors"}
+
+
+def test_seed_of_the_fit_that_is_the_run_s_gives_the_same_bytes(finished, tiny, tmp_path, results):
+    tiny["fit"] = {"seed": 0}
+    run_pipeline(resolve(tiny), RunDirectory(tmp_path / "same"), ORDER[:4], gates=False, collection=finished.path)
+    assert results(tmp_path / "same") == results(finished.path)
+
+
 def test_stages_run_one_by_one_give_the_same_bytes(finished, tiny, tmp_path, results):
     for stage in ORDER:
         run_pipeline(resolve(tiny), RunDirectory(tmp_path / "single"), [stage], gates=False)
