@@ -16,7 +16,7 @@ from torch import Tensor
 from pdiff.engine.schedule import MOST_SIGNAL, check_end
 from pdiff.runtime.errors import PdiffError
 
-LEAST_SIGNAL = 2**-24  # beside nothing, of which the odds have no logarithm; the samplers of diffusers have the same
+LEAST_SIGNAL = 2**-24  # for none, the odds of which have no logarithm, as in the samplers of diffusers
 FLOW_TIMES = 1000  # a flow's times run from 0 to this, so that a denoiser is told the same range as by a diffusion
 
 
@@ -122,7 +122,8 @@ class Diffusion(Process):
         if not t.is_floating_point():
             return self.alpha_bar[t]
         low = t.floor().long().clamp(0, self.steps - 1)
-        odds = self.alpha_bar.clamp(min=LEAST_SIGNAL).logit()
+        least = self.alpha_bar[max(self.steps - 2, 0)].clamp(max=LEAST_SIGNAL)
+        odds = self.alpha_bar.clamp(min=least).logit()
         between = torch.lerp(odds[low], odds[(low + 1).clamp(max=self.steps - 1)], t.float() - low).sigmoid()
         return torch.where(t == low, self.alpha_bar[low], between)
 
