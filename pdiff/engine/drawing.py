@@ -1,6 +1,7 @@
 """From white noise to white latents: the sampler's way, with the denoiser's predictions guided by a condition."""
 
 from collections.abc import Iterator
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -53,9 +54,11 @@ def denoise(
         guidance: see `predict`.
     """
     z = process.start(normal(shape, rng), sampler)
+    noise = {"generator": rng} if "generator" in signature(sampler.step).parameters else {}  # some draw none
     for t in sampler.timesteps:
         times = torch.full(shape[:1], t.item(), device=rng.device)
-        prediction = predict(denoiser, process.shown(z, t, sampler), times, c, guidance)
-        estimate = process.clean(z, prediction, times)
-        z = sampler.step(prediction, t, z, generator=rng).prev_sample
+        z_t = process.shown(z, t, sampler)
+        prediction = predict(denoiser, z_t, times, c, guidance)
+        estimate = process.clean(z_t, prediction, times)
+        z = sampler.step(prediction, t, z, **noise).prev_sample
         yield z, estimate

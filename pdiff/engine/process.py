@@ -16,6 +16,7 @@ from torch import Tensor
 from pdiff.engine.schedule import MOST_SIGNAL, check_end
 from pdiff.runtime.errors import PdiffError
 
+LEAST_SIGNAL = 2**-24  # for none, the odds of which have no logarithm, as in the samplers of diffusers
 FLOW_TIMES = 1000  # a flow's times run from 0 to this, so that a denoiser is told the same range as by a diffusion
 
 
@@ -113,13 +114,18 @@ class Diffusion(Process):
         self.alpha_bar = schedule.alphas_cumprod
 
     def left(self, t: Tensor) -> Tensor:
-        """Return alpha_bar, the share of the signal, at times; between two of them by the logarithm of its odds."""
+        """Return alpha_bar, the share of the signal, at times; between two of them by the logarithm of its odds.
+
+        So do the samplers of diffusers that take such times (Karras et al., 2022, arXiv 2206.00364).
+        """
         self.alpha_bar = self.alpha_bar.to(t.device)  # once: no step of a training waits for a copy
         if not t.is_floating_point():
             return self.alpha_bar[t]
         low = t.floor().long().clamp(0, self.steps - 1)
-        odds = self.alpha_bar.logit()
-        return torch.lerp(odds[low], odds[(low + 1).clamp(max=self.steps - 1)], t - low).sigmoid()
+        least = self.alpha_bar[max(self.steps - 2, 0)].clamp(max=LEAST_SIGNAL)
+        odds = self.alpha_bar.clamp(min=least).logit()
+        between = torch.lerp(odds[low], odds[(low + 1).clamp(max=self.steps - 1)], t.float() - low).sigmoid()
+        return torch.where(t == low, self.alpha_bar[low], between)
 
     def signal(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return the square roots of alpha_bar and of 1 - alpha_bar."""

@@ -65,8 +65,8 @@ def _prepared(scheduler: Any, steps: int | None, usual: int | None = None) -> An
     steps = min(usual or timesteps, timesteps) if steps is None else steps
     if not 1 <= steps <= timesteps:
         line = f"got {steps}, expected 1 to {timesteps}, the steps of engine.noise_schedule.timesteps"
-        remedy = "Set it to null: as many as usual, or all where these are fewer"
-        raise PdiffError(f"engine.sampler.steps: {line}. {remedy}.")
+        todo = "Set it to null: as many as usual, or all where these are fewer"
+        raise PdiffError(f"engine.sampler.steps: {line}. {todo}.")
     scheduler.set_timesteps(steps)
     return scheduler
 

@@ -55,6 +55,9 @@ def noise_schedule(
     if zero_terminal_snr and prediction == "epsilon":
         line = "got true with the prediction 'epsilon', from which no latent follows where there is noise alone"
         raise PdiffError(f"engine.noise_schedule.zero_terminal_snr: {line}. Set prediction to v_prediction or sample.")
+    if zero_terminal_snr and timesteps == 1:
+        line = "got true with one timestep, expected two at least, of which the first is left as it is"
+        raise PdiffError(f"engine.noise_schedule.zero_terminal_snr: {line}. Raise timesteps.")
     # Latents are no images: clipping samples to [-1, 1] would distort them.
     return DDPMScheduler(
         num_train_timesteps=timesteps,

@@ -64,8 +64,9 @@ def spread_at_first(engine: ParameterDiffusion, latents: Tensor, conditions: Ten
     shape = torch.Size([DRAWN, latents.shape[1]])
     z, _ = next(engine.generator.draw(shape, rng, given, sampler=engine.config["sampler"]))
     variances, axes = principal(engine.whitening(latents))
-    later = build_sampler(engine.config["sampler"], engine.process).timesteps[1:2]
-    a, s = map(torch.squeeze, engine.process.signal(later.to(z.device))) if len(later) else (1.0, 0.0)
+    sampler, (a, s) = build_sampler(engine.config["sampler"], engine.process), (1.0, 0.0)
+    for t in sampler.timesteps[1:2]:  # none where one step is all
+        z, (a, s) = engine.process.shown(z, t, sampler), engine.process.signal(t.to(z.device))
     return ((z.double() @ axes).std(0) / (a**2 * variances + s**2).sqrt()).mean().item()
 
 

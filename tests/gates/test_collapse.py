@@ -15,11 +15,13 @@ from pdiff.stages.pipeline import run_pipeline
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 SMALL = {"autoencoder": {"latent": 8}, "denoiser": {"width": 64, "depth": 2}}
+FLOW = {"type": "flow"}
 VECTORS = torch.randn(60, 40, generator=torch.Generator().manual_seed(0))
 
 
-def fitted(prediction="v_prediction", sampler=None, **training):
+def fitted(prediction="v_prediction", sampler=None, generator=None, **training):
     settings = {"noise_schedule": {"prediction": prediction}, "generator_training": training}
+    settings |= {"generator": generator or {"type": "diffusion"}}
     return ParameterDiffusion({**SMALL, **settings, **({"sampler": sampler} if sampler else {})}).fit(VECTORS)
 
 
@@ -72,6 +74,41 @@ def test_a_sampler_of_one_step_fails():
 @pytest.mark.parametrize("steps", [2, 1000])
 def test_any_other_number_of_steps_passes(steps):
     assert checked(fitted(sampler={"type": "DDIM", "steps": steps}, steps=300)).passed
+
+
+@pytest.mark.parametrize("scale", [0.7, 1.0, 1.3])
+def test_a_trained_flow_passes_with_every_sampler_of_more_than_one_step(scale):
+    engine = fitted(generator={**FLOW, "noise_scale": scale}, steps=400)
+    for kind, steps in (("Heun", 25), ("Heun", 3), ("Euler", 50), ("Euler", 2), ("Euler", 1000)):
+        engine.config["sampler"] = {"type": kind, "steps": steps}
+        check = checked(engine)
+        assert check.passed, check.line
+        assert check.figures["missed"] < 0.12
+        assert check.figures["first"] == pytest.approx(1, abs=0.35)
+
+
+@pytest.mark.parametrize("scale", [0.7, 1.0, 1.3])
+def test_a_flow_that_is_not_trained_fails(scale):
+    check = checked(fitted(generator={**FLOW, "noise_scale": scale}, steps=2, lr=0.0))
+    assert not check.passed
+    assert check.figures["missed"] > 0.5
+    assert check.line.endswith("Raise engine.generator_training.steps, or its lr.")
+
+
+def test_a_flow_whose_direction_is_the_mean_everywhere_fails():
+    engine = fitted(generator=FLOW, steps=1)
+    engine.generator.denoiser = Mean()
+    check = checked(engine)
+    assert not check.passed
+    assert check.figures["missed"] == pytest.approx(0.8, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", ["Euler", "Heun"])
+def test_one_step_along_a_flow_draws_the_mean_and_fails(kind):
+    check = checked(fitted(sampler={"type": kind, "steps": 1}, generator=FLOW, steps=400))
+    assert not check.passed
+    assert check.figures["first"] < 0.5
+    assert "take more sampling steps (now 1)." in check.line
 
 
 def test_latents_that_do_not_differ_are_not_measured():

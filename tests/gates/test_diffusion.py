@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pdiff import ParameterDiffusion
-from pdiff.engine.process import Diffusion
+from pdiff.engine.process import Diffusion, Flow
 from pdiff.engine.schedule import noise_schedule
 from pdiff.engine.whitening import Whitening
 from pdiff.gates.diffusion import (
@@ -83,6 +83,21 @@ def test_linear_loss_on_other_latents_is_that_of_the_same_slope(prediction, alph
     assert linear(a[None], prediction, squares=squares).item() == pytest.approx(reached.item(), rel=0.02)
 
 
+@pytest.mark.parametrize("squares", [VARIANCES, torch.tensor([4.0, 0.1, 1.0, 20.0], dtype=torch.float64)])
+@pytest.mark.parametrize("scale", [0.7, 1.0, 1.3])
+@pytest.mark.parametrize("time", [20.0, 500.0, 990.0])
+def test_linear_loss_of_a_flow_is_what_least_squares_reaches(time, scale, squares):
+    rng, u = torch.Generator().manual_seed(0), time / 1000
+    z, eps = (torch.randn(100_000, 4, generator=rng, dtype=torch.float64) for _ in range(2))
+    z_t, variance = (1 - u) * VARIANCES.sqrt() * z + u * scale * eps, (1 - u) ** 2 * VARIANCES + (u * scale) ** 2
+    target = scale * eps - VARIANCES.sqrt() * z
+    slope = (target * z_t).mean(0) / variance
+    z = z * squares.sqrt()
+    reached = (scale * eps - z - slope * ((1 - u) * z + u * scale * eps)).square().mean()
+    found = linear_loss(VARIANCES, Flow(scale), torch.tensor([time]), squares)
+    assert found.item() == pytest.approx(reached.item(), rel=0.03)
+
+
 def test_on_white_latents_the_best_linear_velocity_is_none_at_all():
     alpha_bar = torch.linspace(0.01, 0.99, 7)
     torch.testing.assert_close(linear(alpha_bar, "v_prediction", torch.ones(5)), torch.ones(7).double())
@@ -109,8 +124,30 @@ def test_the_best_linear_denoiser_has_the_linear_loss(prediction):
     assert checked(loss, linear).passed
 
 
-def test_a_denoiser_of_one_step_fails():
-    engine = ParameterDiffusion(SMALL).fit(latents())
+class LinearDirection(torch.nn.Module):
+    """The best linear denoiser of a flow for white latents of mean 0."""
+
+    def __init__(self, flow):
+        super().__init__()
+        self.flow = flow
+
+    def forward(self, z_t, t):
+        (a, s), (p, q) = self.flow.signal(t), self.flow.target(t)
+        return ((a * p + s * q) / (a**2 + s**2))[:, None] * z_t
+
+
+@pytest.mark.parametrize("scale", [0.7, 1.0, 1.3])
+def test_the_best_linear_denoiser_of_a_flow_has_the_linear_loss(scale):
+    engine = ParameterDiffusion({**SMALL, "generator": {"type": "flow", "noise_scale": scale}}).fit(latents())
+    engine.generator.denoiser = LinearDirection(engine.process)
+    loss, linear = denoising_losses(engine, engine.encode(latents()), seed=0)
+    assert loss == pytest.approx(linear, rel=0.05)
+    assert checked(loss, linear).passed
+
+
+@pytest.mark.parametrize("kind", ["diffusion", "flow"])
+def test_a_denoiser_of_one_step_fails(kind):
+    engine = ParameterDiffusion({**SMALL, "generator": {"type": kind}}).fit(latents())
     check = checked(*denoising_losses(engine, engine.encode(latents()), seed=0))
     assert not check.passed
     assert "times that of the best linear denoiser" in check.line

@@ -300,9 +300,15 @@ CONV = {
     [
         ({"type": "mlp", "width": 16, "depth": 1}, {}, 0, 1e-4),
         ({"type": "mlp", "width": 16, "depth": 1}, {}, 3, 1e-4),
+        ({"type": "mlp", "width": 16, "depth": 1}, {"generator": {"type": "flow"}}, 3, 1e-4),
         ({"type": "conv", "channels": [4, 4, 4]}, CONV, 0, 0),
     ],
-    ids=["data-parallel", "data-parallel with conditions", "batch statistics: by the first process alone"],
+    ids=[
+        "data-parallel",
+        "data-parallel with conditions",
+        "a flow, data-parallel with conditions",
+        "batch statistics: by the first process alone",
+    ],
 )
 def test_two_processes_fit_what_one_fits(processes, tmp_path, denoiser, autoencoder, conditions, tolerance):
     one = fitted(denoiser, autoencoder, None, conditions)
