@@ -11,7 +11,7 @@ from pdiff.runtime.seeding import generator
 SMALL = {
     "autoencoder": {"latent": 6, "latent_noise": 0.0},
     "generator": {"type": "gan", "width": 16, "depth": 1, "noise": 4, "penalty": 3.0},
-    "generator_training": {"steps": 30},
+    "generator_training": {"steps": 30, "lr": 1e-3},
 }
 
 
@@ -97,6 +97,12 @@ def test_axes_without_variance_are_hidden_from_the_critic_and_drawn_as_they_are(
     with torch.no_grad():
         ((z, _),) = made.draw(torch.Size([9, 3]), generator(0))
     assert (z[:, 2] == 0.7).all()
+
+
+def test_its_training_is_longer_and_slower_than_a_presets_unless_the_engine_section_says_else():
+    vae, gan = (ParameterDiffusion({"generator": {"type": kind}}).config for kind in ("vae", "gan"))
+    assert gan["generator_training"] == {**vae["generator_training"], "steps": 1000, "lr": 3e-4}
+    assert fitted().config["generator_training"]["steps"] == 30
 
 
 def test_a_training_by_patience_is_refused():
