@@ -61,6 +61,17 @@ def test_parts_of_every_preset_are_weighed_without_memory(tiny, tmp_path, preset
     assert fit.host > fit.disk
 
 
+def test_what_a_generator_trains_is_weighed(tiny, tmp_path):
+    narrow = {"vae": {"width": 8}, "gan": {"width": 8}}
+    kinds = ("gaussian", "vae", "gan")
+    engines = [{**tiny["engine"], "generator": {"type": kind, **narrow.get(kind, {})}} for kind in kinds]
+    engines += [{**tiny["engine"], "generator": {"type": "vae", "width": 2000}}]
+    plans = [make_plan(resolve({**tiny, "engine": engine}), tmp_path / "run") for engine in engines]
+    needs = [next(stage for stage in plan.stages if stage.name == "fit") for plan in plans]
+    assert needs[-1].disk > 100_000_000 > max(need.disk for need in needs[:-1])
+    assert needs[-1].host > needs[0].host + 4 * (needs[-1].disk - needs[0].disk)
+
+
 @pytest.fixture
 def state(finished):
     """The tensors of a network."""

@@ -37,9 +37,10 @@ class LatentGAN(Generator):
     """
 
     part = "gan"
+    remedy = "Raise engine.generator_training.steps or engine.generator.penalty, or lower engine.generator_training.lr"
 
     def __init__(
-        self, size: int, condition: int = 0, width: int = 256, depth: int = 3, noise: int = 32, penalty: float = 1.0
+        self, size: int, condition: int = 0, width: int = 256, depth: int = 3, noise: int = 32, penalty: float = 10.0
     ):
         super().__init__()
         check_positive("engine.generator", width=width, depth=depth, noise=noise)

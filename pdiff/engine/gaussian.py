@@ -34,7 +34,7 @@ class LatentGaussian(Generator):
         condition: C; 0 for none.
     """
 
-    part = "gaussian"
+    part, remedy = "gaussian", "Set another engine.generator.type, one that learns more than mean and covariance"
 
     def __init__(self, size: int, condition: int = 0):
         super().__init__()

@@ -19,12 +19,14 @@ class Generator(nn.Module, ABC):
 
     Attributes:
         part: what its training and its weights on disk are called.
+        remedy: what to do where it draws something else than the latents that it learnt.
         watchable: whether its objective has a `watched_loss`, by which its training can end in time.
         guided: whether it can draw with more or less weight on a condition than that has (`guidance`).
         process: between latents and noise, for one that denoises; None for one that draws in one pass.
     """
 
     part: ClassVar[str] = "generator"
+    remedy: ClassVar[str] = "Raise engine.generator_training.steps, or its lr"
     watchable: ClassVar[bool] = False
     guided: ClassVar[bool] = False
     process: Process | None = None

@@ -460,10 +460,9 @@ class ParameterDiffusion:
         ways = self._ways("sample", sizes, seed, sampler, conditions, guidance)
         latents = torch.cat([self.whitening.inverse(last(way)[0]).cpu() for way in ways])
         if not torch.isfinite(latents).all():
-            raise PdiffError(
-                "sample: got vectors with NaN or infinity, so the generator did not converge. "
-                "Raise engine.generator_training.steps or lower its lr."
-            )
+            trained = any(True for _ in self.generator.parameters())
+            todo = "Raise engine.generator_training.steps or lower its lr" if trained else self.generator.remedy
+            raise PdiffError(f"sample: got vectors with NaN or infinity, so the generator did not converge. {todo}.")
         return latents
 
     @torch.no_grad()

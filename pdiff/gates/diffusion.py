@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from pdiff.engine.generator import Generator
 from pdiff.engine.parameter_diffusion import WIDTHS, ParameterDiffusion, why_narrow
 from pdiff.engine.process import Process
 from pdiff.engine.samplers import build_sampler
@@ -37,7 +38,7 @@ LARGEST_OFFSET = 0.5  # standard deviations of the population
 NORMS = (0.5, 1.5)  # of the samples, over the population's; the defaults lie at 0.8 to 1.0, a blow-up far above
 MOST_OUTSIDE = 0.1  # more than of a Gaussian
 COLLAPSED = 0.3  # times the spread of the decoded; sound diffusions have 0.75 to 1.2, untrained ones of z 0.45
-TRAIN = "Raise engine.generator_training.steps, or its lr"
+MEND = f"{Generator.remedy}."
 FEWEST_NEAR = 10  # checkpoints near a target, whose spread the generated ones should have
 EQUAL = "the fitted checkpoints do not differ"
 
@@ -146,14 +147,15 @@ def sampling_steps(engine: ParameterDiffusion, sampler: Mapping[str, Any] | None
     return taken if most is None or taken < most else None
 
 
-def remedy(config: Mapping[str, Any], steps: int | None = None) -> str:
+def remedy(config: Mapping[str, Any], steps: int | None = None, own: str = Generator.remedy) -> str:
     """Return which settings of an engine may mend its generator: none that are as they should be already.
 
     Args:
         config: the engine section in force.
         steps: of the sampler, which may take more; None where nothing was drawn, or nothing more is to be had.
+        own: what the generator itself says.
     """
-    ways = [TRAIN]
+    ways = [own]
     if steps is not None:
         ways.append(f"take more sampling steps (now {steps})")
     if not config["whiten"]:
@@ -162,7 +164,7 @@ def remedy(config: Mapping[str, Any], steps: int | None = None) -> str:
 
 
 def check_denoiser(
-    fitted: tuple[float, float], heldout: tuple[float, float] | None, record: str, todo: str = f"{TRAIN}."
+    fitted: tuple[float, float], heldout: tuple[float, float] | None, record: str, todo: str = MEND
 ) -> Check:
     """Return whether the denoiser learnt at least what mean and covariance say; what it knows by heart fails nothing.
 
@@ -217,7 +219,7 @@ def gate_latents(run: "Run") -> list[Check]:
     """
     engine, (fitted, heldout) = run.engine, split_population(run)
     sampled = read_tensors(run.directory.folder("generate") / "latents.safetensors")["latents"]
-    todo = remedy(engine.config, sampling_steps(engine, run.drawing["sampler"]))
+    todo = remedy(engine.config, sampling_steps(engine, run.drawing["sampler"]), engine.generator.remedy)
     if not run.conditional:
         latents, targets = engine.encode(fitted), open_targets(run)
         near = torch.arange(len(fitted)) if targets is None else nearest_rows(targets)
@@ -257,7 +259,7 @@ def outside_by_chance(own: Tensor) -> float:
     return float(chi2.sf(own.double().square().sum(1).max().item(), own.shape[1]))
 
 
-def check_latents(sampled: Tensor, latents: Tensor, todo: str = f"{TRAIN}.", elsewhere: bool = False) -> Check:
+def check_latents(sampled: Tensor, latents: Tensor, todo: str = MEND, elsewhere: bool = False) -> Check:
     """Return whether samples `(M, L)` have the moments and norms of the population's latents `(N, L)`.
 
     Both are looked at in units of the population's standard deviations along its principal axes. As many samples may
@@ -297,7 +299,7 @@ def check_latents(sampled: Tensor, latents: Tensor, todo: str = f"{TRAIN}.", els
     offset = "" if elsewhere else f"at most {LARGEST_OFFSET} off, "
     line = (
         f"got {found}, expected {low} to {high} times its norm, {offset}at most "
-        f"{most:.0%} outside. The diffusion does not match the latents. {todo}"
+        f"{most:.0%} outside. What is drawn does not match the latents. {todo}"
     )
     return Check("latents", False, line, figures)
 
@@ -307,21 +309,21 @@ def check_spread(
 ) -> Check:
     """Return how widely the generated vectors are spread, and what is to blame where that is little.
 
-    It fails where the diffusion has collapsed: they are far narrower than what the codec makes of the fitted ones.
+    It fails where the generator has collapsed: they are far narrower than what the codec makes of the fitted ones.
 
     Args:
         generated: their spread, over that of the fitted vectors.
         codec: that of what the codec makes of the fitted vectors.
         config: the engine section in force.
-        todo: what may mend the diffusion.
+        todo: what may mend the generator.
         among: words for the fitted vectors that these are held against.
     """
     figures = {"spread": generated, "spread_of_decoded": codec}
     line = f"generated vectors with {generated:.2f} times the spread of {among}, decoded ones with {codec:.2f}"
     if codec and generated / codec < COLLAPSED:
-        line = f"got {line}, expected at least {COLLAPSED} times these: the diffusion has collapsed. {todo}"
+        line = f"got {line}, expected at least {COLLAPSED} times these: the generator has collapsed. {todo}"
         return Check("spread", False, line, figures)
     blame = why_narrow(config, codec)
     if codec and not WIDTHS[0] <= generated / codec <= WIDTHS[1]:
-        blame += f"; the diffusion draws {generated / codec:.2f} times as widely as it should. {todo.removesuffix('.')}"
+        blame += f"; the generator draws {generated / codec:.2f} times as widely as it should. {todo.removesuffix('.')}"
     return Check("spread", True, line + blame, figures)

@@ -255,7 +255,8 @@ def training(axes: Any, curves: Mapping[str, list[float]]) -> None:
         trained = name
         axes.plot(steps, losses, color=colour, alpha=0.3, linewidth=0.6)
         axes.plot(steps, smoothed(np.array(losses)), color=colour, linewidth=1.8, label=name)
-    axes.set_yscale("log")
+    if all(min(losses) > 0 for losses in curves.values()):  # a bound on the likelihood may be of either sign
+        axes.set_yscale("log")
     axes.set_xlabel("step")
     axes.set_ylabel("loss")
     axes.legend()

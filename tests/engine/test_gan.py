@@ -1,17 +1,19 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from pdiff import Layout, ParameterDiffusion, PdiffError
 from pdiff.engine import training
 from pdiff.engine.gan import Adversarial, LatentGAN
+from pdiff.runtime import processes as group
 from pdiff.runtime.seeding import generator
 
 SMALL = {
     "autoencoder": {"latent": 6, "latent_noise": 0.0},
     "generator": {"type": "gan", "width": 16, "depth": 1, "noise": 4, "penalty": 3.0},
-    "generator_training": {"steps": 30},
+    "generator_training": {"steps": 30, "lr": 1e-3},
 }
 
 
@@ -99,6 +101,12 @@ def test_axes_without_variance_are_hidden_from_the_critic_and_drawn_as_they_are(
     assert (z[:, 2] == 0.7).all()
 
 
+def test_its_training_is_longer_and_slower_than_a_presets_unless_the_engine_section_says_else():
+    vae, gan = (ParameterDiffusion({"generator": {"type": kind}}).config for kind in ("vae", "gan"))
+    assert gan["generator_training"] == {**vae["generator_training"], "steps": 1000, "lr": 3e-4}
+    assert fitted().config["generator_training"]["steps"] == 30
+
+
 def test_a_training_by_patience_is_refused():
     with pytest.raises(PdiffError, match=r"generator_training.patience: got 3, but no loss .* how well 'gan' draws"):
         fitted({"patience": 3})
@@ -153,6 +161,24 @@ def test_an_interrupted_training_goes_on_to_the_same_bytes(tmp_path, monkeypatch
     resumed = fitted(changes, tmp_path, conditions=conditions)
     assert torch.equal(weights(resumed), weights(whole))
     assert resumed.history == whole.history
+
+
+@pytest.mark.parametrize("conditions", [None, CONDITIONS])
+def test_two_processes_fit_what_one_fits(processes, tmp_path, conditions):
+    changes = {"batch_size": 7, "ema": 0.9}
+    one = fitted(changes, conditions=conditions)
+
+    def work(number):
+        group.join("pytorch")
+        fitted(changes, conditions=conditions).save(tmp_path / str(number))
+
+    started = processes(work)
+    assert started.codes() == [0, 0], started.text("err")
+    engines = [ParameterDiffusion.load(tmp_path / str(number)) for number in (0, 1)]
+    for engine in engines:
+        np.testing.assert_allclose(engine.history["gan"], one.history["gan"], rtol=1e-3)
+        torch.testing.assert_close(weights(engine), weights(one), rtol=1e-3, atol=1e-3)
+    assert torch.equal(engines[0].sample(5), engines[1].sample(5))
 
 
 def test_by_default_it_has_about_as_many_weights_as_the_denoiser_of_the_fast_preset():

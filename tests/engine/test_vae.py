@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.distributions import Normal
@@ -8,6 +9,7 @@ from pdiff import Layout, ParameterDiffusion, PdiffError
 from pdiff.engine import training
 from pdiff.engine.vae import EvidenceBound, LatentVAE
 from pdiff.engine.watching import LOOK
+from pdiff.runtime import processes as group
 from pdiff.runtime.seeding import generator
 
 SMALL = {
@@ -149,6 +151,24 @@ def test_a_watched_training_ends_when_what_it_does_not_see_gets_no_better():
     watched = engine.history["watched"]
     assert len(engine.history["vae"]) == LOOK * len(watched) < 600
     assert all(map(math.isfinite, watched))
+
+
+@pytest.mark.parametrize("conditions", [None, CONDITIONS])
+def test_two_processes_fit_what_one_fits(processes, tmp_path, conditions):
+    changes = {"batch_size": 7, "ema": 0.9}
+    one = fitted(changes, conditions=conditions)
+
+    def work(number):
+        group.join("pytorch")
+        fitted(changes, conditions=conditions).save(tmp_path / str(number))
+
+    started = processes(work)
+    assert started.codes() == [0, 0], started.text("err")
+    engines = [ParameterDiffusion.load(tmp_path / str(number)) for number in (0, 1)]
+    for engine in engines:
+        np.testing.assert_allclose(engine.history["vae"], one.history["vae"], rtol=1e-3)
+        torch.testing.assert_close(weights(engine), weights(one), rtol=1e-3, atol=1e-3)
+    assert torch.equal(engines[0].sample(5), engines[1].sample(5))
 
 
 def test_by_default_it_has_about_as_many_weights_as_the_denoiser_of_the_fast_preset():

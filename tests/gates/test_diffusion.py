@@ -225,7 +225,7 @@ def test_an_axis_without_variance_counts_for_nothing():
 def test_samples_that_do_not_match_fail(change):
     check = check_latents(change(latents(seed=1)), latents())
     assert not check.passed
-    assert "expected 0.5 to 1.5 times its norm, at most 0.5 off, at most 10% outside. The diffusion does not" in (
+    assert "expected 0.5 to 1.5 times its norm, at most 0.5 off, at most 10% outside. What is drawn does not" in (
         check.line
     )
 
@@ -261,6 +261,16 @@ def test_no_setting_is_asked_for_that_is_set(whiten, steps, words):
     engine = ParameterDiffusion({"whiten": whiten})
     taken = steps and sampling_steps(engine, {"type": "DDIM", "steps": steps})
     assert remedy(engine.config, taken) == words
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("gaussian", "Set another engine.generator.type"), ("gan", "engine.generator.penalty"), ("vae", "Raise ")],
+)
+def test_what_mends_a_generator_is_what_it_says_itself(kind, words):
+    engine = ParameterDiffusion({"generator": {"type": kind}})
+    assert sampling_steps(engine, None) is None
+    assert words in remedy(engine.config, None, engine.kind.remedy)
 
 
 def test_latents_that_do_not_differ_are_not_measured():
@@ -325,7 +335,7 @@ def test_near_a_target_are_a_tenth_of_the_fitted_in_units_of_each_figure():
     [
         (0.97, 0.98, 0.5, ""),
         (0.72, 0.75, 0.5, "for a wider spread lower engine.autoencoder.latent_noise (now 0.5)"),
-        (0.5, 0.9, 0.5, "; the diffusion draws 0.56 times as widely as it should. Train longer"),
+        (0.5, 0.9, 0.5, "; the generator draws 0.56 times as widely as it should. Train longer"),
         (0.4, 0.4, 0.0, ""),
     ],
 )
@@ -343,5 +353,5 @@ def test_generated_vectors_that_are_all_alike_are_a_collapse():
     assert not check.passed
     assert check.line == (
         "got generated vectors with 0.20 times the spread of the fitted ones, decoded ones with 0.80, expected at "
-        "least 0.3 times these: the diffusion has collapsed. Train longer."
+        "least 0.3 times these: the generator has collapsed. Train longer."
     )

@@ -120,6 +120,12 @@ def test_running_mean_is_the_mean_of_the_last_thirtieth():
     assert np.allclose(charts.smoothed(losses)[1:], losses[1:] - 0.5)
 
 
+@pytest.mark.parametrize(("lowest", "scale"), [(0.1, "log"), (-3.0, "linear")])
+def test_losses_are_drawn_on_a_logarithmic_axis_where_all_are_positive(axes, lowest, scale):
+    charts.training(axes, {"vae": [5.0, 1.0, lowest]})
+    assert axes.get_yscale() == scale
+
+
 def test_looks_at_what_is_left_out_stand_at_their_steps(axes):
     charts.training(axes, {"denoiser": [1.0] * 50, "watched": [0.9, 0.7, 0.8]})
     assert axes.lines[-1].get_xdata().tolist() == [20, 40, 50]
