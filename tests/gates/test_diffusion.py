@@ -263,6 +263,11 @@ def test_no_setting_is_asked_for_that_is_set(whiten, steps, words):
     assert remedy(engine.config, taken) == words
 
 
+@pytest.mark.parametrize(("kind", "steps"), [("Heun", 25), ("Heun", 1), ("Euler", 2000)])
+def test_the_steps_of_a_flow_are_those_of_the_setting_and_may_be_more(kind, steps):
+    assert sampling_steps(ParameterDiffusion({"generator": {"type": "flow"}}), {"type": kind, "steps": steps}) == steps
+
+
 def test_latents_that_do_not_differ_are_not_measured():
     equal = torch.zeros(400, 4)
     for check in (check_latents(latents(seed=1), equal), checked(0.6, 0.0)):
