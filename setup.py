@@ -15,6 +15,7 @@ CORE = [
     "numpy",
     "scipy",
     "scikit-learn",
+    "joblib",  # comes with scikit-learn, and runs a sweep in several processes
     "matplotlib",
     "jinja2",
     "tensorboard",

@@ -8,6 +8,7 @@ from pdiff.runtime.errors import PdiffError, command, known
 
 COMMANDS = {
     "run": "collect checkpoints, fit the engine, generate, evaluate, compare",
+    "sweep": "run a config with other values of some of its keys, and compare",
     "compare": "set runs of several tasks side by side",
     "export": "write one candidate of a run as a network",
     "plugins": "show the plugins, write a new one, check one",

@@ -17,7 +17,7 @@ FLOORS = (
     ("run",),
     ("gates", "report"),
     ("stages",),
-    ("plan", "scaffold", "testing"),
+    ("plan", "scaffold", "sweep", "testing"),
     ("commands",),
     ("__init__", "__main__"),
 )

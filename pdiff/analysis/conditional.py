@@ -37,6 +37,7 @@ class ConditionalCase:
         groups: the number of each wanted condition's group `(W,)`.
         distance: how far each is from the nearest seen one `(W,)`.
         margin: how far apart two sources may be and still be level, in standard deviations of the oracles.
+        left_out: sources that could have been measured, and were not: whoever is ahead, is not ahead of these.
     """
 
     metric: Metric
@@ -45,6 +46,7 @@ class ConditionalCase:
     groups: NDArray
     distance: NDArray
     margin: float
+    left_out: Sequence[str] = ()
 
     @property
     def higher(self) -> bool:
@@ -292,11 +294,18 @@ def conditional_verdict(case: ConditionalCase) -> tuple[str, str]:
     others = [n for n in case.choosable if not case.sources[n].root.startswith("generated")]
     differences = [case.against(GENERATED, name) for name in others]
     if all(sure(difference, difference.p) > 0 for difference in differences):
-        return AHEAD, f"{AHEAD} of every other source: {line}"
+        return ahead(case, others, line)
     side = sure(found, found.p)
     if side == 0 and not case.level(found):
         return UNDECIDED, f"{UNDECIDED} how they stand to {rival}: {line}"
     return (BEHIND, f"{BEHIND} {rival}: {line}") if side < 0 else (LEVEL_WITH, f"{LEVEL_WITH} with {rival}: {line}")
+
+
+def ahead(case: ConditionalCase, others: Sequence[str], line: str) -> tuple[str, str]:
+    """Return the verdict where the generated are surely better than all `others`, and `line` says by how much."""
+    if case.left_out:
+        return UNDECIDED, f"{UNDECIDED}: ahead of {', '.join(others)}, and nobody knows of what was left out: {line}"
+    return AHEAD, f"{AHEAD} of every other source: {line}"
 
 
 def verdict_on_listening(case: ConditionalCase) -> tuple[str, str] | None:

@@ -18,6 +18,7 @@ def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     parser.add_argument("--plugin", help="name of an installed plugin, or path of a plugin's folder or file")
     parser.add_argument("--config", help="YAML file; default: the plugin's embedded config")
     parser.add_argument("--work-dir", help="run directory; default: runs/<plugin>")
+    parser.add_argument("--collection", metavar="RUN", help="directory of a run whose collection is taken")
     parser.add_argument("--stage", default="all", help="collect, fit, generate, evaluate, compare or all (default)")
     parser.add_argument("--resume", action="store_true", help="keep what is done and go on where a run stopped")
     parser.add_argument("--overwrite", action="store_true", help="repeat the stages, with another config too")
@@ -71,8 +72,9 @@ def perform(arguments: argparse.Namespace) -> int:
     from pdiff.run.directory import RunDirectory
 
     directory = RunDirectory(Path(arguments.work_dir or f"runs/{plugin_name(config.plugin)}").expanduser())
+    collection = Path(arguments.collection).expanduser() if arguments.collection else None
     if arguments.dry_run:
-        return show_plan(config, directory.path)
+        return show_plan(config, directory.path, collection)
 
     from pdiff.report.table import print_table
     from pdiff.runtime.processes import is_main
@@ -81,7 +83,8 @@ def perform(arguments: argparse.Namespace) -> int:
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("pdiff").setLevel(logging.INFO if is_main() else logging.ERROR)
-    run_pipeline(config, directory, stages, arguments.resume, arguments.overwrite, not arguments.no_gates)
+    gates = not arguments.no_gates
+    run_pipeline(config, directory, stages, arguments.resume, arguments.overwrite, gates, collection)
     summary = directory.folder("compare") / "summary.json"
     if is_main() and summary.exists():
         print_table(read_json(summary))
@@ -89,9 +92,11 @@ def perform(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def show_plan(config, work_dir: Path) -> int:
+def show_plan(config, work_dir: Path, collection: Path | None) -> int:
     """Print the config and, as comments below it, what a run of it needs; in the first process."""
     from pdiff.plan import check_plan, make_plan, plan_lines
+    from pdiff.run.collection import check_source
+    from pdiff.run.directory import RunDirectory
     from pdiff.runtime.processes import is_main
     from pdiff.runtime.seeding import resolve_device
     from pdiff.runtime.settings import to_yaml
@@ -99,7 +104,11 @@ def show_plan(config, work_dir: Path) -> int:
     if not is_main():
         return 0
     print(to_yaml(config.to_dict()), end="", flush=True)
-    plan = make_plan(config, work_dir)
+    known_by = work_dir
+    if collection is not None and not RunDirectory(work_dir).started("collect"):
+        check_source(collection, config.to_dict())
+        known_by = collection
+    plan = make_plan(config, known_by)
     print(*(f"# {line}" for line in plan_lines(plan)), sep="\n", flush=True)
     check_plan(plan, work_dir, resolve_device(config.device))
     return 0

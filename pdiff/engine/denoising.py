@@ -26,7 +26,7 @@ class DenoisingGenerator(Generator):
         config: the engine section.
     """
 
-    part, guided = "denoiser", True
+    part, watchable, guided = "denoiser", True, True
 
     def __init__(self, size: int, condition: int, process: Process, config: Mapping[str, Any]):
         super().__init__()

@@ -19,11 +19,13 @@ class Generator(nn.Module, ABC):
 
     Attributes:
         part: what its training and its weights on disk are called.
+        watchable: whether its objective has a `watched_loss`, by which its training can end in time.
         guided: whether it can draw with more or less weight on a condition than that has (`guidance`).
         process: between latents and noise, for one that denoises; None for one that draws in one pass.
     """
 
     part: ClassVar[str] = "generator"
+    watchable: ClassVar[bool] = False
     guided: ClassVar[bool] = False
     process: Process | None = None
 
@@ -52,8 +54,8 @@ class Generator(nn.Module, ABC):
             dropout: the share of conditions that is left out, so that it learns without them too.
 
         Returns:
-            An mmengine `BaseModel` that takes rows `(B, L + C)` and a step and returns its loss. With `watched_loss`
-            of rows `(W, L + C)` its training can end in time (`generator_training.patience`).
+            An mmengine `BaseModel` that takes rows `(B, L + C)` and a step and returns its loss; of one that is
+            `watchable` with `watched_loss` of rows `(W, L + C)`, for `generator_training.patience`.
         """
         return None
 
@@ -95,3 +97,16 @@ def check_drawing(kind: str, guided: bool, process: Process | None, sampler: Any
     if not guided and guidance != 1:
         line = f"got {guidance}, but the generator {kind!r} draws for a condition as it was learnt"
         raise PdiffError(f"generate.guidance: {line}. Set it to 1.")
+
+
+def check_watching(kind: str, watchable: bool, patience: int) -> None:
+    """Raise a `PdiffError` for a generator whose training is to end in time, but cannot be watched.
+
+    Args:
+        kind: its type.
+        watchable: see `Generator`.
+        patience: looks without a new best; 0 for none.
+    """
+    if patience and not watchable:
+        line = f"got {patience}, but no loss on vectors that it does not see says how well {kind!r} draws"
+        raise PdiffError(f"engine.generator_training.patience: {line}, expected 0. Leave it out.")

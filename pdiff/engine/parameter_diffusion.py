@@ -18,7 +18,7 @@ from pdiff.engine.behaving import Decoding, Losses, check_finite
 from pdiff.engine.behaving_settings import behaving_settings
 from pdiff.engine.conditioning import Conditioning
 from pdiff.engine.decoder import load_part, load_trained, trained
-from pdiff.engine.generator import Generator, check_drawing
+from pdiff.engine.generator import Generator, check_drawing, check_watching
 from pdiff.engine.intake import (
     as_it_came,
     as_vectors,
@@ -200,6 +200,8 @@ class ParameterDiffusion:
         """
         for name in ("autoencoder_training", "generator_training"):
             check_training(f"engine.{name}", self.device, self.config[name])
+        patience = self.config["generator_training"]["patience"]
+        check_watching(self.config["generator"]["type"], self.kind.watchable, patience)
         self.build(layout, device, condition)
         check_codec_training(self.config, any(True for _ in self.autoencoder.parameters()))
 

@@ -6,4 +6,5 @@ SCALINGS = Registry("scaling", scope="pdiff", locations=["pdiff.engine.scaling"]
 AUTOENCODERS = Registry("autoencoder", scope="pdiff", locations=["pdiff.engine.autoencoder", "pdiff.engine.tokens"])
 DENOISERS = Registry("denoiser", scope="pdiff", locations=["pdiff.engine.denoiser", "pdiff.engine.transformer"])
 SAMPLERS = Registry("sampler", scope="pdiff", locations=["pdiff.engine.samplers"])
-GENERATORS = Registry("generator", scope="pdiff", locations=["pdiff.engine.denoising"])
+ROOMS = [f"pdiff.engine.{room}" for room in ("denoising", "gaussian", "vae", "gan")]
+GENERATORS = Registry("generator", scope="pdiff", locations=ROOMS)

@@ -1,7 +1,7 @@
 """The comparison of runs as a table, as a page and as a picture."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,20 @@ import numpy as np
 
 from pdiff.report.cells import number, percent, signed
 from pdiff.report.drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION, Figure, draw
+from pdiff.report.group_columns import (
+    Table,
+    added_titles,
+    counted,
+    mean_gain,
+    mean_of,
+    stacked,
+    verdict_kinds,
+    with_shared,
+)  # fmt: skip
 from pdiff.report.page import TONES, render
 from pdiff.report.table import console
-from pdiff.run.comparison import Compared
 from pdiff.run.directory import RunDirectory
+from pdiff.run.grouping import Group
 from pdiff.run.stage import STAGES
 from pdiff.runtime.storage import write_bytes, write_text
 
@@ -24,6 +34,8 @@ TITLES = (
     "seconds",
 )  # fmt: skip
 WORDS = (0, 1, 6, 7)  # columns that hold words
+# Columns that stand below one another in a terminal where others are added.
+STACKED = ((0, 1), (2, 3), (4, 5), (7, 8), (9, 10), (6,))
 STAGE_COLOURS = (BLUE, ORANGE, GREEN, SKY, PURPLE)
 CAPTION = (
     "Gains of generated over trained, and over the baseline that is strongest on select, relative to the mean of "
@@ -41,66 +53,118 @@ def ends_text(ends: tuple[float, float] | None) -> str:
     return f"{signed(number(100 * ends[0], 2))} to {gain_text(ends[1])}" if ends else ""
 
 
-def cells(run: Compared) -> list[str]:
-    """Return one run's row."""
-    metric, sources = run.summary["metric"], run.summary["sources"]
+def mean_figure(group: Group, source: str, figure: str) -> float | None:
+    """Return the mean over a group's runs of a source's figure; None where one of them has none."""
+    return mean_of([run.summary["sources"].get(source, {}).get(figure) for run in group.runs])
+
+
+def cells(group: Group) -> list[str]:
+    """Return one group's row."""
+    runs, metric = group.runs, group.runs[0].summary["metric"]
+    gain, hardest = mean_gain([run.gain for run in runs]), mean_gain([run.hardest for run in runs])
     return [
-        run.name,
+        group.name,
         f"{metric['name']} {'↑' if metric['higher_is_better'] else '↓'}",
-        number(sources["trained"]["mean"]),
-        number(sources["generated"]["mean"]),
-        gain_text(run.gain.value),
-        ends_text(run.gain.ends),
-        run.summary["verdict_kind"],
-        run.hardest.source if run.hardest else "",
-        gain_text(run.hardest.value) if run.hardest else "",
-        number(sources["generated"]["similarity"]),
-        f"{run.seconds:.0f}",
+        number(mean_figure(group, "trained", "mean")),
+        number(mean_figure(group, "generated", "mean")),
+        gain_text(gain.value),
+        ends_text(gain.ends),
+        counted([run.summary["verdict_kind"] for run in runs]),
+        hardest.source if hardest else "",
+        gain_text(hardest.value) if hardest else "",
+        number(mean_figure(group, "generated", "similarity")),
+        f"{mean_of([run.seconds for run in runs]):.0f}",
     ]
 
 
-def print_comparison(runs: Sequence[Compared]) -> None:
-    """Print a row per run, and each run's verdict."""
-    print_rows(TITLES, WORDS, map(cells, runs), CAPTION, [f"{run.name}: {run.summary['verdict']}" for run in runs])
+def table(groups: Sequence[Group]) -> Table:
+    """Return the table with a row per group."""
+    return with_shared(groups, Table(list(TITLES), list(WORDS), [cells(group) for group in groups], CAPTION))
+
+
+def for_terminal(groups: Sequence[Group]) -> Table:
+    """Return the table as a terminal has room for it."""
+    added = len(added_titles(groups))
+    return stacked(table(groups), STACKED, added) if added else table(groups)
+
+
+def print_comparison(groups: Sequence[Group]) -> None:
+    """Print a row per group, and each run's verdict."""
+    lines = [f"{run.name}: {run.summary['verdict']}" for group in groups for run in group.runs]
+    print_rows(*for_terminal(groups), lines, whole=bool(added_titles(groups)))
 
 
 def print_rows(
-    titles: Sequence[str], words: Sequence[int], rows: Iterable[Sequence[str]], caption: str, lines: Sequence[str]
+    titles: Sequence[str],
+    words: Sequence[int],
+    rows: Iterable[Sequence[str]],
+    caption: str,
+    lines: Sequence[str],
+    whole: bool = False,
 ) -> None:
-    """Print a table, columns that hold words at the left, and lines below it."""
-    from rich.table import Table
+    """Print a table, columns that hold words at the left, and lines below it.
+
+    Args:
+        titles, words, rows, caption: as those of `Table`.
+        lines: what stands below.
+        whole: whether numbers make room for words, where not all fits.
+    """
+    from rich.table import Table as Printed
 
     out = console(WIDTH)
-    table = Table(caption=caption)
+    printed = Printed(caption=caption)
     for place, title in enumerate(titles):
-        table.add_column(title, justify="left" if place in words else "right")
+        text = place in words
+        printed.add_column(title, justify="left" if text else "right", overflow="fold", no_wrap=whole and text)
     for row in rows:
-        table.add_row(*row)
-    out.print(table)
+        printed.add_row(*row)
+    out.print(printed)
     for line in lines:
         out.print(line, highlight=False)
 
 
-def write_comparison(runs: Sequence[Compared], output: Path) -> Path:
+def write_comparison(groups: Sequence[Group], output: Path) -> Path:
     """Write the page `output` and a picture of the same figures beside it, and return the picture's path."""
-    height, picture = 1.1 + 0.4 * len(runs), output.with_suffix(".png")
-    write_bytes(picture, draw(draw_side_by_side, runs, height=0.4 + height, width=13.0, panels=(1, 3)))
-    figures = [Figure(title, caption, draw(function, runs, height=height)) for function, title, caption in FIGURES]
+    height, picture = 1.1 + 0.4 * len(groups), output.with_suffix(".png")
+    write_bytes(picture, draw(draw_side_by_side, groups, height=0.4 + height, width=13.0, panels=(1, 3)))
+    figures = [Figure(title, caption, draw(function, groups, height=height)) for function, title, caption in FIGURES]
+    write_page(groups, output, table(groups), figures, TONES, dense=bool(added_titles(groups)))
+    return picture
+
+
+def write_page(
+    groups: Sequence[Group],
+    output: Path,
+    table: Table,
+    figures: Sequence[Figure],
+    tones: Mapping[str, str],
+    notes: Mapping[str, Sequence[str]] | None = None,
+    dense: bool = False,
+) -> None:
+    """Write the page of a comparison.
+
+    Args:
+        groups: in their order.
+        output: the file.
+        table: with a row per group.
+        figures: in their order.
+        tones: of the kinds of verdicts.
+        notes: what weakens a run's figures, by its name.
+        dense: whether the table is too wide for its usual letters.
+    """
     page = render(
         "comparison.html",
-        runs=runs,
-        rows=[cells(run) for run in runs],
-        titles=TITLES,
-        words=WORDS,
-        caption=CAPTION,
-        tones=TONES,
-        notes={},
-        dense=False,
-        links=links(runs, output.parent),
+        groups=groups,
+        count=sum(len(group.runs) for group in groups),
+        kinds={group.name: verdict_kinds(group) for group in groups},
+        table=table,
+        tones=tones,
+        notes=notes or {},
+        dense=dense,
+        links=links([run for group in groups for run in group.runs], output.parent),
         figures=figures,
     )
     write_text(output, page)
-    return picture
 
 
 def links(runs: Sequence[Any], folder: Path) -> dict[str, str | None]:
@@ -114,10 +178,11 @@ def link(path: Path, folder: Path) -> str | None:
     return quote(Path(os.path.relpath(page, folder.resolve())).as_posix()) if page.is_file() else None
 
 
-def draw_gains(axes: Any, runs: Sequence[Compared]) -> None:
+def draw_gains(axes: Any, groups: Sequence[Group]) -> None:
     """Draw what generated gain over trained and over the strongest baseline."""
-    pairs = [(-0.13, VERMILION, "over trained", [run.gain for run in runs])]
-    pairs += [(0.13, GREY, "over the strongest baseline", [run.hardest for run in runs])]
+    hardest = [mean_gain([run.hardest for run in group.runs]) for group in groups]
+    pairs = [(-0.13, VERMILION, "over trained", [mean_gain([run.gain for run in group.runs]) for group in groups])]
+    pairs += [(0.13, GREY, "over the strongest baseline", hardest)]
     for shift, colour, label, gains in pairs:
         known = [(row + shift, gain) for row, gain in enumerate(gains) if gain]
         for place, gain in known:
@@ -126,46 +191,49 @@ def draw_gains(axes: Any, runs: Sequence[Compared]) -> None:
         values, places = [100 * gain.value for _, gain in known], [place for place, _ in known]
         axes.plot(values, places, "o", color=colour, label=label)
     axes.axvline(0, color=INK, linewidth=0.8)
-    finish(axes, runs, "relative gain of generated, %")
+    finish(axes, groups, "relative gain of generated, %")
 
 
-def draw_similarities(axes: Any, runs: Sequence[Compared]) -> None:
+def draw_similarities(axes: Any, groups: Sequence[Group]) -> None:
     """Draw how much each source resembles the trained ones."""
     marks = {"baselines": (GREY, 4), "trained": (BLUE, 7), "generated": (VERMILION, 7)}
-    for row, run in enumerate(runs):
-        for name, figures in run.summary["sources"].items():
+    for row, group in enumerate(groups):
+        for name in group.runs[0].summary["sources"]:
             colour, size = marks.get(name, marks["baselines"])
-            if figures["similarity"] is not None:
-                axes.plot(figures["similarity"], row, "o", color=colour, markersize=size, zorder=size)
+            similarity = mean_figure(group, name, "similarity")
+            if similarity is not None:
+                axes.plot(similarity, row, "o", color=colour, markersize=size, zorder=size)
     for name, (colour, size) in marks.items():
         axes.plot([], [], "o", color=colour, markersize=size, label=name)
-    finish(axes, runs, "largest similarity to a fitted checkpoint")
+    finish(axes, groups, "largest similarity to a fitted checkpoint")
 
 
-def draw_costs(axes: Any, runs: Sequence[Compared]) -> None:
+def draw_costs(axes: Any, groups: Sequence[Group]) -> None:
     """Draw the seconds of every stage."""
-    left = np.zeros(len(runs))
+    left = np.zeros(len(groups))
     for colour, stage in zip(cycle(STAGE_COLOURS), STAGES, strict=False):
-        seconds = np.array([run.summary["seconds"].get(stage, 0.0) for run in runs])
-        axes.barh(range(len(runs)), seconds, left=left, height=0.55, color=colour, label=stage)
+        seconds = np.array(
+            [np.mean([run.summary["seconds"].get(stage, 0.0) for run in group.runs]) for group in groups]
+        )
+        axes.barh(range(len(groups)), seconds, left=left, height=0.55, color=colour, label=stage)
         left += seconds
-    finish(axes, runs, "seconds")
+    finish(axes, groups, "seconds")
 
 
-def finish(axes: Any, runs: Sequence[Compared], label: str) -> None:
-    """Give axes with a row per run their labels."""
-    axes.set_yticks(range(len(runs)), [run.name for run in runs])
-    axes.set_ylim(len(runs) - 0.5, -0.5)
+def finish(axes: Any, groups: Sequence[Group], label: str) -> None:
+    """Give axes with a row per group their labels."""
+    axes.set_yticks(range(len(groups)), [group.name for group in groups])
+    axes.set_ylim(len(groups) - 0.5, -0.5)
     axes.set_xlabel(label)
     axes.grid(axis="x")
     above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 5, "borderaxespad": 0}
     axes.legend(**above, columnspacing=0.8, handletextpad=0.3, handlelength=1)
 
 
-def draw_side_by_side(panels: Sequence[Any], runs: Sequence[Compared]) -> None:
-    """Draw all three beside each other, the runs' names at the left alone."""
+def draw_side_by_side(panels: Sequence[Any], groups: Sequence[Group]) -> None:
+    """Draw all three beside each other, the groups' names at the left alone."""
     for axes, (function, _, _) in zip(panels, FIGURES, strict=True):
-        function(axes, runs)
+        function(axes, groups)
     for axes in panels[1:]:
         axes.set_yticklabels([])
 

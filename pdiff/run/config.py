@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 from pdiff.engine.behaving_settings import DEFAULTS, behaving_settings
 from pdiff.engine.settings import engine_config
+from pdiff.run.needed import NEEDED
 from pdiff.runtime.errors import (
     PdiffError,
     UnknownKey,
@@ -38,13 +39,15 @@ TYPES = {
     "checkpoints.rows": str | None,
     "checkpoints.conditions": str | list | None,
     "checkpoints.lineage": str | None,
+    "fit.num": int | None,
+    "fit.seed": int | None,
     "fit.symmetry": dict | None,
     "fit.conditions": list | None,
     "fit.decoder": dict | None,
     "fit.hypernet": dict | None,
     "generate.sampler": dict | None,
+    "evaluate.only": list | None,
 }
-NEEDED = {"sources": ("trained", "generated"), "conditional": ("oracle", "generated")}  # by every comparison
 
 
 def resolve(values: Mapping[str, Any]) -> Config:
@@ -70,7 +73,8 @@ def resolve(values: Mapping[str, Any]) -> Config:
     form = complete["checkpoints"]["format"]
     form = {"type": form} if isinstance(form, str) else form
     complete["checkpoints"]["format"] = named(form, "checkpoints.format")
-    check_seed(complete["seed"])
+    for where, seed in {"seed": complete["seed"], "fit.seed": complete["fit"]["seed"]}.items():
+        check_seed(seed, where)
     check_checkpoints(complete["checkpoints"], defaults["checkpoints"])
     complete["engine"] = engine_config(complete["engine"])
     for table in ("sources", "conditional"):
@@ -90,10 +94,10 @@ def resolve(values: Mapping[str, Any]) -> Config:
     return Config(complete)
 
 
-def check_seed(seed: int) -> None:
+def check_seed(seed: int | None, where: str) -> None:
     """Raise a `PdiffError` for a seed that torch cannot take."""
-    if not -(2**63) <= seed < 2**64:
-        raise PdiffError(f"seed: got {seed}, expected an integer of 64 bits. Give a smaller one.")
+    if seed is not None and not -(2**63) <= seed < 2**64:
+        raise PdiffError(f"{where}: got {seed}, expected an integer of 64 bits. Give a smaller one.")
 
 
 def check_checkpoints(checkpoints: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
@@ -124,6 +128,8 @@ def check_own(
         )
     if fit["canonical"] not in CANONICAL:
         raise PdiffError(f"fit.canonical: got {fit['canonical']!r}. {known(fit['canonical'], CANONICAL)}")
+    if fit["num"] is not None and fit["num"] < 2:
+        raise PdiffError(f"fit.num: got {fit['num']}, expected an integer from 2 on. Raise it, or set it to null.")
     check_positive("fit", repeats=fit["repeats"])
     names = fit["conditions"]
     texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
@@ -145,7 +151,17 @@ def check_own(
         for name in names:
             if (evaluate[table].get(name) or {}).get("type") != name:
                 raise PdiffError(f"evaluate.{table}: lacks `{name}: {{type: {name}}}`, which every comparison needs.")
+    check_only(evaluate)
     check_not_negative("compare", margin=compare["margin"])
+
+
+def check_only(evaluate: Mapping[str, Any]) -> None:
+    """Raise a `PdiffError` for a name in `evaluate.only` that no source has."""
+    tables = (evaluate["sources"], evaluate["conditional"])
+    names = {name for table in tables for name, source in table.items() if source is not None}
+    for name in evaluate["only"] or ():
+        if name not in names:
+            raise PdiffError(f"evaluate.only: got {name!r}. {known(name, names)}")
 
 
 def load_config(plugin: str | None, path: str | None, over: Mapping[str, Any], options: Mapping[str, Any]) -> Config:

@@ -5,7 +5,7 @@ lineage whole branches, or, of one training, a block with a gap on either side.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -106,19 +106,23 @@ def spaced(total: int, count: int) -> list[int]:
 
 
 def heldout_record(run: "Run") -> dict[str, Any]:
-    """Return what is held out, and why not more: `rows`, `gap`, `by`, `line`; see `choose`."""
+    """Return what is held out, and why not more: `rows`, `gap`, `by`, `line`; see `choose`, and `spare`; see `thin`."""
     return read_json(run.directory.folder("fit") / "heldout.json")
 
 
 def fitted_rows(run: "Run") -> list[int]:
     """Return the rows of the vectors that the engine is fitted to, F of them."""
-    record = heldout_record(run)
-    left_out = {*record["rows"], *record["gap"]}
-    return [row for row in range(len(run.collected)) if row not in left_out]
+    return rows_of(heldout_record(run), len(run.collected))
+
+
+def rows_of(record: Mapping[str, Any], size: int) -> list[int]:
+    """Return the rows of `size` vectors that are fitted by a record of what is not; `spare` are those of `fit.num`."""
+    left_out = {*record["rows"], *record["gap"], *record.get("spare", ())}
+    return [row for row in range(size) if row not in left_out]
 
 
 def split_population(run: "Run") -> tuple[Rows, Rows]:
-    """Return the vectors that the engine was fitted to `(F, P)`, and the held-out ones `(H, P)`; the gap is neither.
+    """Return the vectors that the engine was fitted to `(F, P)`, and the held-out ones `(H, P)`; some are neither.
 
     Of a population with conditions these are the networks for select conditions: whoever reads of them in a gate may
     choose settings by it, and by those for unseen conditions nothing is chosen.

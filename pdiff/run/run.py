@@ -224,12 +224,17 @@ class Run:
         """Return vectors `(M, P)`, for M conditions where there are any, as candidates for the plugin's `evaluate`."""
         return Candidates(vectors, self.collected.layout, self.hook.load_params, conditions)
 
+    @property
+    def later_seed(self) -> int:
+        """The seed of all that pdiff draws behind the collection and the split: `fit.seed`, or that of the run."""
+        return self.config.seed if self.config.fit.seed is None else self.config.fit.seed
+
     def seed(self, *names: object) -> int:
-        """Return the seed of a part of the run."""
-        return derive_seed(self.config.seed, *names)
+        """Return the seed of a part of the run behind the collection."""
+        return derive_seed(self.later_seed, *names)
 
     def fit_seed(self, number: int, *names: object) -> int:
-        """Return the seed of a part of one fit; of the first fit that of the run."""
+        """Return the seed of a part of one fit; of the first fit that of the same part of the run."""
         return self.seed(*names, number) if number else self.seed(*names)
 
 

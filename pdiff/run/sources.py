@@ -21,6 +21,7 @@ from pdiff.engine.whitening import Whitening
 from pdiff.run.derived import ENSEMBLES, MEMBERS, OF_ANOTHER, check_members_of, check_of
 from pdiff.run.finetuning import TYPES, beginning, check_collected, finetuned
 from pdiff.run.heldout import split_population
+from pdiff.run.needed import is_evaluated
 from pdiff.run.recalibration import check_recalibration, recalibrated
 from pdiff.run.refining import Refinement, check_refinement, refined
 from pdiff.run.targets import Targets, open_targets
@@ -174,12 +175,22 @@ def source_names(run: "Run") -> list[str]:
 
 
 def possible(run: "Run", table: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
+    """Return the names in a table of sources that are evaluated: those of `available` that `evaluate.only` leaves."""
+    return [name for name in available(run, table) if is_evaluated(name, run.config.evaluate.only)]
+
+
+def left_out(run: "Run") -> list[str]:
+    """Return the sources that this run could have, and that `evaluate.only` leaves out."""
+    return [name for name in available(run, source_table(run)) if not is_evaluated(name, run.config.evaluate.only)]
+
+
+def available(run: "Run", table: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
     """Return the names in a table of sources, but for those that are null or that the run lacks something for."""
     lacking = [("symmetry", run.config.fit.symmetry is not None), ("ridge_gaussian", run.targeted)]
     lacking += [("finetuned", run.has_hook("finetune"))]
     lacking += [(kind, run.has_hook("ensemble")) for kind in ENSEMBLES]
-    left_out = [kind for kind, given in lacking if not given]
-    return [name for name, source in table.items() if source is not None and source.get("type") not in left_out]
+    without = [kind for kind, given in lacking if not given]
+    return [name for name, source in table.items() if source is not None and source.get("type") not in without]
 
 
 def check_amounts(where: str, source: Mapping[str, Any], own: bool) -> None:
@@ -212,6 +223,7 @@ def check_sources(run: "Run") -> None:
     for name in names:
         if run.config.evaluate.sources[name]["type"] in OF_GENERATED:
             check_members(f"evaluate.sources.{name}", run.config.evaluate.sources[name], run.config.generate.num)
+    names = available(run, run.config.evaluate.sources)  # of one that is not evaluated, nothing is measured
     for name in run.config.evaluate.train:
         if name not in names:
             raise PdiffError(f"evaluate.train: got {name!r}. {known(name, names)}")
@@ -266,7 +278,7 @@ def open_source(run: "Run", name: str, pool: Pool) -> Drawn:
     if name not in source_names(run):
         raise PdiffError(f"source: got {name!r}. {known(name, source_names(run))}")
     where = f"evaluate.{'conditional' if pool.wanted else 'sources'}.{name}"
-    rng = generator(run.config.seed, "source", name)
+    rng = generator(run.later_seed, "source", name)
     pool = replace(pool, other=partial(open_source, run, pool=pool))
     found = build(SOURCES, source_table(run)[name], where, {"rng": rng}, pool=pool)
     found = found if isinstance(found, Drawn) else Drawn(found)

@@ -2,11 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from pdiff.run.fit_through_losses import check_behaving, check_hypernet
-from pdiff.run.sources import check_sources, tell_members
-from pdiff.run.splits import check_conditions
-from pdiff.run.targets import check_targets
-from pdiff.run.units import check_canonical
+from pdiff.run.beforehand import check_settings
+from pdiff.run.fit_through_losses import check_hypernet
+from pdiff.run.sources import tell_members
 from pdiff.runtime import processes
 from pdiff.runtime.errors import PdiffError
 from pdiff.stages.branches import collect_branches, roots_of
@@ -28,13 +26,7 @@ def collect(run: "Run") -> None:
     files = run.config.checkpoints.files
     roots = [] if files else roots_of(run)
     processes.on_main(lambda: run.layout)  # builds the task in the first process; the others find what it has written
-    run.new_engine().prepare(run.layout)  # a mistake in the settings is better told before the collection
-    check_sources(run)
-    conditions = None if files else run.built.conditions
-    check_conditions(run.config, run.layout, conditions)
-    check_targets(run, conditions)
-    check_behaving(run)
-    check_canonical(run)
+    check_settings(run)
     if files:
         processes.on_main(lambda: import_checkpoints(run))
     elif len(roots) == 1:

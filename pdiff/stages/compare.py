@@ -28,11 +28,11 @@ from pdiff.run.derived import MEMBERS
 from pdiff.run.heldout import heldout_record
 from pdiff.run.record import read_gates
 from pdiff.run.results import read_sources
-from pdiff.run.sources import Pool, open_pool
+from pdiff.run.sources import Pool, left_out, open_pool
 from pdiff.run.stage import STAGES
 from pdiff.run.targets import open_targets
 from pdiff.runtime.storage import read_json, read_tensors, read_text, write_json, write_text
-from pdiff.stages.compare_conditions import conditional_summary
+from pdiff.stages.compare_conditions import conditional_summary, without
 from pdiff.stages.pictures import draw_pictures
 from pdiff.weights.provenance import lineage_labels
 from pdiff.weights.vectors import Rows, mean
@@ -146,7 +146,7 @@ def summary(run: "Run", case: Case, findings: Findings, pictures: Sequence[Mappi
         "plugin": run.name,
         "metric": asdict(case.metric),
         "task": dict(run.task.facts),
-        "verdict": verdict.line,
+        "verdict": verdict.line + without(left_out(run)),
         "verdict_kind": verdict.kind,
         "margin": findings.margin,
         "quality": good.line if good and good.kind != verdict.kind else None,

@@ -3,6 +3,7 @@
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +23,12 @@ from pdiff.analysis.conditional import (
 from pdiff.analysis.neighbours import Neighbours
 from pdiff.analysis.references import spread
 from pdiff.analysis.source_results import SourceResults
-from pdiff.analysis.standards import BASE, FEW, GENERATED, ORACLE
+from pdiff.analysis.standards import BASE, FEW, GENERATED, ORACLE, REFERENCES
+from pdiff.run.derived import chain
 from pdiff.run.heldout import heldout_record
 from pdiff.run.record import read_gates
 from pdiff.run.results import read_sources
-from pdiff.run.sources import open_pool, source_names
+from pdiff.run.sources import left_out, open_pool, source_names
 from pdiff.run.stage import STAGES
 from pdiff.run.wanted import Wanted
 from pdiff.runtime.storage import finite_or_null, read_json
@@ -53,8 +55,9 @@ def conditional_summary(run: "Run") -> dict[str, Any]:
     """Return what other programs read of a run with conditions, but for the costs of the stages."""
     pool = open_pool(run)
     wanted, sources = pool.wanted, read_sources(run, pool, ORACLE)
-    margin = run.config.compare.margin
-    case = ConditionalCase(run.task.metric, sources, wanted.unseen, wanted.groups, wanted.distance, margin)
+    margin, lacking = run.config.compare.margin, left_out(run)
+    told = (run.task.metric, sources, wanted.unseen, wanted.groups, wanted.distance)
+    case = ConditionalCase(*told, margin, rivals_of(run, lacking))
     kind, line = conditional_verdict(case)
     gates, best = read_gates(run.directory), case.best(case.choosable)
     known = Neighbours(pool.known, wanted.lineages, run.form)
@@ -65,7 +68,7 @@ def conditional_summary(run: "Run") -> dict[str, Any]:
         "task": dict(run.task.facts),
         "conditions": described(run, wanted),
         "best_source": best,
-        "verdict": line,
+        "verdict": line + without(lacking),
         "verdict_kind": kind,
         "notes": [*beside_base(case), *notes(case), *small_neighbourhoods(run, len(pool.fitted))],
         "gates": gates,
@@ -78,6 +81,18 @@ def conditional_summary(run: "Run") -> dict[str, Any]:
         "environment": read_json(run.directory.path / "environment.json"),
         "command": shlex.join(sys.argv),
     }
+
+
+def rivals_of(run: "Run", names: Sequence[str]) -> list[str]:
+    """Return those of some sources that give networks for new conditions without the engine."""
+    table = {name: source for name, source in run.config.evaluate.conditional.items() if source is not None}
+    kinds = {name: table.get(chain(table, name)[-1], {}).get("type", "") for name in names}
+    return [name for name, kind in kinds.items() if kind not in REFERENCES and not kind.startswith(GENERATED)]
+
+
+def without(names: Sequence[str]) -> str:
+    """Return the end of a verdict that says which sources were left out, if any were."""
+    return f"; left out by evaluate.only: {', '.join(names)}" if names else ""
 
 
 def described(run: "Run", wanted: Wanted) -> dict[str, Any]:

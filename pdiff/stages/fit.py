@@ -17,6 +17,7 @@ from pdiff.run.heldout import choose_heldout, fitted_rows, split_population
 from pdiff.run.spaces import learnt_places
 from pdiff.run.splits import choose_conditions
 from pdiff.run.targets import known_conditions
+from pdiff.run.thinning import thin
 from pdiff.runtime import processes
 from pdiff.runtime.storage import write_json
 from pdiff.stages.canonical import write_canonical
@@ -36,7 +37,7 @@ def fit(run: "Run") -> None:
     check_hypernet(run, run.conditional)
     path = run.directory.folder("fit") / "heldout.json"
     choose = choose_conditions if run.conditional else choose_heldout
-    processes.on_main(lambda: write_json(path, choose(run)))
+    processes.on_main(lambda: write_json(path, thin(choose(run), len(population), run.config.fit.num)))
     if run.config.fit.canonical != "none":
         write_canonical(run, fitted_rows(run))
     write_targets(run)

@@ -6,10 +6,13 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 
 from mmengine.config import Config
 
 from pdiff.engine.parameter_diffusion import read_description
+from pdiff.run.beforehand import check_settings
+from pdiff.run.collection import check_source, take_collection
 from pdiff.run.directory import ORDER, RunDirectory
 from pdiff.run.record import pass_gate, write_gate
 from pdiff.run.run import Run
@@ -17,6 +20,7 @@ from pdiff.run.stage import STAGES
 from pdiff.runtime import processes
 from pdiff.runtime.cost import Stopwatch
 from pdiff.runtime.environment import environment
+from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.progress import logger
 from pdiff.runtime.storage import write_json
 
@@ -28,6 +32,7 @@ def run_pipeline(
     resume: bool = False,
     overwrite: bool = False,
     gates: bool = True,
+    collection: Path | None = None,
 ) -> None:
     """Run stages of a config in a directory.
 
@@ -38,10 +43,13 @@ def run_pipeline(
         resume: keep what is done, and go on where an earlier run stopped.
         overwrite: repeat the stages, and accept a directory of another config.
         gates: stop at a stage whose gate has a failed check; False goes on with a warning.
+        collection: the directory of another run, whose collection is taken instead of collecting.
 
     Raises:
         PdiffError: for whatever the user can mend, a failed gate included; nothing that was computed is lost.
     """
+    if collection is not None:
+        check_not_anew(stages, resume, overwrite)
     processes.take_gpu(config.device)
     run = Run(config, directory)
     processes.agree_on(run.device)
@@ -50,7 +58,11 @@ def run_pipeline(
         held.enter_context(directory.locked())
         if overwrite and "fit" in directory.records() and ORDER.index(stages[0]) > ORDER.index("fit"):
             read_description(directory.folder("fit"))  # of another version: then nothing is dropped that needs it
+        if collection is not None and overwrite:
+            check_source(collection, config.to_dict())  # better told before anything is dropped
         directory.begin(config.to_dict(), stages, resume, overwrite)
+        if collection is not None:
+            take_collection(collection, directory, config.to_dict())
         settings = {"seed": config.seed, "command": shlex.join(sys.argv), "processes": processes.size()}
         folder = {"folder": os.getcwd(), "folder_from_run": os.path.relpath(os.getcwd(), directory.path.resolve())}
         write_json(directory.path / "environment.json", {**environment(run.device), **settings, **folder})
@@ -60,10 +72,23 @@ def run_pipeline(
     with ExitStack() as held:
         processes.on_main(begin)
         held.enter_context(directory.shared())
+        if collection is not None and not processes.on_main(lambda: directory.started("fit")):
+            processes.on_main(lambda: run.layout)  # builds the task in the first process, as before a collection
+            check_settings(run)
         for stage in stages:
             run_stage(run, stage)
             processes.on_main(partial(pass_gate, directory, stage, gates))
         processes.gather(None)  # the first process keeps what the others talk by, so it leaves last
+
+
+def check_not_anew(stages: Sequence[str], resume: bool, overwrite: bool) -> None:
+    """Raise a `PdiffError` where collecting anew is asked for beside taking the collection of another run."""
+    if list(stages) == ["collect"]:
+        line = "--stage: got collect beside --collection, which takes a collection instead of collecting"
+        raise PdiffError(f"{line}. Leave one out.")
+    if "collect" in stages and overwrite and not resume:
+        line = "--overwrite: got it beside --collection, which takes a collection instead of collecting anew"
+        raise PdiffError(f"{line}. Leave one out, or give --resume too, which keeps the stages that hold.")
 
 
 def run_stage(run: Run, stage: str) -> None:

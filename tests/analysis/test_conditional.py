@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -229,6 +230,16 @@ def test_what_begins_with_another_source_is_as_little_a_rival_or_a_choice_as_tha
     assert case.best(case.choosable) == "drawn"
     near = source("near", [0.7] * 4, kind="refined", begins="nearest")
     assert case_of(*sources, *refined, near).rival == "near"
+
+
+def test_nobody_is_ahead_of_sources_that_were_left_out():
+    rng = np.random.default_rng(0)
+    wide = {name: mean + 0.01 * rng.standard_normal(42) for name, mean in {"generated": 0.9, "ridge": 0.5}.items()}
+    case = case_of(source("oracle", np.full(42, 0.95)), *(source(name, test) for name, test in wide.items()))
+    assert conditional_verdict(case)[0] == "ahead"
+    kind, line = conditional_verdict(replace(case, left_out=["nearest"]))
+    assert kind == "not decided"
+    assert line.startswith("not decided: ahead of ridge, and nobody knows of what was left out: for unseen conditions")
 
 
 def test_rival_is_no_source_of_the_engine():

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from pdiff.run.config import resolve
 from pdiff.run.directory import RunDirectory
@@ -20,6 +21,7 @@ from pdiff.run.sources import (
     gaussian_subspace,
     interpolation,
     latent_gaussian,
+    left_out,
     open_source,
     relative_noise,
     soup,
@@ -101,6 +103,25 @@ def test_a_baseline_gives_the_same_finite_vectors_at_each_call(run, population, 
     assert vectors.shape == (count, LAYOUT.size)
     assert vectors[:].isfinite().all()
     assert torch.equal(vectors[:], open_source(run, name, pool_of(population, GENERATED + 1)).vectors[:])
+
+
+def only(run, *names) -> Run:
+    """Return the same run with `evaluate.only`."""
+    return Run(Config({**run.config, "evaluate": {**run.config.evaluate, "only": list(names)}}), run.directory)
+
+
+def test_the_needed_sources_are_evaluated_whatever_else_is_left_out(run):
+    assert left_out(run) == []
+    assert source_names(only(run)) == ["trained", "generated"]
+    assert source_names(only(run, "swag", "codec")) == ["trained", "generated", "codec", "swag"]
+    assert left_out(only(run, "swag", "codec")) == [
+        name for name in source_names(run) if name not in ("trained", "generated", "swag", "codec")
+    ]
+
+
+def test_a_source_that_is_left_out_cannot_be_opened(run, population):
+    with pytest.raises(PdiffError, match=r"^source: got 'soup'\. Known: generated, swag, trained\."):
+        open_source(only(run, "swag"), "soup", pool_of(population))
 
 
 def test_two_sources_of_one_type_draw_their_own_numbers(run, population):

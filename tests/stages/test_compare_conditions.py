@@ -18,14 +18,16 @@ from pdiff.report.side_by_side_conditions import cells
 from pdiff.run.comparison import read_runs
 from pdiff.run.config import resolve
 from pdiff.run.directory import ORDER, RunDirectory
+from pdiff.run.grouping import group_runs
 from pdiff.run.heldout import heldout_record, split_population
 from pdiff.run.run import Run
-from pdiff.run.sources import open_pool, open_source
+from pdiff.run.sources import left_out, open_pool, open_source
 from pdiff.run.wanted import open_wanted
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.settings import merge
 from pdiff.runtime.storage import read_json, write_json
 from pdiff.stages.compare import compare
+from pdiff.stages.compare_conditions import rivals_of
 from pdiff.stages.pipeline import run_pipeline
 
 FEW = ("oracle", "nearest", "ridge", "generated", "generated_permuted", "trained", "soup16")
@@ -69,6 +71,28 @@ def lines(directory: RunDirectory, name: str) -> list[dict]:
     return [json.loads(line) for line in (directory.path / "evaluation" / f"{name}.jsonl").read_text().splitlines()]
 
 
+def test_needed_sources_alone_say_what_they_leave_out(finish):
+    found = finish(evaluate={"only": []})
+    assert list(found["sources"]) == ["oracle", "generated"]
+    assert found["verdict"].endswith("; left out by evaluate.only: nearest, ridge, generated_permuted")
+
+
+def test_rivals_that_are_left_out_leave_the_verdict_open(finish, tmp_path):
+    found = finish(evaluate={"only": ["ridge"]}, conditional={"far": {"type": "nearest", "k": 3}})
+    assert found["verdict"].endswith("; left out by evaluate.only: nearest, generated_permuted, far")
+    run = Run(resolve(RunDirectory(tmp_path / "run").config()), RunDirectory(tmp_path / "run"))
+    assert rivals_of(run, left_out(run)) == ["nearest", "far"]
+
+
+def test_seed_of_the_fit_leaves_the_split_of_the_conditions_as_it_is(closed, conditional, tmp_path, results):
+    directory = RunDirectory(tmp_path / "other")
+    config = resolve(merge(closed, {"fit": {"seed": 1}}))
+    run_pipeline(config, directory, ["fit"], collection=conditional.path, gates=False)
+    own, whole = results(directory.path), results(conditional.path)
+    assert own["engine/heldout.json"] == whole["engine/heldout.json"]
+    assert own["engine/denoiser.safetensors"] != whole["engine/denoiser.safetensors"]
+
+
 def test_summary_says_how_the_conditions_were_split(summary, run):
     found, record = summary["conditions"], heldout_record(run)
     assert (found["seen"], found["select"], found["unseen"], found["left_out"]) == (15, 6, 9, 0)
@@ -88,7 +112,7 @@ def test_finished_run_can_stand_beside_others(conditional, summary):
     assert found.type_of("nearest10") == "nearest"
     assert found.groups == summary["conditions"]["groups"]["unseen"]
     assert found.rank[1] == len(summary["sources"]) - 3, "without oracle, oracle_codec and generated_permuted"
-    assert cells(found)[4] == summary["best_source"]
+    assert cells(*group_runs([found]))[4] == summary["best_source"]
 
 
 def test_summary_has_a_row_for_every_source_with_all_its_figures(summary):

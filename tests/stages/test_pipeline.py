@@ -58,6 +58,24 @@ def test_same_config_gives_the_same_bytes(finished, tiny, tmp_path, results):
     assert results(tmp_path / "again") == results(finished.path)
 
 
+def test_seed_of_the_fit_leaves_the_collection_and_the_split_as_they_are(finished, tiny, tmp_path, results):
+    tiny["fit"] = {"seed": 1}
+    directory = RunDirectory(tmp_path / "other")
+    run_pipeline(resolve(tiny), directory, ORDER[:4], gates=False, collection=finished.path)
+    own, whole = results(directory.path), results(finished.path)
+    same = {name for name in whole if own[name] == whole[name]}
+    collected = {name for name in whole if name.split("/")[0] in ("population", "base.safetensors")}
+    assert same >= {*collected, "engine/heldout.json", "evaluation/trained.jsonl", "evaluation/soup.jsonl"}
+    drawn = ("engine/denoiser.safetensors", "samples/vectors.safetensors", "evaluation/noise05.jsonl")
+    assert not same & {*drawn, "evaluation/soup16.safetensors"}
+
+
+def test_seed_of_the_fit_that_is_the_run_s_gives_the_same_bytes(finished, tiny, tmp_path, results):
+    tiny["fit"] = {"seed": 0}
+    run_pipeline(resolve(tiny), RunDirectory(tmp_path / "same"), ORDER[:4], gates=False, collection=finished.path)
+    assert results(tmp_path / "same") == results(finished.path)
+
+
 def test_stages_run_one_by_one_give_the_same_bytes(finished, tiny, tmp_path, results):
     for stage in ORDER:
         run_pipeline(resolve(tiny), RunDirectory(tmp_path / "single"), [stage], gates=False)
@@ -207,6 +225,47 @@ def test_source_that_is_set_to_null_is_left_out(copied, tiny):
     run_pipeline(resolve(tiny), copied, resume=True, overwrite=True, gates=False)
     summary = json.loads((copied.path / "report" / "summary.json").read_text())
     assert "soup16" not in summary["sources"]
+
+
+def test_run_of_needed_sources_alone_says_what_it_leaves_out(copied, tiny):
+    tiny["evaluate"]["only"] = []
+    run_pipeline(resolve(tiny), copied, resume=True, overwrite=True, gates=False)
+    summary = json.loads((copied.path / "report" / "summary.json").read_text())
+    assert list(summary["sources"]) == ["trained", "generated"]
+    assert summary["verdict"].endswith(
+        "; left out by evaluate.only: codec, soup, soup16, ensemble, interpolation, gaussian, swag, latent_gaussian, "
+        "noise05, noise15"
+    )
+    assert summary["verdict"] in (copied.path / "report" / "table.md").read_text()
+    assert not (copied.path / "evaluation" / "soup.jsonl").exists()
+
+
+def test_sources_that_are_left_out_change_no_byte_of_the_others(finished, copied, tiny, results):
+    tiny["evaluate"]["only"] = ["noise05"]
+    run_pipeline(resolve(tiny), copied, ORDER[:4], resume=True, overwrite=True, gates=False)
+    whole, own = results(finished.path), results(copied.path)
+    files = ("generated.jsonl", "generated.safetensors", "noise05.jsonl", "noise05.safetensors", "trained.jsonl")
+    for name in files:
+        assert own[f"evaluation/{name}"] == whole[f"evaluation/{name}"]
+    assert {name for name in own if name.startswith("evaluation/soup")} == set()
+
+
+def test_source_that_is_measured_on_training_data_may_be_left_out(copied, tiny):
+    tiny["evaluate"] |= {"only": [], "train": ["soup"]}
+    run_pipeline(resolve(tiny), copied, ORDER[:4], resume=True, overwrite=True, gates=False)
+    assert "train" not in (copied.path / "evaluation" / "generated.jsonl").read_text()
+
+
+def test_source_of_one_that_is_left_out_is_refused(tiny, tmp_path):
+    tiny["evaluate"]["sources"]["several"] = {"type": "ensemble_of", "of": "noise05", "members": 2}
+    tiny["evaluate"]["only"] = ["several"]
+    with pytest.raises(PdiffError, match=r"^evaluate\.sources\.several\.of: got 'noise05'\. Known: generated, trained"):
+        make_plan(resolve(tiny), tmp_path / "run")
+
+
+def test_plan_counts_no_candidates_of_what_is_left_out(tiny, tmp_path):
+    tiny["evaluate"]["only"] = ["soup"]
+    assert make_plan(resolve(tiny), tmp_path / "run").candidates == 300 + 5 + 1
 
 
 def test_run_without_trained_source_is_refused(tiny):

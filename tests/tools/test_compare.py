@@ -45,3 +45,26 @@ def test_output_that_cannot_be_written_is_one_line(call, tmp_path, monkeypatch, 
     done = call("compare", compared("one"), "-o", "file/all.html")
     assert done.code == 2
     assert "file/all.png: cannot be written" in done.err
+
+
+def test_figures_are_written_as_csv(call, tmp_path, monkeypatch, compared):
+    monkeypatch.chdir(tmp_path)
+    paths = [compared(name) for name in ("run0", "run1")]
+    for seed, path in enumerate(paths):
+        (path / "config.yaml").write_text(f"plugin: classification\nseed: {seed}\n")
+    done = call("compare", *paths, "-o", "all.html", "--csv", "all.csv")
+    assert done.code == 0, done.err
+    assert done.out.endswith("comparison: all.html, all.png, all.csv\n")
+    head, *rows = (tmp_path / "all.csv").read_text().splitlines()
+    assert head.startswith("run,group,seed,fit.seed,metric,")
+    assert [row.split(",")[:5] for row in rows] == [
+        ["run0", "run", "0", "0", "accuracy"], ["run1", "run", "1", "1", "accuracy"],
+    ]  # fmt: skip
+
+
+def test_csv_that_cannot_be_written_is_one_line(call, tmp_path, monkeypatch, compared):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    done = call("compare", compared("one"), "--csv", "file/all.csv")
+    assert done.code == 2
+    assert "file/all.csv: cannot be written" in done.err

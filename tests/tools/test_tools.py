@@ -66,7 +66,7 @@ def test_mistake_is_one_line_and_exit_code_2(call, tmp_path, arguments, words):
     assert done.err.startswith(f"error: {words}")
 
 
-@pytest.mark.parametrize("tool", ["run", "compare", "export", "plugins"])
+@pytest.mark.parametrize("tool", ["run", "sweep", "compare", "export", "plugins"])
 def test_tool_is_the_command_of_its_name(tool):
     command = [sys.executable, str(ROOT / "tools" / f"{tool}.py"), "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -75,7 +75,7 @@ def test_tool_is_the_command_of_its_name(tool):
     assert " ".join(page.split()) in " ".join(done.stdout.split())
 
 
-@pytest.mark.parametrize("command", ["run", "compare", "export", "plugins"])
+@pytest.mark.parametrize("command", ["run", "sweep", "compare", "export", "plugins"])
 def test_interrupt_is_one_line_and_exit_code_130(call, monkeypatch, command):
     def interrupted(*_):
         raise KeyboardInterrupt
@@ -83,7 +83,7 @@ def test_interrupt_is_one_line_and_exit_code_130(call, monkeypatch, command):
     monkeypatch.setattr(import_module(f"pdiff.commands.{command}"), "parse", interrupted)
     done = call(command)
     assert done.code == 130
-    after = ": the same command with --resume goes on" if command == "run" else ""
+    after = ": the same command with --resume goes on" if command in ("run", "sweep") else ""
     assert done.err == f"interrupted{after}\n"
 
 
@@ -102,7 +102,7 @@ def test_options_are_values_of_yaml_or_texts_and_may_be_given_in_several_places(
 
 def test_command_that_there_is_not_is_one_line(capsys):
     assert main(["nosuch"]) == 2
-    line = "error: pdiff: got 'nosuch'. Known: compare, export, plugins, run.\n"
+    line = "error: pdiff: got 'nosuch'. Known: compare, export, plugins, run, sweep.\n"
     assert capsys.readouterr() == ("", line)
 
 
@@ -110,7 +110,7 @@ def test_module_is_the_command(tmp_path):
     command = [sys.executable, "-m", "pdiff", "nosuch"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.splitlines() == ["error: pdiff: got 'nosuch'. Known: compare, export, plugins, run."]
+    assert done.stderr.splitlines() == ["error: pdiff: got 'nosuch'. Known: compare, export, plugins, run, sweep."]
 
 
 def test_list_shows_the_plugin_with_its_hooks(call):

@@ -1,0 +1,23 @@
+"""What is better told before a collection, or before the fit to one that is taken: mistakes in the settings."""
+
+from typing import TYPE_CHECKING
+
+from pdiff.run.fit_through_losses import check_behaving
+from pdiff.run.sources import check_sources
+from pdiff.run.splits import check_conditions
+from pdiff.run.targets import check_targets
+from pdiff.run.units import check_canonical
+
+if TYPE_CHECKING:
+    from pdiff.run.run import Run
+
+
+def check_settings(run: "Run") -> None:
+    """Raise a `PdiffError` for settings of any stage that cannot be; all that is not known yet passes."""
+    run.new_engine().prepare(run.layout)
+    check_sources(run)
+    conditions = None if run.config.checkpoints.files else run.built.conditions
+    check_conditions(run.config, run.layout, conditions)
+    check_targets(run, conditions)
+    check_behaving(run)
+    check_canonical(run)

@@ -1,0 +1,1 @@
+"""Many runs by one command: a config, keys whose values are varied, and seeds."""

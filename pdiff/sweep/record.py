@@ -1,0 +1,62 @@
+"""What a folder says of the sweep in it: `sweep.json`."""
+
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.storage import explain_write_errors, read_json, write_json
+from pdiff.sweep.setting import Setting
+from pdiff.sweep.sweep import Sweep
+
+FILE = "sweep.json"
+RUNS, COLLECTIONS = "runs", "collections"
+
+
+def begin_sweep(folder: Path, sweep: Sweep, settings: Sequence[Setting], resume: bool, overwrite: bool) -> None:
+    """Make a folder ready for a sweep, and record it there.
+
+    Args:
+        folder: of the sweep.
+        sweep: what is swept.
+        settings: its runs.
+        resume: keep what is done, and go on.
+        overwrite: drop the runs and the collections of the sweep that is there, whatever it is.
+
+    Raises:
+        PdiffError: there is a sweep, and nothing says what to do about it, or it is another one; nothing is changed.
+    """
+    file = folder / FILE
+    if file.exists():
+        before = read_json(file)
+        if overwrite:
+            drop(folder, before)
+        elif not resume:
+            raise PdiffError(f"{folder}: was swept before. Give --resume to go on, or --overwrite to repeat it.")
+        elif changed := [name for name, value in sweep.to_dict().items() if plain(before.get(name)) != plain(value)]:
+            line = f"{folder}: is of another sweep ({', '.join(changed)} differ)"
+            raise PdiffError(f"{line}. Give another --work-dir, or --overwrite to drop its runs.")
+    names = {RUNS: names_of(setting.name for setting in settings)}
+    names |= {COLLECTIONS: names_of(setting.collection for setting in settings)}
+    with explain_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_json(file, {**plain(sweep.to_dict()), **names})
+
+
+def names_of(names: Iterable[str]) -> list[str]:
+    """Return names, each once, in their order."""
+    return list(dict.fromkeys(names))
+
+
+def plain(value: object) -> object:
+    """Return a value as JSON gives it back."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def drop(folder: Path, record: dict) -> None:
+    """Delete the directories that a record names, and no other."""
+    with explain_write_errors(folder):
+        for kind in (RUNS, COLLECTIONS):
+            for name in record.get(kind, []):
+                shutil.rmtree(folder / kind / name, ignore_errors=True)

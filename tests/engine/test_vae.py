@@ -1,0 +1,182 @@
+import math
+
+import pytest
+import torch
+from torch.distributions import Normal
+
+from pdiff import Layout, ParameterDiffusion, PdiffError
+from pdiff.engine import training
+from pdiff.engine.vae import EvidenceBound, LatentVAE
+from pdiff.engine.watching import LOOK
+from pdiff.runtime.seeding import generator
+
+SMALL = {
+    "autoencoder": {"latent": 6, "latent_noise": 0.0},
+    "generator": {"type": "vae", "width": 16, "depth": 1, "code": 3},
+    "generator_training": {"steps": 30},
+}
+
+
+def noise(*shape, seed):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def vectors(rows=60, size=80):
+    return noise(rows, 6, seed=3) @ noise(6, size, seed=4) + 5
+
+
+CONDITIONS = noise(60, 2, seed=5)
+
+
+def fitted(changes=None, folder=None, **given):
+    trained = SMALL["generator_training"] | (changes or {})
+    return ParameterDiffusion({**SMALL, "generator_training": trained}).fit(vectors(), folder=folder, **given)
+
+
+def weights(engine):
+    return torch.cat([tensor.flatten() for tensor in engine.generator.state_dict().values()])
+
+
+def test_draws_have_mean_and_spread_of_a_gaussian_population():
+    engine = fitted({"steps": 400})
+    new = engine.sample(2000, seed=1)
+    assert ((new.mean(0) - vectors().mean(0)).abs() / vectors().std(0)).max() < 0.3
+    assert (new.std(0) / vectors().std(0)).mean() == pytest.approx(1, abs=0.15)
+
+
+def test_what_the_code_does_not_say_is_drawn_as_noise_of_the_learnt_deviation():
+    made = LatentVAE(4, width=8, depth=1, code=2)
+    torch.nn.init.zeros_(made.decoder.last.weight)
+    torch.nn.init.zeros_(made.decoder.last.bias)
+    with torch.no_grad():
+        made.magnitude.copy_(torch.tensor([[-0.2, -0.1, 0.0, 0.1]]))
+        ((z, _),) = made.draw(torch.Size([20000, 4]), generator(0))
+    torch.testing.assert_close(z.std(0), torch.tensor([-2.0, -1.0, 0.0, 1.0]).exp(), atol=0.02, rtol=0.02)
+
+
+def test_two_modes_are_drawn_as_two():
+    rows = torch.cat([noise(200, 1, seed=0) * 0.1 - 1, noise(200, 1, seed=1) * 0.1 + 1])
+    rows = torch.cat([rows, noise(400, 1, seed=2)], 1)
+    torch.manual_seed(0)
+    made = LatentVAE(2, width=32, depth=1, code=2)
+    made.fit(rows)
+    settings = {"steps": 800, "batch_size": 64, "lr": 3e-3, "weight_decay": 0.0, "schedule": "cosine", "ema": 0.0}
+    training.train(made.objective(0, 0.0), rows, "vae", None, 0, "", amp=False, **settings)
+    with torch.no_grad():
+        ((z, _),) = made.draw(torch.Size([2000, 2]), generator(0))
+    between = (z[:, 0].abs() < 0.5).float().mean()
+    assert between < 0.15
+    assert (z[:, 0] > 0).float().mean() == pytest.approx(0.5, abs=0.15)
+    assert z.std(0).tolist() == pytest.approx([1.0, 1.0], abs=0.2)
+
+
+def test_the_loss_is_the_negative_bound_with_the_divergence_of_kingma_and_welling():
+    made = LatentVAE(4, width=8, depth=1, code=2, beta=0.5)
+    z, eps = noise(5, 4, seed=0), noise(5, 2, seed=1)
+    mean, magnitude = made.encoder(z).chunk(2, 1)
+    apart = 0.5 * (mean**2 + (2 * magnitude).exp() - 1 - 2 * magnitude).sum(1)
+    told = Normal(made.decoder(mean + magnitude.exp() * eps), made.deviation()).log_prob(z).sum(1)
+    torch.testing.assert_close(EvidenceBound(made, 0).loss(z, eps), (0.5 * apart - told).mean())
+
+
+def test_axes_without_variance_do_not_count_and_are_drawn_as_they_are():
+    rows = torch.cat([noise(30, 2, seed=0), torch.full((30, 1), 0.7)], 1)
+    made = LatentVAE(3, width=8, depth=1, code=2)
+    made.fit(rows)
+    objective = made.objective(0, 0.0)
+    objective(rows, 0)["loss"].backward()
+    assert made.magnitude.grad[0, 2] == 0
+    assert (made.magnitude.grad[0, :2] != 0).all()
+    with torch.no_grad():
+        ((z, _),) = made.draw(torch.Size([9, 3]), generator(0))
+    assert (z[:, 2] == 0.7).all()
+
+
+def test_it_draws_for_conditions_and_without():
+    conditions, slopes = noise(300, 2, seed=0), noise(2, 40, seed=1)
+    made = conditions @ slopes + 0.2 * noise(300, 40, seed=2)
+    config = {**SMALL, "generator_training": {"steps": 500, "lr": 3e-3}}
+    engine = ParameterDiffusion(config).fit(made, conditions=conditions)
+    wanted = torch.tensor([[1.0, -1.0]]).repeat(300, 1)
+    new = engine.sample(300, conditions=wanted)
+    assert (new.mean(0) - wanted[0] @ slopes).abs().mean() / (wanted[0] @ slopes).abs().mean() < 0.25
+    assert engine.sample(300).std(0).mean() > 2 * new.std(0).mean()
+
+
+@pytest.mark.parametrize("conditions", [None, CONDITIONS])
+def test_the_same_seed_gives_the_same_bytes_and_a_saved_one_draws_them(tmp_path, conditions):
+    one, other = (fitted(conditions=conditions) for _ in range(2))
+    wanted = None if conditions is None else conditions[:5]
+    assert torch.equal(one.sample(5, conditions=wanted), other.sample(5, conditions=wanted))
+    assert not torch.equal(one.sample(5), one.sample(5, seed=1))
+    one.save(tmp_path)
+    assert (tmp_path / "vae.safetensors").exists()
+    loaded = ParameterDiffusion.load(tmp_path)
+    assert torch.equal(loaded.sample(5, conditions=wanted), one.sample(5, conditions=wanted))
+    assert len(loaded.history["vae"]) == 30
+
+
+@pytest.mark.parametrize(
+    ("changes", "conditions"),
+    [
+        ({}, None),
+        ({}, CONDITIONS),
+        ({"ema": 0.0, "amp": True}, None),
+        ({"compile": "eager"}, CONDITIONS),
+        ({"patience": 9}, None),
+    ],
+)
+def test_an_interrupted_training_goes_on_to_the_same_bytes(tmp_path, monkeypatch, changes, conditions):
+    whole, forward = fitted(changes, conditions=conditions), EvidenceBound.forward
+
+    def interrupted(self, rows, step, mode="loss"):
+        if step == 17:
+            raise KeyboardInterrupt
+        return forward(self, rows, step, mode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "SECONDS_BETWEEN_STATES", 0)
+        patch.setattr(EvidenceBound, "forward", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fitted(changes, tmp_path, conditions=conditions)
+    resumed = fitted(changes, tmp_path, conditions=conditions)
+    assert torch.equal(weights(resumed), weights(whole))
+    assert resumed.history == whole.history
+
+
+def test_a_watched_training_ends_when_what_it_does_not_see_gets_no_better():
+    engine = fitted({"steps": 600, "lr": 1e-2, "patience": 3})
+    watched = engine.history["watched"]
+    assert len(engine.history["vae"]) == LOOK * len(watched) < 600
+    assert all(map(math.isfinite, watched))
+
+
+def test_by_default_it_has_about_as_many_weights_as_the_denoiser_of_the_fast_preset():
+    with torch.device("meta"):
+        count = sum(parameter.numel() for parameter in LatentVAE(32).parameters())
+    assert count == 1_609_824
+    engine = ParameterDiffusion()
+    engine.prepare(Layout.of({"vector": torch.empty(100)}), torch.device("meta"))
+    other = sum(parameter.numel() for parameter in engine.generator.parameters())
+    assert count / other == pytest.approx(1, abs=0.1)
+
+
+def test_a_training_that_diverges_says_so_in_one_line():
+    with pytest.raises(PdiffError, match=r"^sample: got vectors with NaN or infinity, so .* did not converge"):
+        fitted({"lr": 1e6, "ema": 0.0}).sample(3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"width": 0}, r"^engine.generator.width: got 0, expected"),
+        ({"depth": 0}, r"^engine.generator.depth: got 0, expected"),
+        ({"code": -1}, r"^engine.generator.code: got -1, expected"),
+        ({"beta": -0.5}, r"^engine.generator.beta: got -0.5, expected"),
+        ({"noise": 3}, r"^engine.generator: got unknown key 'noise'"),
+    ],
+)
+def test_settings_that_cannot_be_are_one_line(changes, line):
+    config = {**SMALL, "generator": {"type": "vae", **changes}}
+    with pytest.raises(PdiffError, match=line):
+        ParameterDiffusion(config).prepare(Layout.of({"vector": torch.empty(40)}))
