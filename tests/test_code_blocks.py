@@ -19,7 +19,7 @@ from types import ModuleType
 import pytest
 import yaml
 
-from pdiff import DENOISERS, SOURCES
+from pdiff import DENOISERS, GENERATORS, SAMPLERS, SOURCES
 from pdiff.run.config import load_config, resolve
 from pdiff.runtime.settings import Loader
 from pdiff.scaffold import write_plugin
@@ -99,7 +99,7 @@ def test_every_block_is_of_a_known_language_and_every_mark_belongs_to_a_block(pa
 def test_python_blocks_run(page, checkout, monkeypatch):
     module = ModuleType("documentation")  # one that can be imported, as a notebook's own can
     monkeypatch.setitem(sys.modules, "documentation", module)
-    for registry in (DENOISERS, SOURCES):  # what a page registers is gone behind it
+    for registry in (DENOISERS, GENERATORS, SAMPLERS, SOURCES):  # what a page registers is gone behind it
         registry.import_from_location()
         monkeypatch.setattr(registry, "_module_dict", dict(registry.module_dict))
     for code, runs in blocks(page, "python"):

@@ -39,7 +39,7 @@ class TimeEmbedding(nn.Module):
 
 
 class Denoiser(nn.Module, ABC):
-    """Predicts what the noise schedule asks for: noise, velocity or sample.
+    """Predicts what the process asks for: noise, velocity or sample, or the direction of a flow.
 
     One for conditions takes their length C as the argument `condition`, which is 0 for a population without.
     """
@@ -50,7 +50,8 @@ class Denoiser(nn.Module, ABC):
 
         Args:
             z: noisy latents `(B, L)`.
-            t: their timesteps `(B,)`.
+            t: their times `(B,)`, from 0 to T - 1, of a flow to 1000: whole numbers in the training of a diffusion,
+                else any.
             c: scaled conditions `(B, C)`, NaN in the rows of those that are not given; None where none is. Without
                 conditions it is never passed, and a denoiser for such populations alone need not take it.
         """

@@ -111,7 +111,7 @@ def build_sampler(cfg: dict, process: "Process") -> Any:
     """
     check_fits(cfg, process)
     found = build(SAMPLERS, cfg, "engine.sampler", **{process.offers: process.offered()})
-    if not all(callable(getattr(found, name, None)) for name in NEEDED[process.offers]):
+    if not all(callable(getattr(found, name, None)) for name in NEEDED.get(process.offers, ("step",))):
         line = f"engine.sampler: {cfg['type']!r} returned {type(found).__name__}, expected a scheduler of diffusers"
         raise PdiffError(f"{line}, its timesteps set. Return it.")
     return found

@@ -143,7 +143,8 @@ def sampling_steps(engine: ParameterDiffusion, sampler: Mapping[str, Any] | None
     """Return how many steps a sampler takes; None where it can take no more of them, or there is none."""
     if engine.process is None:
         return None
-    taken, most = len(build_sampler(sampler, engine.process).timesteps), engine.process.steps
+    times = build_sampler(sampler, engine.process).timesteps  # Heun's method asks at all but the first time twice
+    taken, most = len(set(times.tolist())), engine.process.steps
     return taken if most is None or taken < most else None
 
 

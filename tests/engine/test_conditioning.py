@@ -168,9 +168,10 @@ def interrupt(folder, monkeypatch, config):
             ParameterDiffusion(config).fit(VECTORS, folder=folder, conditions=CONDITIONS)
 
 
+@pytest.mark.parametrize("kind", ["diffusion", "flow"])
 @pytest.mark.parametrize("changes", [{}, {"ema": 0.0, "amp": True}, {"compile": "eager"}])
-def test_interrupted_conditional_fit_goes_on_to_the_same_bytes(tmp_path, monkeypatch, changes):
-    config = {**SMALL, "generator_training": {"steps": 30, **changes}}
+def test_interrupted_conditional_fit_goes_on_to_the_same_bytes(tmp_path, monkeypatch, kind, changes):
+    config = {**SMALL, "generator": {"type": kind}, "generator_training": {"steps": 30, **changes}}
     interrupt(tmp_path, monkeypatch, config)
     resumed, whole = (
         ParameterDiffusion(config).fit(VECTORS, folder=folder, conditions=CONDITIONS) for folder in (tmp_path, None)

@@ -244,6 +244,11 @@ def test_of_few_latents_half_of_a_gaussians_draws_lie_outside_and_pass():
     assert "at most 63% outside" in blown_up.line
 
 
+@pytest.mark.parametrize(("kind", "steps"), [("Heun", 25), ("Heun", 1), ("Euler", 2000)])
+def test_the_steps_of_a_flow_are_those_of_the_setting_and_may_be_more(kind, steps):
+    assert sampling_steps(ParameterDiffusion({"generator": {"type": "flow"}}), {"type": kind, "steps": steps}) == steps
+
+
 def test_of_many_latents_few_draws_lie_outside_by_chance():
     assert check_latents(latents(seed=1), latents()).figures["outside_by_chance"] < 0.01
 

@@ -410,3 +410,28 @@ def test_frozen_part_may_come_from_a_file_that_is_named(finished, tiny, tmp_path
         "files": str(tmp_path / "files"), "prefix": "module.", "base": str(tmp_path / "files" / "epoch_0.safetensors")
     }  # fmt: skip
     run_pipeline(resolve(tiny), RunDirectory(tmp_path / "imported"), ["collect"], gates=False)
+
+
+STRETCHED = {"timesteps": 10, "prediction": "sample", "zero_terminal_snr": True}
+
+
+@pytest.mark.parametrize(
+    ("engine", "evaluations"),
+    [
+        ({"generator": {"type": "flow"}}, 49),
+        ({"generator": {"type": "flow", "noise_scale": 0.7}, "sampler": {"type": "Euler", "steps": 10}}, 10),
+        ({"noise_schedule": STRETCHED}, 10),
+        ({"noise_schedule": {"timesteps": 10}}, 10),
+    ],
+    ids=["flow", "a narrow flow", "a schedule that is stretched", "few timesteps"],
+)
+def test_any_process_goes_through_all_stages_and_gates(copied, tiny, engine, evaluations):
+    tiny["engine"] |= engine
+    run_pipeline(resolve(tiny), copied, resume=True, overwrite=True, gates=False)
+    summary = json.loads((copied.path / "report" / "summary.json").read_text())
+    assert summary["sources"]["generated"]["n"] == 5
+    found = {check["name"] for check in json.loads((copied.folder("fit") / "gate.json").read_text())}
+    assert {"denoiser", "collapse"} <= found
+    assert ("schedule" in found) == (engine.get("noise_schedule") == {"timesteps": 10})
+    steps = json.loads((copied.folder("generate") / "samples.json").read_text())["path_steps"]
+    assert (steps[0], steps[-1]) == (1, evaluations)
