@@ -12,12 +12,15 @@ from pdiff.engine.settings import FOLDER
 from pdiff.run.config import load_config
 from pdiff.runtime.registry import build
 from pdiff.runtime.settings import read_yaml
+from pdiff.sweep.expanding import settings_of
+from pdiff.sweep.reading import read_sweep
 from pdiff.task.plugins import list_plugins
 from pdiff.weights.select import select
 
 ROOT = Path(__file__).parents[1]
 PLUGINS = ROOT / "plugins"
-CONFIGS = [path for path in sorted((ROOT / "configs").rglob("*.yaml")) if path.parent.name != "_base_"]
+CONFIGS = [path for path in sorted((ROOT / "configs").rglob("*.yaml")) if path.parent.name not in ("_base_", "sweeps")]
+SWEEPS = sorted((ROOT / "configs" / "sweeps").glob("*.yaml"))
 EVERY = [*sorted(PLUGINS.glob("*/default.yaml")), *CONFIGS]
 CLASSIFICATION = [path for path in EVERY if path.parent.name == "classification"]
 ZOOS = [path for path in CLASSIFICATION if path.stem.startswith("zoo_")]
@@ -110,6 +113,13 @@ def published_size(path: Path) -> int:
 def load(path: Path):
     """Return a resolved config."""
     return load_config(None, str(path), {}, {})
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_every_setting_of_a_sweep_resolves(path):
+    sweep = read_sweep(path)
+    sweep.check()
+    assert settings_of(sweep)
 
 
 def number_of(path: Path, config) -> int:

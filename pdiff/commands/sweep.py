@@ -67,13 +67,14 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 def perform(folder: Path, sweep: Any, settings: Sequence[Any], number: int) -> int:
     """Run what is not done, write table, csv and pictures of what is, and return the exit code."""
-    from pdiff.report import side_by_side, side_by_side_conditions
+    from pdiff.report.comparison_table import kind, markdown_rows
+    from pdiff.report.side_by_side import print_rows
     from pdiff.run.csv_rows import csv_text
     from pdiff.run.grouping import MOST_KEYS, group_runs
     from pdiff.runtime.storage import write_text
     from pdiff.stages.pipeline import run_pipeline
     from pdiff.sweep.charts import write_charts
-    from pdiff.sweep.results import lines_below, points_of, read_result, rows_of, write_table
+    from pdiff.sweep.results import lines_below, points_of, read_result, rows_of
     from pdiff.sweep.running import run_sweep
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
@@ -83,10 +84,10 @@ def perform(folder: Path, sweep: Any, settings: Sequence[Any], number: int) -> i
     write_text(folder / "sweep.csv", csv_text(rows_of(sweep.keys, results)))
     written, lines = [folder / "sweep.csv"], lines_below(sweep.seeds_of, results)
     if runs := [result.run for result in results if result.run]:
-        report = side_by_side_conditions if runs[0].summary.get("conditional") else side_by_side
-        table = report.table(group_runs(runs, sweep.keys if len(sweep.keys) <= MOST_KEYS else None))
-        write_table(folder / "table.md", table.titles, table.rows, table.caption, lines)
+        groups = group_runs(runs, sweep.keys if len(sweep.keys) <= MOST_KEYS else None)
+        parts = [markdown_rows(kind(groups).table(groups)), *(f"- {line}" for line in lines), ""]
+        write_text(folder / "table.md", "\n".join(parts))
         written += [folder / "table.md", *write_charts(folder, sweep.keys, points_of(results))]
-        side_by_side.print_rows(*table, lines)
+        print_rows(*kind(groups).for_terminal(groups), lines, whole=True)
     print(*([] if runs else lines), f"sweep: {', '.join(map(str, written))}", sep="\n")
     return 2 if any(result.line for result in results) else 0

@@ -8,7 +8,6 @@ from typing import Any
 from pdiff.run.comparison import read_runs
 from pdiff.run.grouping import Run, figures, value_text
 from pdiff.runtime.errors import PdiffError
-from pdiff.runtime.storage import write_text
 from pdiff.sweep.point import Point
 from pdiff.sweep.record import RUNS
 from pdiff.sweep.setting import Setting
@@ -73,13 +72,3 @@ def lines_below(seeds_of: str, results: Sequence[Result]) -> list[str]:
     """Return what is said below the table: what the seeds are of, and each run that has not ended well."""
     several = len({result.setting.seed for result in results}) > 1
     return [*([seeds_of] if several else []), *(f"{r.setting.name}: {r.line}" for r in results if r.line)]
-
-
-def write_table(
-    file: Path, titles: Sequence[str], cells: Sequence[Sequence[str]], caption: str, lines: Sequence[str]
-) -> None:
-    """Write a table of settings as Markdown, its caption, and lines below it."""
-    body = [titles, ["---"] * len(titles), *cells]
-    table = "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in body)
-    listed = "\n".join(f"- {line}" for line in lines)
-    write_text(file, "\n\n".join(part for part in (table, caption, listed) if part) + "\n")
