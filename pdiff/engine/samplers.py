@@ -126,4 +126,5 @@ def check_fits(cfg: dict, process: "Process") -> None:
         return
     own = [name for name, made in SAMPLERS.module_dict.items() if process.offers in signature_of(made, name).parameters]
     line = f"engine.sampler: got {kind!r}, which is for another generator than {process.name}"
-    raise PdiffError(f"{line}, expected one of {', '.join(own)}. Set engine.sampler.type.")
+    fitting = f"one of {', '.join(own)}" if own else f"one that takes {process.offers!r}"
+    raise PdiffError(f"{line}, expected {fitting}. Set engine.sampler.type.")

@@ -110,3 +110,21 @@ def test_a_sampler_of_a_flow_by_someone_else_takes_the_flow():
     flow = Flow(0.7)
     sampler = build_sampler({"type": f"{__name__}:Straight", "width": 2.0}, flow)
     assert (sampler.flow, sampler.width) == (flow, 2.0)
+
+
+class Bridge(Flow):
+    """A process by someone else, whose samplers take it by a name of its own."""
+
+    name, offers = "across", "bridge"
+
+
+def across(bridge):
+    """Return its sampler."""
+    return Straight(bridge)
+
+
+def test_a_process_by_someone_else_has_samplers_of_its_own():
+    bridge = Bridge()
+    assert build_sampler({"type": f"{__name__}:across"}, bridge).flow is bridge
+    with pytest.raises(PdiffError, match=r"is for another generator than across, expected one that takes 'bridge'"):
+        build_sampler({"type": f"{__name__}:Straight"}, bridge)
