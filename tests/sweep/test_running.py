@@ -1,0 +1,34 @@
+"""What becomes of a run that goes wrong."""
+
+from pdiff.runtime.errors import PdiffError
+from pdiff.sweep.running import run_sweep
+from pdiff.sweep.setting import Setting
+
+
+def setting(name: str, collection: str = "all") -> Setting:
+    return Setting(name, {}, None, {"name": name}, collection, frozenset())
+
+
+def test_run_that_goes_wrong_is_a_line_and_the_others_go_on(tmp_path):
+    def pipeline(config, directory, stages, **_):
+        directory.path.mkdir(parents=True, exist_ok=True)
+        if directory.path.name == "wrong":
+            raise PdiffError("select: got nothing")
+        if directory.path.name == "broken":
+            raise ValueError("of a\nplugin")
+
+    ended = run_sweep(tmp_path, [setting("wrong"), setting("broken"), setting("fine")], 1, pipeline)
+    log = tmp_path / "runs" / "broken" / "error.log"
+    assert ended == {"wrong": "select: got nothing", "broken": f"ValueError: of a plugin (see {log})", "fine": None}
+    assert "Traceback" in log.read_text()
+
+
+def test_runs_without_their_collection_are_lost_and_the_others_go_on(tmp_path):
+    def pipeline(config, directory, stages, **_):
+        directory.path.mkdir(parents=True, exist_ok=True)
+        if directory.path.name == "bad":
+            raise PdiffError("collect: got nothing")
+
+    ended = run_sweep(tmp_path, [setting("one", "bad"), setting("two", "good")], 1, pipeline)
+    assert ended == {"one": "collection bad: collect: got nothing", "two": None}
+    assert not (tmp_path / "runs" / "one").exists()
