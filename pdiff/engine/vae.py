@@ -24,7 +24,7 @@ from pdiff.runtime.processes import own_rows, weight
 from pdiff.runtime.seeding import generator, normal
 
 LOOKED_AT = 1000  # pairs of row and code
-FASTER = 10.0  # than a weight a deviation moves, by orders of magnitude, as it has to follow all of them
+FASTER = 30.0  # than a weight a deviation moves, in logarithms: it has to follow the errors that all of them leave
 NARROW = -1.0  # logarithm of a deviation at first: a wide one leaves the code nothing to explain
 
 

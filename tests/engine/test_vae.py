@@ -7,7 +7,7 @@ from torch.distributions import Normal
 
 from pdiff import Layout, ParameterDiffusion, PdiffError
 from pdiff.engine import training
-from pdiff.engine.vae import EvidenceBound, LatentVAE
+from pdiff.engine.vae import FASTER, EvidenceBound, LatentVAE
 from pdiff.engine.watching import LOOK
 from pdiff.runtime import processes as group
 from pdiff.runtime.seeding import generator
@@ -51,7 +51,7 @@ def test_what_the_code_does_not_say_is_drawn_as_noise_of_the_learnt_deviation():
     torch.nn.init.zeros_(made.decoder.last.weight)
     torch.nn.init.zeros_(made.decoder.last.bias)
     with torch.no_grad():
-        made.magnitude.copy_(torch.tensor([[-0.2, -0.1, 0.0, 0.1]]))
+        made.magnitude.copy_(torch.tensor([[-2.0, -1.0, 0.0, 1.0]]) / FASTER)
         ((z, _),) = made.draw(torch.Size([20000, 4]), generator(0))
     torch.testing.assert_close(z.std(0), torch.tensor([-2.0, -1.0, 0.0, 1.0]).exp(), atol=0.02, rtol=0.02)
 
@@ -102,7 +102,7 @@ def test_it_draws_for_conditions_and_without():
     wanted = torch.tensor([[1.0, -1.0]]).repeat(300, 1)
     new = engine.sample(300, conditions=wanted)
     assert (new.mean(0) - wanted[0] @ slopes).abs().mean() / (wanted[0] @ slopes).abs().mean() < 0.25
-    assert engine.sample(300).std(0).mean() > 2 * new.std(0).mean()
+    assert engine.sample(300).std(0).mean() > 3 * new.std(0).mean()
 
 
 @pytest.mark.parametrize("conditions", [None, CONDITIONS])
