@@ -384,7 +384,7 @@ def test_paper_preset_has_the_published_figures():
         },
         "condition_dropout": 0.1,
         "generator_training": {"steps": 1000, "lr": 1e-4, "patience": 0, **training},
-        "sampler": {"type": "DDPM", "steps": 1000},
+        "sampler": {"type": "DDPM", "steps": None},  # all T, that is 1000
     }  # fmt: skip
 
 
