@@ -435,3 +435,20 @@ def test_any_process_goes_through_all_stages_and_gates(copied, tiny, engine, eva
     assert ("schedule" in found) == (engine.get("noise_schedule") == {"timesteps": 10})
     steps = json.loads((copied.folder("generate") / "samples.json").read_text())["path_steps"]
     assert (steps[0], steps[-1]) == (1, evaluations)
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "line"),
+    [
+        ("engine", {"generator": {"type": "nope"}}, r"^engine.generator.type: got 'nope'"),
+        ("engine", {"denoiser": {"width": 0}}, r"^engine.denoiser.width: got 0"),
+        ("generate", {"sampler": {"steps": 5}}, r"^generate.sampler.type: got None"),
+        ("generate", {"sampler": {"type": "Heun"}}, r"^generate.sampler: got 'Heun'"),
+    ],
+)
+def test_an_engine_that_cannot_be_drops_nothing_of_what_is_done(tiny, copied, section, changes, line):
+    before = sorted(str(path.relative_to(copied.path)) for path in copied.path.rglob("*"))
+    tiny[section] = {**tiny[section], **changes}
+    with pytest.raises(PdiffError, match=line):
+        run_pipeline(resolve(tiny), copied, resume=True, overwrite=True, gates=False)
+    assert sorted(str(path.relative_to(copied.path)) for path in copied.path.rglob("*")) == before
