@@ -59,7 +59,8 @@ def run_pipeline(
         if overwrite and "fit" in directory.records() and ORDER.index(stages[0]) > ORDER.index("fit"):
             read_description(directory.folder("fit"))  # of another version: then nothing is dropped that needs it
         if overwrite:  # better told before anything is dropped
-            check_engine(run, "collect" not in directory.repeated(config.to_dict(), stages, resume, overwrite))
+            dropped = directory.repeated(config.to_dict(), stages, resume, overwrite)
+            check_engine(run, "collect" in directory.records() and "collect" not in dropped)
         if collection is not None and overwrite:
             check_source(collection, config.to_dict())
         directory.begin(config.to_dict(), stages, resume, overwrite)

@@ -452,3 +452,12 @@ def test_an_engine_that_cannot_be_drops_nothing_of_what_is_done(tiny, copied, se
     with pytest.raises(PdiffError, match=line):
         run_pipeline(resolve(tiny), copied, resume=True, overwrite=True, gates=False)
     assert sorted(str(path.relative_to(copied.path)) for path in copied.path.rglob("*")) == before
+
+
+def test_a_collection_that_was_interrupted_goes_on_with_resume_and_overwrite(tiny, copied):
+    records = json.loads((copied.path / "stages.json").read_text())
+    del records["collect"]
+    write_json(copied.path / "stages.json", records)
+    (copied.path / "population" / "layout.json").unlink()
+    run_pipeline(resolve(tiny), copied, ["collect"], resume=True, overwrite=True, gates=False)
+    assert "collect" in copied.records()
