@@ -143,7 +143,7 @@ def test_stage_needs_the_one_before_it(tiny, tmp_path):
         ("evaluate", {"sources": {"x": {"type": "soup", "axes": 2}}}, r"evaluate\.sources\.x: got unknown key 'axes'"),
         ("evaluate", {"sources": {"x": {"type": "codec", "num": "4"}}}, r"evaluate\.sources\.x\.num: got '4', exp"),
         ("evaluate", {"train": ["nosuch"]}, r"evaluate\.train: got 'nosuch'\. .*Known: "),
-        ("generate", {"sampler": {"type": "nosuch"}}, r"engine\.sampler\.type: got 'nosuch'\. Known: "),
+        ("generate", {"sampler": {"type": "nosuch"}}, r"generate\.sampler\.type: got 'nosuch'\. Known: "),
     ],
 )
 def test_source_or_sampler_that_cannot_be_is_refused_before_the_collection_and_in_a_plan(
