@@ -121,7 +121,8 @@ def check_drawing(
     if sampler is not None:
         check_section(sampler, where)
     if process is None and sampler is not None:
-        line = f"got {dict(sampler)}, but the generator {kind!r} draws in one pass"
+        said = {key: value for key, value in sampler.items() if value is not None}
+        line = f"got {said}, but the generator {kind!r} draws in one pass"
         raise PdiffError(f"{where}: {line}. Set {where} to null.")
     if process is not None and sampler is None:
         raise PdiffError(f"{where}: got null, but the generator {kind!r} draws step by step. Set its type.")
