@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pdiff.engine.conditioning import ConditionEmbedding
 from pdiff.engine.registries import DENOISERS
+from pdiff.runtime.errors import check_positive
 
 KERNEL = 7
 
@@ -79,6 +80,8 @@ class ConvDenoiser(Denoiser):
         condition: int = 0,
     ):
         super().__init__()
+        counts = {f"channels[{place}]": count for place, count in enumerate(channels)}
+        check_positive("engine.denoiser", frequencies=frequencies, **counts)
         self.time = TimeEmbedding(size, frequencies)
         pairs = list(zip((1, *channels), (*channels, 1), strict=True))
         convolutions = [nn.Conv1d(i, o, KERNEL, padding=KERNEL // 2) for i, o in pairs]
@@ -131,6 +134,7 @@ class MLPDenoiser(Denoiser):
 
     def __init__(self, size: int, width: int = 256, depth: int = 3, condition: int = 0):
         super().__init__()
+        check_positive("engine.denoiser", width=width, depth=depth)
         self.time = TimeEmbedding(width)
         self.first = nn.Linear(size, width)
         self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(depth))

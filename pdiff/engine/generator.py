@@ -8,7 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from pdiff.engine.process import Process
-from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.errors import PdiffError, check_section
+
+
+# Names of what an engine saves beside its generator, and of losses in its history.
+TAKEN = ("scaling", "autoencoder", "whitening", "conditioning", "decoder", "watched")
 
 
 class Generator(nn.Module, ABC):
@@ -81,7 +85,29 @@ class Generator(nn.Module, ABC):
         """
 
 
-def check_drawing(kind: str, guided: bool, process: Process | None, sampler: Any, guidance: float = 1.0) -> None:
+def check_generator(kind: str, found: Any) -> None:
+    """Raise a `PdiffError` for what is no generator, or would be saved under the name of another part.
+
+    Args:
+        kind: its type.
+        found: what that means.
+    """
+    if not (isinstance(found, type) and issubclass(found, Generator)):
+        line = f"got {kind!r}, expected a subclass of pdiff.Generator"
+        raise PdiffError(f"engine.generator.type: {line}. Derive it from that.")
+    if found.part in TAKEN:
+        line = f"the part of {kind!r} is called {found.part!r}, as another part of the engine"
+        raise PdiffError(f"engine.generator.type: {line}. Give its class another `part`.")
+
+
+def check_drawing(
+    kind: str,
+    guided: bool,
+    process: Process | None,
+    sampler: Any,
+    guidance: float = 1.0,
+    where: str = "engine.sampler",
+) -> None:
     """Raise a `PdiffError` for a sampler, or a weight of the condition, that a generator cannot draw with.
 
     Args:
@@ -90,12 +116,16 @@ def check_drawing(kind: str, guided: bool, process: Process | None, sampler: Any
         process: see `Generator`.
         sampler: the section that says how to draw; None for none.
         guidance: the weight of the condition.
+        where: the sampler's place in the config.
     """
+    if sampler is not None:
+        check_section(sampler, where)
     if process is None and sampler is not None:
-        line = f"got {dict(sampler)}, but the generator {kind!r} draws in one pass"
-        raise PdiffError(f"engine.sampler: {line}. Leave it out, or set it to null.")
+        said = {key: value for key, value in sampler.items() if value is not None}
+        line = f"got {said}, but the generator {kind!r} draws in one pass"
+        raise PdiffError(f"{where}: {line}. Set {where} to null.")
     if process is not None and sampler is None:
-        raise PdiffError(f"engine.sampler: got null, but the generator {kind!r} draws step by step. Set its type.")
+        raise PdiffError(f"{where}: got null, but the generator {kind!r} draws step by step. Set its type.")
     if not guided and guidance != 1:
         line = f"got {guidance}, but the generator {kind!r} draws for a condition as it was learnt"
         raise PdiffError(f"generate.guidance: {line}. Set it to 1.")

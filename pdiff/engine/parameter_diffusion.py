@@ -5,7 +5,6 @@ import json
 import logging
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,7 @@ from pdiff.engine.autoencoder import Autoencoder
 from pdiff.engine.behaving import Decoding, Losses, check_finite
 from pdiff.engine.behaving_settings import behaving_settings
 from pdiff.engine.conditioning import Conditioning
-from pdiff.engine.decoder import load_part, load_trained, trained
-from pdiff.engine.generator import Generator, check_drawing, check_watching
+from pdiff.engine.generator import Generator, check_drawing, check_generator, check_watching
 from pdiff.engine.intake import (
     as_it_came,
     as_vectors,
@@ -33,43 +31,28 @@ from pdiff.engine.intake import (
 from pdiff.engine.objectives import Reconstruction
 from pdiff.engine.registries import AUTOENCODERS, GENERATORS, SCALINGS
 from pdiff.engine.samplers import build_sampler
+from pdiff.engine.saved import read_description, read_parts, read_tuned, write_engine
 from pdiff.engine.scaling import Scaled, Scaling, dominated
 from pdiff.engine.settings import check_codec_training, check_training, engine_config
 from pdiff.engine.tuning import tuning
 from pdiff.engine.whitening import Whitening
+from pdiff.engine.width import WIDTHS, why_narrow
 from pdiff.runtime import processes
 from pdiff.runtime.errors import PdiffError, check_positive
 from pdiff.runtime.progress import logger
 from pdiff.runtime.registry import build, find
 from pdiff.runtime.seeding import derive_seed, generator, isolated_seed, resolve_device
-from pdiff.runtime.storage import read_json, write_json, write_tensors
+from pdiff.runtime.storage import read_json
 from pdiff.weights.layout import Layout
 from pdiff.weights.vectors import Rows, Vectors, deviations, parts, relative_width, row_slices
 
-FORMAT = 3
-KEYS = ("config", "seed", "width", "layout")  # of a description
 NOT_FITTED = "engine: is not fitted yet. Call fit(vectors), or ParameterDiffusion.load(folder)."
 ENOUGH = 10  # samples, to tell how wide they are spread
-WIDTHS = (0.8, 1.25)  # times the spread of the population; beyond, it is worth a warning
 
 
 def last(values: Iterator[Any]) -> Any:
     """Return the last of some values, none of the others kept."""
     return deque(values, maxlen=1)[0]
-
-
-def why_narrow(config: Mapping[str, Any], spread: float) -> str:
-    """Return words that follow a spread: which setting pulls what is decoded to the average, where one does.
-
-    Args:
-        config: an engine section, complete.
-        spread: of decoded vectors, over that of the fitted ones.
-    """
-    noise = config["autoencoder"].get("latent_noise")
-    if spread >= WIDTHS[0] or not noise:
-        return ""
-    key = f"engine.autoencoder.latent_noise (now {noise})"
-    return f"; what is decoded is pulled to the average on purpose: for a wider spread lower {key}"
 
 
 class ParameterDiffusion:
@@ -116,6 +99,7 @@ class ParameterDiffusion:
         self.config = engine_config(config or {})
         self.seed = seed
         self.device = resolve_device(device)
+        check_generator(self.config["generator"]["type"], self.kind)
         self.process = self.kind.process_of(self.config)
         self.check_drawing(self.config["sampler"])  # a mistake in it is better told before the fit
         self.history: dict[str, list[float]] = {}
@@ -129,11 +113,19 @@ class ParameterDiffusion:
         """The class of the generator."""
         return find(GENERATORS, self.config["generator"]["type"], "engine.generator")
 
-    def check_drawing(self, sampler: Mapping[str, Any] | None, guidance: float = 1.0) -> None:
-        """Raise a `PdiffError` for a sampler, or a weight of the condition, that the generator cannot draw with."""
-        check_drawing(self.config["generator"]["type"], self.kind.guided, self.process, sampler, guidance)
+    def check_drawing(
+        self, sampler: Mapping[str, Any] | None, guidance: float = 1.0, where: str = "engine.sampler"
+    ) -> None:
+        """Raise a `PdiffError` for a sampler, or a weight of the condition, that the generator cannot draw with.
+
+        Args:
+            sampler: the section that says how to draw; None for none.
+            guidance: the weight of the condition.
+            where: the sampler's place in the config, for the error line.
+        """
+        check_drawing(self.config["generator"]["type"], self.kind.guided, self.process, sampler, guidance, where)
         if self.process:
-            build_sampler(sampler, self.process)
+            build_sampler(sampler, self.process, where)
 
     def fit(
         self,
@@ -518,16 +510,11 @@ class ParameterDiffusion:
     def save(self, folder: Path) -> None:
         """Write the fitted engine to `folder` as safetensors and JSON."""
         self.check_fitted()
-        folder = Path(folder)
-        for name, part in self.modules().items():
-            write_tensors(folder / f"{name}.safetensors", part.state_dict())
-        if self.tuned is not None:
-            write_tensors(folder / "decoder.safetensors", trained(self.tuned))
-        write_json(folder / "history.json", self.history)
-        description = {"format": FORMAT, "seed": self.seed, "config": self.config, "width": self.width}
+        description = {"seed": self.seed, "config": self.config, "width": self.width}
         description |= {"condition": self.condition} if self.condition else {}
         description |= {} if self.tuned is None else {"tuned": True}
-        write_json(folder / "engine.json", json.loads(json.dumps({**description, "layout": self.layout.to_json()})))
+        description |= {"layout": self.layout.to_json()}
+        write_engine(Path(folder), self.modules(), self.tuned, self.history, description)
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> "ParameterDiffusion":
@@ -540,26 +527,10 @@ class ParameterDiffusion:
         description = read_description(folder)
         engine = cls(description["config"], seed=description["seed"], device=device)
         engine.build(Layout.from_json(description["layout"]), condition=description.get("condition", 0))
-        for name, part in engine.modules().items():
-            load_part(folder / f"{name}.safetensors", part.load_state_dict, "engine.json")
+        read_parts(folder, engine.modules())
         if description.get("tuned"):
-            tuned = engine.autoencoder.trainable_decoder().eval()
-            load_part(folder / "decoder.safetensors", partial(load_trained, tuned), "engine.json")
-            engine.tuned = tuned
+            engine.tuned = engine.autoencoder.trainable_decoder().eval()
+            read_tuned(folder, engine.tuned)
         engine.history = read_json(folder / "history.json")
         engine.width = description["width"]
         return engine
-
-
-def read_description(folder: Path) -> dict[str, Any]:
-    """Return what `save` wrote of an engine beside its tensors; raise a `PdiffError` where it is of another format."""
-    if not (folder / "engine.json").is_file():
-        raise PdiffError(f"{folder}: has no engine.json. Give a folder that `ParameterDiffusion.save` wrote.")
-    description = read_json(folder / "engine.json")
-    found = description.get("format") if isinstance(description, dict) else None
-    missing = [key for key in KEYS if key not in description] if found == FORMAT else []
-    if missing:
-        raise PdiffError(f"{folder / 'engine.json'}: lacks {missing[0]!r}. Fit again.")
-    if found != FORMAT:
-        raise PdiffError(f"{folder / 'engine.json'}: got format {found!r}, expected {FORMAT}. Fit again.")
-    return description

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pdiff.engine.registries import SAMPLERS
-from pdiff.runtime.errors import PdiffError, check_positive
+from pdiff.runtime.errors import PdiffError, check_positive, check_section
 from pdiff.runtime.registry import build, find, signature_of
 
 if TYPE_CHECKING:
@@ -72,15 +72,16 @@ def _prepared(scheduler: Any, steps: int | None, usual: int | None = None) -> An
 
 
 @SAMPLERS.register_module(name="Euler")
-def euler(flow: "Flow", steps: int = 50) -> Any:
-    """Return Euler's method along a flow in `steps` even steps.
+def euler(flow: "Flow", steps: int | None = None) -> Any:
+    """Return Euler's method along a flow in `steps` even steps (default: 50).
 
     Args:
         flow: that of the training.
-        steps: of the denoiser.
+        steps: of the denoiser; default: 50.
     """
     from diffusers import FlowMatchEulerDiscreteScheduler
 
+    steps = 50 if steps is None else steps
     check_positive("engine.sampler", steps=steps)
     scheduler = FlowMatchEulerDiscreteScheduler()
     scheduler.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps))
@@ -88,43 +89,51 @@ def euler(flow: "Flow", steps: int = 50) -> Any:
 
 
 @SAMPLERS.register_module(name="Heun")
-def heun(flow: "Flow", steps: int = 25) -> Any:
-    """Return Heun's method, of second order, along a flow in `steps` steps, of which each but the last asks twice.
+def heun(flow: "Flow", steps: int | None = None) -> Any:
+    """Return Heun's method, of second order, along a flow in `steps` steps (default: 25), of which each but the last
+    asks twice.
 
     Args:
         flow: that of the training.
-        steps: of the method; the denoiser is asked 2 steps - 1 times.
+        steps: of the method; the denoiser is asked 2 steps - 1 times; default: 25.
     """
     from diffusers import FlowMatchHeunDiscreteScheduler
 
+    steps = 25 if steps is None else steps
     check_positive("engine.sampler", steps=steps)
     scheduler = FlowMatchHeunDiscreteScheduler()
     scheduler.set_timesteps(steps)
     return scheduler
 
 
-def build_sampler(cfg: dict, process: "Process") -> Any:
+def build_sampler(cfg: dict, process: "Process", where: str = "engine.sampler") -> Any:
     """Return the sampler that a config section describes (`type`, `steps`, ...), for a process.
+
+    Args:
+        cfg: the section.
+        process: that of the training.
+        where: the section's place in the config, for the error line.
 
     Raises:
         PdiffError: the section cannot be, its type is for another process or returned no sampler.
     """
-    check_fits(cfg, process)
-    found = build(SAMPLERS, cfg, "engine.sampler", **{process.offers: process.offered()})
+    check_fits(cfg, process, where)
+    found = build(SAMPLERS, cfg, where, **{process.offers: process.offered()})
     if not all(callable(getattr(found, name, None)) for name in NEEDED.get(process.offers, ("step",))):
-        line = f"engine.sampler: {cfg['type']!r} returned {type(found).__name__}, expected a scheduler of diffusers"
+        line = f"{where}: {cfg['type']!r} returned {type(found).__name__}, expected a scheduler of diffusers"
         raise PdiffError(f"{line}, its timesteps set. Return it.")
     return found
 
 
-def check_fits(cfg: dict, process: "Process") -> None:
+def check_fits(cfg: dict, process: "Process", where: str) -> None:
     """Raise a `PdiffError` for a registered sampler that is made from something else than this process."""
-    kind = cfg["type"]
-    taken = signature_of(find(SAMPLERS, kind, "engine.sampler"), "engine.sampler").parameters
+    check_section(cfg, where)
+    kind = cfg.get("type")
+    taken = signature_of(find(SAMPLERS, kind, where), where).parameters
     others = {*NEEDED} - {process.offers}
     if process.offers in taken or not others & {*taken}:
         return
     own = [name for name, made in SAMPLERS.module_dict.items() if process.offers in signature_of(made, name).parameters]
-    line = f"engine.sampler: got {kind!r}, which is for another generator than {process.name}"
+    line = f"{where}: got {kind!r}, which is for another generator than {process.name}"
     fitting = f"one of {', '.join(own)}" if own else f"one that takes {process.offers!r}"
-    raise PdiffError(f"{line}, expected {fitting}. Set engine.sampler.type.")
+    raise PdiffError(f"{line}, expected {fitting}. Set {where}.type.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from pdiff.engine.denoising import DenoisingGenerator
 from pdiff.engine.parameter_diffusion import ParameterDiffusion
 from pdiff.engine.samplers import build_sampler
 from pdiff.gates.diffusion import EQUAL, conditions_of, denoising_losses, principal, remedy, sampling_steps
@@ -28,7 +29,7 @@ DRAWN = 512
 
 def gate_collapse(run: "Run") -> list[Check]:
     """Return the check of the denoiser where draws begin; of several fits, that of the worst; none without one."""
-    if run.engine.process is None:
+    if not isinstance(run.engine.generator, DenoisingGenerator):
         return []
     seed, parts = run.seed("gate", "collapse"), split_population(run)
     checks = []

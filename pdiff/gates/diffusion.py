@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from pdiff.engine.denoising import DenoisingGenerator
 from pdiff.engine.generator import Generator
-from pdiff.engine.parameter_diffusion import WIDTHS, ParameterDiffusion, why_narrow
+from pdiff.engine.parameter_diffusion import ParameterDiffusion
 from pdiff.engine.process import Process
 from pdiff.engine.samplers import build_sampler
 from pdiff.engine.whitening import Whitening
+from pdiff.engine.width import WIDTHS, why_narrow
 from pdiff.run.check import Check, Figure, not_measured
 from pdiff.run.heldout import heldout_record, split_population
 from pdiff.run.targets import Targets, known_conditions, open_targets
@@ -64,7 +66,7 @@ def linear_loss(variances: Tensor, process: Process, t: Tensor, squares: Tensor 
 
 def gate_denoiser(run: "Run") -> list[Check]:
     """Return the check of the denoiser's training; of several fits, that of the worst; none without a denoiser."""
-    if run.engine.process is None:
+    if not isinstance(run.engine.generator, DenoisingGenerator):
         return []
     seed, record = run.seed("gate", "denoiser"), heldout_record(run)["line"]
     checks = []

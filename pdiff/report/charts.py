@@ -194,7 +194,7 @@ def densities(panels: Any, coordinates: Mapping[str, BySource], styles: Styles) 
 
 
 def path(axes: Any, steps: NDArray, metrics: NDArray, trained: float | None, label: str) -> None:
-    """Draw the metric of each sample after each stretch of the reverse diffusion."""
+    """Draw the metric of each sample after each stretch of its way from noise."""
     finite = np.where(np.isfinite(metrics), metrics, np.nan)
     axes.plot(steps, finite, color=VERMILION, alpha=0.3, linewidth=0.9, marker=".", markersize=3)
     some = np.isfinite(metrics).any(1)
@@ -202,7 +202,7 @@ def path(axes: Any, steps: NDArray, metrics: NDArray, trained: float | None, lab
     axes.plot(steps[some], means, color=VERMILION, linewidth=2.2, label="mean of the samples")
     if trained is not None:
         axes.axhline(trained, color=BLUE, linestyle="--", linewidth=1.8, label="mean of the trained")
-    axes.set_xlabel("steps of the sampler that are done")
+    axes.set_xlabel("times that the denoiser was asked")  # by Heun's method twice in a step
     axes.set_ylabel(label)
     axes.legend()
     axes.grid()

@@ -23,7 +23,7 @@ class Evidence:
         coordinates: values `(M,)` of the coordinates worth drawing, by the coordinate's name and by source.
         vectors: the vectors `(M, 2)` on the first two principal axes of the trained ones.
         latents: the latents `(M, 2)` on the first two principal axes of those of the trained ones.
-        path: the metric on `test` `(T, K)` of K samples after each of T stretches of the reverse diffusion.
+        path: the metric on `test` `(T, K)` of K samples after each of T stretches of the way from noise.
         path_steps: how many of the sampler's steps were done then `(T,)`.
         codec_errors: the share of the held-out checkpoints' variation that the codec loses, by tensor.
         losses: the loss of every step, by training; empty for one that was solved in closed form.

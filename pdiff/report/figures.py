@@ -115,7 +115,7 @@ def plans(summary: Mapping[str, Any], evidence: Evidence) -> list[Plan]:
             planes, charts.projection, (planes, styles), 3.9, (1, len(planes)),
         ),
         Plan(
-            "path", f"Reverse diffusion: {metric} on the way",
+            "path", f"From noise to networks: {metric} on the way",
             "A thin line is one sample, decoded on its way from noise; the thick line is the samples' mean and the "
             "dashed line that of the trained.",
             evidence.path is not None, charts.path, (evidence.path_steps, evidence.path, trained, label),

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+import torch
+
 from pdiff.run.fit_through_losses import check_behaving
 from pdiff.run.sources import check_sources
 from pdiff.run.splits import check_conditions
@@ -10,6 +12,20 @@ from pdiff.run.units import check_canonical
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
+
+
+def check_engine(run: "Run", collected: bool) -> None:
+    """Raise a `PdiffError` for an engine or a way to draw that cannot be, as far as is known without the task.
+
+    Args:
+        run: the run.
+        collected: whether the engine is to be fitted to the checkpoints that are there.
+    """
+    engine = run.new_engine()
+    if collected:
+        conditions = run.collected.conditions
+        told = run.config.fit.conditions or ([] if conditions is None else conditions.names)
+        engine.prepare(run.collected.layout, torch.device("meta"), len(told))
 
 
 def check_settings(run: "Run") -> None:

@@ -9,6 +9,7 @@ import torch
 
 from pdiff.analysis.standards import REFERENCES
 from pdiff.analysis.statistics import best_index
+from pdiff.engine.saved import read_description
 from pdiff.files.adapters import write_adapter
 from pdiff.run.asking import read_condition
 from pdiff.run.conditional_sources import drawn
@@ -44,10 +45,10 @@ def open_run(path: Path) -> Run:
     directory = RunDirectory(path)
     if not (directory.path / "config.yaml").exists():
         raise PdiffError(f"{path}: is no run directory. Give the --work-dir of a run.")
-    run = Run(resolve({**directory.config(), "device": "cpu"}), directory)
     for stage in ("collect", "generate"):
         directory.require(stage)
-    return run
+    read_description(directory.folder("fit"))  # of another version: its config has keys that nobody knows any more
+    return Run(resolve({**directory.config(), "device": "cpu"}), directory)
 
 
 def export(path: Path, source: str, pick: str, output: Path) -> int:

@@ -157,7 +157,9 @@ class Run:
         seed = self.fit_seed(number, "engine")
         engine = ParameterDiffusion(self.config.engine.to_dict(), seed=seed, device=str(self.device))
         asked = self.config.generate  # what cannot be drawn with is better told before the fit
-        engine.check_drawing(asked.sampler or engine.config["sampler"], asked.guidance)
+        if asked.sampler:
+            engine.check_drawing(asked.sampler, where="generate.sampler")
+        engine.check_drawing(engine.config["sampler"], asked.guidance)
         return engine
 
     def engine_folder(self, number: int) -> Path:

@@ -280,6 +280,6 @@ def latents(run: "Run") -> dict[str, NDArray]:
 
 
 def read_path(run: "Run") -> dict[str, Any] | None:
-    """Return the metric along the reverse diffusion; None where it was not measured."""
+    """Return the metric along the way from noise; None where it was not measured."""
     path = run.directory.folder("evaluate") / "path.json"
     return read_json(path) if path.exists() else None

@@ -52,7 +52,7 @@ def write_results(folder: Path, source: str, results: Mapping[str, Sequence[Eval
 
 
 def evaluate_path(run: "Run") -> None:
-    """Write `path.json`: the metric on `test` of a few samples at some steps of the reverse diffusion."""
+    """Write `path.json`: the metric on `test` of a few samples at some steps of their way from noise."""
     folder = run.directory.folder("generate")
     vectors = read_tensors(folder / "path.safetensors")["vectors"]
     steps = read_json(folder / "samples.json")["path_steps"]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from pdiff.engine.parameter_diffusion import read_description
-from pdiff.run.beforehand import check_settings
+from pdiff.engine.saved import read_description
+from pdiff.run.beforehand import check_engine, check_settings
 from pdiff.run.collection import check_source, take_collection
 from pdiff.run.directory import ORDER, RunDirectory
 from pdiff.run.record import pass_gate, write_gate
@@ -58,8 +58,11 @@ def run_pipeline(
         held.enter_context(directory.locked())
         if overwrite and "fit" in directory.records() and ORDER.index(stages[0]) > ORDER.index("fit"):
             read_description(directory.folder("fit"))  # of another version: then nothing is dropped that needs it
+        if overwrite:  # better told before anything is dropped
+            dropped = directory.repeated(config.to_dict(), stages, resume, overwrite)
+            check_engine(run, "collect" in directory.records() and "collect" not in dropped)
         if collection is not None and overwrite:
-            check_source(collection, config.to_dict())  # better told before anything is dropped
+            check_source(collection, config.to_dict())
         directory.begin(config.to_dict(), stages, resume, overwrite)
         if collection is not None:
             take_collection(collection, directory, config.to_dict())

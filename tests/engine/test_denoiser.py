@@ -3,6 +3,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from pdiff import Layout, ParameterDiffusion, PdiffError
 from pdiff.engine.denoiser import ConvDenoiser, MLPDenoiser, sinusoidal_embedding
 from pdiff.engine.transformer import TransformerDenoiser
 
@@ -88,3 +89,17 @@ def test_denoiser_without_conditions_has_no_weights_for_them(build):
 
 def test_embedding_of_timestep_zero_is_ones_and_zeros():
     assert sinusoidal_embedding(torch.tensor([0]), 6).tolist() == [[1, 1, 1, 0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"width": 0}, r"^engine.denoiser.width: got 0, expected an integer from 1 on"),
+        ({"depth": -1}, r"^engine.denoiser.depth: got -1"),
+        ({"type": "conv", "channels": [4, 0]}, r"^engine.denoiser.channels\[1\]: got 0"),
+        ({"type": "conv", "frequencies": 0}, r"^engine.denoiser.frequencies: got 0"),
+    ],
+)
+def test_a_size_of_nothing_is_refused(settings, line):
+    with pytest.raises(PdiffError, match=line):
+        ParameterDiffusion({"denoiser": settings}).prepare(Layout.of({"vector": torch.empty(40)}))

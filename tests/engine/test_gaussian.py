@@ -123,7 +123,8 @@ def test_two_modes_become_one():
     [
         ({"generator_training": {"patience": 2}}, r"patience: got 2, but no loss .* 'gaussian' draws, expected 0"),
         ({"generator": {"type": "gaussian", "width": 3}}, r"^engine.generator: got unknown key 'width'"),
-        ({"sampler": {"type": "DDIM"}}, r"^engine.sampler: got .* 'gaussian' draws in one pass\. Leave it out"),
+        ({"sampler": {"steps": 3}}, r"^engine.sampler: got {'steps': 3}, but the generator 'gaussian' draws"),
+        ({"sampler": {"type": "DDIM"}}, r"^engine.sampler: .* draws in one pass\. Set engine.sampler to null"),
     ],
 )
 def test_settings_that_cannot_be_are_one_line(changes, line):

@@ -62,8 +62,32 @@ def test_its_way_has_one_step():
 
 
 def test_a_presets_sampler_is_no_use_to_one_that_draws_in_one_pass():
-    with pytest.raises(PdiffError, match=r"^engine.sampler: got .*draws in one pass\. .* set it to null\.$"):
+    with pytest.raises(PdiffError, match=r"^engine.sampler: got .*draws in one pass\. Set engine.sampler to null\.$"):
         ParameterDiffusion({"generator": {"type": Box}})
+
+
+@pytest.mark.parametrize("kind", ["torch.nn:Linear", "math:sqrt"])
+def test_what_is_no_generator_is_refused(kind):
+    line = rf"^engine.generator.type: got {kind!r}, expected a subclass of pdiff.Generator. Derive it from that.$"
+    with pytest.raises(PdiffError, match=line):
+        ParameterDiffusion({"generator": {"type": kind}})
+
+
+class Usurper(Box):
+    """Would be saved in place of the codec."""
+
+    part = "autoencoder"
+
+
+def test_one_that_would_be_saved_in_place_of_another_part_is_refused():
+    with pytest.raises(PdiffError, match=r"is called 'autoencoder', as another part of the engine. Give its class ano"):
+        ParameterDiffusion({**BOX, "generator": {"type": Usurper}})
+
+
+def test_a_sampler_that_is_no_section_is_refused():
+    engine = ParameterDiffusion(BOX).fit(VECTORS)
+    with pytest.raises(PdiffError, match=r"^engine.sampler: got 'DDIM', expected a section"):
+        engine.sample(3, sampler="DDIM")
 
 
 def test_what_cannot_be_watched_refuses_patience():

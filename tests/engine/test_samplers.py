@@ -128,3 +128,21 @@ def test_a_process_by_someone_else_has_samplers_of_its_own():
     assert build_sampler({"type": f"{__name__}:across"}, bridge).flow is bridge
     with pytest.raises(PdiffError, match=r"is for another generator than across, expected one that takes 'bridge'"):
         build_sampler({"type": f"{__name__}:Straight"}, bridge)
+
+
+@pytest.mark.parametrize(("kind", "usual"), [("Euler", 50), ("Heun", 25)])
+def test_a_flows_sampler_takes_as_many_steps_as_usual_too_where_none_are_said(kind, usual):
+    sampler = build_sampler({"type": kind, "steps": None}, Flow())
+    assert len(set(sampler.timesteps.tolist())) == usual
+
+
+@pytest.mark.parametrize("sampler", [{"steps": 5}, {"type": None}])
+def test_a_sampler_without_a_type_is_refused_where_it_stands(sampler):
+    engine = ParameterDiffusion()
+    with pytest.raises(PdiffError, match=r"^generate.sampler.type: got None. Known: DDIM, "):
+        engine.check_drawing(sampler, where="generate.sampler")
+
+
+def test_a_sampler_for_another_process_is_refused_where_it_stands():
+    with pytest.raises(PdiffError, match=r"^generate.sampler: got 'Heun', .* Set generate.sampler.type.$"):
+        build_sampler({"type": "Heun"}, Diffusion(noise_schedule()), "generate.sampler")

@@ -256,3 +256,12 @@ def test_task_may_change_a_network_for_the_condition_that_it_is_exported_for(nar
     with pytest.raises(PdiffError, match="^--condition: got bit0 7, expected less. Ask for less.$"):
         export_for(narrowed, "ridge", ["bit0=7", "bit1=0"], tmp_path / "three.safetensors")
     assert not (tmp_path / "three.safetensors").exists()
+
+
+def test_an_engine_of_another_version_is_one_line_whatever_its_config_says(finished, tmp_path):
+    shutil.copytree(finished.path, tmp_path / "copy")
+    engine, config = tmp_path / "copy" / "engine" / "engine.json", tmp_path / "copy" / "config.yaml"
+    write_json(engine, {**read_json(engine), "format": 2})
+    config.write_text(config.read_text().replace("generator_training", "denoiser_training"))
+    with pytest.raises(PdiffError, match=r"engine.json: got format 2, expected 3. Fit again.$"):
+        export(tmp_path / "copy", "generated", "best", tmp_path / "network.safetensors")

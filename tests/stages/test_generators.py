@@ -6,6 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from pdiff import GENERATORS, Generator
+from pdiff.engine.process import Flow
 from pdiff.run.config import resolve
 from pdiff.run.directory import RunDirectory
 from pdiff.run.export import export, export_for
@@ -14,7 +16,7 @@ from pdiff.runtime.storage import read_json
 from pdiff.stages.pipeline import run_pipeline
 
 NARROW = {"width": 16, "depth": 1}
-GENERATORS = [{"type": "gaussian"}, {"type": "vae", **NARROW}, {"type": "gan", **NARROW}]
+ONE_PASS = [{"type": "gaussian"}, {"type": "vae", **NARROW}, {"type": "gan", **NARROW}]
 BRIEF = {"steps": 10, "batch_size": 8}
 
 
@@ -26,7 +28,7 @@ def finish(values, directory, generator, **changes):
     return directory, read_json(directory.path / "report" / "summary.json")
 
 
-@pytest.mark.parametrize("generator", GENERATORS, ids=lambda generator: generator["type"])
+@pytest.mark.parametrize("generator", ONE_PASS, ids=lambda generator: generator["type"])
 def test_a_run_is_compared_and_exported(closed, tmp_path, generator):
     closed["collect"]["conditional"] = False
     directory, summary = finish(closed, tmp_path / "run", generator)
@@ -42,7 +44,7 @@ def test_a_run_is_compared_and_exported(closed, tmp_path, generator):
     assert load_file(tmp_path / "network.safetensors")["weight"].isfinite().all()
 
 
-@pytest.mark.parametrize("generator", GENERATORS, ids=lambda generator: generator["type"])
+@pytest.mark.parametrize("generator", ONE_PASS, ids=lambda generator: generator["type"])
 def test_a_run_over_conditions_with_a_tuned_decoder_and_a_hypernetwork_is_compared_and_exported(
     closed, tmp_path, generator
 ):
@@ -64,3 +66,33 @@ def test_for_other_conditions_a_gaussian_draws_other_networks(closed, tmp_path):
     low, high = (engine.sample(50, conditions=torch.full((50, 2), value)) for value in (0.2, 0.8))
     assert (low.mean(0) - high.mean(0)).abs().max() > 3 * low.std(0).max()
     assert all(check["passed"] for check in summary["gates"] if check["name"] == "latents")
+
+
+class WithoutDenoiser(Generator):
+    """Goes the way of a flow by other means than a denoiser."""
+
+    def __init__(self, size: int, process: Flow):
+        super().__init__()
+        self.process = process
+
+    @classmethod
+    def process_of(cls, config):
+        return Flow()
+
+    def draw(self, shape, rng, c=None, guidance=1.0, sampler=None):
+        z = torch.randn(shape, generator=rng)
+        yield from [(z, z)] * 3
+
+
+def test_where_there_is_a_process_and_no_denoiser_the_run_has_no_checks_of_one(closed, tmp_path):
+    closed["collect"]["conditional"] = False
+    closed["engine"]["sampler"] = {"type": "Euler"}
+    GENERATORS.register_module(name="without", module=WithoutDenoiser)
+    try:
+        directory, summary = finish(closed, tmp_path / "run", {"type": "without"})
+    finally:
+        GENERATORS.module_dict.pop("without")
+    names = [check["name"] for check in summary["gates"]]
+    assert "latents" in names
+    assert not {"denoiser", "collapse"} & {*names}
+    assert (directory.path / "samples" / "path.safetensors").exists()

@@ -143,7 +143,7 @@ def test_stage_needs_the_one_before_it(tiny, tmp_path):
         ("evaluate", {"sources": {"x": {"type": "soup", "axes": 2}}}, r"evaluate\.sources\.x: got unknown key 'axes'"),
         ("evaluate", {"sources": {"x": {"type": "codec", "num": "4"}}}, r"evaluate\.sources\.x\.num: got '4', exp"),
         ("evaluate", {"train": ["nosuch"]}, r"evaluate\.train: got 'nosuch'\. .*Known: "),
-        ("generate", {"sampler": {"type": "nosuch"}}, r"engine\.sampler\.type: got 'nosuch'\. Known: "),
+        ("generate", {"sampler": {"type": "nosuch"}}, r"generate\.sampler\.type: got 'nosuch'\. Known: "),
     ],
 )
 def test_source_or_sampler_that_cannot_be_is_refused_before_the_collection_and_in_a_plan(
@@ -435,3 +435,29 @@ def test_any_process_goes_through_all_stages_and_gates(copied, tiny, engine, eva
     assert ("schedule" in found) == (engine.get("noise_schedule") == {"timesteps": 10})
     steps = json.loads((copied.folder("generate") / "samples.json").read_text())["path_steps"]
     assert (steps[0], steps[-1]) == (1, evaluations)
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "line"),
+    [
+        ("engine", {"generator": {"type": "nope"}}, r"^engine.generator.type: got 'nope'"),
+        ("engine", {"denoiser": {"width": 0}}, r"^engine.denoiser.width: got 0"),
+        ("generate", {"sampler": {"steps": 5}}, r"^generate.sampler.type: got None"),
+        ("generate", {"sampler": {"type": "Heun"}}, r"^generate.sampler: got 'Heun'"),
+    ],
+)
+def test_an_engine_that_cannot_be_drops_nothing_of_what_is_done(tiny, copied, section, changes, line):
+    before = sorted(str(path.relative_to(copied.path)) for path in copied.path.rglob("*"))
+    tiny[section] = {**tiny[section], **changes}
+    with pytest.raises(PdiffError, match=line):
+        run_pipeline(resolve(tiny), copied, resume=True, overwrite=True, gates=False)
+    assert sorted(str(path.relative_to(copied.path)) for path in copied.path.rglob("*")) == before
+
+
+def test_a_collection_that_was_interrupted_goes_on_with_resume_and_overwrite(tiny, copied):
+    records = json.loads((copied.path / "stages.json").read_text())
+    del records["collect"]
+    write_json(copied.path / "stages.json", records)
+    (copied.path / "population" / "layout.json").unlink()
+    run_pipeline(resolve(tiny), copied, ["collect"], resume=True, overwrite=True, gates=False)
+    assert "collect" in copied.records()

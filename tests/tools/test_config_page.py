@@ -14,6 +14,7 @@ from pdiff.runtime.settings import read_yaml
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "config.md").read_text(encoding="utf-8")
 CONFIGS = sorted([*(ROOT / "configs").glob("[!_]*/*.yaml"), *(ROOT / "plugins").glob("*/default.yaml")])
+CONFIGS = [path for path in CONFIGS if path.parent.name != "sweeps"]  # which have keys of their own
 FOREIGN = {"task.noise", "task.network.options"}  # what diffusers takes; its own documentation says it
 COMMON = {"classification": "Classification and generation", "generation": "Classification and generation",
           "detection": "Detection and segmentation", "segmentation": "Detection and segmentation"}  # fmt: skip
