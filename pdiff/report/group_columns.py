@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pdiff.analysis.statistics import Values, mean_interval
-from pdiff.run.grouping import Group, short_names, value_text
+from pdiff.analysis.repetition import interval_over_runs
+from pdiff.run.grouping import Group, short_names, value_texts
 from pdiff.run.summaries import Gain
 
 HEIGHT = 3  # added columns below one another
 OF_SEVERAL = (
     "seeds: runs that differ in nothing but their seeds; figures of such a row are means over its runs, intervals "
-    "Student's t over them"
+    "Student's t over them, and none where all of them have the same"
 )
 OF_GATES = "gates: those that failed, and in how many runs where not in all"
 
@@ -59,8 +59,8 @@ def mean_gain(gains: Sequence[Gain | None]) -> Gain | None:
         return None
     if len(known) == 1:
         return known[0]
-    values = np.array([gain.value for gain in known])
-    return Gain(counted([gain.source for gain in known]), float(values.mean()), mean_interval(Values("runs", values)))
+    values = [gain.value for gain in known]
+    return Gain(counted([gain.source for gain in known]), float(np.mean(values)), interval_over_runs(values))
 
 
 def failed_gates(group: Group) -> str:
@@ -85,9 +85,10 @@ def with_shared(groups: Sequence[Group], table: Table) -> Table:
     """
     added, failed = added_titles(groups), [failed_gates(group) for group in groups]
     gated = bool(added or any(failed))
+    columns = [value_texts([group.values[key] for group in groups]) for key in groups[0].values]
     rows = []
-    for group, row, gates in zip(groups, table.rows, failed, strict=True):
-        numbers, values = [str(len(group.runs))], list(map(value_text, group.values.values()))
+    for place, (group, row, gates) in enumerate(zip(groups, table.rows, failed, strict=True)):
+        numbers, values = [str(len(group.runs))], [column[place] for column in columns]
         front = [*numbers, *values][-len(added) :] if added else []
         rows.append([row[0], *front, *row[1:], *([gates or "passed"] if gated else [])])
     titles = [table.titles[0], *added, *table.titles[1:], *(["gates"] if gated else [])]

@@ -110,17 +110,18 @@ def print_rows(
         whole: whether numbers make room for words, where not all fits.
     """
     from rich.table import Table as Printed
+    from rich.text import Text
 
     out = console(WIDTH)
-    printed = Printed(caption=caption)
+    printed = Printed(caption=Text(caption))  # as it stands: brackets are no markup
     for place, title in enumerate(titles):
         text = place in words
-        printed.add_column(title, justify="left" if text else "right", overflow="fold", no_wrap=whole and text)
+        printed.add_column(Text(title), justify="left" if text else "right", overflow="fold", no_wrap=whole and text)
     for row in rows:
-        printed.add_row(*row)
+        printed.add_row(*map(Text, row))
     out.print(printed)
     for line in lines:
-        out.print(line, highlight=False)
+        out.print(line, highlight=False, markup=False)
 
 
 def write_comparison(groups: Sequence[Group], output: Path) -> Path:

@@ -1,6 +1,15 @@
 import pytest
 
-from pdiff.report.side_by_side import CAPTION, TITLES, WORDS, cells, print_comparison, table, write_comparison
+from pdiff.report.side_by_side import (
+    CAPTION,
+    TITLES,
+    WORDS,
+    cells,
+    print_comparison,
+    print_rows,
+    table,
+    write_comparison,
+)  # fmt: skip
 from pdiff.run.comparison import read_runs
 from pdiff.run.grouping import group_runs
 from pdiff.runtime.errors import PdiffError
@@ -161,3 +170,9 @@ def test_page_leads_to_the_reports_that_exist(tmp_path, runs):
     page = (tmp_path / "out" / "page.html").read_text(encoding="utf-8")
     assert '<a href="../one/report/report.html">one</a>' in page
     assert page.count("<a ") == 1
+
+
+def test_brackets_are_printed_as_they_are(capsys):
+    print_rows(["only", "x [red]"], [0], [["[ridge]", "1"]], "caption [bold]", ["Write [soup]."])
+    printed = capsys.readouterr().out
+    assert all(words in printed for words in ("[ridge]", "x [red]", "caption [bold]", "Write [soup]."))
