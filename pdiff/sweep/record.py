@@ -5,13 +5,15 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from pdiff.run.grouping import short_names
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.storage import explain_write_errors, read_json, write_json
 from pdiff.sweep.setting import Setting
 from pdiff.sweep.sweep import Sweep
 
 FILE = "sweep.json"
-RUNS, COLLECTIONS = "runs", "collections"
+RUNS, COLLECTIONS, CONFIGS = "runs", "collections", "configs"
+TABLE, FIGURES = "table.md", "sweep.csv"
 
 
 def begin_sweep(folder: Path, sweep: Sweep, settings: Sequence[Setting], resume: bool, overwrite: bool) -> None:
@@ -22,7 +24,7 @@ def begin_sweep(folder: Path, sweep: Sweep, settings: Sequence[Setting], resume:
         sweep: what is swept.
         settings: its runs.
         resume: keep what is done, and go on.
-        overwrite: drop the runs and the collections of the sweep that is there, whatever it is.
+        overwrite: drop the sweep that is there, whatever it is: runs, collections, and what was made of them.
 
     Raises:
         PdiffError: there is a sweep, and nothing says what to do about it, or it is another one; nothing is changed.
@@ -55,8 +57,17 @@ def plain(value: object) -> object:
 
 
 def drop(folder: Path, record: dict) -> None:
-    """Delete the directories that a record names, and no other."""
+    """Delete the directories that a record names, and no other, and the table and the pictures of that sweep."""
+    keys = dict.fromkeys(key for ablation in record.get("vary", []) for key in ablation)
     with explain_write_errors(folder):
+        for path in (folder / TABLE, folder / FIGURES, *pictures_of(folder, list(keys)).values()):
+            path.unlink(missing_ok=True)  # first: they must not outlast their runs
         for kind in (RUNS, COLLECTIONS):
             for name in record.get(kind, []):
                 shutil.rmtree(folder / kind / name, ignore_errors=True)
+        shutil.rmtree(folder / CONFIGS, ignore_errors=True)
+
+
+def pictures_of(folder: Path, keys: Sequence[str]) -> dict[str, Path]:
+    """Return the picture of every varied key."""
+    return {key: folder / f"{name}.png" for key, name in short_names(keys).items()}

@@ -7,6 +7,7 @@ from pathlib import Path
 from pdiff.runtime.settings import to_yaml
 from pdiff.runtime.storage import write_text
 from pdiff.sweep.job import Job
+from pdiff.sweep.record import CONFIGS
 
 
 def commands_of(folder: Path, collections: Sequence[Job], runs: Sequence[Job]) -> list[str]:
@@ -22,7 +23,7 @@ def commands_of(folder: Path, collections: Sequence[Job], runs: Sequence[Job]) -
 
 def command(folder: Path, before: str, job: Job) -> str:
     """Write one config, whose file's name begins with some letters, and return the command that runs it."""
-    file = folder / "configs" / f"{before}{job.name}.yaml"
+    file = folder / CONFIGS / f"{before}{job.name}.yaml"
     write_text(file, to_yaml(job.config))
     words = ["python", "tools/run.py", "--config", file, "--work-dir", job.path]
     words += ["--collection", job.collection] if job.collection else ["--stage", job.stages[0]]

@@ -5,6 +5,7 @@ from pdiff.report.side_by_side import (
     TITLES,
     WORDS,
     cells,
+    parts_that_fit,
     print_comparison,
     print_rows,
     table,
@@ -176,3 +177,13 @@ def test_brackets_are_printed_as_they_are(capsys):
     print_rows(["only", "x [red]"], [0], [["[ridge]", "1"]], "caption [bold]", ["Write [soup]."])
     printed = capsys.readouterr().out
     assert all(words in printed for words in ("[ridge]", "x [red]", "caption [bold]", "Write [soup]."))
+
+
+def test_table_too_wide_is_several_with_the_first_column_each():
+    titles, rows = ["run", "over\n95 %", "verdict"], [["latent=8", "+1.9 %\n+1.90 to +2.00 %", "as good as that"]]
+    assert parts_that_fit(titles, rows, 49, whole=True) == [[0, 1, 2]]
+    assert parts_that_fit(titles, rows, 48, whole=True) == [[0, 1], [0, 2]]
+    assert parts_that_fit(titles, rows, 48, whole=False) == [[0, 1, 2]]
+    assert parts_that_fit(titles, rows, 29, whole=False) == [[0, 1], [0, 2]]
+    assert parts_that_fit(titles, rows, 5, whole=True) == [[0, 1], [0, 2]]
+    assert parts_that_fit(["run"], [["a"]], 5, whole=True) == [[0]]
