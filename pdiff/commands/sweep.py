@@ -53,9 +53,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     settings, folder = settings_of(sweep), arguments.work_dir.expanduser()
 
     from pdiff.sweep.checking import check_settings
-    from pdiff.sweep.job import jobs_of
+    from pdiff.sweep.job import commands_of, jobs_of
     from pdiff.sweep.record import begin_sweep
-    from pdiff.sweep.scheduling import commands_of
 
     check_settings(settings)
     begin_sweep(folder, sweep, settings, arguments.resume, arguments.overwrite)

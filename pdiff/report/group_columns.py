@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pdiff.analysis.repetition import interval_over_runs
-from pdiff.run.grouping import Group, short_names, value_texts
+from pdiff.run.grouping import Group, share_population, short_names, value_texts
 from pdiff.run.summaries import Gain
 
 HEIGHT = 3  # added columns below one another
@@ -15,6 +15,7 @@ OF_SEVERAL = (
     "seeds: runs that differ in nothing but their seeds; figures of such a row are means over its runs, intervals "
     "Student's t over them, and none where all of them have the same"
 )
+OF_ONE_POPULATION = "of fitting and drawing alone, on one population"
 OF_GATES = "gates: those that failed, and in how many runs where not in all"
 
 
@@ -120,7 +121,11 @@ def stacked(table: Table, stacks: Sequence[Sequence[int]], added: int) -> Table:
 def full_caption(groups: Sequence[Group], caption: str, failed: bool) -> str:
     """Return a caption with what the added columns mean, keys by their full names."""
     long = [f"{name}: {key}" for key, name in short_names(list(groups[0].values)).items() if name != key]
-    seeds = [OF_SEVERAL] if any(len(group.runs) > 1 for group in groups) else []
+    several = [group for group in groups if len(group.runs) > 1]
+    alone = [group.name for group in several if share_population(group.runs)]
+    seeds = [OF_SEVERAL] if several else []
+    if alone:
+        seeds.append(f"seeds of {', '.join(alone) if len(alone) < len(several) else 'all'}: {OF_ONE_POPULATION}")
     parts = [caption, *seeds, *long, *([OF_GATES] if failed else [])]
     return f"{'; '.join(part.rstrip('.') for part in parts)}."
 

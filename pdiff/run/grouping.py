@@ -88,6 +88,11 @@ def seeds_of(config: Mapping[str, Any]) -> tuple[Any, ...]:
     return seed, seed if of_fit is None else of_fit
 
 
+def share_population(runs: Sequence[Run]) -> bool:
+    """Say whether runs of a group are of one population: they differ in the seed of fitting and drawing alone."""
+    return len({RunDirectory(run.path).config().get("seed") for run in runs}) == 1
+
+
 def named_keys(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the keys that tell groups apart; none for runs of several plugins, or that differ in too many."""
     keys = differing_keys(configs) if len({config.get("plugin") for config in configs}) == 1 else []

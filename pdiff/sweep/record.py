@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from pdiff.run.directory import RunDirectory
 from pdiff.run.grouping import short_names
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.storage import explain_write_errors, read_json, write_json
@@ -39,11 +40,23 @@ def begin_sweep(folder: Path, sweep: Sweep, settings: Sequence[Setting], resume:
         elif changed := [name for name, value in sweep.to_dict().items() if plain(before.get(name)) != plain(value)]:
             line = f"{folder}: is of another sweep ({', '.join(changed)} differ)"
             raise PdiffError(f"{line}. Give another --work-dir, or --overwrite to drop its runs.")
+        else:
+            check_configs(folder, settings)
     names = {RUNS: names_of(setting.name for setting in settings)}
     names |= {COLLECTIONS: names_of(setting.collection for setting in settings)}
     with explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     write_json(file, {**plain(sweep.to_dict()), **names})
+
+
+def check_configs(folder: Path, settings: Sequence[Setting]) -> None:
+    """Raise a `PdiffError` where runs were made with another config: the file of the sweep's config was changed."""
+    for setting in settings:
+        directory = RunDirectory(folder / RUNS / setting.name)
+        changed = directory.changed_keys(setting.config)
+        if changed and not directory.holds_nothing():
+            line = f"{directory.path}: was made with another config ({', '.join(changed[:4])} differ)"
+            raise PdiffError(f"{line}. Set it as it was, give another --work-dir, or --overwrite to drop all runs.")
 
 
 def names_of(names: Iterable[str]) -> list[str]:

@@ -187,3 +187,14 @@ def test_table_too_wide_is_several_with_the_first_column_each():
     assert parts_that_fit(titles, rows, 29, whole=False) == [[0, 1], [0, 2]]
     assert parts_that_fit(titles, rows, 5, whole=True) == [[0, 1], [0, 2]]
     assert parts_that_fit(["run"], [["a"]], 5, whole=True) == [[0]]
+
+
+def test_caption_says_whose_seeds_are_of_one_population(seeded):
+    paths = seeded("a", 8, [{}, {}]) + seeded("b", 16, [{}, {}])
+    assert "on one population" not in table(grouped(paths)).caption
+    for seed, path in enumerate(paths[2:]):
+        config = f"plugin: classification\nseed: 0\nfit: {{seed: {seed}}}\nengine: {{autoencoder: {{latent: 16}}}}\n"
+        (path / "config.yaml").write_text(config)
+    alone = "of fitting and drawing alone, on one population"
+    assert f"seeds of latent=16: {alone}" in table(grouped(paths)).caption
+    assert f"seeds of all: {alone}" in table(grouped(paths[2:])).caption

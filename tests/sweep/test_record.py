@@ -2,6 +2,7 @@
 
 import pytest
 
+from pdiff.run.directory import RunDirectory
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.storage import read_json
 from pdiff.sweep.record import begin_sweep, pictures_of
@@ -48,6 +49,20 @@ def test_another_sweep_does_not_go_on_and_what_differs_is_named(tmp_path, change
     line = f"{tmp_path}: is of another sweep ({names} differ)"
     assert str(error.value) == f"{line}. Give another --work-dir, or --overwrite to drop its runs."
     assert (tmp_path / "sweep.json").read_bytes() == before
+
+
+def test_config_that_was_changed_since_is_one_line_and_nothing_is_lost(tmp_path):
+    begin(tmp_path)
+    run = RunDirectory(tmp_path / "runs" / "x=2")
+    run.begin({"engine": {"x": 3}}, ["collect"], True, False)
+    (run.folder("collect") / "branches").mkdir(parents=True)
+    (run.folder("collect") / "branches" / "snapshot").write_text("some")
+    (tmp_path / "table.md").write_text("figures")
+    with pytest.raises(PdiffError) as error:
+        begin(tmp_path, resume=True)
+    line = f"{run.path}: was made with another config (engine.x differ). Set it as it was, give another --work-dir, or"
+    assert str(error.value) == f"{line} --overwrite to drop all runs."
+    assert (tmp_path / "table.md").read_text() == "figures"
 
 
 def test_overwriting_drops_the_sweep_and_what_was_made_of_it_but_no_other_file(tmp_path):
