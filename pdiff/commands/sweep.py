@@ -48,7 +48,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
     check_positive("sweep", jobs=arguments.jobs)
     told = {name: getattr(arguments, name) for name in ("plugin", "config", "only", "collect_again")}
-    told |= {"options": arguments.cfg_options, "seeds": read_seeds(arguments.seeds) if arguments.seeds else None}
+    seeds = None if arguments.seeds is None else read_seeds(arguments.seeds)
+    told |= {"options": arguments.cfg_options, "seeds": seeds}
     sweep = over_file(arguments.sweep, told, read_vary(arguments.vary), arguments.each)
     settings, folder = settings_of(sweep), arguments.work_dir.expanduser()
 

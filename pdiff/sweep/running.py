@@ -92,7 +92,7 @@ def do_quietly(place: int, job: Job, pipeline: Pipeline, threads: int) -> tuple[
     """Do one of several jobs at a time, in a process with so many threads, and return its place and what went wrong."""
     import torch
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(min(threads, torch.get_num_threads()))  # OMP_NUM_THREADS may ask for fewer
     job.path.mkdir(parents=True, exist_ok=True)
     output = open(job.path / OUTPUT, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
     with output, redirect_stdout(output), redirect_stderr(output):
