@@ -12,8 +12,8 @@ from pdiff.run.summaries import Gain
 
 HEIGHT = 3  # added columns below one another
 OF_SEVERAL = (
-    "seeds: runs that differ in nothing but their seeds; figures of such a row are means over its runs, intervals "
-    "Student's t over them, and none where all of them have the same"
+    "seeds: runs that differ in nothing but their seeds; of several, figures are means over them, and intervals "
+    "Student's t over them, none where all have the same"
 )
 OF_ONE_POPULATION = "of fitting and drawing alone, on one population"
 OF_GATES = "gates: those that failed, and in how many runs where not in all"

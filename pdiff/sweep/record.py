@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pdiff.run.directory import RunDirectory
+from pdiff.run.directory import DROPPED, RunDirectory
 from pdiff.run.grouping import short_names
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.storage import explain_write_errors, read_json, write_json
@@ -70,15 +70,19 @@ def plain(value: object) -> object:
 
 
 def drop(folder: Path, record: dict) -> None:
-    """Delete the directories that a record names, and no other, and the table and the pictures of that sweep."""
-    keys = dict.fromkeys(key for ablation in record.get("vary", []) for key in ablation)
+    """Delete the directories that a record names, and no other, and the table and the pictures of that sweep.
+
+    Where that is interrupted, what is there of a directory is all of it, so that `--resume` can go on.
+    """
+    keys, aside = dict.fromkeys(key for ablation in record.get("vary", []) for key in ablation), folder / DROPPED
     with explain_write_errors(folder):
         for path in (folder / TABLE, folder / FIGURES, *pictures_of(folder, list(keys)).values()):
             path.unlink(missing_ok=True)  # first: they must not outlast their runs
-        for kind in (RUNS, COLLECTIONS):
-            for name in record.get(kind, []):
-                shutil.rmtree(folder / kind / name, ignore_errors=True)
-        shutil.rmtree(folder / CONFIGS, ignore_errors=True)
+        directories = [folder / kind / name for kind in (RUNS, COLLECTIONS) for name in record.get(kind, [])]
+        for directory in [aside, *directories, folder / CONFIGS]:  # the first was left by an interrupted call
+            if directory.exists():
+                directory.rename(aside)
+                shutil.rmtree(aside)
 
 
 def pictures_of(folder: Path, keys: Sequence[str]) -> dict[str, Path]:

@@ -77,6 +77,22 @@ def test_overwriting_drops_the_sweep_and_what_was_made_of_it_but_no_other_file(t
     assert kept == {"runs", "runs/mine", "collections", "mine.png", "sweep.json"}
 
 
+@pytest.mark.parametrize("event", ["os.rename", "shutil.rmtree"])
+def test_overwriting_that_is_killed_leaves_no_half_of_a_run(tmp_path, killed, event):
+    begin(tmp_path)
+    for name in ("runs/x=1", "runs/x=2", "collections/all"):
+        for part in ("a/b", "c"):
+            (tmp_path / name / part).mkdir(parents=True)
+    where = tmp_path / ("runs/x=2" if event == "os.rename" else ".dropped")
+    assert killed(lambda: begin(tmp_path, overwrite=True), event, where, 1)
+    left = {path.name: sorted(part.name for part in path.iterdir()) for path in (tmp_path / "runs").iterdir()}
+    assert left == {"x=2": ["a", "c"]}
+    begin(tmp_path, resume=True)
+    begin(tmp_path, overwrite=True)
+    assert not [*(tmp_path / "runs").iterdir(), *(tmp_path / "collections").iterdir()]
+    assert not (tmp_path / ".dropped").exists()
+
+
 def test_pictures_are_called_by_the_shortest_names_of_their_keys(tmp_path):
     pictures = pictures_of(tmp_path, ["a.b.x", "c.y", "d.y"])
     assert pictures == {"a.b.x": tmp_path / "x.png", "c.y": tmp_path / "c.y.png", "d.y": tmp_path / "d.y.png"}
