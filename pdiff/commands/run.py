@@ -65,6 +65,8 @@ def perform(arguments: argparse.Namespace) -> int:
 
     if arguments.stage not in ("all", *STAGES):
         raise PdiffError(f"--stage: got {arguments.stage!r}. {known(arguments.stage, [*STAGES, 'all'])}")
+    if arguments.collection == "":  # a variable of the shell that is not set: to collect would be another run
+        raise PdiffError("--collection: got '', expected the directory of a run. Name one, or leave it out.")
     stages = list(STAGES) if arguments.stage == "all" else [arguments.stage]
     over = {"seed": arguments.seed, "device": arguments.device}
     config = load_config(arguments.plugin, arguments.config, over, arguments.cfg_options or {})

@@ -48,14 +48,14 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
     check_positive("sweep", jobs=arguments.jobs)
     told = {name: getattr(arguments, name) for name in ("plugin", "config", "only", "collect_again")}
-    told |= {"options": arguments.cfg_options, "seeds": read_seeds(arguments.seeds) if arguments.seeds else None}
+    seeds = None if arguments.seeds is None else read_seeds(arguments.seeds)
+    told |= {"options": arguments.cfg_options, "seeds": seeds}
     sweep = over_file(arguments.sweep, told, read_vary(arguments.vary), arguments.each)
     settings, folder = settings_of(sweep), arguments.work_dir.expanduser()
 
     from pdiff.sweep.checking import check_settings
-    from pdiff.sweep.job import jobs_of
+    from pdiff.sweep.job import commands_of, jobs_of
     from pdiff.sweep.record import begin_sweep
-    from pdiff.sweep.scheduling import commands_of
 
     check_settings(settings)
     begin_sweep(folder, sweep, settings, arguments.resume, arguments.overwrite)
@@ -74,20 +74,22 @@ def perform(folder: Path, sweep: Any, settings: Sequence[Any], number: int) -> i
     from pdiff.runtime.storage import write_text
     from pdiff.stages.pipeline import run_pipeline
     from pdiff.sweep.charts import write_charts
-    from pdiff.sweep.results import lines_below, points_of, read_result, rows_of
+    from pdiff.sweep.record import FIGURES, TABLE
+    from pdiff.sweep.results import lines_below, read_result, rows_of
     from pdiff.sweep.running import run_sweep
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("pdiff").setLevel(logging.INFO)
     ended = run_sweep(folder, settings, number, run_pipeline)
     results = [read_result(folder, setting, ended[setting.name]) for setting in settings]
-    write_text(folder / "sweep.csv", csv_text(rows_of(sweep.keys, results)))
-    written, lines = [folder / "sweep.csv"], lines_below(sweep.seeds_of, results)
-    if runs := [result.run for result in results if result.run]:
-        groups = group_runs(runs, sweep.keys if len(sweep.keys) <= MOST_KEYS else None)
-        parts = [markdown_rows(kind(groups).table(groups)), *(f"- {line}" for line in lines), ""]
-        write_text(folder / "table.md", "\n".join(parts))
-        written += [folder / "table.md", *write_charts(folder, sweep.keys, points_of(results))]
+    write_text(folder / FIGURES, csv_text(rows_of(sweep.keys, results)))
+    lines, done = lines_below(sweep.seeds_of, results), [result for result in results if result.run]
+    parts = [f"- {line}" for line in lines] + [""]
+    if done:
+        groups = group_runs([result.run for result in done], sweep.keys if len(sweep.keys) <= MOST_KEYS else None)
+        parts.insert(0, markdown_rows(kind(groups).table(groups)))
         print_rows(*kind(groups).for_terminal(groups), lines, whole=True)
-    print(*([] if runs else lines), f"sweep: {', '.join(map(str, written))}", sep="\n")
+    write_text(folder / TABLE, "\n".join(parts))
+    written = [folder / FIGURES, folder / TABLE, *write_charts(folder, sweep.keys, done)]
+    print(*([] if done else lines), f"sweep: {', '.join(map(str, written))}", sep="\n")
     return 2 if any(result.line for result in results) else 0

@@ -6,15 +6,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pdiff.analysis.statistics import Values, mean_interval
-from pdiff.run.grouping import Group, short_names, value_text
+from pdiff.analysis.repetition import interval_over_runs
+from pdiff.run.grouping import Group, share_population, short_names, value_texts
 from pdiff.run.summaries import Gain
 
 HEIGHT = 3  # added columns below one another
 OF_SEVERAL = (
-    "seeds: runs that differ in nothing but their seeds; figures of such a row are means over its runs, intervals "
-    "Student's t over them"
+    "seeds: runs that differ in nothing but their seeds; of several, figures are means over them, and intervals "
+    "Student's t over them, none where all have the same"
 )
+OF_ONE_POPULATION = "of fitting and drawing alone, on one population"
 OF_GATES = "gates: those that failed, and in how many runs where not in all"
 
 
@@ -59,8 +60,8 @@ def mean_gain(gains: Sequence[Gain | None]) -> Gain | None:
         return None
     if len(known) == 1:
         return known[0]
-    values = np.array([gain.value for gain in known])
-    return Gain(counted([gain.source for gain in known]), float(values.mean()), mean_interval(Values("runs", values)))
+    values = [gain.value for gain in known]
+    return Gain(counted([gain.source for gain in known]), float(np.mean(values)), interval_over_runs(values))
 
 
 def failed_gates(group: Group) -> str:
@@ -85,9 +86,10 @@ def with_shared(groups: Sequence[Group], table: Table) -> Table:
     """
     added, failed = added_titles(groups), [failed_gates(group) for group in groups]
     gated = bool(added or any(failed))
+    columns = [value_texts([group.values[key] for group in groups]) for key in groups[0].values]
     rows = []
-    for group, row, gates in zip(groups, table.rows, failed, strict=True):
-        numbers, values = [str(len(group.runs))], list(map(value_text, group.values.values()))
+    for place, (group, row, gates) in enumerate(zip(groups, table.rows, failed, strict=True)):
+        numbers, values = [str(len(group.runs))], [column[place] for column in columns]
         front = [*numbers, *values][-len(added) :] if added else []
         rows.append([row[0], *front, *row[1:], *([gates or "passed"] if gated else [])])
     titles = [table.titles[0], *added, *table.titles[1:], *(["gates"] if gated else [])]
@@ -119,7 +121,11 @@ def stacked(table: Table, stacks: Sequence[Sequence[int]], added: int) -> Table:
 def full_caption(groups: Sequence[Group], caption: str, failed: bool) -> str:
     """Return a caption with what the added columns mean, keys by their full names."""
     long = [f"{name}: {key}" for key, name in short_names(list(groups[0].values)).items() if name != key]
-    seeds = [OF_SEVERAL] if any(len(group.runs) > 1 for group in groups) else []
+    several = [group for group in groups if len(group.runs) > 1]
+    alone = [group.name for group in several if share_population(group.runs)]
+    seeds = [OF_SEVERAL] if several else []
+    if alone:
+        seeds.append(f"seeds of {', '.join(alone) if len(alone) < len(several) else 'all'}: {OF_ONE_POPULATION}")
     parts = [caption, *seeds, *long, *([OF_GATES] if failed else [])]
     return f"{'; '.join(part.rstrip('.') for part in parts)}."
 

@@ -1,7 +1,7 @@
 """The comparison of runs as a table, as a page and as a picture."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from pdiff.run.stage import STAGES
 from pdiff.runtime.storage import write_bytes, write_text
 
 WIDTH = 132  # where no terminal says how wide it is
+FRAME = 3  # letters around a cell
 TITLES = (
     "run", "metric", "trained", "generated", "over trained", "95 %", "verdict", "strongest", "over it", "similarity",
     "seconds",
@@ -104,23 +105,52 @@ def print_rows(
 ) -> None:
     """Print a table, columns that hold words at the left, and lines below it.
 
+    Where a terminal has no room for all columns, several tables follow one another, each with the first column.
+
     Args:
         titles, words, rows, caption: as those of `Table`.
         lines: what stands below.
-        whole: whether numbers make room for words, where not all fits.
+        whole: whether no line is to be broken, where not all fits.
     """
     from rich.table import Table as Printed
+    from rich.text import Text
 
-    out = console(WIDTH)
-    printed = Printed(caption=caption)
-    for place, title in enumerate(titles):
-        text = place in words
-        printed.add_column(title, justify="left" if text else "right", overflow="fold", no_wrap=whole and text)
-    for row in rows:
-        printed.add_row(*row)
-    out.print(printed)
+    out, rows = console(WIDTH), list(rows)
+    parts = parts_that_fit(titles, rows, out.width, whole)
+    for part in parts:
+        printed = Printed(caption=Text(caption) if part is parts[-1] else None)  # as it stands: brackets are no markup
+        for place in part:
+            printed.add_column(Text(titles[place]), justify="left" if place in words else "right", overflow="fold")
+        for row in rows:
+            printed.add_row(*(Text(row[place]) for place in part))
+        out.print(printed)
     for line in lines:
-        out.print(line, highlight=False)
+        out.print(line, highlight=False, markup=False)
+
+
+def parts_that_fit(titles: Sequence[str], rows: Sequence[Sequence[str]], width: int, whole: bool) -> list[list[int]]:
+    """Return the places of columns table by table, the first in each, so that all fit into a width as far as can be.
+
+    Args:
+        titles, rows: of the table.
+        width: of the terminal.
+        whole: whether no line is to be broken; else they may be, between words, if that makes one table of it.
+    """
+    columns = [[title, *cells] for title, *cells in zip(titles, *rows, strict=True)]
+    if not whole and 1 + sum(longest(cells, str.split) + FRAME for cells in columns) <= width:
+        return [list(range(len(columns)))]
+    needed = [longest(cells, str.splitlines) + FRAME for cells in columns]
+    parts: list[list[int]] = [[0]]
+    for place in range(1, len(columns)):
+        if len(parts[-1]) > 1 and 1 + sum(needed[column] for column in (*parts[-1], place)) > width:
+            parts.append([0])
+        parts[-1].append(place)
+    return parts
+
+
+def longest(cells: Sequence[str], split: Callable[[str], list[str]]) -> int:
+    """Return the length of the longest part of a column's cells."""
+    return max((len(part) for cell in cells for part in split(cell)), default=0)
 
 
 def write_comparison(groups: Sequence[Group], output: Path) -> Path:

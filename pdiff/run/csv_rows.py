@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pdiff.run.directory import RunDirectory, flatten
-from pdiff.run.grouping import Run, figures, group_runs, seeds_of, value_text
+from pdiff.run.grouping import Run, figures, group_runs, seeds_of, value_texts
 
 
 def csv_rows(runs: Sequence[Run], keys: Sequence[str] | None = None) -> list[dict[str, Any]]:
@@ -19,10 +19,12 @@ def csv_rows(runs: Sequence[Run], keys: Sequence[str] | None = None) -> list[dic
         keys: as `group_runs` takes them.
     """
     rows = {}
-    for group in group_runs(runs, keys):
+    groups = group_runs(runs, keys)
+    texts = {key: value_texts([group.values[key] for group in groups]) for key in groups[0].values}
+    for place, group in enumerate(groups):
         for run in group.runs:
             seed, of_fit = seeds_of(flatten(RunDirectory(run.path).config()))
-            values = {key: value_text(value) for key, value in group.values.items()}
+            values = {key: column[place] for key, column in texts.items()}
             drawn = {"run": run.name, "group": group.name, "seed": seed, "fit.seed": of_fit}
             rows[run.name] = {**drawn, **values, **figures(run)}
     columns = dict.fromkeys(column for row in rows.values() for column in row)

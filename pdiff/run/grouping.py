@@ -56,8 +56,8 @@ def group_runs(runs: Sequence[Run], keys: Sequence[str] | None = None) -> list[G
 
     Args:
         runs: of one kind, with or without conditions.
-        keys: dotted ones whose values are named; None: those that differ, where all runs are of one plugin and these
-            are not too many.
+        keys: dotted ones whose values are named, but for seeds, which a group has several of; None: those that differ,
+            where all runs are of one plugin and these are not too many.
     """
     configs = [flatten(RunDirectory(run.path).config()) for run in runs]
     found: list[tuple[dict[str, Any], list[int], list[tuple[Any, ...]]]] = []
@@ -67,7 +67,7 @@ def group_runs(runs: Sequence[Run], keys: Sequence[str] | None = None) -> list[G
         row = next(same, None) or found.append((setting, [], [])) or found[-1]
         row[1].append(place)
         row[2].append(seeds)
-    named = named_keys(configs) if keys is None else keys
+    named = named_keys(configs) if keys is None else [key for key in keys if key not in DRAWN]
     groups: list[Group] = []
     for _, places, _ in found:
         values = {key: value_at(configs[places[0]], key) for key in named}
@@ -86,6 +86,11 @@ def seeds_of(config: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return the seed of the collection and that of the fit, which is the same where nothing else is said."""
     seed, of_fit = (config.get(key) for key in DRAWN)
     return seed, seed if of_fit is None else of_fit
+
+
+def share_population(runs: Sequence[Run]) -> bool:
+    """Say whether runs of a group are of one population: they differ in the seed of fitting and drawing alone."""
+    return len({RunDirectory(run.path).config().get("seed") for run in runs}) == 1
 
 
 def named_keys(configs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -157,12 +162,22 @@ def setting_name(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{names[key]}={value_text(value)}" for key, value in values.items())
 
 
-def value_text(value: Any) -> str:
-    """Return the text of a config's value, as YAML has it; of a section its type, or that it is there."""
+def value_texts(values: Sequence[Any]) -> list[str]:
+    """Return the texts of values of one key: short ones, and whole ones where short ones do not tell them apart."""
+    texts = [value_text(value) for value in values]
+    found = list(zip(texts, values, strict=True))
+    mixed = {text for text, value in found if any(text == other and value != its for other, its in found)}
+    return [value_text(value, whole=True) if text in mixed else text for text, value in found]
+
+
+def value_text(value: Any, whole: bool = False) -> str:
+    """Return the text of a config's value, as YAML has it; of a section, if not the `whole`, its type or "given"."""
+    if isinstance(value, Mapping) and whole:
+        return f"{{{', '.join(f'{key}: {value_text(held, whole)}' for key, held in value.items())}}}"
     if isinstance(value, Mapping):
         return str(value.get("type", "given")) if value else "{}"
     if isinstance(value, list):
-        return f"[{', '.join(map(value_text, value))}]"
+        return f"[{', '.join(value_text(held, whole) for held in value)}]"
     words = {None: "null", True: "true", False: "false"}
     return words[value] if value is None or isinstance(value, bool) else str(value)
 

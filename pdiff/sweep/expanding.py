@@ -8,8 +8,7 @@ from typing import Any
 from pdiff.run.config import load_config, told_of_bases
 from pdiff.run.grouping import short_names, value_text
 from pdiff.runtime.errors import PdiffError
-from pdiff.sweep.naming import join, unique
-from pdiff.sweep.setting import Setting, as_text
+from pdiff.sweep.setting import Setting, as_text, join, unique
 from pdiff.sweep.sweep import COLLECTED, Sweep
 from pdiff.task.plugins import plugin_name
 
@@ -65,9 +64,19 @@ def resolved(sweep: Sweep, chosen: Mapping[str, Any], seed: int | None, name: st
     options = {"evaluate.only": list(sweep.only), **QUICK, **sweep.options, **chosen, **own}
     try:
         with told_of_bases(sweep.config):
-            return load_config(sweep.plugin, sweep.config, {}, options).to_dict()
+            config = load_config(sweep.plugin, sweep.config, {}, options).to_dict()
+            check_drawn(sweep, config)
+            return config
     except PdiffError as error:
         raise PdiffError(f"{name}: {error}") from None
+
+
+def check_drawn(sweep: Sweep, config: Mapping[str, Any]) -> None:
+    """Raise a `PdiffError` where seeds of everything would be of the collections alone."""
+    seed = config["fit"]["seed"]
+    if sweep.seeds and sweep.collect_again and seed is not None and "fit.seed" not in sweep.keys:
+        line = f"fit.seed: got {seed}, so that all are fitted and drawn with it, expected null beside --collect-again"
+        raise PdiffError(f"{line}, whose seeds are of everything. Leave it out.")
 
 
 def name_of(sweep: Sweep, told: Mapping[str, Any]) -> str:

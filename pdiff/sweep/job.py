@@ -1,12 +1,15 @@
-"""What is to be done for a sweep: its collections, then its runs."""
+"""What is to be done for a sweep: its collections, then its runs; also as commands for a scheduler."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pdiff.run.stage import STAGES
-from pdiff.sweep.record import COLLECTIONS, RUNS
+from pdiff.runtime.settings import to_yaml
+from pdiff.runtime.storage import write_text
+from pdiff.sweep.record import COLLECTIONS, CONFIGS, RUNS
 from pdiff.sweep.setting import Setting
 
 
@@ -41,3 +44,23 @@ def jobs_of(folder: Path, settings: Sequence[Setting]) -> tuple[list[Job], list[
         collections.setdefault(setting.collection, Job(setting.collection, path, setting.config, None))
         runs.append(Job(setting.name, folder / RUNS / setting.name, setting.config, path))
     return list(collections.values()), runs
+
+
+def commands_of(folder: Path, collections: Sequence[Job], runs: Sequence[Job]) -> list[str]:
+    """Write the configs of a sweep, and return its commands: of the collections, an empty line, of the runs.
+
+    Args:
+        folder: of the sweep.
+        collections: come first, in any order among themselves.
+        runs: come after them, in any order among themselves.
+    """
+    return [*(command(folder, "collection,", job) for job in collections), "", *(command(folder, "", j) for j in runs)]
+
+
+def command(folder: Path, before: str, job: Job) -> str:
+    """Write one config, whose file's name begins with some letters, and return the command that runs it."""
+    file = folder / CONFIGS / f"{before}{job.name}.yaml"
+    write_text(file, to_yaml(job.config))
+    words = ["python", "tools/run.py", "--config", file, "--work-dir", job.path]
+    words += ["--collection", job.collection] if job.collection else ["--stage", job.stages[0]]
+    return shlex.join(map(str, [*words, "--no-gates", "--resume"]))

@@ -1,14 +1,13 @@
 """What a sweep has found: how each run has ended, and its figures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pdiff.run.comparison import read_runs
-from pdiff.run.grouping import Run, figures, value_text
+from pdiff.run.grouping import Run, figures, value_texts
 from pdiff.runtime.errors import PdiffError
-from pdiff.sweep.point import Point
 from pdiff.sweep.record import RUNS
 from pdiff.sweep.setting import Setting
 
@@ -29,6 +28,16 @@ class Result:
     line: str | None
     run: Run | None
 
+    @property
+    def metric(self) -> Mapping[str, Any]:
+        """The name of a finished run's metric, and whether higher is better."""
+        return self.run.summary["metric"]
+
+    @property
+    def means(self) -> dict[str, float | None]:
+        """The means of a finished run's compared sources, by name; None for one without a living network."""
+        return {name: row["mean"] for name, row in self.run.summary["sources"].items()}
+
 
 def read_result(folder: Path, setting: Setting, line: str | None) -> Result:
     """Return how one run has ended: with a line of what went wrong, or with figures."""
@@ -45,10 +54,11 @@ def rows_of(keys: Sequence[str], results: Sequence[Result]) -> list[dict[str, An
 
     Every row has all columns; what a run does not have is None.
     """
+    texts = [texts_of(key, results) for key in keys]
     rows = []
-    for result in results:
+    for result, *told in zip(results, *texts, strict=True):
         setting, config = result.setting, result.setting.config
-        values = {key: value_text(setting.values[key]) if key in setting.values else None for key in keys}
+        values = dict(zip(keys, told, strict=True))
         of_fit = config["seed"] if config["fit"]["seed"] is None else config["fit"]["seed"]
         own = {"run": setting.name, **values, "seed": config["seed"], "fit.seed": of_fit}
         own["status"] = DONE if result.line is None else result.line
@@ -57,18 +67,16 @@ def rows_of(keys: Sequence[str], results: Sequence[Result]) -> list[dict[str, An
     return [{column: row.get(column) for column in columns} for row in rows]
 
 
-def points_of(results: Sequence[Result]) -> list[Point]:
-    """Return what the pictures show of the runs that are done."""
-    found = []
-    for result in results:
-        if result.run is not None:
-            summary = result.run.summary
-            means = {name: row["mean"] for name, row in summary["sources"].items()}
-            found.append(Point(result.setting, summary["metric"], means))
-    return found
+def texts_of(key: str, results: Sequence[Result]) -> list[str | None]:
+    """Return the value that each run has of a varied key, as a text; None where its config has no such key."""
+    having = [result.setting.values[key] for result in results if key in result.setting.values]
+    texts = iter(value_texts(having))
+    return [next(texts) if key in result.setting.values else None for result in results]
 
 
 def lines_below(seeds_of: str, results: Sequence[Result]) -> list[str]:
     """Return what is said below the table: what the seeds are of, and each run that has not ended well."""
+    lines = [f"{result.setting.name}: {result.line}" for result in results if result.line]
     several = len({result.setting.seed for result in results}) > 1
-    return [*([seeds_of] if several else []), *(f"{r.setting.name}: {r.line}" for r in results if r.line)]
+    lost = f"{len(lines)} of {len(results)} runs have not ended well, and are in none of the figures:"
+    return [*([seeds_of] if several else []), *([lost] if lines else []), *lines]

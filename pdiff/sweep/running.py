@@ -16,6 +16,7 @@ from pdiff.sweep.setting import Setting
 
 Pipeline = Callable[..., None]  # `run_pipeline`
 ERRORS, OUTPUT = "error.log", "output.log"
+KILLED = "not done: one of the processes was killed, by want of memory or by hand. --resume goes on; give fewer --jobs."
 
 
 def run_sweep(
@@ -58,12 +59,18 @@ def do_all(jobs: Sequence[Job], number: int, pipeline: Pipeline) -> Iterator[tup
             yield job, do(job, pipeline)
         return
     from joblib import Parallel, cpu_count, delayed
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     threads = max(1, cpu_count() // number)
     parallel = Parallel(n_jobs=number, return_as="generator_unordered", batch_size=1, pre_dispatch="all")
     calls = (delayed(do_quietly)(place, job, pipeline, threads) for place, job in enumerate(jobs))
-    for place, line in parallel(calls):
-        yield jobs[place], line
+    left = dict(enumerate(jobs))
+    try:
+        for place, line in parallel(calls):
+            yield left.pop(place), line
+    except TerminatedWorkerError:  # takes all other processes with it
+        for job in left.values():
+            yield job, KILLED
 
 
 def do(job: Job, pipeline: Pipeline) -> str | None:
@@ -85,7 +92,7 @@ def do_quietly(place: int, job: Job, pipeline: Pipeline, threads: int) -> tuple[
     """Do one of several jobs at a time, in a process with so many threads, and return its place and what went wrong."""
     import torch
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(min(threads, torch.get_num_threads()))  # OMP_NUM_THREADS may ask for fewer
     job.path.mkdir(parents=True, exist_ok=True)
     output = open(job.path / OUTPUT, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
     with output, redirect_stdout(output), redirect_stderr(output):

@@ -1,9 +1,13 @@
 """One run of a sweep: what it is told apart by, its config, and the collection that it takes."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+LONGEST = 120  # letters of a name
+NOT_SAFE = re.compile(r"[^\w.+-]+")  # as the name of a file
 
 
 @dataclass(frozen=True)
@@ -30,3 +34,17 @@ class Setting:
 def as_text(value: Any) -> str:
     """Return plain values as a text that tells them apart."""
     return json.dumps(value, sort_keys=True, default=str)
+
+
+def join(texts: Mapping[str, str]) -> str:
+    """Return the texts of keys as one name: `latent=8,seed=1`."""
+    return ",".join(f"{key}={NOT_SAFE.sub('_', text).strip('_')}" for key, text in texts.items())
+
+
+def unique(name: str, taken: Iterable[str]) -> str:
+    """Return a name that is not taken, on file systems that do not tell small letters from capitals too."""
+    small, number, free = {other.casefold() for other in taken}, 1, name[:LONGEST]
+    while free.casefold() in small:
+        number += 1
+        free = f"{name[:LONGEST]}~{number}"
+    return free

@@ -62,8 +62,10 @@ class Sweep:
             raise PdiffError("sweep: got nothing to vary. Give --vary KEY=a,b, or --seeds 0,1,2.")
         if len(set(self.seeds)) < len(self.seeds):
             raise PdiffError(f"--seeds: got {list(self.seeds)}, expected each once. Leave one out.")
-        if self.only and "evaluate.only" in self.options:
+        if self.only and "evaluate.only" in [*self.options, *self.keys]:
             raise PdiffError("--only: got it and the option evaluate.only, which it is. Leave one out.")
+        if self.seeds and self.seed_key in self.options:
+            raise PdiffError(f"--seeds: got them and the option {self.seed_key}, which they set. Leave one out.")
         for ablation in self.vary:
             for key, values in ablation.items():
                 self.check_key(key, values)

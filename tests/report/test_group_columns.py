@@ -50,3 +50,7 @@ def test_added_columns_stand_three_below_one_another_and_gates_below_the_last():
 def test_several_words_have_a_line_each_beside_added_columns(added, cell):
     made = Table(["run", *["seeds"] * added, "best", "mean"], [], [["x", *["3"] * added, "2 a, 1 b", "5"]], "")
     assert stacked(made, ((0,), (1, 2)), added).rows[0][-1] == cell
+
+
+def test_gain_that_no_seed_changes_has_no_interval():
+    assert mean_gain([Gain("soup", 0.1, (0.0, 0.2)), Gain("soup", 0.1, (0.0, 0.2))]) == Gain("soup", 0.1, None)

@@ -1,6 +1,16 @@
 import pytest
 
-from pdiff.report.side_by_side import CAPTION, TITLES, WORDS, cells, print_comparison, table, write_comparison
+from pdiff.report.side_by_side import (
+    CAPTION,
+    TITLES,
+    WORDS,
+    cells,
+    parts_that_fit,
+    print_comparison,
+    print_rows,
+    table,
+    write_comparison,
+)  # fmt: skip
 from pdiff.run.comparison import read_runs
 from pdiff.run.grouping import group_runs
 from pdiff.runtime.errors import PdiffError
@@ -161,3 +171,30 @@ def test_page_leads_to_the_reports_that_exist(tmp_path, runs):
     page = (tmp_path / "out" / "page.html").read_text(encoding="utf-8")
     assert '<a href="../one/report/report.html">one</a>' in page
     assert page.count("<a ") == 1
+
+
+def test_brackets_are_printed_as_they_are(capsys):
+    print_rows(["only", "x [red]"], [0], [["[ridge]", "1"]], "caption [bold]", ["Write [soup]."])
+    printed = capsys.readouterr().out
+    assert all(words in printed for words in ("[ridge]", "x [red]", "caption [bold]", "Write [soup]."))
+
+
+def test_table_too_wide_is_several_with_the_first_column_each():
+    titles, rows = ["run", "over\n95 %", "verdict"], [["latent=8", "+1.9 %\n+1.90 to +2.00 %", "as good as that"]]
+    assert parts_that_fit(titles, rows, 49, whole=True) == [[0, 1, 2]]
+    assert parts_that_fit(titles, rows, 48, whole=True) == [[0, 1], [0, 2]]
+    assert parts_that_fit(titles, rows, 48, whole=False) == [[0, 1, 2]]
+    assert parts_that_fit(titles, rows, 29, whole=False) == [[0, 1], [0, 2]]
+    assert parts_that_fit(titles, rows, 5, whole=True) == [[0, 1], [0, 2]]
+    assert parts_that_fit(["run"], [["a"]], 5, whole=True) == [[0]]
+
+
+def test_caption_says_whose_seeds_are_of_one_population(seeded):
+    paths = seeded("a", 8, [{}, {}]) + seeded("b", 16, [{}, {}])
+    assert "on one population" not in table(grouped(paths)).caption
+    for seed, path in enumerate(paths[2:]):
+        config = f"plugin: classification\nseed: 0\nfit: {{seed: {seed}}}\nengine: {{autoencoder: {{latent: 16}}}}\n"
+        (path / "config.yaml").write_text(config)
+    alone = "of fitting and drawing alone, on one population"
+    assert f"seeds of latent=16: {alone}" in table(grouped(paths)).caption
+    assert f"seeds of all: {alone}" in table(grouped(paths[2:])).caption

@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from pdiff.run.comparison import read_runs
-from pdiff.run.grouping import differing_keys, figures, group_runs, short_names, value_text
+from pdiff.run.grouping import differing_keys, figures, group_runs, short_names, value_text, value_texts
 
 
 @pytest.fixture
@@ -152,3 +152,20 @@ def test_figures_over_conditions_have_every_gain_over_the_oracle(compared_over_c
     assert found["gain"] == found["ridge.to_oracle"] == pytest.approx(-0.05)
     assert found["generated.to_oracle_high"] == pytest.approx(-0.09)
     assert found["soup.to_oracle"] is None
+
+
+def test_values_that_short_texts_do_not_tell_apart_have_whole_ones():
+    flows = [{"type": "flow", "noise_scale": 1.0}, {"type": "flow", "noise_scale": 0.5}]
+    assert value_texts([*flows, {"type": "vae"}, None]) == [
+        "{type: flow, noise_scale: 1.0}", "{type: flow, noise_scale: 0.5}", "vae", "null",
+    ]  # fmt: skip
+    assert value_texts([[{"type": "a", "x": 1}], [{"type": "a", "x": 2}]]) == ["[{type: a, x: 1}]", "[{type: a, x: 2}]"]
+    assert value_texts([{"type": "flow"}, {"type": "flow"}]) == ["flow", "flow"]
+
+
+def test_seeds_are_no_column_also_where_they_are_asked_for(compared):
+    paths = [compared(f"seed={seed}") for seed in (0, 1)]
+    for seed, path in enumerate(paths):
+        (path / "config.yaml").write_text(f"plugin: classification\nseed: 0\nfit: {{seed: {seed}, num: 5}}\n")
+    (group,) = group_runs(read_runs(paths), ["fit.seed", "fit.num"])
+    assert (group.values, len(group.runs)) == ({"fit.num": 5}, 2)

@@ -1,7 +1,10 @@
 """What becomes of a run that goes wrong."""
 
+import os
+import signal
+
 from pdiff.runtime.errors import PdiffError
-from pdiff.sweep.running import run_sweep
+from pdiff.sweep.running import KILLED, run_sweep
 from pdiff.sweep.setting import Setting
 
 
@@ -32,3 +35,11 @@ def test_runs_without_their_collection_are_lost_and_the_others_go_on(tmp_path):
     ended = run_sweep(tmp_path, [setting("one", "bad"), setting("two", "good")], 1, pipeline)
     assert ended == {"one": "collection bad: collect: got nothing", "two": None}
     assert not (tmp_path / "runs" / "one").exists()
+
+
+def test_process_that_is_killed_is_a_line_of_what_is_not_done(tmp_path):
+    def kill(config, directory, stages, **_):
+        if directory.path.parent.name == "runs":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert run_sweep(tmp_path, [setting("one"), setting("two")], 2, kill) == {"one": KILLED, "two": KILLED}

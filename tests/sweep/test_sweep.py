@@ -46,6 +46,14 @@ def test_sweep_that_can_be_passes():
             {"only": ["soup"], "options": {"evaluate.only": ["codec"]}},
             "--only: got it and the option evaluate.only, which it is. Leave one out.",
         ),
+        (
+            {"only": ["soup"], "vary": [{"evaluate.only": [[], ["codec"]]}]},
+            "--only: got it and the option evaluate.only, which it is. Leave one out.",
+        ),
+        (
+            {"seeds": [0, 1], "options": {"fit.seed": 3}},
+            "--seeds: got them and the option fit.seed, which they set. Leave one out.",
+        ),
     ],
 )
 def test_sweep_that_cannot_be_is_refused_in_one_line(changes, line):

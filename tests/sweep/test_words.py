@@ -52,5 +52,6 @@ def test_word_that_gives_no_values_is_refused(words, line):
 
 def test_seeds_are_integers():
     assert read_seeds("0,1, 2") == [0, 1, 2]
-    with pytest.raises(PdiffError, match="^--seeds: got '0;1', expected integers, as in 0,1,2. Mend it.$"):
-        read_seeds("0;1")
+    for text in ("0;1", "", "0,1,"):
+        with pytest.raises(PdiffError, match=f"^--seeds: got '{text}', expected integers, as in 0,1,2. Mend it.$"):
+            read_seeds(text)

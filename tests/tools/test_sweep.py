@@ -52,6 +52,8 @@ def test_commands_are_printed_and_nothing_is_run(call, config, tmp_path):
         ("engine.autoencoder.latnt=4", "error: latnt=4: engine.autoencoder: got unknown key 'latnt'"),
         ("genrate.num=4", "error: num=4: config: got unknown key 'genrate'"),
         ("fit.repeats=x", "error: repeats=x: fit.repeats: got 'x', expected an integer"),
+        ("engine.autoencoder.latent=x", "error: latent=x: engine.autoencoder.latent: got 'x', expected an integer"),
+        ("task.chance=0.0", "error: --vary: got task.chance, which changes the collection, of which there is one."),
     ],
 )
 def test_setting_that_cannot_be_is_one_line_before_anything_runs(call, config, tmp_path, word, line):
@@ -59,3 +61,23 @@ def test_setting_that_cannot_be_is_one_line_before_anything_runs(call, config, t
     assert done.code == 2
     assert done.err.startswith(line)
     assert not (tmp_path / "s").exists()
+
+
+def test_what_the_shell_left_empty_is_one_line(call, config, tmp_path):
+    done = call("sweep", "--config", config, "--vary", "fit.repeats=1,2", "--seeds", "", "--work-dir", tmp_path / "s")
+    assert (done.code, done.err) == (2, "error: --seeds: got '', expected integers, as in 0,1,2. Mend it.\n")
+    done = call("run", "--config", config, "--collection", "", "--work-dir", tmp_path / "r")
+    line = "error: --collection: got '', expected the directory of a run. Name one, or leave it out.\n"
+    assert (done.code, done.err) == (2, line)
+    assert not (tmp_path / "r").exists()
+
+
+def test_runs_that_have_partly_failed_are_told_below_the_table(call, config, tmp_path):
+    done = call("sweep", "--config", config, "--vary", "fit.num=15,300", "--seeds", "0,1", "--work-dir", tmp_path / "s")
+    assert done.code == 2
+    table = (tmp_path / "s" / "table.md").read_text()
+    assert "| num=15 | 2 | 15 |" in table
+    assert "- 2 of 4 runs have not ended well, and are in none of the figures:\n- num=300,seed=0: fit.num: got" in table
+    status = [row["status"][:12] for row in csv.DictReader((tmp_path / "s" / "sweep.csv").read_text().splitlines())]
+    assert status == ["done", "done", "fit.num: got", "fit.num: got"]
+    assert "2 of 4 runs have not ended well" in done.out

@@ -1,6 +1,6 @@
-"""Names of runs."""
+"""Settings of a sweep, and their names."""
 
-from pdiff.sweep.naming import join, unique
+from pdiff.sweep.setting import join, unique
 
 
 def test_name_is_of_keys_and_values_and_safe_as_a_file():
