@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from pdiff.engine.process import Process
 from pdiff.runtime.errors import PdiffError, check_section
 
-
 # Names of what an engine saves beside its generator, and of losses in its history.
 TAKEN = ("scaling", "autoencoder", "whitening", "conditioning", "decoder", "watched")
 
