@@ -43,3 +43,15 @@ def test_process_that_is_killed_is_a_line_of_what_is_not_done(tmp_path):
             os.kill(os.getpid(), signal.SIGKILL)
 
     assert run_sweep(tmp_path, [setting("one"), setting("two")], 2, kill) == {"one": KILLED, "two": KILLED}
+
+
+def test_several_at_a_time_end_as_one_by_one_do_and_speak_in_a_file(tmp_path):
+    def pipeline(config, directory, stages, **_):
+        print("said by", directory.path.name)
+        if directory.path.name == "wrong":
+            raise PdiffError("select: got nothing")
+
+    settings = [setting("wrong"), setting("fine"), setting("too")]
+    ended = run_sweep(tmp_path, settings, 2, pipeline)
+    assert ended == {"wrong": "select: got nothing", "fine": None, "too": None}
+    assert (tmp_path / "runs" / "fine" / "output.log").read_text() == "said by fine\n"
