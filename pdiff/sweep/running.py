@@ -1,5 +1,6 @@
 """The runs of a sweep, one after another or several at a time; what goes wrong in one does not stop the others."""
 
+import gc
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -84,6 +85,8 @@ def do(job: Job, pipeline: Pipeline) -> str | None:
         write_text(job.path / ERRORS, traceback.format_exc())
         words = " ".join(f"{type(error).__name__}: {error}".split())
         return f"{words} (see {job.path / ERRORS})"
+    finally:
+        gc.collect()  # networks and vectors of a run hang in circles, which Python lets lie for long
     (job.path / ERRORS).unlink(missing_ok=True)
     return None
 
