@@ -108,7 +108,15 @@ def differing_keys(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     # An empty section says as little as none.
     flat = [{key: value for key, value in flatten(dict(config)).items() if value != {}} for config in configs]
     keys = dict.fromkeys(key for config in flat for key in config if key not in OWN)
-    return [key for key in keys if differs(key, flat)]
+    found = [key for key in keys if differs(key, flat)]
+    return [key for key in found if not any(way in found for way in ways(key)) or differs_within(key, flat)]
+
+
+def differs_within(key: str, configs: Sequence[Mapping[str, Any]]) -> bool:
+    """Say whether two flat configs whose sections around a key are of the same types have other values of it."""
+    seen: dict[str, Any] = {}
+    having = [config for config in configs if key in config]
+    return any(seen.setdefault(str(types_around(key, config)), config[key]) != config[key] for config in having)
 
 
 def differs(key: str, configs: Sequence[Mapping[str, Any]]) -> bool:

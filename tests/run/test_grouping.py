@@ -111,6 +111,13 @@ def test_what_follows_from_another_type_is_not_named():
     assert differing_keys([diffusion, gan, more]) == ["engine.generator.type", "engine.generator.critic"]
 
 
+def test_section_that_only_some_have_hides_what_follows_from_its_type():
+    ddim = {"sampler": {"type": "DDIM", "steps": 50}}
+    heun, none = {"sampler": {"type": "Heun", "steps": 25}}, {"sampler": None}
+    assert differing_keys([ddim, heun, none]) == ["sampler"]
+    assert differing_keys([ddim, {"sampler": {"type": "DDIM", "steps": 10}}, none]) == ["sampler.steps", "sampler"]
+
+
 def test_section_that_another_config_has_not_is_one_key(run):
     configs = [{"fit": {"decoder": None}}, {"fit": {"decoder": {"steps": 5, "lr": 0.1}}}]
     assert differing_keys(configs) == ["fit.decoder"]
