@@ -1,14 +1,11 @@
-"""What is better told before a collection, or before the fit to one that is taken: mistakes in the settings."""
+"""What is better told before a collection, or before the fit to one that is taken: mistakes in the settings.
+
+They are imported when there is a run, which has seen that OpenCV loads: some need mmengine's hooks, which need it.
+"""
 
 from typing import TYPE_CHECKING
 
 import torch
-
-from pdiff.run.fit_through_losses import check_behaving
-from pdiff.run.sources import check_sources
-from pdiff.run.splits import check_conditions
-from pdiff.run.targets import check_targets
-from pdiff.run.units import check_canonical
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
@@ -30,7 +27,13 @@ def check_engine(run: "Run", collected: bool) -> None:
 
 def check_settings(run: "Run") -> None:
     """Raise a `PdiffError` for settings of any stage that cannot be; all that is not known yet passes."""
-    run.new_engine().prepare(run.layout)
+    from pdiff.run.fit_through_losses import check_behaving
+    from pdiff.run.sources import check_sources
+    from pdiff.run.splits import check_conditions
+    from pdiff.run.targets import check_targets
+    from pdiff.run.units import check_canonical
+
+    run.new_engine().prepare(run.layout, torch.device("meta"), len(run.config.fit.conditions or []))
     check_sources(run)
     conditions = None if run.config.checkpoints.files else run.built.conditions
     check_conditions(run.config, run.layout, conditions)

@@ -5,16 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config
 
+from pdiff.run import beforehand
 from pdiff.run.directory import RunDirectory
-from pdiff.run.fit_through_losses import check_behaving
 from pdiff.run.run import Run
-from pdiff.run.sources import check_sources
-from pdiff.run.splits import check_conditions
-from pdiff.run.targets import check_targets
-from pdiff.run.units import check_canonical
 from pdiff.runtime.errors import PdiffError
 from pdiff.sweep.setting import Setting, as_text
 
@@ -40,17 +35,7 @@ def check_settings(settings: Sequence[Setting]) -> None:
                 run = Run(Config(config), RunDirectory(Path(folder) / setting.collection))
                 run.built = built.get(setting.collection) or run.built
                 built[setting.collection] = run.built
-                check_run(run)
+                beforehand.check_settings(run)
             except PdiffError as error:
                 raise PdiffError(f"{setting.name}: {error}") from None
 
-
-def check_run(run: Run) -> None:
-    """Raise a `PdiffError` for a run that cannot begin: its engine's parts are made without memory."""
-    run.new_engine().prepare(run.layout, torch.device("meta"), len(run.config.fit.conditions or []))
-    check_sources(run)
-    conditions = None if run.config.checkpoints.files else run.built.conditions
-    check_conditions(run.config, run.layout, conditions)
-    check_targets(run, conditions)
-    check_canonical(run)
-    check_behaving(run)
