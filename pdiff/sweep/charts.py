@@ -69,9 +69,9 @@ def draw_key(axes: Any, key: str, keys: Sequence[str], results: Sequence[Result]
     means = {name: by_place(own, key, places, GENERATED) for name, own in shown.items()}
     for colour, (name, own) in zip(COLOURS, means.items(), strict=False):
         label = f"{GENERATED}, {name}" if name else GENERATED
-        draw_line(axes, own, label, color=colour, marker="o", zorder=4)
+        draw_line(axes, own, label, color=colour, marker="o", zorder=4, linestyle="-" if all_numbers(values) else "")
     drawn = [result for own in shown.values() for result in own]
-    draw_others(axes, drawn, key, places, single=len(shown) == 1)
+    draw_others(axes, drawn, key, places, len(shown) == 1, "--" if all_numbers(values) else "")
     cut = draw_intervals(axes, list(means.values()))
     metric = results[0].metric
     axes.set_ylabel(f"{metric['name']} {'↑' if metric['higher_is_better'] else '↓'}")
@@ -142,7 +142,9 @@ def draw_intervals(axes: Any, lines: Sequence[Means]) -> bool:
     return least < low - room or most > high + room
 
 
-def draw_others(axes: Any, results: Sequence[Result], key: str, places: Mapping[str, float], single: bool) -> None:
+def draw_others(
+    axes: Any, results: Sequence[Result], key: str, places: Mapping[str, float], single: bool, linestyle: str
+) -> None:
     """Draw the other compared sources, where they are of a single combination; else what no setting changes alone."""
     sources = list(dict.fromkeys(name for result in results for name in result.means if name != GENERATED))
     colours = cycle(OTHERS)
@@ -150,7 +152,7 @@ def draw_others(axes: Any, results: Sequence[Result], key: str, places: Mapping[
         fixed = source in FIXED
         if not fixed and not single:
             continue
-        look = {"color": GREY, "linestyle": "-"} if fixed else {"color": next(colours), "linestyle": "--"}
+        look = {"color": GREY, "linestyle": "-"} if fixed else {"color": next(colours), "linestyle": linestyle}
         means = by_place(results, key, places, source)
         draw_line(axes, means, source, marker="" if fixed and len(means) > 1 else ".", zorder=3, **look)
 
