@@ -8,23 +8,19 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from mmengine.model import BaseModel
 from torch import Tensor, nn
 from torch.func import functional_call, grad
 from torch.nn.functional import softplus
 
 from pdiff.engine.conditional_mlp import ConditionalMLP
-from pdiff.engine.conditioning import dropped
-from pdiff.engine.generator import Generator
+from pdiff.engine.one_pass import OnePassGenerator, OnePassObjective
 from pdiff.engine.registries import GENERATORS
-from pdiff.engine.standardising import Standardising
 from pdiff.runtime.errors import check_not_negative, check_positive
-from pdiff.runtime.processes import own_rows, weight
-from pdiff.runtime.seeding import generator, normal
+from pdiff.runtime.seeding import normal
 
 
 @GENERATORS.register_module(name="gan")
-class LatentGAN(Generator):
+class LatentGAN(OnePassGenerator):
     """Generator and critic; by default with 1.6 million weights at L = 32, as the `fast` preset's denoiser.
 
     Args:
@@ -42,17 +38,12 @@ class LatentGAN(Generator):
     def __init__(
         self, size: int, condition: int = 0, width: int = 256, depth: int = 3, noise: int = 32, penalty: float = 10.0
     ):
-        super().__init__()
+        super().__init__(size, condition, noise)
         check_positive("engine.generator", width=width, depth=depth, noise=noise)
         check_not_negative("engine.generator", penalty=penalty)
-        self.condition, self.noise, self.penalty = condition, noise, penalty
-        self.standardising = Standardising(size)
+        self.penalty = penalty
         self.maker = ConditionalMLP(noise, size, width, depth, condition)
         self.critic = ConditionalMLP(size, 1, width, depth, condition)
-
-    def fit(self, rows: Tensor) -> None:
-        """Fit the units that the networks see latents in to rows `(N, L + C)`."""
-        self.standardising.fit(rows[:, : len(self.standardising.mean)])
 
     def objective(self, seed: int, dropout: float) -> nn.Module:
         """Return the losses of both networks."""
@@ -71,34 +62,22 @@ class LatentGAN(Generator):
         sampler: Mapping[str, Any] | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield draws `(B, L)`, twice, for they are made in one pass."""
-        z = self.standardising.inverse(self.make(normal(torch.Size([shape[0], self.noise]), rng), c))
+        z = self.standardising.inverse(self.make(normal(torch.Size([shape[0], self.numbers]), rng), c))
         yield z, z
 
 
-class Adversarial(BaseModel):
+class Adversarial(OnePassObjective):
     """The losses of generator and critic, added: neither's part has a gradient for the other's weights.
 
     Args:
-        gan: what is trained.
+        trained: the GAN.
         seed: of noise and which conditions are dropped.
         dropout: the share of conditions that is dropped.
     """
 
-    def __init__(self, gan: LatentGAN, seed: int, dropout: float = 0.0):
-        super().__init__()
-        self.gan, self.seed, self.dropout = gan, seed, dropout
-
-    def forward(self, rows: Tensor, step: int, mode: str = "loss") -> dict[str, Tensor]:
-        """Return the loss on rows `(B, L + C)`: white latents, and scaled conditions behind them."""
-        z, c = rows.tensor_split([rows.shape[1] - self.gan.condition], 1)
-        rng, own = generator(self.seed, "gan", step, device=rows.device), own_rows(len(rows))
-        noise = normal(torch.Size([len(rows), self.gan.noise]), rng)
-        given = (dropped(c, self.dropout, rng)[own],) if self.gan.condition else ()
-        return {"loss": self.loss(self.gan.standardising(z)[own], noise[own], *given) * weight(own, len(rows))}
-
     def loss(self, z: Tensor, noise: Tensor, *c: Tensor) -> Tensor:
         """Return the sum on latents `(B, L)` and what is made of `noise` `(B, noise)`, with any conditions `(B, C)`."""
-        gan, made = self.gan, self.gan.make(noise, *c)
+        gan, made = self.trained, self.trained.make(noise, *c)
 
         def judged(z: Tensor) -> tuple[Tensor, Tensor]:
             found = gan.critic(z, *c)

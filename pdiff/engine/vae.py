@@ -10,17 +10,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from mmengine.model import BaseModel
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 from pdiff.engine.conditional_mlp import ConditionalMLP
-from pdiff.engine.conditioning import dropped
-from pdiff.engine.generator import Generator
+from pdiff.engine.one_pass import OnePassGenerator, OnePassObjective
 from pdiff.engine.registries import GENERATORS
-from pdiff.engine.standardising import Standardising
 from pdiff.runtime.errors import check_not_negative, check_positive
-from pdiff.runtime.processes import own_rows, weight
 from pdiff.runtime.seeding import generator, normal
 
 LOOKED_AT = 1000  # pairs of row and code
@@ -34,7 +30,7 @@ def gaussian(mean: Tensor, deviation: Tensor) -> Normal:
 
 
 @GENERATORS.register_module(name="vae")
-class LatentVAE(Generator):
+class LatentVAE(OnePassGenerator):
     """Encoder and decoder of a code; by default with 1.6 million weights at L = 32, as the `fast` preset's denoiser.
 
     Args:
@@ -51,11 +47,10 @@ class LatentVAE(Generator):
     def __init__(
         self, size: int, condition: int = 0, width: int = 256, depth: int = 3, code: int = 16, beta: float = 1.0
     ):
-        super().__init__()
+        super().__init__(size, condition, code)
         check_positive("engine.generator", width=width, depth=depth, code=code)
         check_not_negative("engine.generator", beta=beta)
-        self.condition, self.code, self.beta = condition, code, beta
-        self.standardising = Standardising(size)
+        self.beta = beta
         self.encoder = ConditionalMLP(size, 2 * code, width, depth, condition)
         self.decoder = ConditionalMLP(code, size, width, depth, condition)
         self.magnitude = nn.Parameter(torch.full((2 if condition else 1, size), NARROW / FASTER))
@@ -64,10 +59,6 @@ class LatentVAE(Generator):
         """Return the standard deviations of the likelihood, `(L,)` or, for conditions `(B, C)`, `(B, L)`."""
         without, *given = (FASTER * self.magnitude).exp()
         return without if c is None else torch.where(c.isnan().any(1, keepdim=True), without, *given)
-
-    def fit(self, rows: Tensor) -> None:
-        """Fit the units that the networks see latents in to rows `(N, L + C)`."""
-        self.standardising.fit(rows[:, : self.magnitude.shape[1]])
 
     def objective(self, seed: int, dropout: float) -> nn.Module:
         """Return the evidence lower bound, negative."""
@@ -82,48 +73,33 @@ class LatentVAE(Generator):
         sampler: Mapping[str, Any] | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield draws `(B, L)`, twice, for they are made in one pass."""
-        mean = self.decoder(normal(torch.Size([shape[0], self.code]), rng), c)
+        mean = self.decoder(normal(torch.Size([shape[0], self.numbers]), rng), c)
         z = self.standardising.inverse(mean + self.deviation(c) * normal(shape, rng))
         yield z, z
 
 
-class EvidenceBound(BaseModel):
+class EvidenceBound(OnePassObjective):
     """The negative evidence lower bound of latents, in nats, by one code each; constant axes do not count.
 
     Args:
-        vae: what is trained.
+        trained: the VAE.
         seed: of codes and which conditions are dropped.
         dropout: the share of conditions that is dropped.
     """
-
-    def __init__(self, vae: LatentVAE, seed: int, dropout: float = 0.0):
-        super().__init__()
-        self.vae, self.seed, self.dropout = vae, seed, dropout
-
-    def forward(self, rows: Tensor, step: int, mode: str = "loss") -> dict[str, Tensor]:
-        """Return the loss on rows `(B, L + C)`: white latents, and scaled conditions behind them."""
-        z, c = self.split(rows)
-        rng, own = generator(self.seed, "vae", step, device=rows.device), own_rows(len(rows))
-        eps = normal(torch.Size([len(rows), self.vae.code]), rng)
-        given = (dropped(c, self.dropout, rng)[own],) if self.vae.condition else ()
-        return {"loss": self.loss(z[own], eps[own], *given) * weight(own, len(rows))}
-
-    def split(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return standardised latents `(B, L)` and conditions `(B, C)` of rows."""
-        z, c = rows.tensor_split([rows.shape[1] - self.vae.condition], 1)
-        return self.vae.standardising(z), c
 
     @torch.no_grad()
     def watched_loss(self, rows: Tensor) -> Tensor:
         """Return the loss on rows `(W, L + C)` that the training does not see, with the same codes at every call."""
         rng, count = generator(self.seed, "watched", device=rows.device), max(LOOKED_AT, len(rows))
         z, c = self.split(rows[torch.arange(count, device=rows.device) % len(rows)])
-        return self.loss(z, normal(torch.Size([count, self.vae.code]), rng), *((c,) if self.vae.condition else ()))
+        eps = normal(torch.Size([count, self.trained.numbers]), rng)
+        return self.loss(z, eps, *((c,) if self.trained.condition else ()))
 
     def loss(self, z: Tensor, eps: Tensor, *c: Tensor) -> Tensor:
         """Return the mean over latents `(B, L)`, whose codes are drawn by `eps`, with any conditions `(B, C)`."""
-        mean, magnitude = self.vae.encoder(z, *c).float().chunk(2, 1)
+        vae = self.trained
+        mean, magnitude = vae.encoder(z, *c).float().chunk(2, 1)
         code = gaussian(mean, magnitude.exp())
-        told = gaussian(self.vae.decoder(mean + code.scale * eps, *c).float(), self.vae.deviation(*c)).log_prob(z)
+        told = gaussian(vae.decoder(mean + code.scale * eps, *c).float(), vae.deviation(*c)).log_prob(z)
         apart = kl_divergence(code, gaussian(torch.zeros_like(mean), torch.ones_like(mean))).sum(1)
-        return (self.vae.beta * apart - (told * self.vae.standardising.varies).sum(1)).mean()
+        return (vae.beta * apart - (told * vae.standardising.varies).sum(1)).mean()
