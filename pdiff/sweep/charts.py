@@ -62,21 +62,22 @@ def held(result: Result, key: str) -> str:
 def draw_key(axes: Any, key: str, keys: Sequence[str], results: Sequence[Result]) -> None:
     """Draw the metric over the values of one key, a line for each combination of the others."""
     values = list({held(result, key): result.setting.values[key] for result in results}.values())
-    values = sorted(values) if all_numbers(values) else values
+    numbers = all_numbers(values)
+    values = sorted(values) if numbers else values
     places = {as_text(value): place for place, value in zip(positions(values), values, strict=True)}
     lines = lines_of(key, keys, results)
     shown = dict(list(lines.items())[:LINES])
     means = {name: by_place(own, key, places, GENERATED) for name, own in shown.items()}
     for colour, (name, own) in zip(COLOURS, means.items(), strict=False):
         label = f"{GENERATED}, {name}" if name else GENERATED
-        draw_line(axes, own, label, color=colour, marker="o", zorder=4, linestyle="-" if all_numbers(values) else "")
+        draw_line(axes, own, label, color=colour, marker="o", zorder=4, linestyle="-" if numbers else "")
     drawn = [result for own in shown.values() for result in own]
-    draw_others(axes, drawn, key, places, len(shown) == 1, "--" if all_numbers(values) else "")
+    draw_others(axes, drawn, key, places, len(shown) == 1, "--" if numbers else "")
     cut = draw_intervals(axes, list(means.values()))
     metric = results[0].metric
     axes.set_ylabel(f"{metric['name']} {'↑' if metric['higher_is_better'] else '↓'}")
     axes.set_xlabel(key)
-    if all_numbers(values) and is_wide(values):
+    if numbers and is_wide(values):
         axes.set_xscale("log")
         axes.minorticks_off()
     labels = value_texts(values)
