@@ -175,7 +175,7 @@ def test_every_check_accepts_ties(config, tmp_path, tie):
 def test_candidates_differ_where_the_tensor_is_used_under_its_other_name(collected, tie):
     run = collected(tie)
     candidates, x = run.candidates(run.population.tensor()), run.built.splits["test"]
-    results = list(run.hook.evaluate(task=run.task, candidates=candidates, split="test"))
+    results = list(run.hook.evaluate(task=run.task, candidates=candidates, split="test", ensembles=()))
     for index, result in enumerate(results):
         candidates.load(run.task.model, index)
         assert torch.equal(result.signature, run.task.model(x).argmax(1) != x.argmax(1))

@@ -145,7 +145,7 @@ def check_own(
         )
     if generate["sampler"] is not None:
         check_section(generate["sampler"], "generate.sampler")
-    check_positive("evaluate", num=evaluate["num"])
+    check_positive("evaluate", num=evaluate["num"], together=evaluate["together"])
     check_not_negative("evaluate", recalibrate=evaluate["recalibrate"])
     for table, names in NEEDED.items():
         for name in names:

@@ -1,13 +1,23 @@
-"""The plugin's measurements of vectors, looked at before anything follows from them."""
+"""The plugin's measurements of vectors, looked at before anything follows from them.
 
+Candidates of many sources are measured in one call of the plugin, so that data are loaded, and the frozen part of the
+network is computed, once for all of them.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import torch
 
 from pdiff.task.contract import check_evaluations, check_iterable
 from pdiff.task.task import Candidates, Evaluation
-from pdiff.weights.vectors import Vectors
+from pdiff.weights.vectors import VALUES, Rows, Vectors, moved, row_slices
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
+
+SHARE = 4  # of a GPU's free memory, one part in so many is for vectors of candidates
 
 
 def hook_of(vectors: Vectors) -> str:
@@ -27,19 +37,111 @@ def evaluate_split(
         split: where they are measured.
         rows: which candidates; None for all.
     """
-    hook, rows = hook_of(candidates.vectors), rows or slice(0, len(candidates))
-    if rows.start == rows.stop:
-        return []
-    results = [result for piece in candidates.pieces(rows) for result in evaluate_piece(run, hook, piece, split)]
-    check_evaluations(run.name, hook, results, rows.stop - rows.start, run.task.metric, source, rows.start)
+    return evaluate_sources(run, {source: candidates}, split, rows)[source]
+
+
+def evaluate_sources(
+    run: "Run", asked: Mapping[str, Candidates], split: str, rows: slice | None = None
+) -> dict[str, list[Evaluation]]:
+    """Return the plugin's evaluations of the candidates of several sources, by source, each of them looked at.
+
+    Args:
+        run: the run.
+        asked: the candidates of each source: vectors `(M, P)`, or ensembles `(M, K, P)`.
+        split: where they are measured.
+        rows: which of all of them, one source behind another; None for all.
+    """
+    results = {source: [] for source in asked}
+    shares = dict(zip(asked, shares_of([len(candidates) for candidates in asked.values()], rows), strict=True))
+    for batch in together(run, asked, shares):
+        for source, found in evaluate_batch(run, batch, split):
+            results[source] += found
+    for source, own in shares.items():
+        hook, count = hook_of(asked[source].vectors), own.stop - own.start
+        if count:  # shapes, too, must be those of one source
+            check_evaluations(run.name, hook, results[source], count, run.task.metric, source, own.start)
     return results
 
 
-def evaluate_piece(run: "Run", hook: str, candidates: Candidates, split: str) -> list[Evaluation]:
-    """Return the plugin's evaluation of every candidate, or of every ensemble."""
-    if hook == "ensemble":
-        groups = candidates.members()
-        return [run.hook.ensemble(task=run.task, candidates=group, split=split) for group in groups]
-    found = run.hook.evaluate(task=run.task, candidates=candidates, split=split)
-    check_iterable(run.name, hook, found, Evaluation)
-    return list(found)
+def shares_of(counts: Sequence[int], rows: slice | None) -> list[slice]:
+    """Return which of the candidates of each source are among some successive ones of all; None for all of all."""
+    starts = [sum(counts[:place]) for place in range(len(counts))]
+    if rows is None:
+        rows = slice(0, sum(counts))
+    inside = [
+        (max(rows.start - start, 0), min(rows.stop - start, count)) for start, count in zip(starts, counts, strict=True)
+    ]
+    return [slice(begin, max(begin, end)) for begin, end in inside]
+
+
+@dataclass
+class Batch:
+    """Candidates that are measured in one call, with the name of their source.
+
+    Attributes:
+        singles: successive candidates of a source.
+        ensembles: the members of an ensemble of a source.
+    """
+
+    singles: list[tuple[str, Candidates]] = field(default_factory=list)
+    ensembles: list[tuple[str, Candidates]] = field(default_factory=list)
+
+    def add(self, source: str, candidates: Candidates) -> None:
+        """Take in candidates, or ensembles."""
+        if candidates.vectors.ndim == 3:
+            self.ensembles += [(source, members) for members in candidates.members()]
+        else:
+            self.singles.append((source, candidates))
+
+    def __bool__(self) -> bool:
+        return bool(self.singles or self.ensembles)
+
+
+def together(run: "Run", asked: Mapping[str, Candidates], shares: Mapping[str, slice]) -> Iterator[Batch]:
+    """Yield some candidates of each source in batches, whose vectors are on the run's device, moved once.
+
+    On a CPU the vectors of a batch that are not in storage are at most twice `VALUES` values; on a GPU all of them are
+    at most a part of the memory that is free.
+    """
+    on_cpu = run.device.type == "cpu"
+    most = VALUES if on_cpu else max(1, torch.cuda.mem_get_info(run.device)[0] // SHARE // 4)
+    batch, held = Batch(), 0
+    for source, candidates in asked.items():
+        stored = on_cpu and isinstance(candidates.vectors, torch.Tensor | Rows)
+        for piece in candidates.pieces(shares[source]):
+            for part in [piece] if on_cpu else on_device(piece, run.device, most):
+                values = 0 if stored else part.vectors.shape.numel()
+                if batch and held + values > most:
+                    yield batch
+                    batch, held = Batch(), 0
+                batch.add(source, part)
+                held += values
+    if batch:
+        yield batch
+
+
+def on_device(candidates: Candidates, device: torch.device, most: int) -> Iterator[Candidates]:
+    """Yield the candidates with their vectors on a device, at most so many values at a time."""
+    for rows in row_slices(candidates.vectors.shape, values=most):
+        yield candidates.with_vectors(moved(candidates.vectors, rows, device), rows)
+
+
+def evaluate_batch(run: "Run", batch: Batch, split: str) -> Iterator[tuple[str, list[Evaluation]]]:
+    """Yield the plugin's evaluations of a batch with the names of the sources, those of one source in their order."""
+    groups = [members for _, members in batch.ensembles]
+    singles = [candidates for _, candidates in batch.singles] or [groups[0].take(slice(0))]
+    joined = singles[0] if len(singles) == 1 else Candidates.joined(singles)
+    given = {"task": run.task, "split": split}
+    found = []
+    if len(joined) or run.ensembles_in_evaluate:
+        found = run.hook.evaluate(**given, candidates=joined, ensembles=groups)
+        check_iterable(run.name, "evaluate", found, Evaluation)
+    found = list(found)
+    if not run.ensembles_in_evaluate:
+        found += [run.hook.ensemble(**given, candidates=members) for members in groups]
+    counts = [len(candidates) for _, candidates in batch.singles] + [1] * len(groups)
+    if len(found) != sum(counts):  # whose would they be?
+        check_evaluations(run.name, "evaluate", found, sum(counts), run.task.metric, f"{len(counts)} sources")
+    remaining = iter(found)
+    for (source, _), count in zip((*batch.singles, *batch.ensembles), counts, strict=True):
+        yield source, [next(remaining) for _ in range(count)]

@@ -222,6 +222,16 @@ class Run:
         """Say whether the plugin, or the core for it, implements a hook."""
         return bool(getattr(self.hook, name).get_hookimpls())
 
+    @property
+    def ensembles_in_evaluate(self) -> bool:
+        """Whether the plugin's `evaluate` measures ensembles, too, in one pass with the candidates."""
+        return any("ensembles" in hook.argnames for hook in self.hook.evaluate.get_hookimpls())
+
+    @property
+    def measures_ensembles(self) -> bool:
+        """Whether the plugin measures ensembles."""
+        return self.ensembles_in_evaluate or self.has_hook("ensemble")
+
     def candidates(self, vectors: Vectors, conditions: Conditions | None = None) -> Candidates:
         """Return vectors `(M, P)`, for M conditions where there are any, as candidates for the plugin's `evaluate`."""
         return Candidates(vectors, self.collected.layout, self.hook.load_params, conditions)

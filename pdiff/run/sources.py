@@ -188,7 +188,7 @@ def available(run: "Run", table: Mapping[str, Mapping[str, Any] | None]) -> list
     """Return the names in a table of sources, but for those that are null or that the run lacks something for."""
     lacking = [("symmetry", run.config.fit.symmetry is not None), ("ridge_gaussian", run.targeted)]
     lacking += [("finetuned", run.has_hook("finetune"))]
-    lacking += [(kind, run.has_hook("ensemble")) for kind in ENSEMBLES]
+    lacking += [(kind, run.measures_ensembles) for kind in ENSEMBLES]
     without = [kind for kind, given in lacking if not given]
     return [name for name, source in table.items() if source is not None and source.get("type") not in without]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pdiff.run.finetuning import keep_finetuned
-from pdiff.run.measuring import evaluate_split, hook_of
+from pdiff.run.measuring import evaluate_sources, hook_of
 from pdiff.run.refining import keep_refined
 from pdiff.run.sources import candidates_of, check_sources, open_pool, open_source, source_names, tell_members
 from pdiff.runtime import processes
@@ -24,23 +24,85 @@ if TYPE_CHECKING:
     from pdiff.run.run import Run
 
 
+PATH = "path"  # the name under which the way of a few samples is measured, beside the sources
+
+
 def evaluate(run: "Run") -> None:
     """Write `evaluation/<source>.jsonl` and `.safetensors`; sources that are there already are kept.
 
-    Several processes share the candidates of each source.
+    The candidates of many sources (`evaluate.together`) are measured in one pass over a split. Several processes share
+    them.
     """
     folder, names = run.directory.folder("evaluate"), source_names(run)
     pool = replace(open_pool(run), finetune=partial(keep_finetuned, run), refine=partial(keep_refined, run))
     check_sources(run)
     if not run.conditional:
         tell_members(run, len(pool.fitted), len(pool.population))
-    for source in processes.on_main(lambda: [name for name in names if not (folder / f"{name}.jsonl").exists()]):
-        candidates = candidates_of(run, open_source(run, source, pool), pool)
-        splits = (*SPLITS, "train") if source in run.config.evaluate.train and not run.conditional else SPLITS
-        results = {split: evaluate_together(run, source, candidates, split) for split in splits}
-        processes.on_main(partial(write_results, folder, source, results))
+    left = processes.on_main(lambda: [name for name in names if not (folder / f"{name}.jsonl").exists()])
     if run.draws_path and processes.on_main(lambda: not (folder / "path.json").exists()):
-        evaluate_path(run)
+        left.append(PATH)
+    asked: dict[str, Candidates] = {}
+    for name in left:
+        if name == PATH:
+            asked[name] = run.candidates(vectors_of_path(run))
+        else:
+            asked[name] = candidates_of(run, open_source(run, name, pool), pool)
+        if name == left[-1] or sum(map(count_networks, asked.values())) >= run.config.evaluate.together:
+            evaluate_together(run, asked)
+            asked = {}
+
+
+def count_networks(candidates: Candidates) -> int:
+    """Return how many networks candidates are, the members of ensembles counted."""
+    return candidates.vectors.shape[:-1].numel()
+
+
+def evaluate_together(run: "Run", asked: Mapping[str, Candidates]) -> None:
+    """Measure the candidates of some sources on every split, and write what they reach."""
+    folder, found = run.directory.folder("evaluate"), {name: {} for name in asked}
+    for split in (*SPLITS, "train"):
+        own = {name: candidates for name, candidates in asked.items() if split in splits_of(run, name)}
+        for name, results in evaluations(run, own, split).items():
+            found[name][split] = results
+    for name, results in found.items():
+        write = partial(write_path, run) if name == PATH else partial(write_results, folder, name)
+        processes.on_main(partial(write, results))
+
+
+def splits_of(run: "Run", name: str) -> Sequence[str]:
+    """Return the splits on which a source is measured."""
+    if name == PATH:
+        return ("test",)
+    return (*SPLITS, "train") if name in run.config.evaluate.train and not run.conditional else SPLITS
+
+
+def evaluations(run: "Run", asked: Mapping[str, Candidates], split: str) -> dict[str, list[Evaluation]]:
+    """Return, in each process, the evaluations of all candidates by source, of which it has done its share."""
+    share = processes.own(sum(map(len, asked.values())))
+    results = evaluate_sources(run, asked, split, share)
+    if processes.size() == 1:
+        return results
+    own = {name: [detached(result) for result in found] for name, found in results.items()}
+    every = processes.gather(own)
+    results = {name: [result for part in every for result in part[name]] for name in asked}
+    for name, found in results.items():
+        hook, count = hook_of(asked[name].vectors), len(asked[name])
+        check_evaluations(run.name, hook, found, count, run.task.metric, name)
+    return results
+
+
+def vectors_of_path(run: "Run") -> Tensor:
+    """Return a few samples at each of some steps of their way from noise, step by step `(M, P)`."""
+    return read_tensors(run.directory.folder("generate") / "path.safetensors")["vectors"].flatten(0, 1)
+
+
+def write_path(run: "Run", results: Mapping[str, Sequence[Evaluation]]) -> None:
+    """Write `path.json`: the metric on `test` of a few samples at some steps of their way from noise."""
+    steps = read_json(run.directory.folder("generate") / "samples.json")["path_steps"]
+    metrics = [result.metric if math.isfinite(result.metric) else None for result in results["test"]]
+    each = len(metrics) // len(steps)
+    rows = [metrics[start : start + each] for start in range(0, len(metrics), each)]
+    write_json(run.directory.folder("evaluate") / "path.json", {"steps": steps, "metrics": rows})
 
 
 def write_results(folder: Path, source: str, results: Mapping[str, Sequence[Evaluation]]) -> None:
@@ -49,32 +111,6 @@ def write_results(folder: Path, source: str, results: Mapping[str, Sequence[Eval
     write_tensors(folder / f"{source}.safetensors", tensors)
     lines = [line(index, split, result) for split, found in results.items() for index, result in enumerate(found)]
     write_text(folder / f"{source}.jsonl", "".join(lines))
-
-
-def evaluate_path(run: "Run") -> None:
-    """Write `path.json`: the metric on `test` of a few samples at some steps of their way from noise."""
-    folder = run.directory.folder("generate")
-    vectors = read_tensors(folder / "path.safetensors")["vectors"]
-    steps = read_json(folder / "samples.json")["path_steps"]
-    results = evaluate_together(run, "path", run.candidates(vectors.flatten(0, 1)), "test")
-    metrics = torch.tensor([result.metric for result in results], dtype=torch.float64).unflatten(0, vectors.shape[:2])
-    rows = [[value if math.isfinite(value) else None for value in row] for row in metrics.tolist()]
-    path = run.directory.folder("evaluate") / "path.json"
-    processes.on_main(lambda: write_json(path, {"steps": steps, "metrics": rows}))
-
-
-def evaluate_together(run: "Run", source: str, candidates: Candidates, split: str) -> list[Evaluation]:
-    """Return, in each process, the evaluation of every candidate, of which it has done its share.
-
-    Args:
-        run, source, candidates, split: as for `evaluate_split`.
-    """
-    results = evaluate_split(run, source, candidates, split, processes.own(len(candidates)))
-    if processes.size() == 1:
-        return results
-    results = [result for part in processes.gather([detached(result) for result in results]) for result in part]
-    check_evaluations(run.name, hook_of(candidates.vectors), results, len(candidates), run.task.metric, source)
-    return results
 
 
 def detached(result: Evaluation) -> Evaluation:

@@ -53,17 +53,25 @@ def branches(cfg) -> Sequence[int]:
 
 @hookspec
 def load_params(model: nn.Module, params: Mapping[str, Tensor]) -> None:
-    """Put one selection into the network."""
+    """Put one selection, whose tensors are on the device of the run, into the network."""
 
 
 @hookspec(firstresult=True)
-def evaluate(task: Task, candidates: Candidates, split: str) -> Iterator[Evaluation]:
-    """Yield the metric and the signature of each candidate, in order."""
+def evaluate(
+    task: Task, candidates: Candidates, split: str, ensembles: Sequence[Candidates]
+) -> Iterator[Evaluation]:
+    """Yield the metric and the signature of each candidate, in order, and then those of each ensemble.
+
+    It is called once for the candidates of many sources, so that data are loaded, and what is frozen is computed, once
+    for all of them. `ensembles` are groups of candidates whose predictions count averaged; a plugin that takes them
+    measures them in the same pass (see `Candidates.joined`), and then may get no candidates but ensembles alone. One
+    that does not take them may have the hook `ensemble`. Tensors of evaluations are on the CPU.
+    """
 
 
 @hookspec(firstresult=True)
 def ensemble(task: Task, candidates: Candidates, split: str) -> Evaluation:
-    """Return what all candidates reach together, their predictions averaged."""
+    """Return what all candidates reach together, their predictions averaged; for an `evaluate` without `ensembles`."""
 
 
 @hookspec(firstresult=True)

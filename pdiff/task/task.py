@@ -12,7 +12,7 @@ from pdiff.task.similarity import error_iou
 from pdiff.weights.checkpoints import export_state_dict
 from pdiff.weights.conditions import Conditions
 from pdiff.weights.layout import Layout
-from pdiff.weights.vectors import Vectors, pieces
+from pdiff.weights.vectors import Joined, Vectors, pieces
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class Candidates(Sequence):
 
     Args:
         vectors: `(M, P)`, a tensor or something else of `Vectors`; what is in storage is read one by one. Of M
-            ensembles of K members `(M, K, P)`.
+            ensembles of K members `(M, K, P)`. Those that a plugin gets to measure are on the device of the run.
         layout: what the vectors stand for.
         load_params: the hook that puts one selection into the network.
         conditions: what each candidate is for, M of them; None in a run without conditions.
@@ -150,7 +150,7 @@ class Candidates(Sequence):
 
     def __init__(
         self,
-        vectors: Vectors,
+        vectors: Vectors | Joined,
         layout: Layout,
         load_params: Callable[[nn.Module, dict], None],
         conditions: Conditions | None = None,
@@ -173,15 +173,27 @@ class Candidates(Sequence):
         """Return some of the candidates, `(m, P)` of the `(M, P)`, in the order of `rows`."""
         return self.with_vectors(self.vectors[rows], rows)
 
-    def with_vectors(self, vectors: Vectors, rows: slice | Sequence[int]) -> "Candidates":
+    @classmethod
+    def joined(cls, groups: Sequence["Candidates"]) -> "Candidates":
+        """Return the candidates of several groups of one run, one behind another; none of their vectors is copied.
+
+        So one `Replay` serves candidates and the members of ensembles: data are loaded, and what is frozen is computed,
+        once for all.
+        """
+        first = groups[0]
+        conditions = None if first.conditions is None else Conditions.joined([group.conditions for group in groups])
+        return cls(Joined([group.vectors for group in groups]), first.layout, first.load_params, conditions)
+
+    def with_vectors(self, vectors: Vectors | Joined, rows: slice | Sequence[int]) -> "Candidates":
         """Return what stands for some of the candidates, with vectors that are theirs."""
         conditions = None if self.conditions is None else self.conditions.take(rows)
         return Candidates(vectors, self.layout, self.load_params, conditions)
 
     def pieces(self, rows: slice | None = None) -> Iterator["Candidates"]:
         """Yield all candidates or some successive ones, as many at a time as `pdiff.weights.vectors.pieces` does."""
-        start = rows.start if rows else 0
-        for vectors in pieces(self.vectors, rows):
+        rows = rows or slice(0, len(self))
+        start = rows.start
+        for vectors in pieces(self.vectors, rows) if rows.start < rows.stop else ():
             yield self.with_vectors(vectors, slice(start, start + len(vectors)))
             start += len(vectors)
 

@@ -169,8 +169,8 @@ def check_similarity(specimen: "Specimen") -> str:
 def check_ensemble(specimen: "Specimen") -> str:
     """`ensemble` returns one evaluation like those of single candidates, and the same the second time."""
     run = specimen.trained
-    if not run.has_hook("ensemble"):
-        raise NotApplicable("the plugin has no ensemble")
+    if not run.measures_ensembles:
+        raise NotApplicable("the plugin measures no ensemble")
     first, second = (specimen.evaluate(specimen.vectors[None])[0] for _ in range(2))
     words = difference(first, second)
     if words:

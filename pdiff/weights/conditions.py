@@ -47,6 +47,11 @@ class Conditions(Sequence):
             check_condition(condition, names, f"{where}, number {number}")
         return cls(names, torch.tensor([[float(condition[name]) for name in names] for condition in conditions]))
 
+    @classmethod
+    def joined(cls, tables: Sequence["Conditions"]) -> "Conditions":
+        """Return the conditions of several tables of the same names, one behind another."""
+        return cls(tables[0].names, torch.cat([table.values for table in tables]))
+
     def __len__(self) -> int:
         return len(self.values)
 

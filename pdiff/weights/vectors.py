@@ -1,7 +1,8 @@
 """Vectors `(M, P)` that need not fit into memory: read from a memory map, or computed, a few at a time.
 
 A tensor (a memory-mapped one too), `Rows` and `Made` are all indexed by rows like the matrix they are; a tensor and
-`Rows` by slices of columns too. Whoever goes through all of them does it part by part, or block of columns by block.
+`Rows` by slices of columns too; some rows of `Joined` ones are `Joined` again. Whoever goes through all of them does it
+part by part, or block of columns by block.
 """
 
 import warnings
@@ -45,6 +46,34 @@ class Rows:
     def __getitem__(self, place) -> Tensor:
         rows, *columns = place if isinstance(place, tuple) else (place,)
         return self.vectors[(self.rows[rows], *columns)]
+
+
+class Joined:
+    """Vectors `(M, P)` of several places one behind another, each read when it is asked for.
+
+    Args:
+        parts: the vectors of each place `(m, P)`.
+        places: of each row the number of its part, and of its row there `(M, 2)`; default: all, in order.
+    """
+
+    def __init__(self, parts: Sequence["Tensor | Rows | Joined"], places: Sequence[tuple[int, int]] | None = None):
+        self.parts = parts
+        if places is None:
+            places = [(number, row) for number, part in enumerate(parts) for row in range(len(part))]
+        self.places = places
+        self.shape, self.ndim = torch.Size([len(places), *parts[0].shape[1:]]), parts[0].ndim
+        self.dtype, self.device = parts[0].dtype, parts[0].device
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, rows: int | slice | Sequence[int]) -> "Tensor | Joined":
+        """Return one vector `(P,)`, or some of them."""
+        if isinstance(rows, int):
+            number, row = self.places[rows]
+            return self.parts[number][row]
+        numbers = range(len(self))[rows] if isinstance(rows, slice) else rows
+        return Joined(self.parts, [self.places[number] for number in numbers])
 
 
 class Made:
@@ -109,10 +138,10 @@ class Made:
 Vectors = Tensor | Rows | Made
 
 
-def row_slices(shape: Sequence[int], most: int | None = None) -> Iterator[slice]:
-    """Yield the rows of `(M, ...)` in slices of at most `VALUES` values, and at most `most` rows; at least one row."""
+def row_slices(shape: Sequence[int], most: int | None = None, values: int = VALUES) -> Iterator[slice]:
+    """Yield the rows of `(M, ...)` in slices of at most so many values, and at most `most` rows; at least one row."""
     count, size = shape[0], max(1, torch.Size(shape[1:]).numel())
-    each = max(1, min(VALUES // size, most or count))
+    each = max(1, min(values // size, most or count))
     return (slice(start, min(start + each, count)) for start in range(0, count, each))
 
 
@@ -136,6 +165,14 @@ def pieces(vectors: Vectors, rows: slice | None = None) -> Iterator[Tensor | Row
             yield vectors.finished(part[inside], numbers[place][inside])
         if place.stop >= rows.stop:
             return
+
+
+def moved(vectors: Tensor | Rows, rows: slice, device: torch.device) -> Tensor:
+    """Return some of the vectors `(M, ...)` on a device, read from storage a few at a time."""
+    found = torch.empty([len(range(len(vectors))[rows]), *vectors.shape[1:]], device=device)
+    for part in row_slices(found.shape):
+        found[part] = vectors[rows.start + part.start : rows.start + part.stop].to(device)
+    return found
 
 
 def column_blocks(*vectors: Tensor | Rows) -> Iterator[slice]:

@@ -82,7 +82,7 @@ def test_each_member_of_a_group_is_measured_for_itself(finished):
 def test_the_evaluation_is_that_of_the_recalibrated(finished, tmp_path):
     run = opened(finished)
     vectors = open_source(run, "generated", open_pool(run)).vectors[:]
-    (result, *_) = run.hook.evaluate(task=run.task, candidates=run.candidates(vectors), split="test")
+    (result, *_) = run.hook.evaluate(task=run.task, candidates=run.candidates(vectors), split="test", ensembles=())
     assert read_metrics(run, "generated")["test"][0] == pytest.approx(result.metric)
     export(finished.path, "generated", "0", tmp_path / "network.safetensors")
     for name, expected in by_hand(run, run.generated[0]).items():

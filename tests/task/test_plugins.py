@@ -134,7 +134,7 @@ def test_a_plugin_takes_only_the_arguments_it_needs_and_gets_the_defaults_it_lea
     assert len(manager.hook.select_params.get_hookimpls()) == 1
     assert len(manager.hook.load_params.get_hookimpls()) == 1
     assert not manager.hook.collect.get_hookimpls()
-    assert manager.hook.evaluate(task=1, candidates=2, split="test") == [1, "test"]
+    assert manager.hook.evaluate(task=1, candidates=2, split="test", ensembles=()) == [1, "test"]
 
 
 def test_a_hook_of_the_plugin_replaces_the_default(tmp_path):

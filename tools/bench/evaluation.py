@@ -43,7 +43,7 @@ def parts(run: Run, vectors: torch.Tensor, split: str) -> dict[str, float]:
             model(batch["inputs"], [sample.clone() for sample in batch["data_samples"]], mode="predict")
 
     def evaluation() -> None:
-        list(run.hook.evaluate(task=run.task, candidates=run.candidates(vectors[:1]), split=split))
+        list(run.hook.evaluate(task=run.task, candidates=run.candidates(vectors[:1]), split=split, ensembles=()))
 
     loading = seconds(lambda: [model.data_preprocessor(batch, False) for batch in data.batches()])
     prefix = seconds(lambda: [model.extract_feat(batch["inputs"]) for batch in batches])
@@ -71,11 +71,11 @@ def main() -> None:
     part = parts(run, vectors, arguments.split)
 
     start = time.perf_counter()
-    together = list(run.hook.evaluate(task=run.task, candidates=run.candidates(vectors), split=arguments.split))
+    together = list(run.hook.evaluate(task=run.task, candidates=run.candidates(vectors), split=arguments.split, ensembles=()))
     replayed = time.perf_counter() - start
     start = time.perf_counter()
     alone = [
-        next(run.hook.evaluate(task=run.task, candidates=run.candidates(row[None]), split=arguments.split))
+        next(run.hook.evaluate(task=run.task, candidates=run.candidates(row[None]), split=arguments.split, ensembles=()))
         for row in vectors
     ]
     one_by_one = time.perf_counter() - start

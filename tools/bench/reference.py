@@ -220,7 +220,7 @@ class Checkout(Published):
 
 def evaluate(run: Run, vectors: Tensor, split: str) -> list[Evaluation]:
     """Return the plugin's evaluation of vectors `(M, P)`."""
-    return list(run.hook.evaluate(task=run.task, candidates=run.candidates(vectors), split=split))
+    return list(run.hook.evaluate(task=run.task, candidates=run.candidates(vectors), split=split, ensembles=()))
 
 
 def measure_ours(run: Run, vectors: Tensor, count: int) -> tuple[Tensor, dict[str, Cost]]:
