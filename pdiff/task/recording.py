@@ -9,9 +9,9 @@ and is called running code:
 - a submodule with effects beyond its outputs is run again, not remembered; the submodules inside it still are.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, UntypedStorage, nn
@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch.utils.weak import TensorWeakRef
 
+T = TypeVar("T")
 TRANSPARENT = (bool, int, float, str, torch.Size, torch.dtype, torch.device, type(None))
 
 
@@ -240,11 +241,14 @@ class Recording(TorchDispatchMode):
         selected: addresses of the tensors that differ between candidates.
         batch: the input of the pass; copied, so that the caller's own is never written into.
         given: keep what each recorded call was given, too, where passes differ in more than the selection.
+        readers: submodules whose call counts as an operation on a selected tensor, however they read it.
     """
 
-    def __init__(self, selected: set[int], batch: Any, given: bool = False):
+    def __init__(
+        self, selected: set[int], batch: Any, given: bool = False, readers: Collection[nn.Module] = frozenset()
+    ):
         super().__init__()
-        self.selected = selected
+        self.selected, self.readers = selected, readers
         self.calls: list[tuple[nn.Module, Values]] = []
         self.given: list[Given] | None = [] if given else None
         self.memories: dict[int, Memory] = {}
@@ -304,6 +308,8 @@ class Recording(TorchDispatchMode):
 
     def run(self, module: nn.Module, forward: Callable, args, kwargs) -> Any:
         """Run a frozen submodule, and record the call if the pass has not yet read a selected tensor."""
+        if module in self.readers:
+            return self.read(forward(*args, **kwargs))
         if not self.clean:
             return forward(*args, **kwargs)
         inputs, structure = tree_flatten((args, kwargs))
@@ -327,6 +333,12 @@ class Recording(TorchDispatchMode):
         self.calls.append((module, Values(leaves, structure_of_outputs)))
         if self.given is not None:
             self.given.append(Given(kept, structure, before, random_state()))
+        return result
+
+    def read(self, result: T) -> T:
+        """Return the result of a reader, and note that it read; one that hands its tensor out leaves that to others."""
+        if self.selected.isdisjoint(pointers(result)):
+            self.refused, self.clean = True, False  # the former counts inside a recorded call alone
         return result
 
     def kept(self, value: Any) -> Any:

@@ -49,7 +49,8 @@ class Replay:
         candidates: what is put into it, one after another; loading one changes the selected tensors only.
         forward: from a batch to a result, through `model` (default: call `model` with it). It must not use
             random numbers, nor keep results of one call for the next, and must read and write tensors by torch's
-            operations (`Tensor.tolist` of a selected tensor and raw pointers are none).
+            operations (`Tensor.tolist` of a selected tensor and raw pointers are none; a module without children may
+            hand tensors that it holds itself to a compiled kernel).
     """
 
     def __init__(self, model: nn.Module, candidates: Candidates, forward: Callable[[Any], T] | None = None):
@@ -211,11 +212,11 @@ def recorded(
     """
     state = model.state_dict(keep_vars=True)
     selected = {storage_pointer(state[name]) for name in names}
-    frozen = frozen_modules(model, selected)
+    frozen, readers = frozen_modules(model, selected), readers_of(model, selected)
     while True:
-        recording = Recording(selected, batch, given)
+        recording = Recording(selected, batch, given, readers)
         try:
-            with intercept([m for m in frozen if m not in rerun], recording), recording:
+            with intercept([*readers, *(m for m in frozen if m not in rerun)], recording), recording:
                 result = forward(recording.batch.give({}))
         except Rerun as request:
             rerun.update(request.modules)
@@ -233,11 +234,25 @@ def frozen_modules(model: nn.Module, selected: set[int]) -> list[nn.Module]:
 
 def _collect_frozen(module: nn.Module, selected: set[int], frozen: dict[nn.Module, None]) -> bool:
     children = [_collect_frozen(child, selected, frozen) for child in module.children()]
-    own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
-    if not all(children) or any(storage_pointer(tensor) in selected for tensor in own):
+    if not all(children) or holds(module, selected):
         return False
     frozen[module] = None
     return True
+
+
+def readers_of(model: nn.Module, selected: set[int]) -> set[nn.Module]:
+    """Return the submodules without children that hold a selected tensor: what they do first is to read it.
+
+    A compiled kernel of theirs may take it by its address, so that torch sees no operation on it.
+    """
+    leaves = [module for module in model.modules() if not any(True for _ in module.children())]
+    return {module for module in leaves if holds(module, selected)}
+
+
+def holds(module: nn.Module, selected: set[int]) -> bool:
+    """Say whether a module itself, not those in it, holds a selected tensor."""
+    own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+    return any(storage_pointer(tensor) in selected for tensor in own)
 
 
 @contextmanager

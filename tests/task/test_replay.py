@@ -1,6 +1,7 @@
 """Replay yields, bit for bit, what each candidate yields alone on a fresh copy of network and batch."""
 
 import copy
+import ctypes
 import subprocess
 import sys
 import weakref
@@ -52,6 +53,13 @@ class Frozen(nn.Module):
 
     def forward(self, x, *args):
         return self.after(self.linear(self.before(x, *args)), *args)
+
+
+class Unseen(nn.Linear):
+    """Scales by a number that it reads from its weight's memory, as a compiled kernel does: torch sees no operation."""
+
+    def forward(self, x):
+        return x * ctypes.cast(self.weight.data_ptr(), ctypes.POINTER(ctypes.c_float))[0]
 
 
 class Weight(nn.Module):
@@ -811,6 +819,11 @@ def batch_norm_and_in_place_activation(net, x):
     s = y * 2
     net.act(y)
     return net.sel(y) + s[:, :2, 2:, 2:]
+
+
+@case(batch=matrix, first=linear, sel=lambda: Unseen(8, 8), frozen=linear, last=linear)
+def selected_weight_that_is_read_by_its_address(net, x):
+    return net.last(net.frozen(net.sel(net.first(x))))
 
 
 @pytest.mark.parametrize("name", CASES)

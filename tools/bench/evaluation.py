@@ -71,13 +71,11 @@ def main() -> None:
     part = parts(run, vectors, arguments.split)
 
     start = time.perf_counter()
-    together = list(run.hook.evaluate(task=run.task, candidates=run.candidates(vectors), split=arguments.split, ensembles=()))
+    given = {"task": run.task, "split": arguments.split, "ensembles": ()}
+    together = list(run.hook.evaluate(**given, candidates=run.candidates(vectors)))
     replayed = time.perf_counter() - start
     start = time.perf_counter()
-    alone = [
-        next(run.hook.evaluate(task=run.task, candidates=run.candidates(row[None]), split=arguments.split, ensembles=()))
-        for row in vectors
-    ]
+    alone = [next(run.hook.evaluate(**given, candidates=run.candidates(row[None]))) for row in vectors]
     one_by_one = time.perf_counter() - start
 
     limit = part["loading"] + part["prefix"] + k * (part["suffix"] + part["metric"])
