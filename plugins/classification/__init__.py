@@ -157,26 +157,17 @@ def losses(task, cfg, params, conditions, step):
 
 
 @hookimpl
-def evaluate(task, candidates, split):
-    """Measure the accuracy of each candidate; its signature is which samples it gets wrong.
+def evaluate(task, candidates, split, ensembles):
+    """Measure the accuracy of each candidate, and of the average of the class probabilities of each ensemble.
 
-    A candidate with logits that are not finite is dead: its largest logit may be any, and its accuracy is no number.
+    The signature is which samples are wrong. What has logits that are not finite is dead: its largest logit may be any,
+    and its accuracy is no number.
     """
     from pdiff_plugins.classification.conditions import ConditionalSplit
     from pdiff_plugins.classification.evaluation import conditional_results, plain_results
 
     conditional = isinstance(task.splits[split], ConditionalSplit)
-    yield from (conditional_results if conditional else plain_results)(task, candidates, split)
-
-
-@hookimpl
-def ensemble(task, candidates, split):
-    """Measure the accuracy of the average of the candidates' class probabilities."""
-    from pdiff_plugins.classification.conditions import ConditionalSplit
-    from pdiff_plugins.classification.evaluation import conditional_ensemble, plain_ensemble
-
-    conditional = isinstance(task.splits[split], ConditionalSplit)
-    return (conditional_ensemble if conditional else plain_ensemble)(task, candidates, split)
+    yield from (conditional_results if conditional else plain_results)(task, candidates, split, ensembles)
 
 
 @hookimpl

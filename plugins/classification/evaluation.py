@@ -1,11 +1,16 @@
-"""What candidates reach, under its condition if it has one: small networks many at a time, others one by one."""
+"""What candidates and ensembles reach, each under its condition if it has one, all in one pass over a split.
+
+What they answer stays on the device of the network, and comes to the host once, at the end.
+"""
 
 import math
-from collections.abc import Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
+from typing import Protocol
 
 import torch
-from pdiff_plugins.classification.conditions import ConditionalSplit
-from pdiff_plugins.classification.stacking import has_batch_statistics, stacked_forward
+from pdiff_plugins.classification.passes import Pass, conditional_passes, plain_passes
 from pdiff_plugins.classification.uncertainty import (
     UNCERTAINTY,
     Beliefs,
@@ -14,20 +19,19 @@ from pdiff_plugins.classification.uncertainty import (
     uncertainty_of,
 )
 from pdiff_plugins.images.data import Split
-from torch import Tensor, nn
+from torch import Tensor
 
-from pdiff import Candidates, Evaluation, Layout, Metric, PdiffError, Replay, Task, progress, state_names
+from pdiff import Candidates, Evaluation, Metric, Task, progress
 
-TOGETHER = 64  # networks of one pass, at most
-VALUES = 2**21  # of their parameters
+Figures = Mapping[str, float]
 
 
 def measured(
     correct: Tensor,
     finite: Tensor,
     metric: Metric,
-    condition: dict[str, float] | None = None,
-    details: Mapping[str, float] | None = None,
+    condition: Figures | None = None,
+    details: Figures | None = None,
 ) -> Evaluation:
     """Return the evaluation of one candidate.
 
@@ -44,159 +48,201 @@ def measured(
     return Evaluation(metric=value, signature=~correct, scores=correct, condition=condition, details=details or {})
 
 
-def is_whole(model: nn.Module, layout: Layout) -> bool:
-    """Say whether candidates are whole networks that can be stacked."""
-    return set(state_names(model)) <= set(layout.names) and not has_batch_statistics(model)
+class Taker(Protocol):
+    """Takes in what the networks of a group answer on a split, and keeps it on their device."""
+
+    def put(self, members: slice, rows: slice, logits: Tensor) -> None:
+        """Take in the logits `(n, B, classes)` of some networks of the group on some rows."""
+
+    def found(self) -> tuple[Tensor, ...]:
+        """Return what came of it, tensors `(n, ...)` with a row for each network, or one row for all."""
 
 
-Pass = tuple[slice, slice, Tensor]  # candidates, rows of the split, and their logits `(n, B, classes)`
+class Answers:
+    """What each of several networks answers.
 
-
-def stacked_logits(
-    model: nn.Module, candidates: Candidates, data: Split, together: int | None = None
-) -> Iterator[Pass]:
-    """Yield the logits of many whole networks at a time, of `together` at most (default: `TOGETHER`).
-
-    Every pass has the same number of networks, the last one its last network several times, so that what a candidate
-    reaches does not depend on how many there are.
+    Args:
+        count: how many networks.
+        data: the split, of S images.
+        watched: whether it matters how sure they are.
     """
-    size = max(1, min(together or TOGETHER, VALUES // candidates.layout.size))
-    for start in range(0, len(candidates), size):
-        members = slice(start, min(start + size, len(candidates)))
-        networks = [candidates[min(start + i, members.stop - 1)] for i in range(size)]
-        stack = {name: torch.stack([tensors[name] for tensors in networks]) for name in candidates.layout.names}
-        stack = {name: tensor.to(data.device) for name, tensor in stack.items()}
-        for rows, images, _ in data.batches():
-            yield members, rows, stacked_forward(model, stack, images)[: members.stop - start]
+
+    def __init__(self, count: int, data: Split, watched: bool):
+        self.given = torch.empty(count, len(data), dtype=torch.int32, device=data.device)
+        self.finite = torch.ones(count, dtype=torch.bool, device=data.device)
+        self.beliefs = Beliefs(count, data.labels.to(data.device)) if watched else None
+
+    def put(self, members: slice, rows: slice, logits: Tensor) -> None:
+        """Take in the logits `(n, B, classes)` of some of them on some rows."""
+        self.given[members, rows] = logits.argmax(2).int()
+        self.finite[members] &= logits.isfinite().all(2).all(1)
+        if self.beliefs:
+            self.beliefs.put(members, rows, logits)
+
+    def found(self) -> tuple[Tensor, ...]:
+        """Return the class given to each image `(n, S)`, and whether all logits are finite `(n,)`.
+
+        Where it matters how sure they are, `likelihoods` and `confidences` of `Beliefs` too.
+        """
+        if not self.beliefs:
+            return self.given, self.finite
+        return self.given, self.finite, self.beliefs.likelihoods, self.beliefs.confidences
 
 
-def replayed_logits(model: nn.Module, candidates: Candidates, data: Split) -> Iterator[Pass]:
-    """Yield the logits of one candidate at a time, what is frozen computed once."""
-    replay = Replay(model, candidates)
-    for rows, images, _ in data.batches():
-        for index, logits in enumerate(replay(images)):
-            yield slice(index, index + 1), rows, logits[None]
+class Average:
+    """What the average of the class probabilities of several networks answers; summed in the networks' order.
+
+    Args:
+        count: how many networks.
+        data: the split, of S images.
+        watched: whether it matters how sure it is.
+    """
+
+    def __init__(self, count: int, data: Split, watched: bool):
+        self.count, self.watched = count, watched
+        self.total = torch.zeros(len(data), data.classes, device=data.device)
+        self.finite = torch.ones(1, dtype=torch.bool, device=data.device)
+        if watched:
+            self.labels = data.labels.to(data.device)
+            self.likelihoods = torch.full((len(data),), -math.inf, dtype=torch.float64, device=data.device)
+
+    def put(self, members: slice, rows: slice, logits: Tensor) -> None:
+        """Take in the logits `(n, B, classes)` of some networks on some rows."""
+        self.total[rows] += logits.softmax(2).sum(0)
+        self.finite &= logits.isfinite().all()
+        if self.watched:
+            added = right_log_probabilities(logits, self.labels[rows]).logsumexp(0)
+            self.likelihoods[rows] = torch.logaddexp(self.likelihoods[rows], added)
+
+    def found(self) -> tuple[Tensor, ...]:
+        """Return what `Answers` returns of a network, of the average `(1, ...)`."""
+        given = self.total.argmax(1).int()[None]
+        if not self.watched:
+            return given, self.finite
+        confidences = self.total.double().amax(1) / self.count
+        return given, self.finite, (self.likelihoods - math.log(self.count))[None], confidences[None]
 
 
-def single_logits(model: nn.Module, candidates: Candidates, data: ConditionalSplit) -> Iterator[Pass]:
-    """Yield the logits of one candidate at a time, on images of its own."""
-    values = data.values(candidates)
-    for index in range(len(candidates)):
-        candidates.load(model, index)
-        for rows in data.batches():
-            yield slice(index, index + 1), rows, model(data.inputs(rows, values[index : index + 1])[0])[None]
+class Sureness:
+    """How sure each of several networks is of images from outside.
+
+    Args:
+        count: how many networks.
+        data: the images, O of them.
+    """
+
+    def __init__(self, count: int, data: Split):
+        self.confidences = torch.zeros(count, len(data), dtype=torch.float64, device=data.device)
+
+    def put(self, members: slice, rows: slice, logits: Tensor) -> None:
+        """Take in the logits `(n, B, classes)` of some of them on some rows."""
+        self.confidences[members, rows] = confidence(logits)
+
+    def found(self) -> tuple[Tensor, ...]:
+        """Return the probability of the most probable answer `(n, O)`, float64."""
+        return (self.confidences,)
 
 
-def passes(model: nn.Module, candidates: Candidates, data: ConditionalSplit) -> Iterator[Pass]:
-    """Yield the logits of all candidates on all rows, in the way that suits them."""
-    if not data.kind.same_images:
-        return single_logits(model, candidates, data)
-    way = stacked_logits if is_whole(model, candidates.layout) else replayed_logits
-    return way(model, candidates, data.data)
+class AverageSureness:
+    """How sure the average of the class probabilities of several networks is of images from outside.
+
+    Args:
+        count: how many networks.
+        data: the images, O of them.
+        classes: that the networks know.
+    """
+
+    def __init__(self, count: int, data: Split, classes: int):
+        self.count = count
+        self.total = torch.zeros(len(data), classes, dtype=torch.float64, device=data.device)
+
+    def put(self, members: slice, rows: slice, logits: Tensor) -> None:
+        """Take in the logits `(n, B, classes)` of some networks on some rows."""
+        self.total[rows] += logits.double().softmax(2).sum(0)
+
+    def found(self) -> tuple[Tensor, ...]:
+        """Return the probability of the most probable answer `(1, O)`, float64."""
+        return ((self.total.amax(1) / self.count)[None],)
 
 
-def plain_passes(model: nn.Module, candidates: Candidates, data: Split) -> Iterator[Pass]:
-    """Yield the logits of all candidates on all rows of a split without conditions; see `task.eval_networks`."""
-    if data.eval_networks == 1:
-        return replayed_logits(model, candidates, data)
-    if not is_whole(model, candidates.layout):
-        line = f"got {data.eval_networks}, expected 1 for networks in part, or with running statistics. Leave it out."
-        raise PdiffError(f"task.eval_networks: {line}")
-    return stacked_logits(model, candidates, data, data.eval_networks)
+def taken_in(passes: Iterable[Pass], groups: Sequence[Candidates], takers: Sequence[Taker]) -> list[Tensor]:
+    """Return on the CPU what the takers, one for each group, find in the passes, one behind another `(n, ...)`."""
+    firsts = [0, *accumulate(map(len, groups[:-1]))]
+    for members, rows, logits in passes:
+        place = bisect_right(firsts, members.start) - 1
+        own = slice(members.start - firsts[place], members.stop - firsts[place])
+        takers[place].put(own, rows, logits)
+    return [torch.cat(parts).cpu() for parts in zip(*(taker.found() for taker in takers), strict=True)]
+
+
+def answered(
+    passes: Iterable[Pass], groups: Sequence[Candidates], data: Split, split: str, watched: bool = False
+) -> list[Tensor]:
+    """Return what the candidates of the first group, then each further group together, answer, as `Answers` has it.
+
+    Args:
+        passes: of all groups on all rows.
+        groups: the candidates, then the ensembles.
+        data: the split, of S images.
+        split: its name.
+        watched: whether it matters how sure they are.
+    """
+    takers = [Answers(len(groups[0]), data, watched), *(Average(len(group), data, watched) for group in groups[1:])]
+    with progress(f"evaluate on {split}", sum(map(len, groups)) * data.num_batches()) as advance:
+        return taken_in(counted(passes, advance), groups, takers)
+
+
+def counted(passes: Iterable[Pass], advance: Callable[[], None]) -> Iterator[Pass]:
+    """Yield passes, and call `advance` once for each network of a pass that is done."""
+    for one in passes:
+        yield one
+        for _ in one[2]:
+            advance()
+
+
+def sureness(task: Task, groups: Sequence[Candidates], split: str, classes: int) -> list[Tensor | None]:
+    """Return how sure each candidate, then each ensemble, is of images from outside `(O,)`; None without such images.
+
+    Args:
+        task: the task.
+        groups: the candidates, then the ensembles.
+        split: that the images are held against.
+        classes: that the networks know.
+    """
+    beyond = task.splits[UNCERTAINTY].beyond(split)
+    if beyond is None:
+        return [None] * (len(groups[0]) + len(groups) - 1)
+    averages = [AverageSureness(len(group), beyond, classes) for group in groups[1:]]
+    takers = [Sureness(len(groups[0]), beyond), *averages]
+    return list(*taken_in(plain_passes(task.model, groups, beyond), groups, takers))
 
 
 @torch.no_grad()
-def plain_results(task: Task, candidates: Candidates, split: str) -> list[Evaluation]:
-    """Return what each candidate reaches on a split without conditions."""
-    data = task.splits[split]
-    correct = torch.empty(len(candidates), len(data), dtype=torch.bool)
-    finite = torch.ones(len(candidates), dtype=torch.bool)
-    beliefs = Beliefs(len(candidates), data.labels) if UNCERTAINTY in task.splits else None
-    with progress(f"evaluate on {split}", len(candidates) * data.num_batches()) as advance:
-        for members, rows, logits in plain_passes(task.model.eval(), candidates, data):
-            correct[members, rows] = logits.argmax(2).cpu() == data.labels[rows]
-            finite[members] &= logits.isfinite().all(2).all(1).cpu()
-            if beliefs:
-                beliefs.put(members, rows, logits)
-            for _ in logits:
-                advance()
-    details = further(task, candidates, split, beliefs, correct, finite) if beliefs else [{}] * len(candidates)
+def plain_results(task: Task, candidates: Candidates, split: str, ensembles: Sequence[Candidates]) -> list[Evaluation]:
+    """Return what each candidate, then each ensemble, reaches on a split without conditions."""
+    data, watch, groups = task.splits[split], task.splits.get(UNCERTAINTY), [candidates, *ensembles]
+    passes = plain_passes(task.model.eval(), groups, data)
+    answers, finite, *beliefs = answered(passes, groups, data, split, watch is not None)
+    correct, details = answers == data.labels.cpu(), [{}] * len(answers)
+    if watch:
+        each = zip(*beliefs, correct, sureness(task, groups, split, data.classes), finite, strict=True)
+        details = [uncertainty_of(*given, watch.bins) if alive else {} for *given, alive in each]
     rows = zip(correct, finite, details, strict=True)
     return [measured(row, alive, task.metric, details=figures) for row, alive, figures in rows]
 
 
-def further(
-    task: Task, candidates: Candidates, split: str, beliefs: Beliefs, correct: Tensor, finite: Tensor
-) -> list[dict[str, float]]:
-    """Return the further figures of each candidate; none of one that is dead.
+@torch.no_grad()
+def conditional_results(
+    task: Task, candidates: Candidates, split: str, ensembles: Sequence[Candidates]
+) -> list[Evaluation]:
+    """Return what each candidate, then each ensemble, reaches under its condition, and what it does, in its terms.
 
-    Args:
-        task, candidates, split: what is measured.
-        beliefs: of the candidates.
-        correct: which samples each gets right `(M, S)`.
-        finite: whether all its logits are `(M,)`.
+    The members of an ensemble are all for one condition.
     """
-    watch = task.splits[UNCERTAINTY]
-    beyond, outside = watch.beyond(split), [None] * len(candidates)
-    if beyond is not None:
-        outside = torch.zeros(len(candidates), len(beyond), dtype=torch.float64)
-        for members, rows, logits in plain_passes(task.model, candidates, beyond):
-            outside[members, rows] = confidence(logits)
-    each = zip(beliefs.likelihoods, beliefs.confidences, correct, outside, finite, strict=True)
-    return [uncertainty_of(*given, watch.bins) if alive else {} for *given, alive in each]
-
-
-@torch.no_grad()
-def plain_ensemble(task: Task, candidates: Candidates, split: str) -> Evaluation:
-    """Return what the average of class probabilities reaches on a split without conditions."""
-    data, watch = task.splits[split], task.splits.get(UNCERTAINTY)
-    total, finite = torch.zeros(len(data), data.classes), torch.tensor(True)
-    likelihoods = torch.full((len(data),), -math.inf, dtype=torch.float64)  # of the right answers, summed over members
-    for _, rows, logits in plain_passes(task.model.eval(), candidates, data):
-        total[rows] += logits.softmax(2).sum(0).cpu()
-        finite &= logits.isfinite().all().cpu()
-        if watch:
-            added = right_log_probabilities(logits, data.labels[rows]).logsumexp(0)
-            likelihoods[rows] = torch.logaddexp(likelihoods[rows], added)
-    correct = total.argmax(1) == data.labels
-    if not watch or not finite:
-        return measured(correct, finite, task.metric)
-    count, beyond, outside = len(candidates), watch.beyond(split), None
-    if beyond is not None:
-        summed = torch.zeros(len(beyond), data.classes, dtype=torch.float64)
-        for _, rows, logits in plain_passes(task.model, candidates, beyond):
-            summed[rows] += logits.double().softmax(2).sum(0).cpu()
-        outside = summed.amax(1) / count
-    given = likelihoods - math.log(count), total.double().amax(1) / count, correct, outside
-    return measured(correct, finite, task.metric, details=uncertainty_of(*given, watch.bins))
-
-
-@torch.no_grad()
-def conditional_results(task: Task, candidates: Candidates, split: str) -> list[Evaluation]:
-    """Return what each candidate reaches under its own condition, and what it does, in the terms of that."""
-    data = task.splits[split]
-    values, labels = data.values(candidates), data.data.labels
-    answers = torch.empty(len(candidates), len(data), dtype=torch.long)
-    finite = torch.ones(len(candidates), dtype=torch.bool)
-    with progress(f"evaluate on {split}", len(candidates) * data.data.num_batches()) as advance:
-        for members, rows, logits in passes(task.model.eval(), candidates, data):
-            answers[members, rows] = logits.argmax(2).cpu()
-            finite[members] &= logits.isfinite().all(2).all(1).cpu()
-            for _ in logits:
-                advance()
+    data, groups, labels = task.splits[split], [candidates, *ensembles], task.splits[split].data.labels.cpu()
+    values = torch.cat([data.values(candidates), *(data.values(group)[:1] for group in ensembles)])
+    passes = conditional_passes(task.model.eval(), groups, data)
+    answers, finite = answered(passes, groups, data.data, split)
     right = data.kind.labels(labels, values)
     done = [data.kind.measured(given, labels) for given in answers]
     return [measured(*each, task.metric, does) for *each, does in zip(answers == right, finite, done, strict=True)]
-
-
-@torch.no_grad()
-def conditional_ensemble(task: Task, candidates: Candidates, split: str) -> Evaluation:
-    """Return what the average of class probabilities reaches under the candidates' condition, which is one for all."""
-    data = task.splits[split]
-    values, labels = data.values(candidates), data.data.labels
-    total = torch.zeros(len(data), task.splits[split].data.classes)
-    for _, rows, logits in passes(task.model.eval(), candidates, data):
-        total[rows] += logits.softmax(2).sum(0).cpu()
-    answers = total.argmax(1)
-    right, finite = data.kind.labels(labels, values[:1])[0], total.isfinite().all()
-    return measured(answers == right, finite, task.metric, data.kind.measured(answers, labels))

@@ -43,7 +43,7 @@ class Beliefs:
 
     Args:
         count: how many candidates.
-        labels: the right answers `(S,)`.
+        labels: the right answers `(S,)`, on the device of the logits.
 
     Attributes:
         likelihoods: logarithm of the probability of the right answer `(count, S)`, float64.
@@ -52,7 +52,8 @@ class Beliefs:
 
     def __init__(self, count: int, labels: Tensor):
         self.labels = labels
-        self.likelihoods, self.confidences = torch.zeros(2, count, len(labels), dtype=torch.float64)
+        shape = 2, count, len(labels)
+        self.likelihoods, self.confidences = torch.zeros(shape, dtype=torch.float64, device=labels.device)
 
     def put(self, members: slice, rows: slice, logits: Tensor) -> None:
         """Take in the logits `(n, B, classes)` of some candidates on some rows."""
@@ -62,13 +63,13 @@ class Beliefs:
 
 def confidence(logits: Tensor) -> Tensor:
     """Return the probability of the most probable answer `(n, B)`, of logits `(n, B, classes)`."""
-    return logits.double().softmax(2).amax(2).cpu()
+    return logits.double().softmax(2).amax(2)
 
 
 def right_log_probabilities(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the log-probabilities `(n, B)` that logits `(n, B, classes)` give the right answers `(B,)`."""
-    answers = labels.to(logits.device).expand(len(logits), -1)[:, :, None]
-    return logits.double().log_softmax(2).gather(2, answers)[:, :, 0].cpu()
+    answers = labels.expand(len(logits), -1)[:, :, None]
+    return logits.double().log_softmax(2).gather(2, answers)[:, :, 0]
 
 
 def check_outside(data: Mapping[str, Any], outside: Mapping[str, Any]) -> None:

@@ -67,7 +67,7 @@ def answers(run: Run, way: Callable, candidates: Candidates) -> Tensor:
     """Return the answers `(M, S)` of candidates on the split test, computed in one of the ways of the evaluation."""
     data, model = run.built.splits["test"], run.built.model.eval()
     found = torch.empty(len(candidates), len(data), dtype=torch.long)
-    for members, rows, logits in way(model, candidates, data.data):
+    for members, rows, logits in way(model, [candidates], data.data):
         found[members, rows] = logits.argmax(2).cpu()
     return found
 
@@ -106,7 +106,7 @@ def at_once(run: Run, config: str, count: int, steps: int, repeats: int, options
     ones, others = train(1), train(count)
     rows = {f"train, {steps} steps": (train, (1, count))}
     if run.name == "classification":
-        from pdiff_plugins.classification.evaluation import replayed_logits, stacked_logits
+        from pdiff_plugins.classification.passes import replayed_logits, stacked_logits
 
         ways = replayed_logits, stacked_logits
         rows["evaluate"] = (lambda way: answers(run, way, ones), ways)

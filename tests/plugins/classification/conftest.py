@@ -67,9 +67,14 @@ class Conditional:
         conditions = None if None in stated else Conditions.of(stated)
         return Candidates(vectors, self.layout, HOOK.load_params, conditions)
 
-    def evaluate(self, candidates, split: str = "test") -> list:
+    def evaluate(self, candidates, split: str = "test", ensembles=()) -> list:
         """Return what `evaluate` yields."""
-        return list(HOOK.evaluate(task=self.task, candidates=candidates, split=split))
+        return list(HOOK.evaluate(task=self.task, candidates=candidates, split=split, ensembles=ensembles))
+
+    def ensemble(self, candidates, split: str = "test"):
+        """Return what all candidates reach together."""
+        (result,) = self.evaluate(candidates.take([]), split, [candidates])
+        return result
 
 
 @pytest.fixture

@@ -4,14 +4,11 @@ import math
 
 import pytest
 import torch
-from pdiff_plugins.classification import evaluation
+from pdiff_plugins.classification import passes
 
 from pdiff.runtime.errors import PdiffError
-from pdiff.task.plugins import load_plugin
 from pdiff.testing.evaluating import difference
 from pdiff.weights.conditions import Conditions
-
-HOOK = load_plugin("classification").hook
 
 
 @pytest.fixture
@@ -57,7 +54,7 @@ def test_another_condition_makes_the_same_network_another_candidate(case, candid
 
 @pytest.mark.parametrize("together", [1, 2, 5, 64])
 def test_candidates_side_by_side_reach_what_each_reaches_alone(case, candidates, monkeypatch, together):
-    monkeypatch.setattr(evaluation, "TOGETHER", together)
+    monkeypatch.setattr(passes, "TOGETHER", together)
     whole = case.evaluate(candidates)
     assert_same(whole, [case.evaluate(candidates.take([index]))[0] for index in range(len(candidates))])
     order = torch.randperm(len(candidates), generator=torch.Generator().manual_seed(0)).tolist()
@@ -96,7 +93,7 @@ def test_no_candidates_are_no_evaluations(case, candidates):
 
 def test_an_ensemble_averages_class_probabilities_under_one_condition(case, candidates):
     alone = candidates.take([2])
-    result = HOOK.ensemble(task=case.task, candidates=alone, split="test")
+    result = case.ensemble(alone)
     assert_same([result], case.evaluate(alone))
     three = candidates.with_vectors(candidates.vectors[:3], [2, 2, 2])
     data, total = case.task.splits["test"].data, 0
@@ -104,7 +101,7 @@ def test_an_ensemble_averages_class_probabilities_under_one_condition(case, cand
         three.load(case.task.model, index)
         total = total + case.task.model.eval()(data.pixels(slice(None))).softmax(1)
     right = total.argmax(1) == torch.tensor(list(three.conditions[0].values()))[data.labels].long()
-    assert torch.equal(HOOK.ensemble(task=case.task, candidates=three, split="test").scores, right)
+    assert torch.equal(case.ensemble(three).scores, right)
 
 
 def test_candidates_without_conditions_are_refused(case, candidates):
@@ -132,9 +129,40 @@ def test_whole_networks_side_by_side_reach_what_each_reaches_alone(zoo, conditio
 
 def test_an_ensemble_is_the_same_side_by_side(zoo, conditional):
     candidates = conditional(zoo).candidates()
-    whole = HOOK.ensemble(task=conditional(zoo).task, candidates=candidates, split="test")
+    whole = conditional(zoo).ensemble(candidates)
     zoo["task"]["eval_networks"] = 5
-    assert_same([HOOK.ensemble(task=conditional(zoo).task, candidates=candidates, split="test")], [whole])
+    assert_same([conditional(zoo).ensemble(candidates)], [whole])
+
+
+KINDS = {
+    "sets": {},
+    "sets, of heads": {"select": "head"},
+    "angles": {"task": {"conditions": {"type": "rotation", "angles": [0, 180, 6]}}},
+}
+
+
+@pytest.fixture(params=[*KINDS, "zoo", "zoo at once", "heads"])
+def grouped(request, subsets, zoo, conditional):
+    """A tiny task of each way to evaluate, its networks, and ensembles of them."""
+    values = KINDS.get(request.param)
+    if values is None:
+        zoo["task"]["eval_networks"] = 4 if request.param == "zoo at once" else 1
+        values = {**zoo, "select": "head" if request.param == "heads" else "all"}
+        values["collect"]["seeds"] = 1 if request.param == "heads" else 6
+    else:
+        values = {**subsets, **values, "task": subsets["task"] | values.get("task", {})}
+    values["task"]["eval_batch"] = 300
+    case = conditional(values)
+    candidates = case.candidates()
+    rows = [[0, 1, 2], [2], [1] * 5] if candidates.conditions is None else [[1] * 3, [0], [2] * 5]
+    own = [candidates.with_vectors(candidates.vectors[: len(few)], few) for few in rows]
+    return case, candidates, own
+
+
+def test_ensembles_and_candidates_reach_together_what_each_reaches_alone(grouped):
+    case, candidates, ensembles = grouped
+    together = case.evaluate(candidates, ensembles=ensembles)
+    assert_same(together, [*case.evaluate(candidates), *map(case.ensemble, ensembles)])
 
 
 def test_a_dead_network_side_by_side_spoils_no_other(zoo, conditional):

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from pdiff_plugins.images.data import Split
 from PIL import Image
 
 from pdiff.run.config import resolve
@@ -71,9 +72,15 @@ def candidates_of(task, count: int = 4) -> Candidates:
     return Candidates(base + torch.arange(count)[:, None] * 0.5 * noise, layout, HOOK.load_params)
 
 
-def evaluate(task, candidates, split="test") -> list:
+def evaluate(task, candidates, split="test", ensembles=()) -> list:
     """Return what `evaluate` yields."""
-    return list(HOOK.evaluate(task=task, candidates=candidates, split=split))
+    return list(HOOK.evaluate(task=task, candidates=candidates, split=split, ensembles=ensembles))
+
+
+def ensemble(task, candidates):
+    """Return what all candidates reach together."""
+    (result,) = evaluate(task, candidates.take([]), ensembles=[candidates])
+    return result
 
 
 def assert_same(ones, others) -> None:
@@ -205,9 +212,9 @@ def test_candidate_with_one_tensor_that_is_not_finite_is_dead_and_spoils_no_othe
 
 def test_an_ensemble_with_a_dead_member_is_dead(task):
     candidates = candidates_of(task)
-    assert math.isfinite(HOOK.ensemble(task=task, candidates=candidates, split="test").metric)
+    assert math.isfinite(ensemble(task, candidates).metric)
     candidates.vectors[1, 0] = math.nan
-    evaluation = HOOK.ensemble(task=task, candidates=candidates, split="test")
+    evaluation = ensemble(task, candidates)
     assert evaluation.metric == -math.inf
     assert evaluation.scores.shape == (len(task.splits["test"]),)
 
@@ -226,7 +233,23 @@ def test_seed_of_the_run_draws_the_splits_unless_the_data_have_one(config):
 def test_an_ensemble_of_one_is_that_candidate(task):
     candidates = candidates_of(task)
     alone = candidates.take([2])
-    assert_same([HOOK.ensemble(task=task, candidates=alone, split="test")], [evaluate(task, candidates)[2]])
+    assert_same([ensemble(task, alone)], [evaluate(task, candidates)[2]])
+
+
+def test_ensembles_and_candidates_share_one_pass_over_the_split_and_its_frozen_prefix(task, monkeypatch):
+    candidates, batches, first, taken, ran = candidates_of(task), Split.batches, task.model.conv1, [], []
+    alone = [*evaluate(task, candidates), ensemble(task, candidates)]
+    forward = type(first).forward
+
+    def counted(module, images):
+        ran.extend([images] if module is first else [])
+        return forward(module, images)
+
+    monkeypatch.setattr(Split, "batches", lambda data: taken.append(data) or batches(data))
+    monkeypatch.setattr(type(first), "forward", counted)
+    assert_same(evaluate(task, candidates, ensembles=[candidates]), alone)
+    assert len(taken) == 1
+    assert len(ran) == task.splits["test"].num_batches()
 
 
 def test_an_ensemble_averages_class_probabilities(task):
@@ -236,7 +259,7 @@ def test_an_ensemble_averages_class_probabilities(task):
         candidates.load(task.model, index)
         with torch.no_grad():
             total += torch.cat([task.model.eval()(images).softmax(1) for _, images, _ in data.batches()])
-    evaluation = HOOK.ensemble(task=task, candidates=candidates, split="test")
+    evaluation = ensemble(task, candidates)
     assert torch.equal(evaluation.signature, total.argmax(1) != data.labels)
 
 

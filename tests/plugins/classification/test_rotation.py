@@ -147,7 +147,7 @@ def test_a_candidate_is_measured_on_images_turned_by_its_own_angle(rotation, con
 def test_an_ensemble_is_measured_on_images_turned_by_its_angle(rotation, conditional):
     case = conditional(rotation)
     alone = case.candidates().take([3])
-    assert difference(HOOK.ensemble(task=case.task, candidates=alone, split="test"), case.evaluate(alone)[0]) == ""
+    assert difference(case.ensemble(alone), case.evaluate(alone)[0]) == ""
 
 
 @pytest.mark.parametrize(

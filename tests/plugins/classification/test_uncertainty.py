@@ -7,10 +7,8 @@ import torch
 from pdiff_plugins.classification.uncertainty import calibration_error, uncertainty_of
 
 from pdiff.runtime.errors import PdiffError
-from pdiff.task.plugins import load_plugin
 from pdiff.testing.evaluating import difference
 
-HOOK = load_plugin("classification").hook
 OUTSIDE = {"type": "digits", "size": 8, "classes": [8, 9], "train": 4, "select": 100}
 KEYS = ["negative_log_likelihood", "calibration_error", "outside_auroc"]
 
@@ -21,11 +19,6 @@ def watched(zoo) -> dict:
     zoo["task"]["data"]["classes"] = list(range(8))
     zoo["task"]["uncertainty"] = {"outside": dict(OUTSIDE)}
     return zoo
-
-
-def ensemble(case, candidates, split: str = "test"):
-    """Return what an ensemble of all candidates reaches."""
-    return HOOK.ensemble(task=case.task, candidates=candidates, split=split)
 
 
 def probabilities(case, candidates, images) -> torch.Tensor:
@@ -92,7 +85,7 @@ def test_every_candidate_and_their_ensemble_are_measured(watched, conditional, s
         expected = by_hand(inside[index], outside[index], data.labels)
         assert result.details == pytest.approx(expected, rel=1e-4, abs=1e-5)
     assert len({result.details["outside_auroc"] for result in found}) > 1
-    whole = ensemble(case, candidates, split)
+    whole = case.ensemble(candidates, split)
     assert whole.details == pytest.approx(by_hand(inside.mean(0), outside.mean(0), data.labels), rel=1e-4, abs=1e-5)
 
 
@@ -101,7 +94,7 @@ def test_an_ensemble_of_one_is_its_member(watched, conditional, together):
     watched["task"]["eval_networks"] = together
     case = conditional(watched)
     alone = case.candidates().take([2])
-    assert ensemble(case, alone).details == pytest.approx(case.evaluate(alone)[0].details, rel=1e-5)
+    assert case.ensemble(alone).details == pytest.approx(case.evaluate(alone)[0].details, rel=1e-5)
 
 
 def test_networks_in_part_are_measured_alike_alone_and_with_others(watched, conditional):
@@ -136,7 +129,7 @@ def test_a_dead_candidate_has_no_figures_and_spoils_no_other(watched, conditiona
     found = case.evaluate(candidates)
     assert found[1].details == {}
     assert [result.details for result in found[2:]] == [result.details for result in first[2:]]
-    assert ensemble(case, candidates).details == {}
+    assert case.ensemble(candidates).details == {}
 
 
 def test_the_accuracy_is_the_same_whether_more_is_measured_or_not(watched, conditional):
@@ -150,14 +143,14 @@ def test_the_accuracy_is_the_same_whether_more_is_measured_or_not(watched, condi
         assert other.details == {}
         assert one.metric == other.metric
         assert torch.equal(one.signature, other.signature)
-    assert ensemble(case, candidates).details == {}
+    assert case.ensemble(candidates).details == {}
 
 
 def test_likelihoods_far_below_what_a_float_holds_stay_finite(watched, conditional):
     case = conditional(watched)
     candidates = case.candidates()
     candidates.vectors *= 30
-    results = [*case.evaluate(candidates), ensemble(case, candidates)]
+    results = [*case.evaluate(candidates), case.ensemble(candidates)]
     assert all(math.isfinite(result.details["negative_log_likelihood"]) for result in results)
     assert max(result.details["negative_log_likelihood"] for result in results) > 100
 
