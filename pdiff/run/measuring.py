@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from pdiff.runtime.exact import exact
 from pdiff.task.contract import check_evaluations, check_iterable
 from pdiff.task.task import Candidates, Evaluation
 from pdiff.weights.vectors import Vectors
@@ -30,7 +31,8 @@ def evaluate_split(
     hook, rows = hook_of(candidates.vectors), rows or slice(0, len(candidates))
     if rows.start == rows.stop:
         return []
-    results = [result for piece in candidates.pieces(rows) for result in evaluate_piece(run, hook, piece, split)]
+    with exact(run.device):
+        results = [result for piece in candidates.pieces(rows) for result in evaluate_piece(run, hook, piece, split)]
     check_evaluations(run.name, hook, results, rows.stop - rows.start, run.task.metric, source, rows.start)
     return results
 
