@@ -25,6 +25,7 @@ from pdiff.runtime.environment import environment, name_of
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.exact import exact, flags, given_back
 from pdiff.runtime.progress import logger
+from pdiff.runtime.seeding import current
 from pdiff.runtime.storage import write_json
 
 
@@ -76,6 +77,7 @@ def run_pipeline(
             pass_gate(directory, stage, gates)
 
     with ExitStack() as held:
+        held.enter_context(current(run.device))
         processes.on_main(begin)
         held.enter_context(directory.shared())
         if collection is not None and not processes.on_main(lambda: directory.started("fit")):
