@@ -226,6 +226,12 @@ class RunDirectory:
         path = self.path / "stages.json"
         return read_json(path) if path.exists() else {}
 
+    def environment(self) -> dict[str, Any]:
+        """Return what the last command ran on; with the `devices` of the stages, where they ran on several."""
+        devices = {stage: record["device"] for stage, record in self.records().items() if "device" in record}
+        found = read_json(self.path / "environment.json")
+        return {**found, "devices": devices} if len({*devices.values(), found["device"]}) > 1 else found
+
     def started(self, stage: str) -> bool:
         """Say whether a stage left anything."""
         return stage in self.records() or any(folder.exists() for folder in self.folders(stage))

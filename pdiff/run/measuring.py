@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from pdiff.runtime.exact import exact
 from pdiff.task.contract import check_evaluations, check_iterable
 from pdiff.task.task import Candidates, Evaluation
 from pdiff.weights.vectors import VALUES, Rows, Vectors, moved, row_slices
@@ -53,9 +54,10 @@ def evaluate_sources(
     """
     results = {source: [] for source in asked}
     shares = dict(zip(asked, shares_of([len(candidates) for candidates in asked.values()], rows), strict=True))
-    for batch in together(run, asked, shares):
-        for source, found in evaluate_batch(run, batch, split):
-            results[source] += found
+    with exact(run.device):
+        for batch in together(run, asked, shares):
+            for source, found in evaluate_batch(run, batch, split):
+                results[source] += found
     for source, own in shares.items():
         hook, count = hook_of(asked[source].vectors), own.stop - own.start
         if count:  # shapes, too, must be those of one source

@@ -16,6 +16,7 @@ from pdiff.engine.parameter_diffusion import ParameterDiffusion
 from pdiff.run.directory import RunDirectory
 from pdiff.runtime.cost import Stopwatch
 from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.exact import exact, prepare
 from pdiff.runtime.seeding import derive_seed, resolve_device
 from pdiff.runtime.settings import at_home
 from pdiff.runtime.storage import read_json, read_tensors
@@ -48,6 +49,7 @@ class Run:
         self.stopwatch = Stopwatch()
         check_opencv()
         self.device = resolve_device(config.device)
+        prepare(self.device)
         self.plugin = load_plugin(config.plugin)
 
     @property
@@ -58,7 +60,8 @@ class Run:
     @cached_property
     def built(self) -> Task:
         """The plugin's task as `build` returned it; what the collection trains."""
-        task = self.hook.build(cfg=self.config, folder=self.directory.folder("collect") / "task")
+        with exact(self.device):  # a plugin may train what it measures with
+            task = self.hook.build(cfg=self.config, folder=self.directory.folder("collect") / "task")
         check_task(self.name, task)
         return task
 

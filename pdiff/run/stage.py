@@ -18,6 +18,7 @@ class Stage:
         gates: `module:name` of the checks behind it, each of which takes the run and returns `Check`s.
         shared: several processes do it together; else the first does it alone.
         within: a folder inside that of an earlier stage, which it writes too.
+        exact: whether a GPU computes it, its gates included, by what it can repeat.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Stage:
     gates: tuple[str, ...] = ()
     shared: bool = False
     within: str | None = None
+    exact: bool = False
 
     def work(self) -> Callable[[Any], None]:
         """Return what does the stage, imported only now."""
@@ -45,6 +47,7 @@ TABLE = (
         function="pdiff.stages.collect:collect",
         gates=("pdiff.gates.population:gate_population",),
         shared=True,
+        exact=True,
     ),
     Stage(
         "fit",
@@ -75,6 +78,7 @@ TABLE = (
         function="pdiff.stages.evaluate:evaluate",
         gates=("pdiff.gates.candidates:gate_candidates",),
         shared=True,
+        exact=True,
     ),
     Stage("compare", folder="report", sections=("compare",), function="pdiff.stages.compare:compare"),
 )

@@ -23,9 +23,14 @@ def environment(device: torch.device) -> dict[str, Any]:
         "system": platform.platform(),
         "processor": _processor(),
         "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "device": name_of(device),
         "git_commit": _git_commit(),
     }
+
+
+def name_of(device: torch.device) -> str:
+    """Return what a device is: the name of a GPU, else its type."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
 def _version(package: str) -> str | None:

@@ -2,13 +2,15 @@
 
 import hashlib
 import random
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pdiff.runtime.errors import PdiffError
+
+TYPES = ("cpu", "cuda")
 
 
 def derive_seed(seed: int, *names: object) -> int:
@@ -40,10 +42,11 @@ def isolated_seed(seed: int, cuda: bool = True):
 
     Args:
         seed: of the block.
-        cuda: whether the block draws on GPUs; a data worker must not touch them.
+        cuda: whether the block draws on GPUs; a data worker must not touch them. None is touched that this process
+            has not begun to use: a run on the CPU takes no memory of a GPU.
     """
     python, numpy_state = random.getstate(), np.random.get_state()
-    devices = list(range(torch.cuda.device_count())) if cuda and torch.cuda.is_available() else []
+    devices = list(range(torch.cuda.device_count())) if cuda and torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices):
         seed_all(seed, cuda)
         try:
@@ -65,6 +68,8 @@ def resolve_device(name: str) -> torch.device:
         return resolve_device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type not in TYPES:
+            raise TypeError(f"pdiff needs double precision too, and computes on {' and '.join(TYPES)} alone")
         torch.zeros(1, device=device).item()
     except Exception as error:  # torch raises many kinds
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -73,3 +78,8 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda" and device.index is None:
         return torch.device("cuda", torch.cuda.current_device())
     return device
+
+
+def current(device: torch.device) -> AbstractContextManager:
+    """Return a block in which a GPU is the current one, on which libraries that are told none compute and measure."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

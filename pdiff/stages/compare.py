@@ -165,7 +165,7 @@ def summary(run: "Run", case: Case, findings: Findings, pictures: Sequence[Mappi
         **obedience(run, case),
         "pictures": pictures,
         "resumed": [stage for stage in STAGES if records.get(stage, {}).get("resumed")],  # cost: of the last attempt
-        "environment": read_json(run.directory.path / "environment.json"),
+        "environment": run.directory.environment(),
         "command": shlex.join(sys.argv),
     }
 

@@ -31,7 +31,7 @@ from pdiff.run.results import read_sources
 from pdiff.run.sources import left_out, open_pool, source_names
 from pdiff.run.stage import STAGES
 from pdiff.run.wanted import Wanted
-from pdiff.runtime.storage import finite_or_null, read_json
+from pdiff.runtime.storage import finite_or_null
 from pdiff.stages.pictures import draw_conditions
 from pdiff.weights.vectors import Rows, Vectors, deviations, parts, pieces, relative_width
 
@@ -78,7 +78,7 @@ def conditional_summary(run: "Run") -> dict[str, Any]:
         "points": points(case, best),
         "pictures": draw_conditions(run, case),
         "resumed": [stage for stage in STAGES if run.directory.records().get(stage, {}).get("resumed")],
-        "environment": read_json(run.directory.path / "environment.json"),
+        "environment": run.directory.environment(),
         "command": shlex.join(sys.argv),
     }
 

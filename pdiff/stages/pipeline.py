@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import torch
 from mmengine.config import Config
 
 from pdiff.engine.saved import read_description
@@ -19,9 +21,11 @@ from pdiff.run.run import Run
 from pdiff.run.stage import STAGES
 from pdiff.runtime import processes
 from pdiff.runtime.cost import Stopwatch
-from pdiff.runtime.environment import environment
+from pdiff.runtime.environment import environment, name_of
 from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.exact import exact, flags, given_back
 from pdiff.runtime.progress import logger
+from pdiff.runtime.seeding import current
 from pdiff.runtime.storage import write_json
 
 
@@ -73,6 +77,7 @@ def run_pipeline(
             pass_gate(directory, stage, gates)
 
     with ExitStack() as held:
+        held.enter_context(current(run.device))
         processes.on_main(begin)
         held.enter_context(directory.shared())
         if collection is not None and not processes.on_main(lambda: directory.started("fit")):
@@ -100,10 +105,18 @@ def run_stage(run: Run, stage: str) -> None:
     if begun is None:
         return
     run.stopwatch = Stopwatch()
-    perform(run, stage)
+    with exact(run.device) if STAGES[stage].exact else given_back():
+        place = place_of(run.device)
+        perform(run, stage)
     cost = run.stopwatch.stop()
-    processes.on_main(partial(run.directory.finish, stage, {**cost, **begun}))
+    processes.on_main(partial(run.directory.finish, stage, {**cost, **begun, **place}))
     logger.info("%s: %.1f s", stage, cost["seconds"])
+
+
+def place_of(device: torch.device) -> dict[str, Any]:
+    """Return on what `device` a stage runs, and on a GPU by which `flags` of torch."""
+    place = {"device": name_of(device)}
+    return {**place, "flags": flags()} if device.type == "cuda" else place
 
 
 def begin_stage(run: Run, stage: str) -> dict[str, bool] | None:

@@ -10,6 +10,8 @@ from typing import Any
 
 from pdiff.run.config import load_config
 from pdiff.runtime.errors import PdiffError, known
+from pdiff.runtime.exact import exact
+from pdiff.runtime.seeding import current, resolve_device
 from pdiff.task.plugins import import_plugin, plugin_name
 from pdiff.testing.finding import FAILED, NOT_APPLICABLE, PASSED, Finding, NotApplicable, Rule
 from pdiff.testing.specimen import Specimen
@@ -76,7 +78,9 @@ class Conformance:
             if self.check(need).state != PASSED:
                 return Finding(check.name, check.hook, NOT_APPLICABLE, f"needs {need}, which did not pass")
         try:
-            return Finding(check.name, check.hook, PASSED, resolve_name(check.function)(self.specimen))
+            device = resolve_device(self.specimen.config.device)
+            with current(device), exact(device):
+                return Finding(check.name, check.hook, PASSED, resolve_name(check.function)(self.specimen))
         except NotApplicable as reason:
             return Finding(check.name, check.hook, NOT_APPLICABLE, str(reason))
         except PdiffError as error:

@@ -1,13 +1,14 @@
 """Randomness depends on names and numbers only; devices are what this machine has."""
 
 import random
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
 
 from pdiff.runtime.errors import PdiffError
-from pdiff.runtime.seeding import derive_seed, generator, isolated_seed, resolve_device
+from pdiff.runtime.seeding import current, derive_seed, generator, isolated_seed, resolve_device
 
 
 def draw() -> tuple[float, float, float]:
@@ -61,6 +62,25 @@ def test_an_isolated_block_that_fails_gives_the_random_state_back():
         assert draw() == expected
 
 
+def test_an_isolated_block_leaves_gpus_alone_that_are_not_in_use(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: pytest.fail("opened a GPU"))
+    with isolated_seed(1):
+        draw()
+
+
+def test_an_isolated_block_gives_the_random_state_of_gpus_in_use_back(monkeypatch):
+    given = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: device)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: given.append((state, device)))
+    with isolated_seed(1):
+        assert not given
+    assert [int(getattr(device, "index", device)) for _, device in given] == [0, 1]
+
+
 def test_auto_is_a_device_of_this_machine():
     assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     assert resolve_device("cpu") == torch.device("cpu")
@@ -70,6 +90,19 @@ def test_auto_is_a_device_of_this_machine():
 def test_a_device_that_cannot_be_used_is_refused_with_those_that_can(name):
     with pytest.raises(PdiffError, match=rf"^device: got {name!r}, .*Use auto, cpu or cuda\.$"):
         resolve_device(name)
+
+
+@pytest.mark.parametrize("name", ["mps", "xpu"])
+def test_a_gpu_on_which_pdiff_does_not_compute_is_refused(name):
+    with pytest.raises(PdiffError, match=rf"^device: got '{name}'.*double precision too, and computes on cpu and cuda"):
+        resolve_device(name)
+
+
+def test_a_gpu_is_the_current_one_in_its_block(monkeypatch):
+    entered = []
+    monkeypatch.setattr(torch.cuda, "device", lambda device: entered.append(str(device)) or nullcontext())
+    with current(torch.device("cuda:1")), current(torch.device("cpu")):
+        assert entered == ["cuda:1"]
 
 
 def test_a_device_without_memory_is_refused():

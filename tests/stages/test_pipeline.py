@@ -1,6 +1,7 @@
 import json
 import shutil
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -51,6 +52,49 @@ def test_summary_has_what_other_programs_read(finished):
     for row in summary["sources"].values():
         assert 0 <= row["worst"] <= row["mean"] <= row["best_ci"][1] + 0.2
         assert row["best_ci"][0] <= row["best"] <= row["best_ci"][1]
+
+
+def test_record_of_each_stage_says_on_what_it_ran(finished):
+    records = finished.records()
+    assert {stage: records[stage]["device"] for stage in ORDER} == dict.fromkeys(ORDER, "cpu")
+    assert not any("flags" in record for record in records.values())  # of a CPU there are none to tell
+
+
+def test_report_says_where_the_stages_ran_on_different_devices(copied):
+    assert "devices" not in copied.environment()
+    records = copied.records()
+    records["evaluate"]["device"] = "NVIDIA H200"
+    write_json(copied.path / "stages.json", records)
+    assert copied.environment()["devices"] == {**dict.fromkeys(ORDER, "cpu"), "evaluate": "NVIDIA H200"}
+
+
+def test_what_is_measured_is_computed_by_what_a_gpu_repeats(tiny, tmp_path, monkeypatch):
+    blocks, measured = [], []
+
+    @contextmanager
+    def watched(device):
+        blocks.append(device.type)
+        yield
+        blocks.pop()
+
+    for name in ("pdiff.stages.pipeline", "pdiff.run.run", "pdiff.run.measuring"):
+        monkeypatch.setattr(f"{name}.exact", watched)
+    monkeypatch.setattr("pdiff.stages.pipeline.perform", lambda run, stage: measured.append((stage, len(blocks))))
+    monkeypatch.setattr(RunDirectory, "finish", lambda *_: None)
+    monkeypatch.setattr(RunDirectory, "require", lambda *_: None)
+    monkeypatch.setattr("pdiff.stages.pipeline.pass_gate", lambda *_: None)
+    run_pipeline(resolve(tiny), RunDirectory(tmp_path / "run"))
+    assert measured == [("collect", 1), ("fit", 0), ("generate", 0), ("evaluate", 1), ("compare", 0)]
+
+
+def test_flags_that_a_plugin_s_libraries_set_end_with_the_stage(tiny, tmp_path, monkeypatch):
+    def leak(run, stage):
+        torch.backends.cudnn.benchmark = True
+
+    monkeypatch.setattr("pdiff.stages.pipeline.perform", leak)
+    monkeypatch.setattr(RunDirectory, "finish", lambda *_: None)
+    run_pipeline(resolve(tiny), RunDirectory(tmp_path / "run"), ["collect"], gates=False)
+    assert not torch.backends.cudnn.benchmark
 
 
 def test_same_config_gives_the_same_bytes(finished, tiny, tmp_path, results):
