@@ -112,7 +112,7 @@ class Losses(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Keep this step's loss."""
-        self.values[runner.iter] = outputs["loss"]
+        self.values[runner.iter] = outputs["loss"].detach()  # else all steps' graphs would be kept
         all_reduce(self.values[runner.iter], "mean")
         if not self.every_n_train_iters(runner, STEPS_BETWEEN_LOGS):
             return

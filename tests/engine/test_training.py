@@ -110,6 +110,23 @@ def test_compiled_training_on_a_gpu_ends_near_the_same_weights(compile):
     assert torch.allclose(weights(plain), weights(compiled), atol=1e-3)
 
 
+def test_no_step_is_kept_for_its_gradient(monkeypatch):
+    kept = []
+    monkeypatch.setattr(training.Losses, "before_train", kept_by(training.Losses.before_train, kept))
+    train(Fit(), ROWS, "autoencoder", None, 0, "", **SETTINGS)
+    assert [hook.values.grad_fn for hook in kept] == [None]
+
+
+def kept_by(method, kept):
+    """Return a method that keeps whose it is before it does what it did."""
+
+    def called(self, runner):
+        kept.append(self)
+        method(self, runner)
+
+    return called
+
+
 def test_no_step_fetches_a_number_from_the_device(monkeypatch):
     fetched = []
     item = torch.Tensor.item
