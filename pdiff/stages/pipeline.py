@@ -99,7 +99,7 @@ def run_stage(run: Run, stage: str) -> None:
     begun = processes.on_main(partial(begin_stage, run, stage))
     if begun is None:
         return
-    run.stopwatch = Stopwatch()
+    run.stopwatch = Stopwatch(run.device)
     perform(run, stage)
     cost = run.stopwatch.stop()
     processes.on_main(partial(run.directory.finish, stage, {**cost, **begun}))
