@@ -3,8 +3,10 @@ import torch
 from mmengine.model import BaseModel
 
 from pdiff.engine import training
+from pdiff.engine.scaling import PerCoordinate, Scaled
 from pdiff.engine.training import Batches, MovingAverage, train
 from pdiff.runtime.seeding import generator
+from pdiff.weights.vectors import Rows
 
 SETTINGS = {
     "steps": 60, "batch_size": 8, "lr": 0.05, "weight_decay": 0.0, "schedule": "cosine", "ema": 0.0, "amp": False
@@ -55,6 +57,13 @@ def test_a_batch_depends_on_its_step_alone():
 
 def test_batch_may_be_larger_than_the_population():
     assert len(Batches(torch.arange(3), 8, 1, seed=0)[0]["rows"]) == 8
+
+
+def test_the_order_of_rows_lies_where_the_vectors_do_whatever_computes_with_them():
+    scaling = PerCoordinate(4).to("meta")
+    batches = Batches(Scaled(Rows(ROWS, range(20), torch.device("meta")), scaling), 8, 1, seed=0)
+    assert batches.order(0).device == torch.device("cpu")
+    assert batches[0]["rows"].device == torch.device("meta")
 
 
 def test_training_lowers_the_loss_and_returns_it_for_every_step():
