@@ -12,6 +12,9 @@ from pdiff.runtime.errors import PdiffError, check_not_negative
 from pdiff.weights.layout import Layout
 from pdiff.weights.vectors import Made, Rows, Vectors, row_slices, unwritten
 
+FLOAT = 4  # bytes
+SHARE = 0.5  # of a GPU's free memory, for the population: weights, gradients and blocks need the rest
+
 
 def as_vectors(where: str, rows: Any, expected: str) -> Vectors:
     """Return rows of real numbers as something that torch can look at, without copying them.
@@ -66,10 +69,26 @@ def check_width(what: str, rows: Vectors, width: int, whose: str) -> None:
 
 
 def on_device(vectors: Tensor | np.ndarray | Rows, device: torch.device) -> Tensor | Rows:
-    """Return vectors as float32 on a device; on the CPU nothing is copied that need not be."""
+    """Return vectors as float32 on a device; on the CPU nothing is copied that need not be.
+
+    Those that would take more than `SHARE` of what is free of a GPU stay on the host, and only what is looked at is
+    brought there, a block at a time: the numbers are the same.
+    """
     if isinstance(vectors, Rows):
-        return vectors if device.type == "cpu" else copied(vectors, device)
-    return as_vectors("population", vectors, "vectors (N, P)").to(device, torch.float32)
+        if device.type == "cpu":
+            return vectors
+        return copied(vectors, device) if fits(vectors, device) else Rows(vectors.vectors, vectors.rows, device)
+    vectors = as_vectors("population", vectors, "vectors (N, P)")
+    if vectors.device == device or fits(vectors, device):
+        return vectors.to(device, torch.float32)
+    return Rows(vectors.to(torch.float32), range(len(vectors)), device)
+
+
+def fits(vectors: Tensor | Rows, device: torch.device) -> bool:
+    """Say whether vectors as float32 take no more than `SHARE` of what is free of a device; of a CPU they may."""
+    if device.type != "cuda":
+        return True
+    return FLOAT * vectors.shape.numel() <= SHARE * torch.cuda.mem_get_info(device)[0]
 
 
 def copied(vectors: Rows, device: torch.device) -> Tensor:

@@ -3,7 +3,6 @@
 import copy
 import json
 import logging
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from pdiff.engine.autoencoder import Autoencoder
 from pdiff.engine.behaving import Decoding, Losses, check_finite
 from pdiff.engine.behaving_settings import behaving_settings
 from pdiff.engine.conditioning import Conditioning
+from pdiff.engine.drawing import end
 from pdiff.engine.generator import Generator, check_drawing, check_generator, check_watching
 from pdiff.engine.intake import (
     as_it_came,
@@ -48,11 +48,6 @@ from pdiff.weights.vectors import Rows, Vectors, deviations, parts, relative_wid
 
 NOT_FITTED = "engine: is not fitted yet. Call fit(vectors), or ParameterDiffusion.load(folder)."
 ENOUGH = 10  # samples, to tell how wide they are spread
-
-
-def last(values: Iterator[Any]) -> Any:
-    """Return the last of some values, none of the others kept."""
-    return deque(values, maxlen=1)[0]
 
 
 class ParameterDiffusion:
@@ -450,7 +445,7 @@ class ParameterDiffusion:
         check_positive("sample", n=n, batch_size=batch_size)
         sizes = [min(batch_size, n - start) for start in range(0, n, batch_size)]
         ways = self._ways("sample", sizes, seed, sampler, conditions, guidance)
-        latents = torch.cat([self.whitening.inverse(last(way)[0]).cpu() for way in ways])
+        latents = torch.cat([self.whitening.inverse(end(way)).cpu() for way in ways])
         if not torch.isfinite(latents).all():
             trained = any(True for _ in self.generator.parameters())
             todo = "Raise engine.generator_training.steps or lower its lr" if trained else self.generator.remedy

@@ -14,6 +14,11 @@ _numbers = itertools.count()  # mmengine keeps runners by name for the life of t
 LOGS = {"type": "Visualizer", "vis_backends": [{"type": "LocalVisBackend"}, {"type": "TensorboardVisBackend"}]}
 
 
+def megabytes_at_peak(device: torch.device) -> int:
+    """Return the most memory that tensors had on a GPU, in MiB; 0 where the device is none."""
+    return torch.cuda.max_memory_allocated(device) // 2**20 if device.type == "cuda" else 0
+
+
 class QuietRunner(Runner):
     """mmengine's Runner on a device of our choice, its log in a file and only warnings on the terminal.
 
@@ -46,6 +51,12 @@ class QuietRunner(Runner):
             if not isinstance(handler, logging.FileHandler):
                 handler.setLevel(logging.WARNING)
         return logger
+
+    def build_log_processor(self, log_processor):
+        """Log the peak of a GPU's memory without setting it back, as mmengine would, or waiting for the GPU."""
+        found = super().build_log_processor(log_processor)
+        found._get_max_memory = lambda runner: megabytes_at_peak(runner.device)
+        return found
 
     def close_log(self) -> None:
         """Close the log file: mmengine leaves it open for the life of the process."""

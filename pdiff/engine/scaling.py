@@ -122,6 +122,11 @@ class Scaled:
         """Where the scaled vectors are."""
         return self.scaling.mean.device
 
+    @property
+    def stored(self) -> torch.device:
+        """Where the vectors lie that they are computed from, and with these whatever numbers rows."""
+        return self.vectors.vectors.device if isinstance(self.vectors, Rows) else self.vectors.device
+
     def __len__(self) -> int:
         return len(self.vectors)
 

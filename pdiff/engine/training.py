@@ -12,7 +12,7 @@ import tempfile
 import time
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from mmengine.dist import all_reduce
@@ -24,16 +24,14 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
 from pdiff.engine.runner import QuietRunner
+from pdiff.engine.scaling import Scaled
 from pdiff.engine.watching import Watch
 from pdiff.runtime.packing import pack, unpack
 from pdiff.runtime.processes import copy_from_main, is_main, on_main, size, training_group
 from pdiff.runtime.progress import progress
 from pdiff.runtime.seeding import derive_seed, generator
 from pdiff.runtime.storage import read_tensors_and_metadata, write_tensors
-from pdiff.weights.vectors import parts
-
-if TYPE_CHECKING:
-    from pdiff.engine.scaling import Scaled
+from pdiff.weights.vectors import brought, parts
 
 SECONDS_BETWEEN_STATES = 30
 STEPS_BETWEEN_LOGS = 100
@@ -43,7 +41,7 @@ class Batches(Dataset):
     """Step number to batch: the rows in an order that is shuffled anew in every epoch.
 
     Args:
-        rows: `(N, ...)`, on the device of the training.
+        rows: `(N, ...)`, on the device of the training, or computed there from vectors that lie elsewhere.
         batch_size: B.
         steps: number of batches.
         seed: of the order.
@@ -51,7 +49,7 @@ class Batches(Dataset):
 
     metainfo: ClassVar = {}  # mmengine's Runner warns without
 
-    def __init__(self, rows: "Tensor | Scaled", batch_size: int, steps: int, seed: int):
+    def __init__(self, rows: Tensor | Scaled, batch_size: int, steps: int, seed: int):
         self.rows, self.batch_size, self.steps, self.seed = rows, batch_size, steps, seed
         self.orders: dict[int, Tensor] = {}
 
@@ -66,13 +64,17 @@ class Batches(Dataset):
             order = torch.cat([order, self.order(epoch)])
         return {"rows": self.rows[order[place : place + self.batch_size]], "step": step}
 
+    @property
+    def stored(self) -> torch.device:
+        """Where the rows lie, and so the order of them."""
+        return self.rows.stored if isinstance(self.rows, Scaled) else self.rows.device
+
     def order(self, epoch: int) -> Tensor:
         """Return the order of the rows in one epoch."""
         if epoch not in self.orders:
-            rng, on_gpu = generator(self.seed, "order", epoch), self.rows.device.type == "cuda"
+            rng, place = generator(self.seed, "order", epoch), self.stored
             self.orders = {k: v for k, v in self.orders.items() if k >= epoch - 1}
-            order = torch.randperm(len(self.rows), generator=rng, pin_memory=on_gpu)
-            self.orders[epoch] = order.to(self.rows.device, non_blocking=on_gpu)
+            self.orders[epoch] = brought(torch.randperm(len(self.rows), generator=rng), place)
         return self.orders[epoch]
 
 
@@ -112,7 +114,7 @@ class Losses(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Keep this step's loss."""
-        self.values[runner.iter] = outputs["loss"]
+        self.values[runner.iter] = outputs["loss"].detach()  # else all steps' graphs would be kept
         all_reduce(self.values[runner.iter], "mean")
         if not self.every_n_train_iters(runner, STEPS_BETWEEN_LOGS):
             return
@@ -257,7 +259,7 @@ class Bfloat16OptimWrapper(OptimWrapper):
 
 def train(
     objective: nn.Module,
-    rows: "Tensor | Scaled",
+    rows: Tensor | Scaled,
     name: str,
     folder: Path | None,
     seed: int,
@@ -349,7 +351,7 @@ def results_of_main(objective: nn.Module, losses: list[float]) -> list[float]:
     return on_main(lambda: losses)
 
 
-def checksum(rows: "Tensor | Scaled") -> str:
+def checksum(rows: Tensor | Scaled) -> str:
     """Return a hash of the bytes of `(N, ...)`."""
     digest = hashlib.sha256()
     for part in parts(rows):

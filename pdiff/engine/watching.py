@@ -77,9 +77,10 @@ class Watch(Hook):
         self.model.eval()  # the loop sets it back
         loss = self.model.watched_loss(self.rows)
         broadcast(loss)  # so that all processes end at the same step
-        if loss < min(self.losses, default=math.inf):
+        found = loss.item()  # the one wait for a GPU
+        if found < min(self.losses, default=math.inf):
             self.best, self.best_look = copy.deepcopy(self.model.state_dict()), len(self.losses) + 1
-        self.losses.append(loss.item())
+        self.losses.append(found)
         runner.train_loop.stop_training = self.over
 
     @property

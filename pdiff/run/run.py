@@ -46,10 +46,10 @@ class Run:
     def __init__(self, config: Config, directory: RunDirectory):
         self.config = Config(at_home(config.to_dict()))
         self.directory = directory
-        self.stopwatch = Stopwatch()
         check_opencv()
         self.device = resolve_device(config.device)
         prepare(self.device)
+        self.stopwatch = Stopwatch(self.device)
         self.plugin = load_plugin(config.plugin)
 
     @property

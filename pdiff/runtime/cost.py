@@ -1,4 +1,4 @@
-"""What a stage costs: seconds and the peak of memory; and what memory there is."""
+"""What a stage costs: seconds and the peaks of memory, the host's and a GPU's; and what memory there is."""
 
 import resource
 import sys
@@ -8,28 +8,40 @@ from pathlib import Path
 import torch
 
 CGROUP = Path("/sys/fs/cgroup")
+CPU = torch.device("cpu")
 
 
 class Stopwatch:
-    """Measures from its making to the first `stop`; the peak of memory is the process's own, so one runs at a time."""
+    """Measures from its making to the first `stop`; the peak of memory is the process's own, so one runs at a time.
 
-    def __init__(self):
-        reset_peak_memory()
+    Args:
+        device: that is computed on; of a GPU its memory is measured too, and no other one is touched.
+    """
+
+    def __init__(self, device: torch.device = CPU):
+        self.device = device
+        reset_peak_memory(device)
         self.start = time.monotonic()
         self.cost: dict[str, float] | None = None
 
     def stop(self) -> dict[str, float]:
-        """Return `seconds` and `peak_memory_bytes` (resident, plus GPU); later calls return the same."""
+        """Return `seconds`, `peak_memory_bytes` and, of a GPU, `peak_gpu_memory_bytes`; later calls return the same."""
         if self.cost is None:
             seconds = round(time.monotonic() - self.start, 3)
+            gpu = peak_gpu_memory(self.device)
             self.cost = {"seconds": seconds, "peak_memory_bytes": peak_memory()}
+            self.cost |= {} if gpu is None else {"peak_gpu_memory_bytes": gpu}
         return self.cost
 
 
-def reset_peak_memory() -> None:
-    """Let the peak of this process start anew, where the system can do that (Linux)."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
+def reset_peak_memory(device: torch.device = CPU) -> None:
+    """Let the peaks of this process start anew: the host's where the system can do that (Linux), and a GPU's.
+
+    What torch holds of the GPU without need is given back, so that no peak counts what an earlier one left.
+    """
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
     path = Path("/proc/self/clear_refs")
     if path.exists():
         try:
@@ -39,13 +51,20 @@ def reset_peak_memory() -> None:
 
 
 def peak_memory() -> int:
-    """Return the peak resident memory in bytes since the last reset, plus the peak of GPU memory."""
-    gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+    """Return the peak of the host's memory since the last reset: what was resident of this process, in bytes."""
     highest = kilobytes(Path("/proc/self/status"), "VmHWM")
     if highest is not None:
-        return highest * 1024 + gpu
+        return highest * 1024
     unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit + gpu
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def peak_gpu_memory(device: torch.device) -> int | None:
+    """Return the most bytes of a GPU that torch has reserved since the last reset; None where `device` is none.
+
+    That is what others could not have: the tensors, and what torch keeps to place the next ones in.
+    """
+    return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else None
 
 
 def free_memory() -> int | None:

@@ -55,12 +55,18 @@ def compare(run: "Run") -> None:
     whole, figures = over_conditions(run, folder) if run.conditional else over_sources(run, folder)
     if run.form:
         whole["canonical"] = read_json(run.canonical_folder / "canonical.json")
-    costs = {**run.directory.records(), "compare": run.stopwatch.stop()}
-    whole |= {key: {stage: costs[stage][key] for stage in costs} for key in ("seconds", "peak_memory_bytes")}
+    whole |= costs_by_stage({**run.directory.records(), "compare": run.stopwatch.stop()})
     write_text(folder / "table.md", markdown_table(whole))
     config = read_text(run.directory.path / "config.yaml")
     write_text(folder / "report.html", report_page(folder, run.directory.path.name, whole, figures, config))
     write_json(folder / "summary.json", whole)
+
+
+def costs_by_stage(records: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return what the stages took, by kind and stage, of their records; GPU memory where one had a GPU."""
+    kinds = ("seconds", "peak_memory_bytes", "peak_gpu_memory_bytes")
+    costs = {kind: {stage: record[kind] for stage, record in records.items() if kind in record} for kind in kinds}
+    return {kind: found for kind, found in costs.items() if found}
 
 
 def over_sources(run: "Run", folder: Path) -> tuple[dict[str, Any], list[Figure]]:

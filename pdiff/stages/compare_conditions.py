@@ -200,7 +200,7 @@ def unseen_rows(case: ConditionalCase, source: SourceResults) -> NDArray:
 def some(vectors: Vectors, rows: NDArray) -> Vectors:
     """Return some of the vectors, read when they are asked for where they are stored."""
     if isinstance(vectors, Rows):
-        return Rows(vectors.vectors, vectors.rows[torch.from_numpy(rows)])
+        return vectors.some(torch.from_numpy(rows))
     return vectors[torch.from_numpy(rows)]
 
 

@@ -104,7 +104,7 @@ def run_stage(run: Run, stage: str) -> None:
     begun = processes.on_main(partial(begin_stage, run, stage))
     if begun is None:
         return
-    run.stopwatch = Stopwatch()
+    run.stopwatch = Stopwatch(run.device)
     with exact(run.device) if STAGES[stage].exact else given_back():
         place = place_of(run.device)
         perform(run, stage)

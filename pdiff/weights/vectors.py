@@ -27,25 +27,38 @@ def unwritten(array: np.ndarray) -> Tensor:
         return torch.from_numpy(array)
 
 
+def brought(block: Tensor, device: torch.device) -> Tensor:
+    """Return a block on a device. To a GPU it goes over page-locked memory, so that the host need not wait for it."""
+    if device.type != "cuda" or block.device.type != "cpu":
+        return block.to(device)
+    return block.pin_memory().to(device, non_blocking=True)
+
+
 class Rows:
     """Some rows of a tensor `(N, P)`, read when they are asked for.
 
     Args:
         vectors: the tensor, memory-mapped where it is large.
         rows: their numbers.
+        device: where what is read is brought, a GPU that cannot hold them all say; default: they stay where they lie.
     """
 
-    def __init__(self, vectors: Tensor, rows: Sequence[int] | Tensor):
+    def __init__(self, vectors: Tensor, rows: Sequence[int] | Tensor, device: torch.device | None = None):
         self.vectors, self.rows = vectors, torch.as_tensor(rows, dtype=torch.long)
         self.shape, self.ndim = torch.Size([len(self.rows), *vectors.shape[1:]]), vectors.ndim
-        self.dtype, self.device = vectors.dtype, vectors.device
+        self.dtype, self.device = vectors.dtype, device or vectors.device
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, place) -> Tensor:
         rows, *columns = place if isinstance(place, tuple) else (place,)
-        return self.vectors[(self.rows[rows], *columns)]
+        return brought(self.vectors[(self.rows[rows], *columns)], self.device)
+
+
+    def some(self, rows: slice | Tensor) -> "Rows":
+        """Return some of these rows, unread."""
+        return Rows(self.vectors, self.rows[rows], self.device)
 
 
 class Joined:
@@ -156,7 +169,7 @@ def pieces(vectors: Vectors, rows: slice | None = None) -> Iterator[Tensor | Row
     """Yield all vectors or some successive ones: those in storage unread and all at once, the made a few at a time."""
     rows = rows or slice(0, len(vectors))
     if not isinstance(vectors, Made):
-        yield Rows(vectors.vectors, vectors.rows[rows]) if isinstance(vectors, Rows) else vectors[rows]
+        yield vectors.some(rows) if isinstance(vectors, Rows) else vectors[rows]
         return
     numbers = torch.arange(len(vectors))
     for place, part in zip(row_slices(vectors.shape), vectors.raw(), strict=True):

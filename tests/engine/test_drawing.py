@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pdiff.engine.drawing import denoise, predict
+from pdiff.engine.drawing import denoise, end, predict
 from pdiff.engine.process import Diffusion
 from pdiff.engine.samplers import build_sampler
 from pdiff.engine.schedule import noise_schedule
@@ -69,3 +69,16 @@ def test_guided_prediction_is_the_weighted_one(prediction):
     z, t, c = torch.randn(3, 1), torch.tensor([0, 500, 999]), torch.tensor([[1.0], [-2.0], [0.5]])
     expected = -0.5 * denoiser(z, t) + 1.5 * denoiser(z, t, c)
     torch.testing.assert_close(predict(denoiser, z, t, c, 1.5), expected)
+
+
+def test_the_end_of_a_way_is_had_without_an_estimate(monkeypatch):
+    process = Diffusion(noise_schedule(prediction="sample"))
+
+    def way():
+        sampler, rng = build_sampler({"type": "DDPM", "steps": 5}, process), torch.Generator().manual_seed(0)
+        return denoise(Known(process.schedule), process, sampler, torch.Size([9, 1]), rng)
+
+    expected = [z for z, _ in way()][-1]
+    assert torch.equal(end(z_and_estimate for z_and_estimate in way()), expected)
+    monkeypatch.setattr(Diffusion, "clean", lambda *_: pytest.fail("an estimate was computed"))
+    assert torch.equal(end(way()), expected)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from pdiff.engine.intake import check_conditions, check_wanted
+from pdiff.engine.intake import check_conditions, check_wanted, fits, on_device
 from pdiff.runtime.errors import PdiffError
+from pdiff.weights.vectors import Rows
 
 
 def with_hole(hole):
@@ -64,3 +65,16 @@ def test_what_the_engine_has_not_learnt_is_not_drawn(conditions, size, guidance,
 def test_without_conditions_nothing_is_wanted():
     assert check_wanted("sample", None, 4, 0, 1.0, 0.0) is None
     assert check_wanted("sample", None, 4, 2, 1, 0.1) is None
+
+
+@pytest.mark.parametrize("vectors", [torch.ones(4, 8), np.ones((4, 8)), Rows(torch.ones(6, 8), [0, 2, 3, 5])])
+def test_a_population_that_would_fill_a_gpu_stays_on_the_host(monkeypatch, vectors):
+    gpu = torch.device("cuda", 1)
+    free = {"bytes": 2 * 4 * 32 - 1}
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free["bytes"], 10**9) if device == gpu else None)
+    kept = on_device(vectors, gpu)
+    assert (kept.device, kept.vectors.device, kept.vectors.dtype) == (gpu, torch.device("cpu"), torch.float32)
+    assert kept.shape == (4, 8)
+    free["bytes"] += 1
+    assert fits(kept, gpu)
+    assert fits(torch.empty(10**9, 10**9, device="meta"), torch.device("cpu"))

@@ -5,6 +5,7 @@ import json
 import torch
 from mmengine.model import BaseModel
 
+from pdiff.engine.runner import megabytes_at_peak
 from pdiff.engine.training import train
 
 SETTINGS = {
@@ -38,3 +39,11 @@ def test_losses_are_in_the_log_of_mmengine_too(tmp_path):
     train(Slope(), torch.ones(8, 2), "denoiser", tmp_path, 0, "", **SETTINGS)
     (file,) = (tmp_path / "logs" / "denoiser").rglob("scalars.json")
     assert [json.loads(line)["step"] for line in file.read_text().splitlines()] == [100, 200]
+
+
+def test_the_log_leaves_the_peak_of_a_gpu_as_it_is(monkeypatch, tmp_path):
+    monkeypatch.setattr("mmengine.runner.log_processor.is_cuda_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda *_: 1 / 0)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda *_, **__: 5 * 2**20)
+    train(Slope(), torch.ones(8, 2), "denoiser", tmp_path, 0, "", **SETTINGS)
+    assert (megabytes_at_peak(torch.device("cpu")), megabytes_at_peak(torch.device("cuda", 1))) == (0, 5)

@@ -3,8 +3,10 @@ import torch
 from mmengine.model import BaseModel
 
 from pdiff.engine import training
+from pdiff.engine.scaling import PerCoordinate, Scaled
 from pdiff.engine.training import Batches, MovingAverage, train
 from pdiff.runtime.seeding import generator
+from pdiff.weights.vectors import Rows
 
 SETTINGS = {
     "steps": 60, "batch_size": 8, "lr": 0.05, "weight_decay": 0.0, "schedule": "cosine", "ema": 0.0, "amp": False
@@ -55,6 +57,13 @@ def test_a_batch_depends_on_its_step_alone():
 
 def test_batch_may_be_larger_than_the_population():
     assert len(Batches(torch.arange(3), 8, 1, seed=0)[0]["rows"]) == 8
+
+
+def test_the_order_of_rows_lies_where_the_vectors_do_whatever_computes_with_them():
+    scaling = PerCoordinate(4).to("meta")
+    batches = Batches(Scaled(Rows(ROWS, range(20), torch.device("meta")), scaling), 8, 1, seed=0)
+    assert batches.order(0).device == torch.device("cpu")
+    assert batches[0]["rows"].device == torch.device("meta")
 
 
 def test_training_lowers_the_loss_and_returns_it_for_every_step():
@@ -108,6 +117,23 @@ def test_compiled_training_on_a_gpu_ends_near_the_same_weights(compile):
     for objective, changes in ((plain, {}), (compiled, {"compile": compile})):
         train(objective, ROWS.cuda(), "autoencoder", None, 0, "", **SETTINGS | changes)
     assert torch.allclose(weights(plain), weights(compiled), atol=1e-3)
+
+
+def test_no_step_is_kept_for_its_gradient(monkeypatch):
+    kept = []
+    monkeypatch.setattr(training.Losses, "before_train", kept_by(training.Losses.before_train, kept))
+    train(Fit(), ROWS, "autoencoder", None, 0, "", **SETTINGS)
+    assert [hook.values.grad_fn for hook in kept] == [None]
+
+
+def kept_by(method, kept):
+    """Return a method that keeps whose it is before it does what it did."""
+
+    def called(self, runner):
+        kept.append(self)
+        method(self, runner)
+
+    return called
 
 
 def test_no_step_fetches_a_number_from_the_device(monkeypatch):

@@ -101,6 +101,14 @@ def test_page_has_light_dark_telephone_and_print(page_of):
         assert words in page
 
 
+def test_memory_of_a_gpu_is_told_beside_that_of_the_host(page_of, made, tmp_path, drawn):
+    assert "peak GPU memory" not in page_of()
+    summary = made()[0] | {"peak_gpu_memory_bytes": {"fit": 3 * 2**20}}
+    parsed = parse(report_page(tmp_path, "demo", summary, drawn[1], "plugin: x\n"))
+    assert "stage seconds peak memory, MiB peak GPU memory, MiB collect" in parsed.words
+    assert "fit 14.2 1192 3 generate 0.4 1192 evaluate" in parsed.words
+
+
 def test_text_is_escaped(page_of):
     page = page_of(failed=True, config="a: <b>&</b>\n")
     assert "decoded &lt;held-out&gt; checkpoints" in page

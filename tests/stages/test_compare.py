@@ -14,7 +14,7 @@ from pdiff.run.results import read_metrics, read_sources
 from pdiff.run.run import Run
 from pdiff.run.sources import open_pool
 from pdiff.runtime.storage import read_json
-from pdiff.stages.compare import averages_of_a_few, evidence, front, members, open_case
+from pdiff.stages.compare import averages_of_a_few, costs_by_stage, evidence, front, members, open_case
 from pdiff.stages.pictures import draw_pictures
 
 
@@ -34,6 +34,13 @@ def test_cost_of_every_stage_is_told_as_it_was_recorded(finished):
     summary, records = (read_json(finished.path / file) for file in ("report/summary.json", "stages.json"))
     for key in ("seconds", "peak_memory_bytes"):
         assert summary[key] == {stage: records[stage][key] for stage in ORDER}
+
+
+def test_memory_of_a_gpu_is_told_of_the_stages_that_had_one():
+    records = {"fit": {"seconds": 1.0, "peak_memory_bytes": 2}, "evaluate": {"seconds": 3.0, "peak_memory_bytes": 4}}
+    assert [*costs_by_stage(records)] == ["seconds", "peak_memory_bytes"]
+    records["fit"]["peak_gpu_memory_bytes"] = 5
+    assert costs_by_stage(records)["peak_gpu_memory_bytes"] == {"fit": 5}
 
 
 def test_summary_has_a_row_for_every_source_and_compares_each_with_the_generated(finished):

@@ -106,3 +106,12 @@ def test_only_rows_that_are_asked_for_are_finished_and_the_others_cost_nothing(b
     assert asked == [4, 5, 1, 3, 4, 5]
     assert torch.equal(torch.cat(list(parts(finished))), whole)
     assert torch.equal(base[:], before)
+
+
+def test_rows_are_brought_where_they_are_computed_with_when_they_are_asked_for():
+    device = torch.device("meta")
+    rows = Rows(WHOLE, [1, 3, 5, 6], device).some(slice(1, None))
+    (piece,) = pieces(rows, slice(0, 2))
+    assert (rows.device, rows.vectors.device, piece.device) == (device, torch.device("cpu"), device)
+    assert {part.device for part in (rows[0], rows[:, 1:3], *parts(rows), mean(rows))} == {device}
+    assert rows.rows.tolist() == [3, 5, 6]
