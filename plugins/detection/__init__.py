@@ -53,6 +53,7 @@ def detection_task(
     from pdiff_plugins.detection.check import AnnotationCheck
     from pdiff_plugins.detection.data import check_classes, check_conditions, measure
     from pdiff_plugins.detection.errors import shared_errors
+    from pdiff_plugins.detection.regions import keep_regions_exact
     from pdiff_plugins.openmmlab.libraries import MMDET
     from pdiff_plugins.openmmlab.narrowing import narrowing
     from pdiff_plugins.openmmlab.task import build_task
@@ -61,6 +62,7 @@ def detection_task(
     metric = Metric("AP", chance=0.0, best=1.0), None
     given = {"seen": seen, "check": AnnotationCheck(validated), "conditions": conditions}
     task = build_task(MMDET, seed, device, model, data, lambda _: metric, HEADS, measured, shared_errors, **given)
+    keep_regions_exact(task.model)
     check_classes(task)
     check_conditions(task)
     return replace(task, for_condition=narrowing(task))
