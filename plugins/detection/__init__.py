@@ -5,10 +5,9 @@ from functools import partial
 
 from pdiff_plugins.openmmlab.plugin import collection_hooks, looks_at_training_data
 
-from pdiff import Evaluation, Metric, PdiffError, Task, call, hookimpl, resolve_device
+from pdiff import Metric, PdiffError, Task, call, hookimpl, resolve_device
 
 REQUIRES = ("mmdet", "mmcv", "faster_coco_eval")
-DETECTIONS = ("bboxes", "scores", "labels")
 # Of two-stage detectors, of one-stage detectors, of those that find objects by their masks.
 HEADS = ("roi_head.bbox_head", "bbox_head", "panoptic_head", "mask_head")
 PROPOSALS = ("rpn_head",)  # without a proposal, the head of a second stage is not asked
@@ -53,6 +52,7 @@ def detection_task(
     from pdiff_plugins.detection.check import AnnotationCheck
     from pdiff_plugins.detection.data import check_classes, check_conditions, measure
     from pdiff_plugins.detection.errors import shared_errors
+    from pdiff_plugins.detection.regions import keep_regions_exact
     from pdiff_plugins.openmmlab.libraries import MMDET
     from pdiff_plugins.openmmlab.narrowing import narrowing
     from pdiff_plugins.openmmlab.task import build_task
@@ -61,6 +61,7 @@ def detection_task(
     metric = Metric("AP", chance=0.0, best=1.0), None
     given = {"seen": seen, "check": AnnotationCheck(validated), "conditions": conditions}
     task = build_task(MMDET, seed, device, model, data, lambda _: metric, HEADS, measured, shared_errors, **given)
+    keep_regions_exact(task.model)
     check_classes(task)
     check_conditions(task)
     return replace(task, for_condition=narrowing(task))
@@ -77,43 +78,28 @@ def evaluate(task, candidates, split):
     units of the scores are groups of images, the same for all classes; where a class has all its objects in one group,
     and where conditions are about images, there are no scores.
     """
+    from pdiff_plugins.detection.data import Record, read_detections
+    from pdiff_plugins.openmmlab.delivery import Delivery
     from pdiff_plugins.openmmlab.prediction import watch_outputs
     from pdiff_plugins.openmmlab.scopes import predictions_within, scopes
     from pdiff_plugins.openmmlab.task import measured_split
 
     data = measured_split(task, split)
     wanted = scopes(data.split, candidates)
-    metrics = [data.metric.another(scope.labels, scope.rows) for scope in wanted]
-    errors = [data.errors() for _ in wanted]
-    alive = [True for _ in wanted]
+    records = [Record(data, scope) for scope in wanted]
+    delivery = Delivery(lambda owner, *found: records[owner[0]].add(*owner[1:], *found))
     title, modules = f"evaluate on {split}", dict(task.model.named_modules())
     with watch_outputs([modules[name] for name in (*task.head, *PROPOSALS) if name in modules]) as finite:
 
         def read(samples):
-            return read_detections(samples), finite()
+            return *read_detections(samples), finite()
 
-        found = predictions_within(task.model, data.split, candidates, wanted, title, read)
-        for index, truths, (detections, sound) in found:
-            alive[index] &= sound
-            for truth, *own in zip(truths, *detections, strict=True):
-                named = dict(zip(DETECTIONS, own, strict=True))
-                metrics[index].process({}, [{**truth.metainfo, "pred_instances": named}])
-                errors[index].add(data.images[truth.img_id], *own)
-    for scope, metric, wrong, lives in zip(wanted, metrics, errors, alive, strict=True):
-        figures, scores = metric.measure()
-        average, signature = figures.pop("AP"), wrong.signature(scope.labels, scope.rows)
-        if not lives:
-            average, figures = task.metric.worst, {}
-        yield Evaluation(average, signature, scores, figures, data.obeyed(scope, wrong))
-
-
-def read_detections(samples):
-    """Return the boxes, the scores and the labels of a batch on the CPU, for each a tuple with a tensor per image."""
-    import torch
-
-    sizes = [len(sample.pred_instances) for sample in samples]
-    found = [torch.cat([sample.pred_instances[key] for sample in samples]).cpu() for key in DETECTIONS]
-    return [tensor.split(sizes) for tensor in found]
+        predicted = predictions_within(task.model, data.split, candidates, wanted, title, read)
+        for index, truths, (sizes, *found) in predicted:
+            delivery.send((index, [truth.metainfo for truth in truths], sizes), *found)
+    delivery.flush()
+    for record in records:
+        yield record.evaluation(task.metric)
 
 
 @hookimpl

@@ -12,8 +12,9 @@ from pdiff_plugins.openmmlab.data import Split, evaluator_settings
 from pdiff_plugins.openmmlab.scopes import Scope, scope
 from torch import Tensor, nn
 
-from pdiff import PdiffError, Task
+from pdiff import Evaluation, Metric, PdiffError, Task
 
+DETECTIONS = ("bboxes", "scores", "labels")
 SETTINGS = ("proposal_nums", "iou_thrs", "backend_args")  # of the config's metric, heeded in a candidate's
 
 
@@ -50,6 +51,59 @@ class MeasuredSplit:
         if scope.labels is None:
             return None
         return {self.split.kind.table.names[label]: share for label, share in errors.found().items()}
+
+
+class Record:
+    """What one candidate sees on a split, as it comes in.
+
+    Args:
+        data: the split.
+        scope: what counts of it.
+    """
+
+    def __init__(self, data: MeasuredSplit, scope: Scope):
+        self.data, self.scope = data, scope
+        self.metric, self.errors = data.metric.another(scope.labels, scope.rows), data.errors()
+        self.alive = True
+
+    def add(
+        self,
+        infos: Sequence[Mapping[str, Any]],
+        sizes: Sequence[int],
+        bboxes: Tensor,
+        scores: Tensor,
+        labels: Tensor,
+        finite: Tensor,
+    ) -> None:
+        """Add the detections on some images, all on the CPU.
+
+        Args:
+            infos: of each image, among them its id.
+            sizes: numbers of detections on each of them; N in all.
+            bboxes: `(N, 4)`.
+            scores: `(N,)`.
+            labels: `(N,)`.
+            finite: whether what the network gave is a number.
+        """
+        self.alive &= bool(finite)
+        found = [tensor.split(sizes) for tensor in (bboxes, scores, labels)]
+        for info, *own in zip(infos, *found, strict=True):
+            self.metric.process({}, [{**info, "pred_instances": dict(zip(DETECTIONS, own, strict=True))}])
+            self.errors.add(self.data.images[info["img_id"]], *own)
+
+    def evaluation(self, metric: Metric) -> Evaluation:
+        """Return AP, or the worst of the task's metric where not all was finite, and what was missed and invented."""
+        figures, scores = self.metric.measure()
+        average, signature = figures.pop("AP"), self.errors.signature(self.scope.labels, self.scope.rows)
+        if not self.alive:
+            average, figures = metric.worst, {}
+        return Evaluation(average, signature, scores, figures, self.data.obeyed(self.scope, self.errors))
+
+
+def read_detections(samples: Sequence[Any]) -> tuple[list[int], Tensor, Tensor, Tensor]:
+    """Return the numbers of detections on each image, and the boxes, the scores and the labels of a batch."""
+    found = (torch.cat([sample.pred_instances[key] for sample in samples]) for key in DETECTIONS)
+    return [len(sample.pred_instances) for sample in samples], *found
 
 
 def measure(config: Config, name: str, split: Split, threshold: float) -> MeasuredSplit:

@@ -60,8 +60,8 @@ def raw_batches(model: nn.Module, split: Split, samples: bool = False) -> Iterat
 
 
 @contextmanager
-def watch_outputs(modules: Sequence[nn.Module]) -> Iterator[Callable[[], bool]]:
-    """Hand over a function that says whether all that some modules gave since it was last asked is a number.
+def watch_outputs(modules: Sequence[nn.Module]) -> Iterator[Callable[[], Tensor]]:
+    """Hand over a function that says whether all that some modules gave since it was last asked is a number `()`.
 
     The predictions do not tell: a score of NaN is below every threshold, and so no detection. Minus infinity is how
     heads mask what does not count (Grounding DINO's), and no fault.
@@ -74,8 +74,8 @@ def watch_outputs(modules: Sequence[nn.Module]) -> Iterator[Callable[[], bool]]:
     def look(module: nn.Module, inputs: Any, outputs: Any) -> None:
         seen.extend((leaf < math.inf).all() for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor))
 
-    def finite() -> bool:
-        answer = not seen or bool(torch.stack(seen).all())
+    def finite() -> Tensor:
+        answer = torch.stack(seen).all() if seen else torch.tensor(True)
         seen.clear()
         return answer
 

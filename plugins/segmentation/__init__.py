@@ -5,7 +5,7 @@ from functools import partial
 
 from pdiff_plugins.openmmlab.plugin import collection_hooks, looks_at_training_data
 
-from pdiff import Metric, Task, call, hookimpl, resolve_device
+from pdiff import Candidates, Metric, Task, call, hookimpl, resolve_device
 
 REQUIRES = ("mmseg", "mmcv")
 HEADS = ("decode_head",)
@@ -69,8 +69,11 @@ collect, branches, finetune, losses = collection_hooks("mmseg")
 
 
 @hookimpl
-def evaluate(task, candidates, split):
+def evaluate(task, candidates, split, ensembles):
     """Measure the mIoU of each candidate; its signature is which of a fixed set of pixels it gets wrong.
+
+    Then that of each ensemble: of the average of its members' class probabilities; all are for one condition, or none.
+    Candidates and members are run side by side on each batch.
 
     Under conditions other classes are as good as background, predicted or true, and mIoU is that of the condition's
     classes; or the images are those of the condition, pixels of others are no errors, and there are no scores, since
@@ -78,35 +81,23 @@ def evaluate(task, candidates, split):
     """
     from pdiff_plugins.openmmlab.scopes import predictions_within, scopes
     from pdiff_plugins.openmmlab.task import measured_split
-    from pdiff_plugins.segmentation.data import Record, read_labels
+    from pdiff_plugins.segmentation.data import Comparison, Vote, read
 
-    data = measured_split(task, split)
-    wanted, title = scopes(data.split, candidates), f"evaluate on {split}"
-    records = [Record(data, scope) for scope in wanted]
-    predicted = predictions_within(task.model, data.split, candidates, wanted, title, read_labels)
-    for index, truths, (found, finite) in predicted:
-        records[index].add(truths, found, finite)
-    for record in records:
-        yield record.evaluation(task.metric)
-
-
-@hookimpl
-def ensemble(task, candidates, split):
-    """Measure the mIoU of the average of the candidates' class probabilities; all are for one condition, or none."""
-    from pdiff_plugins.openmmlab.scopes import predictions_within, scopes
-    from pdiff_plugins.openmmlab.task import measured_split
-    from pdiff_plugins.segmentation.data import Record, labels_of, read_probabilities
-
-    data = measured_split(task, split)
-    wanted, title = scopes(data.split, candidates), f"ensemble on {split}"
-    record, together, sound = Record(data, wanted[0]), [], True
-    predicted = predictions_within(task.model, data.split, candidates, wanted, title, read_probabilities)
-    for index, truths, (found, finite) in predicted:
-        together = found if index == 0 else [a + b for a, b in zip(together, found, strict=True)]
-        sound &= finite  # one dead member is enough: its part of the average is NaN
-        if index + 1 == len(candidates):
-            record.add(truths, [labels_of(task.model, total / len(candidates)) for total in together], sound)
-    return record.evaluation(task.metric)
+    data, title = measured_split(task, split), f"evaluate on {split}"
+    own = scopes(data.split, candidates) + [scopes(data.split, members)[0] for members in ensembles]
+    sizes = [1] * len(candidates) + [len(members) for members in ensembles]
+    owners = [number for number, size in enumerate(sizes) for _ in range(size)]
+    votes = {len(candidates) + number: Vote(task.model, len(members)) for number, members in enumerate(ensembles)}
+    comparison = Comparison(task.model, data, own)
+    every, wanted = Candidates.joined([candidates, *ensembles]), [own[number] for number in owners]
+    predicted = predictions_within(task.model, data.split, every, wanted, title, read)
+    for index, truths, (labels, logits, finite) in predicted:
+        number = owners[index]
+        if number not in votes:
+            comparison.add(number, truths, labels, finite)
+        elif (found := votes[number].add(logits, finite)) is not None:
+            comparison.add(number, truths, *found)
+    yield from comparison.evaluations(task.metric)
 
 
 @hookimpl

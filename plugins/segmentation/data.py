@@ -1,7 +1,7 @@
 """What label maps of a split are measured against."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +9,11 @@ import torch
 from mmengine.config import Config
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from pdiff_plugins.openmmlab.data import Split, evaluator_settings
+from pdiff_plugins.openmmlab.delivery import Delivery
 from pdiff_plugins.openmmlab.libraries import one_line
-from pdiff_plugins.openmmlab.scopes import EVERYTHING, Scope
+from pdiff_plugins.openmmlab.scopes import Scope
 from pdiff_plugins.openmmlab.wrapped import inside
-from pdiff_plugins.segmentation.metric import CandidateMetric
+from pdiff_plugins.segmentation.metric import CandidateMetric, areas_of, rows_of
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -33,27 +34,33 @@ class Pixels:
         self.share, self.images, self.seed, self.ignored = -(-total // images), images, seed, ignored
         self.places: dict[str, Tensor] = {}
 
-    def wrong(self, truth: Any, labels: Tensor, others: Tensor | None = None, background: int | None = None) -> Tensor:
-        """Return on which of an image's pixels the labels `(1, H, W)` are wrong, booleans on the CPU.
-
-        Args:
-            truth: mmseg's data sample.
-            labels: the predicted ones.
-            others: labels that are as good as `background`, predicted or true; None: none.
-            background: the label.
-        """
-        expected = truth.gt_sem_seg.data.flatten()
-        path = truth.img_path
+    def of(self, truth: Any) -> Tensor:
+        """Return the places of an image's pixels in its flat label map, on the device of this; drawn once."""
+        expected, path = truth.gt_sem_seg.data.flatten(), truth.img_path
         if path not in self.places:
             valid = (expected != self.ignored).nonzero().flatten().cpu()
             rng = generator(self.seed, "pixels", os.path.basename(path))
             self.places[path] = valid[torch.randperm(len(valid), generator=rng)[: self.share]].to(expected.device)
-        places = self.places[path]
-        expected, labels = expected[places], labels.flatten()[places]
+        return self.places[path]
+
+    def wrong(self, truth: Any, labels: Tensor, others: Tensor | None = None, background: int | None = None) -> Tensor:
+        """Return on which of an image's pixels the labels `(1, H, W)` are wrong, booleans on the device of all.
+
+        Args:
+            truth: mmseg's data sample.
+            labels: the predicted ones.
+            others: which labels are as good as `background`, predicted or true, booleans `(C + 1,)`, the last one False
+                for labels from C on; None: none are.
+            background: the label.
+        """
+        places = self.of(truth)
+        expected, labels = truth.gt_sem_seg.data.flatten()[places], labels.flatten()[places]
         if others is not None:
-            others = others.to(expected.device)
-            expected, labels = (each.masked_fill(torch.isin(each, others), background) for each in (expected, labels))
-        return (labels != expected).cpu()
+            most = len(others) - 1
+            expected, labels = (
+                each.masked_fill(others[each.long().clamp(max=most)], background) for each in (expected, labels)
+            )
+        return labels != expected
 
     def spread(self, wrong: Sequence[Tensor], rows: Sequence[int]) -> Tensor:
         """Return the wrong pixels of some images `(S share,)`: those of an image in its place, elsewhere False."""
@@ -79,31 +86,30 @@ class MeasuredSplit:
 
 
 class Record:
-    """What one candidate, or one ensemble, predicts on a split, as it comes in.
+    """What one candidate, or one ensemble, gets right and wrong on a split, as it comes in.
 
     Args:
         data: the split.
         scope: what counts of it.
+        device: where label maps are compared.
     """
 
-    def __init__(self, data: MeasuredSplit, scope: Scope = EVERYTHING):
+    def __init__(self, data: MeasuredSplit, scope: Scope, device: torch.device):
         self.metric, self.pixels, self.scope = data.metric.another(scope.labels), data.pixels, scope
         self.kind = data.split.kind
-        self.others, self.background = None, None
+        self.mapping: tuple[Tensor | None, int | None] = None, None
         if scope.labels is not None:
-            self.background = self.kind.background
-            classes = range(len(data.metric.dataset_meta["classes"]))
-            self.others = torch.tensor([label for label in classes if label not in scope.labels])
+            classes = len(data.metric.dataset_meta["classes"])
+            others = torch.tensor([label not in scope.labels for label in range(classes)] + [False], device=device)
+            self.mapping = others, self.kind.background
         self.wrong: list[Tensor] = []
         self.finite = True
 
-    def add(self, truths: Sequence[Any], found: Sequence[Tensor], finite: bool) -> None:
-        """Add the labels `(1, H, W)` of some images, and whether what they were chosen from is finite."""
-        self.finite &= finite
-        for truth, labels in zip(truths, found, strict=True):
-            expected = {"data": truth.gt_sem_seg.data}
-            self.metric.process({}, [{"pred_sem_seg": {"data": labels}, "gt_sem_seg": expected}])
-            self.wrong.append(self.pixels.wrong(truth, labels, self.others, self.background))
+    def add(self, areas: Tensor, wrong: Tensor, finite: Tensor) -> None:
+        """Add an image, all on the CPU: its areas, its wrong pixels, whether what they were chosen from is finite."""
+        self.finite &= bool(finite)
+        self.metric.add(areas)
+        self.wrong.append(wrong)
 
     def evaluation(self, metric: Metric) -> Evaluation:
         """Return mIoU, or the worst of the task's metric where not all was finite, and which pixels are wrong."""
@@ -119,28 +125,87 @@ class Record:
         """Return the share of each class's pixels that get that class, by the condition's names; None without such."""
         if self.scope.labels is None:
             return None
-        shares = [share for label, share in enumerate(self.metric.shares()) if label != self.background]
+        shares = [share for label, share in enumerate(self.metric.shares()) if label != self.kind.background]
         named = zip(self.kind.table.names, shares, strict=True)
         return {name: share for name, share in named if share is not None}
 
 
-def is_finite(samples: Sequence[Any]) -> bool:
-    """Say whether all logits of a batch are finite: the largest of NaN is class 0, so that labels do not tell."""
-    return all(bool(sample.seg_logits.data.isfinite().all()) for sample in samples)
+class Comparison:
+    """Compares the label maps of candidates and of ensembles with the truth where they are, batch by batch.
+
+    On a GPU nothing of it is waited for before the end, unless it fills a parcel of `Delivery`.
+
+    Args:
+        model: that predicts them.
+        data: the split.
+        wanted: what counts for each.
+    """
+
+    def __init__(self, model: nn.Module, data: MeasuredSplit, wanted: Sequence[Scope]):
+        device = next(model.parameters()).device
+        self.ignored, self.classes = data.metric.ignore_index, len(data.metric.dataset_meta["classes"])
+        self.records = [Record(data, scope, device) for scope in wanted]
+        self.delivery = Delivery(lambda number, *found: self.records[number].add(*found))
+        self.truths: Sequence[Any] = ()
+        self.rows: list[Tensor] = []
+
+    def add(self, number: int, truths: Sequence[Any], found: Sequence[Tensor], finite: Tensor) -> None:
+        """Add the labels `(1, H, W)` of some images, and whether what they were chosen from is finite `()`."""
+        if truths is not self.truths:  # the same for all candidates
+            self.truths = truths
+            self.rows = [rows_of(truth.gt_sem_seg.data, self.classes, self.ignored) for truth in truths]
+        record = self.records[number]
+        for truth, rows, labels in zip(truths, self.rows, found, strict=True):
+            wrong = record.pixels.wrong(truth, labels, *record.mapping)
+            self.delivery.send(number, areas_of(rows, labels, self.classes), wrong, finite)
+
+    def evaluations(self, metric: Metric) -> Iterator[Evaluation]:
+        """Yield the evaluation of each."""
+        self.delivery.flush()
+        for record in self.records:
+            yield record.evaluation(metric)
 
 
-def read_labels(samples: Sequence[Any]) -> tuple[list[Tensor], bool]:
-    """Return the classes of every pixel of a batch, `(1, H, W)` for each image, and whether the logits are finite."""
-    return [sample.pred_sem_seg.data for sample in samples], is_finite(samples)
+class Vote:
+    """The members of an ensemble, one after another: their class probabilities are averaged.
+
+    Args:
+        model: of which the members are candidates.
+        members: K.
+    """
+
+    def __init__(self, model: nn.Module, members: int):
+        self.model, self.members = model, members
+        self.seen, self.totals = 0, []
+        self.finite = torch.tensor(True)
+
+    def add(self, logits: Sequence[Tensor], finite: Tensor) -> tuple[list[Tensor], Tensor] | None:
+        """Add the logits of a member on a batch; after those of the last, return what `read` does of labels.
+
+        Args:
+            logits: `(C, H, W)` of each image; C is 1 for two classes.
+            finite: whether all are: one dead member is enough, its part of the average is NaN.
+        """
+        own = [each.sigmoid() if len(each) == 1 else each.softmax(0) for each in logits]
+        self.totals = own if self.seen == 0 else [a + b for a, b in zip(self.totals, own, strict=True)]
+        self.finite = finite if self.seen == 0 else self.finite & finite
+        self.seen = (self.seen + 1) % self.members
+        if self.seen:
+            return None
+        totals, self.totals = self.totals, []
+        return [labels_of(self.model, total / self.members) for total in totals], self.finite
 
 
-def read_probabilities(samples: Sequence[Any]) -> tuple[list[Tensor], bool]:
-    """Return the class probabilities of every pixel of a batch, and whether the logits are finite.
+def read(samples: Sequence[Any]) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Return what a network says of each image of a batch.
 
-    The probabilities are `(C, H, W)` for each image; C is 1 for two classes.
+    Returns:
+        the class of every pixel `(1, H, W)`; the logits `(C, H, W)`, C being 1 for two classes; and whether these are
+        finite in all images `()`, which labels do not tell: the largest of NaN is class 0.
     """
     logits = [sample.seg_logits.data for sample in samples]
-    return [each.sigmoid() if len(each) == 1 else each.softmax(0) for each in logits], is_finite(samples)
+    finite = torch.stack([each.isfinite().all() for each in logits]).all()
+    return [sample.pred_sem_seg.data for sample in samples], logits, finite
 
 
 def labels_of(model: nn.Module, probabilities: Tensor) -> Tensor:

@@ -13,6 +13,46 @@ from torch import Tensor
 from pdiff import PdiffError
 
 
+def counted(numbers: Tensor, count: int) -> Tensor:
+    """Return how often each number from 0 to `count` - 1 is among some `(N,)`: int64 `(count,)`.
+
+    A GPU is not waited for, as torch.bincount does to learn the largest.
+    """
+    if numbers.device.type == "cpu":
+        return torch.bincount(numbers, minlength=count)
+    edges = torch.arange(count + 1, dtype=numbers.dtype, device=numbers.device)
+    return torch.searchsorted(numbers.sort().values, edges).diff()
+
+
+def rows_of(truth: Tensor, classes: int, ignored: int) -> Tensor:
+    """Return where in a table the row of each pixel's label begins `(H W,)`, int64; see `areas_of`.
+
+    The table has C + 1 columns and C + 2 rows: for each of C classes, for labels that are none, and for the ignored.
+
+    Args:
+        truth: true labels `(1, H, W)`.
+        classes: C.
+        ignored: label of pixels that count in nothing.
+    """
+    truth = truth.flatten().long()
+    alien = (truth < 0) | (truth >= classes)
+    return truth.masked_fill(alien, classes).masked_fill(truth == ignored, classes + 1) * (classes + 1)
+
+
+def areas_of(rows: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Return how many pixels of each class are right, are predicted and are there, int64 `(3, C)`.
+
+    Args:
+        rows: of the pixels' true labels, see `rows_of`.
+        labels: predicted ones `(1, H, W)`, on the same device.
+        classes: C.
+    """
+    cells = rows + labels.flatten().long().clamp(max=classes)
+    table = counted(cells, (classes + 2) * (classes + 1)).view(classes + 2, classes + 1)
+    there, predicted = table[:classes].sum(1), table[:-1, :classes].sum(0)
+    return torch.stack([table.diagonal()[:classes], predicted, there])
+
+
 def sum_areas(results: Sequence[Sequence[Tensor]]) -> tuple[Tensor, ...]:
     """Return the sums of the four areas of each image, one per class; float64, as float32 is exact to 2^24 only."""
     return tuple(sum(area.double() for area in areas) for areas in zip(*results, strict=True))
@@ -38,6 +78,8 @@ def linearised(intersections: NDArray, unions: NDArray) -> NDArray:
 class CandidateMetric(IoUMetric):
     """mmseg's IoUMetric, one instance per candidate; it rounds nothing, and keeps of an image what `scores` needs.
 
+    Areas are counted where the label maps are, in one pass over the pixels.
+
     Args:
         classes: names of the classes.
         ignore_index: label that is left out.
@@ -46,8 +88,14 @@ class CandidateMetric(IoUMetric):
     def __init__(self, classes: Sequence[str], ignore_index: int = 255):
         super().__init__(ignore_index=ignore_index, prefix="candidate")
         self.dataset_meta = {"classes": tuple(classes)}
-        self.areas = array("f")  # of image after image, intersection and union of each class
+        self.begin()
         self.wanted: list[int] | None = None
+
+    def begin(self) -> None:
+        """Forget all images."""
+        self.areas = array("f")  # of image after image, intersection and union of each class
+        self.sums = np.zeros((4, len(self.dataset_meta["classes"])))  # of float64: float32 is exact to 2^24 only
+        self.results = []
 
     def another(self, labels: Sequence[int] | None = None) -> "CandidateMetric":
         """Return an empty accumulator; of the figures of some classes alone, by their labels.
@@ -56,17 +104,25 @@ class CandidateMetric(IoUMetric):
         all that these classes' figures ask.
         """
         metric = copy.copy(self)
-        metric.results, metric.areas = [], array("f")
+        metric.begin()
         metric.wanted = None if labels is None else list(labels)
         return metric
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Add the areas of some images to the sums; four tensors per image and candidate would be gigabytes."""
-        before = len(self.results)
-        super().process(data_batch, data_samples)
-        for intersection, union, *_ in self.results[before:]:
-            self.areas.frombytes(torch.stack([intersection, union]).numpy().tobytes())
-        self.results = [sum_areas(self.results)]
+        """Add some images, as mmseg calls it."""
+        classes = len(self.dataset_meta["classes"])
+        for sample in data_samples:
+            labels = sample["pred_sem_seg"]["data"]
+            rows = rows_of(sample["gt_sem_seg"]["data"].to(labels.device), classes, self.ignore_index)
+            self.add(areas_of(rows, labels, classes).cpu())
+
+    def add(self, areas: Tensor) -> None:
+        """Add the `areas_of` an image, on the CPU, to the sums; tensors per image and candidate would be gigabytes."""
+        right, predicted, there = areas.numpy().astype(np.float32)
+        both = right, predicted + there - right
+        self.areas.frombytes(np.stack(both).tobytes())
+        self.sums += np.stack([*both, predicted, there])
+        self.results = [tuple(torch.from_numpy(self.sums))]
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Return mIoU, mAcc, aAcc and `IoU/<class>`; a class that is neither there nor predicted is left out.

@@ -212,7 +212,12 @@ class Case:
 
     def evaluate(self, candidates: Candidates, split: str = "test", task: Task | None = None) -> list[Evaluation]:
         """Return what `evaluate` yields."""
-        return list(self.hook.evaluate(task=task or self.task, candidates=candidates, split=split))
+        return list(self.hook.evaluate(task=task or self.task, candidates=candidates, split=split, ensembles=[]))
+
+    def together(self, *ensembles: Candidates, task: Task | None = None) -> list[Evaluation]:
+        """Return what `evaluate` yields of ensembles alone."""
+        given = {"candidates": ensembles[0].take(slice(0)), "split": "test", "ensembles": ensembles}
+        return list(self.hook.evaluate(task=task or self.task, **given))
 
     def assert_together_as_alone(self, candidates: Candidates, split: str = "test", task: Task | None = None) -> None:
         """Assert that candidates side by side are evaluated as each alone, and that they differ."""

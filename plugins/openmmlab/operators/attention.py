@@ -1,6 +1,7 @@
 """Multi-scale deformable attention (Zhu et al., 2021), by the function that mmcv itself has for a CPU."""
 
 import torch
+from pdiff_plugins.openmmlab.operators.precision import full
 from torch import Tensor
 
 
@@ -24,8 +25,8 @@ def ms_deform_attn_forward(
     """
     from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
 
-    shapes = value_spatial_shapes.tolist()
-    return multi_scale_deformable_attn_pytorch(value, shapes, sampling_locations, attention_weights)
+    shapes, tensors = value_spatial_shapes.tolist(), (sampling_locations, attention_weights)
+    return multi_scale_deformable_attn_pytorch(full(value), shapes, *map(full, tensors)).to(value.dtype)
 
 
 def ms_deform_attn_backward(

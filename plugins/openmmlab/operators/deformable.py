@@ -7,6 +7,7 @@ Shapes: input (B, C, H, W), weight (O, C / group, kH, kW), offset (B, 2 * deform
 
 import torch
 import torchvision  # noqa: F401  (registers torch.ops.torchvision)
+from pdiff_plugins.openmmlab.operators.precision import full
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -55,7 +56,7 @@ def deform_conv_forward(
     """Fill `output` with the convolution at the shifted places."""
     geometry = dH, dW, padH, padW, dilationH, dilationW, group, deformable_group
     tensors = input, weight, offset, *unmodulated(input, weight)
-    output.copy_(torch.ops.torchvision.deform_conv2d(*tensors, *geometry, False))
+    output.copy_(torch.ops.torchvision.deform_conv2d(*map(full, tensors), *geometry, False))
 
 
 def deform_conv_backward_input(
@@ -81,7 +82,7 @@ def deform_conv_backward_input(
     """Add the gradients of input and offset to `gradInput` and `gradOffset`."""
     geometry = dH, dW, padH, padW, dilationH, dilationW, group, deformable_group
     tensors = gradOutput, input, weight, offset, *unmodulated(input, weight)
-    grads = torch.ops.torchvision._deform_conv2d_backward(*tensors, *geometry, False)
+    grads = torch.ops.torchvision._deform_conv2d_backward(*map(full, tensors), *geometry, False)
     gradInput += grads[0]
     gradOffset += grads[2]
 
@@ -110,7 +111,7 @@ def deform_conv_backward_parameters(
     geometry = dH, dW, padH, padW, dilationH, dilationW, group, deformable_group
     weight = torch.zeros_like(gradWeight)
     tensors = gradOutput, input, weight, offset, *unmodulated(input, weight)
-    gradWeight += scale * torch.ops.torchvision._deform_conv2d_backward(*tensors, *geometry, False)[1]
+    gradWeight += scale * torch.ops.torchvision._deform_conv2d_backward(*map(full, tensors), *geometry, False)[1]
 
 
 def modulated_deform_conv_forward(
@@ -138,7 +139,7 @@ def modulated_deform_conv_forward(
     geometry = stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group
     bias = bias if with_bias else input.new_zeros(len(weight))
     tensors = input, weight, as_read(offset, output), as_read(mask, output), bias
-    output.copy_(torch.ops.torchvision.deform_conv2d(*tensors, *geometry, True))
+    output.copy_(torch.ops.torchvision.deform_conv2d(*map(full, tensors), *geometry, True))
 
 
 def modulated_deform_conv_backward(
@@ -171,7 +172,7 @@ def modulated_deform_conv_backward(
     geometry = stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group
     read = as_read(offset, grad_output), as_read(mask, grad_output)
     tensors = grad_output, input, weight, *read, input.new_zeros(len(weight))
-    grads = torch.ops.torchvision._deform_conv2d_backward(*tensors, *geometry, True)
+    grads = torch.ops.torchvision._deform_conv2d_backward(*map(full, tensors), *geometry, True)
     grad_input += grads[0]
     grad_weight += grads[1]
     add_as_read(grad_offset, grads[2])

@@ -8,15 +8,11 @@ the logit, so that large ones lose no digits.
 import math
 
 import torch
+from pdiff_plugins.openmmlab.operators.precision import full
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 TINY = torch.finfo(torch.float32).tiny
-
-
-def full(x: Tensor) -> Tensor:
-    """Return a half-precision tensor in single precision; any other as it is."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def binary(input: Tensor, target: Tensor, weight: Tensor, alpha: float) -> tuple[Tensor, ...]:
@@ -25,7 +21,7 @@ def binary(input: Tensor, target: Tensor, weight: Tensor, alpha: float) -> tuple
     Args:
         input: logits (N, C).
         target: labels (N,); any number but 0 to C - 1 means that no class is there.
-        weight: of the labels (C,), or empty.
+        weight: of the labels (C,), or empty; a row without a class has the weight 1.
         alpha: weight of a class that is there; one that is not has 1 - alpha.
 
     Returns:
@@ -36,7 +32,8 @@ def binary(input: Tensor, target: Tensor, weight: Tensor, alpha: float) -> tuple
     sign = 2 * present - 1
     factor = alpha * present + (1 - alpha) * (1 - present)
     if weight.numel():
-        factor = factor * weight[target][:, None]
+        known = present.any(1)
+        factor = factor * weight[target * known].where(known, 1)[:, None]
     log_p_t = logsigmoid(sign * input).clamp(min=math.log(TINY))
     return sign, (sign * input).sigmoid(), (-sign * input).sigmoid(), log_p_t, factor
 

@@ -69,6 +69,9 @@ def test_sigmoid_focal_loss_is_the_formula(ops, logits, target, weight, gamma, r
     background = target.where(torch.arange(N) > 3, C)
     layer = ops.SigmoidFocalLoss(gamma, ALPHA, reduction=reduction)
     check(layer(logits, background), reduce(sigmoid_loss(logits, background, gamma)), logits)
+    weighed = ops.sigmoid_focal_loss(logits, background, gamma, ALPHA, weight, reduction)
+    each = torch.cat([weight, torch.ones(1)])[background, None]
+    check(weighed, reduce(sigmoid_loss(logits, background, gamma) * each), logits)
 
 
 @pytest.mark.parametrize("gamma", GAMMAS)

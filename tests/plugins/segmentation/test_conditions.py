@@ -96,7 +96,8 @@ def test_pixels_of_other_classes_are_right_where_both_are_others_or_background(s
     labels = torch.tensor([[[0, 2, 1, 2, 3, 1, 0, 2, 1]]])
     pixels.wrong(truth, labels)
     order = pixels.places["a.png"].argsort()
-    wrong = pixels.wrong(truth, labels, torch.tensor([2, 3]), 0)[order]
+    others = torch.tensor([False, False, True, True, False])
+    wrong = pixels.wrong(truth, labels, others, 0)[order]
     assert wrong.tolist() == [False, False, False, True, False, True, False, False]
     assert pixels.wrong(truth, labels)[order].tolist() == [False, True, False, True, True, True, True, True]
 
@@ -140,9 +141,9 @@ def test_neither_the_order_nor_the_company_of_candidates_matters(segmentor, cond
 @pytest.mark.parametrize("given", [{"subsets": SUBSETS[:1] * 4}, {"images": [0] * 4}])
 def test_an_ensemble_is_measured_under_its_condition(segmentor, conditional, given):
     task, candidates = conditional(**given)
-    one = segmentor.hook.ensemble(task=task, candidates=candidates.take([2]), split="test")
+    one, all_four = segmentor.together(candidates.take([2]), candidates, task=task)
     segmentor.assert_same([one], [segmentor.evaluate(candidates, task=task)[2]])
-    assert segmentor.hook.ensemble(task=task, candidates=candidates, split="test").signature.shape == (1000,)
+    assert all_four.signature.shape == (1000,)
 
 
 def test_dead_candidate_is_the_worst_under_a_condition(segmentor, conditional):

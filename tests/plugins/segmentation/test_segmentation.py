@@ -254,21 +254,17 @@ def test_options_of_a_yaml_file_can_change_what_mmseg_wants_as_a_tuple(segmentor
     assert task.splits["train"].dataset[0]["inputs"].shape[-1] <= 64
 
 
-def together(segmentor, candidates):
-    """Return what `ensemble` returns."""
-    return segmentor.hook.ensemble(task=segmentor.task, candidates=candidates, split="test")
-
-
 def test_an_ensemble_of_one_is_that_candidate(segmentor):
     candidates = segmentor.candidates()
-    segmentor.assert_same([together(segmentor, candidates.take([2]))], [segmentor.evaluate(candidates)[2]])
+    segmentor.assert_same(segmentor.together(candidates.take([2])), [segmentor.evaluate(candidates)[2]])
 
 
 def test_an_ensemble_averages_class_probabilities(segmentor):
-    from pdiff_plugins.segmentation.data import Record
+    from pdiff_plugins.openmmlab.scopes import EVERYTHING
+    from pdiff_plugins.segmentation.data import Comparison
 
     candidates, data, model = segmentor.candidates(), segmentor.task.splits["test"], segmentor.task.model
-    record = Record(data)
+    comparison = Comparison(model, data, [EVERYTHING])
     for batch in data.split.batches():
         total = 0
         for index in range(len(candidates)):
@@ -276,15 +272,25 @@ def test_an_ensemble_averages_class_probabilities(segmentor):
             with torch.no_grad():
                 samples = model.eval().test_step(batch)
             total = total + torch.stack([sample.seg_logits.data.softmax(0) for sample in samples])
-        record.add(samples, list(total.argmax(1, keepdim=True)), True)
-    expected = record.evaluation(segmentor.task.metric)
-    segmentor.assert_same([together(segmentor, candidates)], [expected])
+        comparison.add(0, samples, list(total.argmax(1, keepdim=True)), torch.tensor(True))
+    segmentor.assert_same(segmentor.together(candidates), list(comparison.evaluations(segmentor.task.metric)))
+
+
+def test_candidates_and_ensembles_in_one_pass_are_what_each_is_alone(segmentor, calls):
+    candidates = segmentor.candidates()
+    groups = [candidates, candidates.take([1, 2]), candidates.take([3])]
+    computed = calls(segmentor.task.model.backbone.decoder[0].conv_block)
+    given = {"candidates": candidates, "split": "test", "ensembles": groups}
+    found = list(segmentor.hook.evaluate(task=segmentor.task, **given))
+    assert len(computed) == 2, "the frozen part once for each batch"
+    alone = [segmentor.together(group)[0] for group in groups]
+    segmentor.assert_same(found, [*segmentor.evaluate(candidates), *alone])
 
 
 def test_an_ensemble_with_a_dead_member_is_dead(segmentor):
     candidates = segmentor.candidates()
     candidates.vectors[1, 0] = torch.nan
-    dead, alive = together(segmentor, candidates), together(segmentor, candidates.take([0, 2, 3]))
+    dead, alive = segmentor.together(candidates, candidates.take([0, 2, 3]))
     assert dead.metric == segmentor.task.metric.worst
     assert alive.metric > 0
     assert dead.scores.shape == alive.scores.shape
