@@ -27,8 +27,10 @@ import torch
 
 from pdiff.run.config import resolve
 from pdiff.run.directory import RunDirectory
-from pdiff.runtime.storage import write_json
+from pdiff.runtime.storage import read_json, write_json
 from pdiff.stages.pipeline import run_pipeline
+from pdiff.testing.simulated_cuda import simulated_cuda
+from pdiff.testing.simulated_tags import SimulatedGPU
 
 ROOT = Path(__file__).parents[1]
 # A forked child can go backward only where torch starts no threads for it; behind a `torch.export` it would.
@@ -52,6 +54,7 @@ TINY = {
     "generate": {"num": 5, "path": 2},
     "evaluate": {"num": 4, "sources": {"soup16": {"members": 3}}},
 }
+OF_THE_MACHINE = {"environment", "seconds", "peak_memory_bytes", "peak_gpu_memory_bytes"}
 # The same with conditions, of a plugin whose networks are computed in closed form.
 CLOSED = {
     "plugin": str(ROOT / "tests" / "closed_form.py"),
@@ -217,6 +220,35 @@ def results():
         return {str(f.relative_to(path)): f.read_bytes() for f in files}
 
     return read
+
+
+def figures_of(summary):
+    """Return a summary, or a part of one, without what belongs to the machine: device, times and memory."""
+    if isinstance(summary, list):
+        return [figures_of(value) for value in summary]
+    if not isinstance(summary, dict):
+        return summary
+    return {key: figures_of(value) for key, value in summary.items() if key not in OF_THE_MACHINE}
+
+
+@pytest.fixture
+def on_gpu(results, tmp_path):
+    """Return a function that does a run again on a simulated GPU, and asserts that it ends with the same bytes.
+
+    It gets the finished run on the CPU, and returns the directory of the new one and the GPU.
+    """
+
+    def run(finished: RunDirectory) -> tuple[RunDirectory, SimulatedGPU]:
+        directory = RunDirectory(tmp_path / "on_gpu")
+        with simulated_cuda() as gpu:
+            run_pipeline(resolve({**finished.config(), "device": "cuda"}), directory, gates=False)
+        here, there = results(finished.path), results(directory.path)
+        assert [name for name in {**here, **there} if here.get(name) != there.get(name)] == []
+        here, there = (read_json(run.path / "report" / "summary.json") for run in (finished, directory))
+        assert figures_of(here) == figures_of(there)
+        return directory, gpu
+
+    return run
 
 
 class Processes:

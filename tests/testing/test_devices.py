@@ -1,0 +1,11 @@
+"""Runs on a simulated GPU end with the bytes of the CPU; nothing in them mixes the sides."""
+
+
+def test_a_run_ends_with_the_bytes_of_the_cpu(finished, on_gpu):
+    directory, gpu = on_gpu(finished)
+    assert gpu.copies_to_device > 0
+    assert (directory.path / "report" / "report.html").is_file()
+
+
+def test_a_run_over_conditions_ends_with_the_bytes_of_the_cpu(conditional, on_gpu):
+    on_gpu(conditional)
