@@ -2,8 +2,8 @@
 
 Nothing is trained or collected: the task is built, the engine's parts are made without memory (torch's meta device).
 Memory is a lower bound: what weights, gradients, optimiser, one batch and one block of vectors hold. A population on
-disk is mapped and read as needed, so it counts where a GPU holds it, and nowhere else; what the network does with
-its batches is the plugin's business.
+disk is mapped and read as needed, so it counts where a GPU holds it, and elsewhere as the block that is looked at;
+what the network does with its batches is the plugin's business. Host and GPU are two limits, and never added.
 """
 
 import shutil
@@ -19,11 +19,13 @@ from torch import nn
 
 from pdiff.engine.decoder import trained
 from pdiff.engine.hypernet import FromConditions
+from pdiff.engine.intake import SHARE as OF_POPULATION
 from pdiff.engine.parameter_diffusion import ParameterDiffusion
 from pdiff.files.members import find_members
 from pdiff.run.derived import count_of, root
 from pdiff.run.directory import RunDirectory
 from pdiff.run.fit_through_losses import check_behaving, check_hypernet
+from pdiff.run.measuring import SHARE as OF_CANDIDATES
 from pdiff.run.refining import TOGETHER
 from pdiff.run.run import Run
 from pdiff.run.sources import check_sources, possible, tell_members
@@ -62,7 +64,7 @@ class StagePlan:
     Attributes:
         name: of the stage.
         host: resident memory of the process.
-        gpu: memory of the GPU; 0 without one.
+        gpu: memory of the GPU, beside what others have of it; 0 without one.
         disk: what it leaves in the run directory.
     """
 
@@ -128,7 +130,7 @@ def make_plan(config: Config, work_dir: Path) -> Plan:
             latent=engine.autoencoder.latent,
             generated=counts["generated"],
             candidates=sum(counts.values()),
-            stages=plan_stages(run, engine, checkpoints, counts["generated"], path, refining),
+            stages=plan_stages(run, engine, checkpoints, counts, path, refining),
             notes=[*([ASSUMPTION] if told is None else []), NOT_COUNTED],
         )
 
@@ -171,7 +173,12 @@ def count_candidates(run: Run, checkpoints: int) -> dict[str, int]:
 
 
 def plan_stages(
-    run: Run, engine: ParameterDiffusion, checkpoints: int, drawn: int, path: int, refining: tuple[int, int]
+    run: Run,
+    engine: ParameterDiffusion,
+    checkpoints: int,
+    counts: Mapping[str, int],
+    path: int,
+    refining: tuple[int, int],
 ) -> list[StagePlan]:
     """Return what each stage needs, where the engine's parts are made but not fitted.
 
@@ -179,11 +186,11 @@ def plan_stages(
         run: the run.
         engine: its parts.
         checkpoints: N.
-        drawn: how many vectors are generated.
-        path: of how many of them the way there is kept.
+        counts: how many candidates each source has.
+        path: of how many of the generated the way there is kept.
         refining: what candidates that are trained on need; see `weigh_refining`.
     """
-    size, settings, block = run.layout.size, run.config.generate, FLOAT * VALUES
+    size, settings, block, drawn = run.layout.size, run.config.generate, FLOAT * VALUES, counts["generated"]
     network = weigh(run.built.model)
     population, batch = FLOAT * checkpoints * size, FLOAT * min(drawn, settings.batch_size) * size
     generated = FLOAT * (drawn + 8 * path) * size
@@ -199,17 +206,34 @@ def plan_stages(
     trainings += [weigh_behaving_training(run, key, weights) for key, weights in behaving.items()]
     training = parts + max(trainings)
     held = resident_memory()  # Python, torch and the task, built
-    gpu = run.device.type == "cuda"
     canonical = 0 if run.config.fit.canonical == "none" else population
-    needs = {  # where the run computes; on disk
-        "collect": (TRAINED * network, population + network),
-        "fit": (max(training, engines + min(2 * block, 3 * population)) + gpu * population, fitted + canonical),
-        "generate": (engines + 2 * batch, generated),
-        "evaluate": (2 * network + max(2 * FLOAT * size, refining[0]), refining[1]),
-        "compare": (parts + min(4 * block, 3 * population), 0),
+    looked_at, compared = min(2 * block, 3 * population), min(4 * block, 3 * population)
+    computing = {  # where the run computes
+        "collect": TRAINED * network,
+        "fit": max(training, engines + looked_at),
+        "generate": engines + 2 * batch,
+        "evaluate": 2 * network + max(2 * FLOAT * size, refining[0]),
+        "compare": parts + compared,
     }
-    on_gpu = {name: memory if gpu and name != "compare" else 0 for name, (memory, _) in needs.items()}
-    return [StagePlan(name, held + memory - on_gpu[name], on_gpu[name], disk) for name, (memory, disk) in needs.items()]
+    disk = {"collect": population + network, "fit": fitted + canonical, "generate": generated, "evaluate": refining[1]}
+    if run.device.type != "cuda":
+        return [StagePlan(name, held + memory, 0, disk.get(name, 0)) for name, memory in computing.items()]
+    free = torch.cuda.mem_get_info(run.device)[0]
+    lent = {  # to the GPU beside: what is moved there whole where it fits, else some of it at a time
+        "fit": population if population <= OF_POPULATION * free else min(block, population),
+        "evaluate": min(FLOAT * size * sum(counts.values()), free // OF_CANDIDATES),
+    }
+    beside = {  # on the host: what is read, and what comes back
+        "collect": network + FLOAT * size,
+        "fit": min(2 * block, 2 * population),  # as it is read, and in page-locked memory
+        "generate": batch,
+        "evaluate": network + 2 * FLOAT * size,
+        "compare": compared,
+    }
+    return [
+        StagePlan(name, held + beside[name], memory + lent.get(name, 0), disk.get(name, 0))
+        for name, memory in computing.items()
+    ]
 
 
 def weigh(module: nn.Module) -> int:

@@ -131,6 +131,43 @@ def test_a_mistake_in_conditions_is_told_before_the_run(tiny, tmp_path, state):
         make_plan(config, tmp_path / "run")
 
 
+@pytest.fixture
+def gpu(monkeypatch):
+    """Let runs be on a GPU, of which so many bytes are free, and none of which is touched."""
+    device, memory = torch.device("cuda", 0), {"free": 10**12}
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda asked: (memory["free"], 10**12))
+    for name in ("pdiff.run.run", "pdiff.engine.parameter_diffusion"):
+        monkeypatch.setattr(f"{name}.resolve_device", lambda _: device)
+    monkeypatch.setattr("pdiff.run.run.Stopwatch", lambda *_: None)
+    return memory
+
+
+def test_what_lies_on_a_gpu_is_planned_beside_the_host_and_not_with_it(tiny, tmp_path, monkeypatch, gpu):
+    monkeypatch.setattr("pdiff.plan.VALUES", 384)
+    monkeypatch.setattr("pdiff.plan.resident_memory", lambda: 10**9)
+
+    def stages():
+        return {stage.name: stage for stage in make_plan(resolve(tiny), tmp_path / "run").stages}
+
+    population, most, vector = 4 * 384 * 300, 384 * 4, 384 * 4
+    whole = stages()
+    assert {stage.host // 10**9 for stage in whole.values()} == {1}
+    assert all(0 < stage.gpu < 10**9 for stage in whole.values())
+    gpu["free"] = 2 * population - 1
+    blocks = stages()
+    assert whole["fit"].gpu - blocks["fit"].gpu == population - most
+    assert whole["fit"].host == blocks["fit"].host == 10**9 + 2 * most
+    gpu["free"] = 8 * vector
+    assert whole["evaluate"].gpu - stages()["evaluate"].gpu == vector * plan_of(tiny, tmp_path).candidates - 2 * vector
+
+
+def test_a_gpu_that_is_too_small_is_told_though_the_host_is_large(tmp_path, gpu):
+    gpu["free"] = 16 * 10**9
+    plan = SimpleNamespace(stages=[StagePlan("generate", 0, 1, 0), StagePlan("fit", 0, 30 * 10**9, 0)])
+    with pytest.raises(PdiffError, match=r"^plan: gpu memory of fit: got at least 30 GB, expected at most 16 GB, "):
+        check_plan(plan, tmp_path / "run", torch.device("cuda", 0))
+
+
 def test_lines_hold_the_counts_and_a_row_for_each_stage(tiny, tmp_path):
     lines = list(plan_lines(plan_of(tiny, tmp_path)))
     assert lines[0].startswith("plan: P 384 parameters, N 300 checkpoints, L 32, M 5 generated, ")
