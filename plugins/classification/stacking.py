@@ -76,4 +76,4 @@ def stacked_step(
     losses.sum().backward()
     optimizer.step()
     right = (logits.argmax(2) == answers).float().mean(1)
-    return {"loss": losses.detach().cpu(), "accuracy": right.cpu()}
+    return {"loss": losses.detach(), "accuracy": right}
