@@ -19,6 +19,7 @@ from pdiff import PdiffError, build, check_positive, known, progress
 DATASETS = Registry("dataset", scope="pdiff")
 Arrays = tuple[Tensor, Tensor]
 LARGE = 256  # side in pixels up to which squares of one size are kept as they are
+VALUES = 2**26  # of images whose moments are taken at once, 256 MiB
 SHARE = 0.25  # of the free memory of a GPU, which the images of all splits may take
 
 
@@ -120,11 +121,23 @@ def build_splits(cfg: dict, eval_batch: int, device: torch.device, seed: int) ->
     return {name: Split(*pair, classes, size, eval_batch, device, *names) for name, pair in arrays}
 
 
+def moments(split: Split, most: int = VALUES) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation `(C,)` of each channel of a split, with `most` values in memory at a time."""
+    axes, each = (0, 2, 3), max(1, most // split.images[0].numel())
+    if len(split) <= each:
+        pixels = split.pixels(slice(None))
+        return pixels.mean(axes), pixels.std(axes)
+    parts = [slice(start, start + each) for start in range(0, len(split), each)]
+    count = len(split) * split.images[0, 0].numel()
+    mean = sum(split.pixels(rows).sum(axes, dtype=torch.float64) for rows in parts) / count
+    squares = sum((split.pixels(rows) - mean[:, None, None]).square().sum(axes) for rows in parts)
+    return mean.float(), (squares / (count - 1)).sqrt().float()
+
+
 def build_data(cfg: dict, eval_batch: int, device: torch.device, seed: int) -> dict[str, Split]:
     """Return the splits `train`, `select` and `test`, normalised by the moments of (at most 10,000 of) `train`."""
     splits = build_splits(cfg, eval_batch, device, seed)
-    sample = splits["train"].pixels(slice(0, 10_000))
-    mean, std = sample.mean((0, 2, 3)).cpu(), sample.std((0, 2, 3)).cpu()
+    mean, std = moments(splits["train"].first(10_000))
     if not (std > 0).all():
         raise PdiffError("task.data: a channel of the training images never changes. Leave it out of the images.")
     for split in splits.values():
