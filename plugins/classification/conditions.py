@@ -68,8 +68,9 @@ class Kind(ABC):
         """Return the right answers `(n, B)` to images with labels `(B,)` under conditions `(n, C)`, on their device."""
         return labels.expand(len(conditions), -1)
 
-    def check(self, conditions: Tensor) -> None:
-        """Raise a `PdiffError` for conditions `(n, C)` that cannot be, beyond what `Conditions` refuses."""
+    def checked(self, conditions: Tensor) -> Tensor:
+        """Return conditions `(n, C)`, finite numbers; raise a `PdiffError` for one that cannot be."""
+        return conditions
 
     def measured(self, answers: Tensor, labels: Tensor) -> Mapping[str, float] | None:
         """Return what a network does, in the terms of a condition; None where that cannot be said.
@@ -136,8 +137,7 @@ class ConditionalSplit:
         if conditions.names != self.table.names:
             got, expected = (", ".join(names) for names in (conditions.names, self.table.names))
             raise PdiffError(f"task.conditions: got candidates for {got}, expected {expected}. Name these.")
-        self.kind.check(conditions.values)
-        return conditions.values
+        return self.kind.checked(conditions.values)
 
 
 def build_kind(cfg: Mapping[str, Any], seed: int) -> Kind:

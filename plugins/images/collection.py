@@ -191,7 +191,7 @@ def training_step(
     batch: tuple[Tensor, Tensor],
     rate: float,
 ) -> dict[str, Tensor]:
-    """Take one step of AdamW at learning rate `rate`; return the loss and the further figures of its batch, all `()`."""
+    """Take one step of AdamW at learning rate `rate`; return loss and further figures of its batch, all `()`."""
     for group in optimizer.param_groups:
         group["lr"] = rate
     loss, figures = objective(model, *batch)

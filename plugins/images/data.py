@@ -25,7 +25,11 @@ SHARE = 0.25  # of the free memory of a GPU, which the images of all splits may 
 
 def at(tensor: Tensor, rows: Tensor | slice) -> Tensor:
     """Return some rows of a tensor, wherever it lies; a GPU is not waited for when it is told which."""
-    return tensor[rows if isinstance(rows, slice) else rows.to(tensor.device, non_blocking=tensor.is_cuda)]
+    if isinstance(rows, slice):
+        return tensor[rows]
+    if tensor.is_cuda and not rows.is_cuda:
+        rows = rows.pin_memory()
+    return tensor[rows.to(tensor.device, non_blocking=tensor.is_cuda)]
 
 
 class Split:
