@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from mmengine.registry import Registry
-from pdiff_plugins.images.data import Split
+from pdiff_plugins.images.data import Split, at
 from torch import Tensor
 
 from pdiff import Candidates, Conditions, PdiffError, build
@@ -56,7 +56,7 @@ class Kind(ABC):
         Args:
             data: the split that the images are of.
             images: normalised, in their stored size `(B, channels, H, W)`.
-            conditions: `(n, C)`.
+            conditions: `(n, C)`, on the device of the images.
             table: all conditions to train for.
 
         Returns:
@@ -65,8 +65,12 @@ class Kind(ABC):
         return images
 
     def labels(self, labels: Tensor, conditions: Tensor) -> Tensor:
-        """Return the right answers `(n, B)` to images with labels `(B,)` under conditions `(n, C)`."""
+        """Return the right answers `(n, B)` to images with labels `(B,)` under conditions `(n, C)`, on their device."""
         return labels.expand(len(conditions), -1)
+
+    def checked(self, conditions: Tensor) -> Tensor:
+        """Return conditions `(n, C)`, finite numbers; raise a `PdiffError` for one that cannot be."""
+        return conditions
 
     def measured(self, answers: Tensor, labels: Tensor) -> Mapping[str, float] | None:
         """Return what a network does, in the terms of a condition; None where that cannot be said.
@@ -100,15 +104,15 @@ class ConditionalSplit:
 
         Args:
             rows: of the split.
-            conditions: n of them `(n, C)`.
+            conditions: n of them `(n, C)`, on the device.
             change: an augmentation, done before anything that the conditions do.
         """
         images = self.kind.images(self.data, change(self.data.pixels(rows)), conditions, self.table)
         return self.data.resized(images.flatten(0, -4)).reshape(*images.shape[:-2], self.data.size, self.data.size)
 
     def answers(self, rows: Tensor | slice, conditions: Tensor) -> Tensor:
-        """Return the right answers `(n, B)` to some rows under n conditions `(n, C)`."""
-        return self.kind.labels(self.data.labels[rows], conditions).to(self.data.device)
+        """Return the right answers `(n, B)` to some rows under n conditions `(n, C)`, all on the device."""
+        return self.kind.labels(at(self.data.answers, rows), conditions)
 
     def batches(self) -> Iterator[slice]:
         """Yield the rows of each batch of the evaluation, in order."""
@@ -118,7 +122,7 @@ class ConditionalSplit:
     def inputs_in_turn(self) -> Iterator[tuple[Tensor]]:
         """Yield what a network of some condition sees of each batch: of the first condition the first, and so on."""
         for number, rows in enumerate(self.batches()):
-            images = self.inputs(rows, self.table.values[number % len(self.table) :][:1])
+            images = self.inputs(rows, self.table.values[number % len(self.table) :][:1].to(self.data.device))
             yield (images.flatten(0, -4),)
 
     def values(self, candidates: Candidates) -> Tensor:
@@ -126,14 +130,14 @@ class ConditionalSplit:
         return self.values_of(candidates.conditions)
 
     def values_of(self, conditions: Conditions | None) -> Tensor:
-        """Return the numbers of conditions `(M, C)`; raise a `PdiffError` where they are not those of the task."""
+        """Return the numbers of conditions `(M, C)`; raise a `PdiffError` where they cannot be those of the task."""
         if conditions is None:
             names = ", ".join(self.table.names)
             raise PdiffError(f"task.conditions: got candidates without them, expected {names}. Give one for each.")
         if conditions.names != self.table.names:
             got, expected = (", ".join(names) for names in (conditions.names, self.table.names))
             raise PdiffError(f"task.conditions: got candidates for {got}, expected {expected}. Name these.")
-        return conditions.values
+        return self.kind.checked(conditions.values)
 
 
 def build_kind(cfg: Mapping[str, Any], seed: int) -> Kind:

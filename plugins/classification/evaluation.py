@@ -70,7 +70,7 @@ class Answers:
     def __init__(self, count: int, data: Split, watched: bool):
         self.given = torch.empty(count, len(data), dtype=torch.int32, device=data.device)
         self.finite = torch.ones(count, dtype=torch.bool, device=data.device)
-        self.beliefs = Beliefs(count, data.labels.to(data.device)) if watched else None
+        self.beliefs = Beliefs(count, data.answers) if watched else None
 
     def put(self, members: slice, rows: slice, logits: Tensor) -> None:
         """Take in the logits `(n, B, classes)` of some of them on some rows."""
@@ -103,7 +103,7 @@ class Average:
         self.total = torch.zeros(len(data), data.classes, device=data.device)
         self.finite = torch.ones(1, dtype=torch.bool, device=data.device)
         if watched:
-            self.labels = data.labels.to(data.device)
+            self.labels = data.answers
             self.likelihoods = torch.full((len(data),), -math.inf, dtype=torch.float64, device=data.device)
 
     def put(self, members: slice, rows: slice, logits: Tensor) -> None:
@@ -223,7 +223,7 @@ def plain_results(task: Task, candidates: Candidates, split: str, ensembles: Seq
     data, watch, groups = task.splits[split], task.splits.get(UNCERTAINTY), [candidates, *ensembles]
     passes = plain_passes(task.model.eval(), groups, data)
     answers, finite, *beliefs = answered(passes, groups, data, split, watch is not None)
-    correct, details = answers == data.labels.cpu(), [{}] * len(answers)
+    correct, details = answers == data.labels, [{}] * len(answers)
     if watch:
         each = zip(*beliefs, correct, sureness(task, groups, split, data.classes), finite, strict=True)
         details = [uncertainty_of(*given, watch.bins) if alive else {} for *given, alive in each]
@@ -239,7 +239,7 @@ def conditional_results(
 
     The members of an ensemble are all for one condition.
     """
-    data, groups, labels = task.splits[split], [candidates, *ensembles], task.splits[split].data.labels.cpu()
+    data, groups, labels = task.splits[split], [candidates, *ensembles], task.splits[split].data.labels
     values = torch.cat([data.values(candidates), *(data.values(group)[:1] for group in ensembles)])
     passes = conditional_passes(task.model.eval(), groups, data)
     answers, finite = answered(passes, groups, data.data, split)

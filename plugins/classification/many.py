@@ -228,7 +228,7 @@ def finetuned_networks(
     begin = {name: tensor.to(data.data.device) for name, tensor in start.items()}
     group = 1 if has_batch_statistics(task.model) else together
     for first in range(0, len(conditions), group):
-        values = conditions.values[first : first + group]
+        values = data.values_of(conditions)[first : first + group]
         given = {"model": task.model, "data": data, "conditions": values, "begins": [begin] * len(values)}
         settings = {**networks, "steps": steps}
         stack = call(train_together, settings, "collect.networks", **given, seed=seed, first=first)["stack"]

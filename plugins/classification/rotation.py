@@ -169,6 +169,7 @@ class RotationPrompt(Rotation):
 
     def angles(self, conditions: Tensor, table: Conditions) -> Tensor:
         """Return the angles `(n,)` in degrees of the nearest conditions of the table."""
-        scale = table.values.std(0)
+        known = table.values.to(conditions.device)
+        scale = known.std(0)
         scale = torch.where(scale > 0, scale, 1.0)
-        return self.degrees.float()[torch.cdist(conditions / scale, table.values / scale).argmin(1)]
+        return self.degrees.float().to(known.device)[torch.cdist(conditions / scale, known / scale).argmin(1)]

@@ -44,6 +44,8 @@ def trainable_stack(
 ) -> tuple[dict[str, Tensor], torch.optim.Optimizer]:
     """Return the tensors `(n, ...)` of n networks that begin with these, and what trains them, element by element.
 
+    They are on the device of the model, wherever those that they begin with are.
+
     Args:
         model: the architecture, and what they share; it is put into `mode`, without gradients.
         begins: the tensors of each.
@@ -52,8 +54,8 @@ def trainable_stack(
     """
     set_mode(model, list(begins[0]), mode, "collect.networks")
     model.requires_grad_(False)
-    learnt = parameter_names(model)
-    stack = {name: torch.stack([tensors[name] for tensors in begins]) for name in begins[0]}
+    learnt, own = parameter_names(model), model.state_dict()
+    stack = {name: torch.stack([tensors[name].to(own[name].device) for tensors in begins]) for name in begins[0]}
     trainable = [tensor.requires_grad_(True) for name, tensor in stack.items() if name in learnt]
     return stack, torch.optim.AdamW(trainable, lr=lr, weight_decay=weight_decay, eps=eps, fused=True)
 
@@ -76,4 +78,4 @@ def stacked_step(
     losses.sum().backward()
     optimizer.step()
     right = (logits.argmax(2) == answers).float().mean(1)
-    return {"loss": losses.detach().cpu(), "accuracy": right.cpu()}
+    return {"loss": losses.detach(), "accuracy": right}

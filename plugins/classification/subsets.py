@@ -74,13 +74,16 @@ class Subsets(Kind):
         return {"question": question, "one answer to all images": words}
 
     def labels(self, labels: Tensor, conditions: Tensor) -> Tensor:
-        """Return 1 where an image's class is in the set, else 0 `(n, B)`; refuse bits that are neither."""
-        bits = conditions.cpu()
-        if wrong := ((bits != 0) & (bits != 1)).nonzero().tolist():
+        """Return 1 where an image's class is in the set, else 0 `(n, B)`."""
+        return conditions[:, labels].long()
+
+    def checked(self, conditions: Tensor) -> Tensor:
+        """Refuse bits that are neither 0 nor 1."""
+        if wrong := ((conditions != 0) & (conditions != 1)).nonzero().tolist():
             row, place = wrong[0]
-            line = f"got {bits[row, place].item():g} for class{place}, expected 0 or 1. Mend the condition."
+            line = f"got {conditions[row, place].item():g} for class{place}, expected 0 or 1. Mend the condition."
             raise PdiffError(f"task.conditions: {line}")
-        return bits[:, labels].long()
+        return conditions
 
     def measured(self, answers: Tensor, labels: Tensor) -> Mapping[str, float]:
         """Return for each class the share of its images that are said to be in the set."""

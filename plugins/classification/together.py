@@ -71,10 +71,12 @@ def train_together(
     check_positive("collect.networks", steps=steps, batch_size=batch_size)
     change = build_augmentations(augment, "collect.networks.augment")
     stack, optimizer = trainable_stack(model, begins, mode, lr, weight_decay, eps)
+    conditions = conditions.to(data.data.device)
     with progress(f"train networks {first} to {first + len(begins) - 1}", steps) as advance:
         for step in range(steps):
             optimizer.param_groups[0]["lr"] = lr * 0.5 * (1 + math.cos(math.pi * step / steps))
             inputs, answers = batch_of(data, conditions, seed, step, batch_size, change)
             figures = stacked_step(model, stack, optimizer, inputs, answers)
             advance()
+    figures = {name: values.cpu() for name, values in figures.items()}
     return {"stack": {name: tensor.detach() for name, tensor in stack.items()}, "figures": figures}

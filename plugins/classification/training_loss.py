@@ -75,7 +75,8 @@ def losses_on_batch(
     change = build_augmentations(augment, f"{where}.augment")
     set_mode(model, list(params), mode, where)
     if isinstance(data, ConditionalSplit):
-        inputs, answers = batch_of(data, data.values_of(conditions), seed, step, batch_size, change)
+        values = data.values_of(conditions).to(data.data.device)
+        inputs, answers = batch_of(data, values, seed, step, batch_size, change)
     else:
         inputs, answers = first_batch(data, seed, step, batch_size, change, where)
         answers = answers.expand(len(next(iter(params.values()))), -1)

@@ -14,7 +14,7 @@ from pdiff_plugins.classification.stacking import has_batch_statistics, stacked_
 from pdiff_plugins.images.augment import build_augmentations
 from pdiff_plugins.images.blocks import blocks_of
 from pdiff_plugins.images.collection import check_seeds, epoch_rows, selected
-from pdiff_plugins.images.data import Split
+from pdiff_plugins.images.data import Split, at
 from torch import Tensor, nn
 
 from pdiff import (
@@ -186,7 +186,7 @@ def train_apart(
             torch.manual_seed(derive_seed(seed, "zoo", "step", numbers[0], step))
             optimizer.param_groups[0]["lr"] = lr * 0.5 * (1 + math.cos(math.pi * step / steps))
             images = data.resized(change(data.pixels(rows.flatten()))).unflatten(0, rows.shape)
-            figures = stacked_step(model, stack, optimizer, images, data.labels[rows].to(data.device))
+            figures = stacked_step(model, stack, optimizer, images, at(data.answers, rows))
             if step + 1 in taken:
                 found.append(({name: tensor.detach().clone() for name, tensor in stack.items()}, figures))
             advance()
@@ -194,4 +194,5 @@ def train_apart(
         {name: torch.stack([part[name] for part in parts], 1) for name in parts[0]}
         for parts in zip(*found, strict=True)
     )
+    figures = {name: values.cpu() for name, values in figures.items()}
     return {"stack": stacks, "figures": figures, "steps": torch.tensor(taken)}

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from pdiff_plugins.images.augment import build_augmentations
-from pdiff_plugins.images.data import Split
+from pdiff_plugins.images.data import Split, at
 from torch import Tensor, nn
 
 from pdiff import (
@@ -31,8 +31,8 @@ from pdiff import (
 )
 
 MODES = ("train", "eval")
-# From network, images `(B, C, size, size)` and labels `(B,)` to the loss and to further figures of the batch.
-Objective = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Mapping[str, float]]]
+# From network, images `(B, C, size, size)` and labels `(B,)` to the loss and to further figures of the batch, all `()`.
+Objective = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Mapping[str, Tensor]]]
 
 
 def snapshots(
@@ -163,7 +163,7 @@ def rows_of(size: int, batch_size: int, seed: int, names: Sequence[object], step
 
 def images_of(data: Split, rows: Tensor, change: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     """Return some images `(B, C, size, size)`, augmented, and their labels `(B,)`."""
-    return data.resized(change(data.pixels(rows))), data.labels[rows].to(data.device)
+    return data.resized(change(data.pixels(rows))), at(data.answers, rows)
 
 
 def finetuning_batch(
@@ -190,15 +190,15 @@ def training_step(
     optimizer: torch.optim.Optimizer,
     batch: tuple[Tensor, Tensor],
     rate: float,
-) -> dict[str, float]:
-    """Take one step of AdamW at learning rate `rate`, and return the loss and the further figures of its batch."""
+) -> dict[str, Tensor]:
+    """Take one step of AdamW at learning rate `rate`; return loss and further figures of its batch, all `()`."""
     for group in optimizer.param_groups:
         group["lr"] = rate
     loss, figures = objective(model, *batch)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-    return {"loss": loss.item(), **figures}
+    return {"loss": loss.detach(), **figures}
 
 
 def finetune_selection(
@@ -262,7 +262,8 @@ def finetune_selection(
             after = step + 1 - warmup
             if after > 0 and after % every == 0:
                 params = {name: tensors[name].detach().clone() for name in names}
-                origin = {"network": number, "branch": branch, "step": step + 1, **figures}
+                origin = {"network": number, "branch": branch, "step": step + 1}
+                origin |= {name: figure.item() for name, figure in figures.items()}
                 kept = {"seed": number, "branch": branch, "step": step + 1, "selected": params, "base": base}
                 yield Snapshot(params, origin, pack({**kept, "optimizer": optimizer.state_dict()}))
     for tensor in trainable:

@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +19,25 @@ from pdiff import PdiffError, build, check_positive, known, progress
 DATASETS = Registry("dataset", scope="pdiff")
 Arrays = tuple[Tensor, Tensor]
 LARGE = 256  # side in pixels up to which squares of one size are kept as they are
+VALUES = 2**26  # of images whose moments are taken at once, 256 MiB
+SHARE = 0.25  # of the free memory of a GPU, which the images of all splits may take
+
+
+def at(tensor: Tensor, rows: Tensor | slice) -> Tensor:
+    """Return some rows of a tensor, wherever it lies; a GPU is not waited for when it is told which."""
+    if isinstance(rows, slice):
+        return tensor[rows]
+    if tensor.is_cuda and not rows.is_cuda:
+        rows = rows.pin_memory()
+    return tensor[rows.to(tensor.device, non_blocking=tensor.is_cuda)]
 
 
 class Split:
     """The images and labels of one split.
 
     Args:
-        images: `(S, C, H, W)`, uint8 or float32 in about [0, 1].
-        labels: `(S,)`, int64.
+        images: `(S, C, H, W)`, uint8 or float32 in about [0, 1], on the device or, where they do not fit, on the CPU.
+        labels: `(S,)`, int64, on the CPU.
         classes: number of classes.
         size: side in pixels of what the network sees.
         eval_batch: images per batch of the evaluation.
@@ -35,6 +46,8 @@ class Split:
 
     Attributes:
         eval_networks: candidates that are evaluated at once.
+        answers: the labels, on the device.
+        mean, std: of each channel, by which images are normalised `(C,)`, on the device.
     """
 
     eval_networks = 1
@@ -51,18 +64,18 @@ class Split:
     ):
         self.images, self.labels, self.classes, self.names = images, labels, classes, names
         self.size, self.eval_batch, self.device = size, eval_batch, device
-        self.mean = torch.zeros(images.shape[1])
-        self.std = torch.ones(images.shape[1])
+        self.answers = labels.to(device)
+        self.mean = torch.zeros(images.shape[1], device=device)
+        self.std = torch.ones(images.shape[1], device=device)
 
     def __len__(self) -> int:
         return len(self.images)
 
     def pixels(self, rows: Tensor | slice) -> Tensor:
         """Return normalised images `(B, C, H, W)` in their stored size."""
-        images = self.images[rows].to(self.device)
+        images = at(self.images, rows).to(self.device)
         images = images.float() / 255 if images.dtype == torch.uint8 else images
-        mean, std = self.mean.to(self.device), self.std.to(self.device)
-        return (images - mean[:, None, None]) / std[:, None, None]
+        return (images - self.mean[:, None, None]) / self.std[:, None, None]
 
     def resized(self, images: Tensor) -> Tensor:
         """Return images `(B, C, size, size)`."""
@@ -77,7 +90,7 @@ class Split:
     def take(self, rows: Tensor | slice) -> "Split":
         """Return a split of some of the images alone, in the order of `rows`."""
         few = copy.copy(self)
-        few.images, few.labels = self.images[rows], self.labels[rows]
+        few.images, few.labels, few.answers = at(self.images, rows), self.labels[rows], at(self.answers, rows)
         return few
 
     def rows_of(self, labels: Sequence[int]) -> Tensor:
@@ -92,7 +105,15 @@ class Split:
         """Yield rows, network inputs and labels, in order."""
         for start in range(0, len(self), self.eval_batch):
             rows = slice(start, min(start + self.eval_batch, len(self)))
-            yield rows, self.resized(self.pixels(rows)), self.labels[rows].to(self.device)
+            yield rows, self.resized(self.pixels(rows)), self.answers[rows]
+
+
+def placed(arrays: Mapping[str, Arrays], device: torch.device) -> dict[str, Arrays]:
+    """Return arrays, the images of all of them on the device: on a GPU only where they take no more than `SHARE`."""
+    size = sum(images.nbytes for images, _ in arrays.values())
+    if device.type == "cuda" and size > SHARE * torch.cuda.mem_get_info(device)[0]:
+        return dict(arrays)
+    return {name: (images.to(device), labels) for name, (images, labels) in arrays.items()}
 
 
 def build_splits(cfg: dict, eval_batch: int, device: torch.device, seed: int) -> dict[str, Split]:
@@ -100,14 +121,27 @@ def build_splits(cfg: dict, eval_batch: int, device: torch.device, seed: int) ->
     arrays, size, *names = build(DATASETS, cfg, "task.data", {"run_seed": seed})
     check_positive("task.data", size=size)
     classes = 1 + max(int(labels.max()) for _, labels in arrays.values())
-    return {name: Split(*pair, classes, size, eval_batch, device, *names) for name, pair in arrays.items()}
+    arrays = placed(arrays, device).items()
+    return {name: Split(*pair, classes, size, eval_batch, device, *names) for name, pair in arrays}
+
+
+def moments(split: Split, most: int = VALUES) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation `(C,)` of each channel of a split, with `most` values in memory at a time."""
+    axes, each = (0, 2, 3), max(1, most // split.images[0].numel())
+    if len(split) <= each:
+        pixels = split.pixels(slice(None))
+        return pixels.mean(axes), pixels.std(axes)
+    parts = [slice(start, start + each) for start in range(0, len(split), each)]
+    count = len(split) * split.images[0, 0].numel()
+    mean = sum(split.pixels(rows).sum(axes, dtype=torch.float64) for rows in parts) / count
+    squares = sum((split.pixels(rows) - mean[:, None, None]).square().sum(axes) for rows in parts)
+    return mean.float(), (squares / (count - 1)).sqrt().float()
 
 
 def build_data(cfg: dict, eval_batch: int, device: torch.device, seed: int) -> dict[str, Split]:
     """Return the splits `train`, `select` and `test`, normalised by the moments of (at most 10,000 of) `train`."""
     splits = build_splits(cfg, eval_batch, device, seed)
-    sample = splits["train"].pixels(slice(0, 10_000))
-    mean, std = sample.mean((0, 2, 3)).cpu(), sample.std((0, 2, 3)).cpu()
+    mean, std = moments(splits["train"].first(10_000))
     if not (std > 0).all():
         raise PdiffError("task.data: a channel of the training images never changes. Leave it out of the images.")
     for split in splits.values():

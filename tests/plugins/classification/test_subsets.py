@@ -54,7 +54,7 @@ def test_an_image_is_in_a_set_where_the_bit_of_its_class_is_set():
 def test_a_bit_that_is_none_is_refused():
     line = r"^task\.conditions: got 0\.5 for class2, expected 0 or 1\. Mend the condition\.$"
     with pytest.raises(PdiffError, match=line):
-        kind_of().labels(torch.tensor([0]), torch.tensor([[1.0, 0.0, 0.5, 1.0]]))
+        kind_of().checked(torch.tensor([[1.0, 0.0, 0.5, 1.0]]))
 
 
 def test_what_a_network_does_is_the_share_of_each_class_that_it_puts_in_the_set():

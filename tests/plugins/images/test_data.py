@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 import torch
-from pdiff_plugins.images.data import Split, build_data
+from pdiff_plugins.images.data import Split, build_data, moments
 from PIL import Image
 
 from pdiff.runtime.errors import PdiffError
@@ -191,6 +191,15 @@ def test_normalisation_uses_the_moments_of_train_only(npz):
     torch.testing.assert_close(normalised.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(normalised.std((0, 2, 3)), torch.ones(3))
     assert splits["test"].pixels(everything).mean() > 2
+
+
+def test_moments_of_many_images_are_taken_a_few_at_a_time(monkeypatch):
+    split, counts, pixels = digits()["train"], [], Split.pixels
+    whole = moments(split)
+    monkeypatch.setattr(Split, "pixels", lambda data, rows: counts.append(rows) or pixels(data, rows))
+    for one, other in zip(moments(split, 7 * 64), whole, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
+    assert len(counts) == 2 * -(-len(split) // 7)
 
 
 def test_bytes_and_fractions_of_the_same_images_are_the_same_pixels():
