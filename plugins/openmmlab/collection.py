@@ -16,6 +16,7 @@ from mmengine.config import Config
 from mmengine.runner import BaseLoop, IterBasedTrainLoop
 from pdiff_plugins.openmmlab.data import Shared, Split, without
 from pdiff_plugins.openmmlab.draws import Numbers, SeededDraws
+from pdiff_plugins.openmmlab.environment import environment_kept
 from pdiff_plugins.openmmlab.hooks import Emit, FreezeAllBut, Rests, SeedSteps, Snapshots, freeze_all_but
 from pdiff_plugins.openmmlab.libraries import Library, one_line, silence
 from pdiff_plugins.openmmlab.stream import stream
@@ -395,31 +396,37 @@ def run(
 ) -> None:
     """Train on mmengine's Runner, and say what of the config was replaced.
 
+    cuDNN does not try which kernels are fastest, whatever the config says: they round differently, so that a training
+    would not end with the same bytes twice.
+
     Args:
         model, name, library, config, device, folder, loader, own, hooks, seed: of the training.
         instead: how to describe objects among `own` in the config that is kept beside the log.
     """
     settings = {key: config[key] for key in SETTINGS if config.get(key) is not None}
     replaced = [key for key, value in own.items() if key in config and config[key] != value]
+    if settings.get("env_cfg", {}).get("cudnn_benchmark"):
+        settings["env_cfg"] = without(settings["env_cfg"], "cudnn_benchmark")
+        replaced.append("env_cfg.cudnn_benchmark")
     described = Config({**config.to_dict(), **copy.deepcopy({**own, **instead})})
     words = f"pdiff sets {', '.join(['train_dataloader', *replaced])} of {config.filename}"
     logging.getLogger("pdiff").info("%s: %s", name, words)
+    given = {
+        "name": f"{library.name}_{name}",
+        "described": described,
+        "device": device,
+        "model": model,
+        "work_dir": str(folder / name),
+        "train_dataloader": loader,
+        "custom_hooks": list(hooks),
+        "randomness": {"seed": seed % 2**31},
+        "default_scope": library.name,
+    }
     runner = None
     try:
-        runner = TaskRunner(
-            name=f"{library.name}_{name}",
-            described=described,
-            device=device,
-            model=model,
-            work_dir=str(folder / name),
-            train_dataloader=loader,
-            custom_hooks=list(hooks),
-            randomness={"seed": seed % 2**31},
-            default_scope=library.name,
-            **settings,
-            **own,
-        )
-        runner.train()
+        with environment_kept():
+            runner = TaskRunner(**given, **settings, **own)
+            runner.train()
     except PdiffError:
         raise
     except Exception as error:

@@ -74,6 +74,12 @@ def build_kind(cfg: Mapping[str, Any], seed: int) -> Kind:
 
 
 @cache
+def on_device(labels: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return labels `(n,)` on a device, copied there once."""
+    return torch.tensor(labels, dtype=torch.int64, device=device)
+
+
+@cache
 def relabelled(labels: tuple[int, ...], background: int, device: torch.device) -> Tensor:
     """Return what each label of a map, 8 bits, becomes `(256,)`."""
     kept = {*labels, IGNORED}
@@ -101,7 +107,9 @@ def only(sample: Any, labels: Sequence[int], background: int | None) -> Any:
     own = copied(sample)
     if "gt_instances" in sample:
         found = sample.gt_instances
-        own.gt_instances = found[torch.isin(found.labels, found.labels.new_tensor(labels))]
+        wanted = on_device(tuple(labels), found.labels.device)
+        # Places, which a GPU is waited for once, and not a mask, which it is for each entry of the instances.
+        own.gt_instances = found[(found.labels[:, None] == wanted).any(1).nonzero().flatten()]
     if "gt_sem_seg" in sample and background is not None:
         data = sample.gt_sem_seg.data
         own.gt_sem_seg.data = relabelled(tuple(labels), background, data.device)[data.long()]

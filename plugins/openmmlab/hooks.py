@@ -6,6 +6,7 @@ from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop
+from pdiff_plugins.openmmlab.delivery import to_host
 from torch import Tensor, nn
 
 from pdiff import Snapshot, derive_seed, is_norm, pack, parameter_names, seed_all, training_modules
@@ -129,7 +130,8 @@ class Snapshots(Hook):
         params = {name: tensors[name].detach().clone() for name in self.names}
         state = {"step": step, "selected": params, "optimizer": runner.optim_wrapper.state_dict(), **self.keep}
         state["gradients"] = gradients(runner.model)
-        losses = {name: value.item() for name, value in (outputs or {}).items()}
+        outputs = outputs or {}
+        losses = {name: value.item() for name, value in zip(outputs, to_host([*outputs.values()]), strict=True)}
         self.emit(Snapshot(params, {**self.place, "step": step, **losses}, pack({**self.place, **state})))
 
 

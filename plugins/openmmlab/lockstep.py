@@ -1,7 +1,7 @@
 """Networks for some conditions, trained step by step side by side: what they share is computed once."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +35,15 @@ class Trained:
     rates: Sequence[float]
     labels: Sequence[int] | None
     losses: dict[str, Tensor] = field(default_factory=dict)
+
+
+def unread(clip: Callable[..., Any]) -> Callable[..., None]:
+    """Return a function that clips gradients and keeps their norm for itself, which mmengine would wait for to log."""
+
+    def clipped(*args, **kwargs) -> None:
+        clip(*args, **kwargs)
+
+    return clipped
 
 
 class Lockstep:
@@ -75,6 +84,8 @@ class Lockstep:
         tensors = {name: tensor.detach().clone() for name, tensor in self.begin.items()}
         trainable = [tensor.requires_grad_(True) for name, tensor in tensors.items() if name in learnt]
         wrapper = constant_rate(self.model.cfg, optimizer, trainable, "collect.networks")
+        if wrapper.clip_grad_kwargs:
+            wrapper.clip_func = unread(wrapper.clip_func)
         rates = [group["lr"] for group in wrapper.param_groups]
         return Trained(tensors, wrapper, rates, self.kind.labels(values))
 

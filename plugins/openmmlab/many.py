@@ -14,6 +14,7 @@ import torch
 from mmengine.config import Config
 from pdiff_plugins.images.blocks import blocks_of
 from pdiff_plugins.openmmlab.collection import check_training, restore_settings, settings_of, train_base
+from pdiff_plugins.openmmlab.delivery import to_host
 from pdiff_plugins.openmmlab.hooks import SECONDS_BETWEEN_RESTS
 from pdiff_plugins.openmmlab.libraries import Library
 from pdiff_plugins.openmmlab.lockstep import Lockstep, put
@@ -155,7 +156,8 @@ def train_block(
     for place in range(done, len(block)):
         tensors, losses = trained[place]
         origin = {"network": 0, "branch": block[place], "step": settings["steps"]}
-        origin |= {name: value.item() for name, value in losses.items()}
+        figures = to_host([*losses.values()])
+        origin |= {name: value.item() for name, value in zip(losses, figures, strict=True)}
         fresh = pack({**kept, "done": place + 1, "trained": trained}) if place == done else None
         yield Snapshot({name: tensor.detach() for name, tensor in tensors.items()}, origin, fresh, table[place])
 

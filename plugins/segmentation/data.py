@@ -38,7 +38,7 @@ class Pixels:
         """Return the places of an image's pixels in its flat label map, on the device of this; drawn once."""
         expected, path = truth.gt_sem_seg.data.flatten(), truth.img_path
         if path not in self.places:
-            valid = (expected != self.ignored).nonzero().flatten().cpu()
+            valid = (expected.cpu() != self.ignored).nonzero().flatten()
             rng = generator(self.seed, "pixels", os.path.basename(path))
             self.places[path] = valid[torch.randperm(len(valid), generator=rng)[: self.share]].to(expected.device)
         return self.places[path]

@@ -565,6 +565,27 @@ def test_log_says_what_of_the_config_is_replaced(collect, caplog):
     assert all(line.endswith("fcos_r18_digits.py") for line in lines)
 
 
+def test_what_a_config_sets_for_the_process_ends_with_the_training(collect, caplog):
+    import cv2
+
+    def state() -> tuple:
+        return torch.backends.cudnn.benchmark, cv2.getNumThreads(), multiprocessing.get_start_method(allow_none=True)
+
+    before, seen = state(), []
+    options = {"env_cfg": {"cudnn_benchmark": True, "mp_cfg": {"opencv_num_threads": before[1] + 1}}}
+    with caplog.at_level(logging.INFO, logger="pdiff"):
+        collect(
+            options=options,
+            change=lambda model: model.backbone.register_forward_hook(lambda *_: seen.append(state())),
+            train={},
+            finetune={"steps": 1, "optimizer": SGD},
+        )
+    assert {benchmark for benchmark, *_ in seen} == {False}, "or else no training ends with the same bytes twice"
+    assert {threads for _, threads, _ in seen} == {before[1] + 1}
+    assert state() == before
+    assert caplog.text.count("env_cfg.cudnn_benchmark") == 2
+
+
 def test_a_collection_that_is_closed_ends_its_training(tiny_task, tmp_path):
     task = tiny_task()
     names = select(task.model, "head", task.head)
