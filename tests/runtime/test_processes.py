@@ -198,6 +198,60 @@ def test_lost_process_is_noticed_at_once_by_those_that_wait(processes, monkeypat
     assert started.errors() == [f"error: {group.LOST}"]
 
 
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_lost_process_is_noticed_where_the_backend_lets_the_others_wait(processes, monkeypatch, lost):
+    monkeypatch.setattr(group, "SILENT", ("gloo",))
+    monkeypatch.setattr(group, "SECONDS_TO_END", 0.5)
+
+    def work(number):
+        group.join("pytorch")
+        with group.training_group(torch.device("cpu")):
+            if number == lost:
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(60)  # as NCCL waits for a word of the lost one
+
+    started = processes(work, 3)
+    assert sorted(started.codes(30)) == [-signal.SIGKILL, 2, 2]
+    assert {*started.errors()} == {f"error: {group.LOST}"}
+    assert len(started.errors()) == 1 or lost == 0  # who keeps count of those that have said it
+
+
+def test_watched_trainings_end_as_others_do(processes, monkeypatch):
+    monkeypatch.setattr(group, "SILENT", ("gloo",))
+
+    def work(number):
+        group.join("pytorch")
+        for _ in range(3):
+            with group.training_group(torch.device("cpu")):
+                torch.distributed.barrier()
+                time.sleep(0.05 * number)
+        assert group.gather(number) == [0, 1, 2]
+
+    started = processes(work, 3)
+    assert started.codes() == [0, 0, 0], started.text("err")
+    assert not started.errors()
+
+
+def test_mistake_in_a_watched_training_is_told_as_such(processes, monkeypatch):
+    monkeypatch.setattr(group, "SILENT", ("gloo",))
+
+    def work(number):
+        group.join("pytorch")
+        try:
+            with group.training_group(torch.device("cpu")):
+                if number == 1:
+                    time.sleep(0.2)
+                    raise PdiffError("the reason")
+                time.sleep(60)
+        except PdiffError as error:
+            group.say_once(f"error: {error}")
+            raise SystemExit(2) from None
+
+    started = processes(work, 3)
+    assert started.codes(30) == [2, 2, 2], started.text("err")
+    assert started.errors() == ["error: the reason"]
+
+
 def test_failure_of_a_backend_keeps_its_reason():
     words = r"run: a process is lost, or cannot talk to the others \(NCCL error: no system\)\. The same command"
     with pytest.raises(PdiffError, match=words), group.lost_processes():
