@@ -134,13 +134,22 @@ def join(launcher: str) -> None:
         line = f"--launcher: got MASTER_ADDR {host!r} and MASTER_PORT {port!r}, expected the first process's machine"
         raise PdiffError(f"{line} and a free port there ({first_line(error)}). Give others.") from None
     _joined.append(Job(number, count, local, store, group))
-    atexit.register(leave)
+    atexit.register(depart)
     signal.signal(signal.SIGTERM, end)  # what a launcher sends to the others when it has lost one
 
 
 def leave() -> None:
     """Close the connections: a thread of theirs that frees a tensor while Python shuts down aborts the process."""
     _joined[0] = replace(job(), group=None)
+
+
+def depart() -> None:
+    """Leave when Python ends; at once where a training was cut short whose group would wait for the others here."""
+    leave()
+    if dist.is_initialized() and dist.get_backend() in SILENT:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(2)
 
 
 def end(*_) -> None:

@@ -147,6 +147,28 @@ print(names())
     assert "gloo" not in ended
 
 
+def test_process_whose_training_was_cut_short_does_not_wait_for_the_others_at_its_end():
+    script = """
+import atexit, torch
+from pdiff.runtime import processes as group
+
+group.SILENT = ("gloo",)
+atexit.register(lambda: print("later"))
+group.join("pytorch")
+torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+print("the reason")
+raise SystemExit(1)
+"""
+    with socket.socket() as free:
+        free.bind(("", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    alone = {**place, "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | alone, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "the reason\n")
+
+
 def test_devices_of_different_types_are_refused(processes):
     def work(number):
         group.join("pytorch")
