@@ -27,7 +27,7 @@ from pdiff.runtime.launchers import LAUNCHERS
 from pdiff.runtime.processes import share
 from pdiff.runtime.storage import read_json
 from pdiff.stages.collect import collect
-from pdiff.stages.evaluate import evaluate_together
+from pdiff.stages.evaluate import evaluations
 from pdiff.stages.pipeline import run_pipeline
 
 ROOT = Path(__file__).parents[2]
@@ -349,7 +349,7 @@ def test_evaluation_of_any_share_is_checked_as_that_of_one_process(halves, proce
         group.join("pytorch")
         run = Run(config, RunDirectory(tmp_path / "run"))
         collect(run)
-        evaluate_together(run, "trained", run.candidates(run.population.tensor()), "test")
+        evaluations(run, {"trained": run.candidates(run.population.tensor())}, "test")
 
     started = processes(work)
     assert started.codes() == [1, 1]
