@@ -35,6 +35,7 @@ from pdiff.run.symmetry import build_symmetry
 from pdiff.run.units import check_canonical
 from pdiff.runtime.cost import free_memory, resident_memory
 from pdiff.runtime.errors import PdiffError
+from pdiff.runtime.memory import in_words
 from pdiff.runtime.seeding import generator
 from pdiff.weights.conditions import Conditions
 from pdiff.weights.population import Population
@@ -47,14 +48,6 @@ ASSUMPTION = (
     f"N is taken as {ASSUMED}, without conditions: only the collection itself knows how many snapshots it yields."
 )
 NOT_COUNTED = "What is kept of each candidate, its mistakes sample by sample, is not counted."
-UNITS = ("B", "kB", "MB", "GB", "TB")
-ADVICE = {
-    "collect": "Take a smaller network (task).",
-    "fit": "Select fewer parameters (select), collect fewer checkpoints (collect), or lower the batch sizes of engine.",
-    "generate": "Lower generate.batch_size, or generate.num.",
-    "evaluate": "Take a smaller network (task), or select fewer parameters (select).",
-    "compare": "Lower generate.num and num in evaluate.sources, or select fewer parameters (select).",
-}
 
 
 @dataclass(frozen=True)
@@ -307,7 +300,7 @@ def check_plan(plan: Plan, work_dir: Path, device: torch.device) -> None:
         needed = getattr(worst, place)
         if limit is not None and needed > limit:
             found = f"got at least {in_words(needed)}, expected at most {in_words(limit)}, what is free"
-            raise PdiffError(f"plan: {place} memory of {worst.name}: {found}. {ADVICE[worst.name]}")
+            raise PdiffError(f"plan: {place} memory of {worst.name}: {found}. {STAGES[worst.name].advice}")
 
 
 def plan_lines(plan: Plan) -> Iterator[str]:
@@ -320,13 +313,3 @@ def plan_lines(plan: Plan) -> Iterator[str]:
         row = f"{stage.name:<10}{in_words(stage.host):>13}{gpu:>12}{disk:>12}"
         yield f"{row}  {STAGES[stage.name].folder}"
     yield from plan.notes
-
-
-def in_words(count: int) -> str:
-    """Return bytes in words: `640 B`, `2.1 MB`."""
-    value = float(count)
-    for unit in UNITS[:-1]:
-        if value < 999.5:
-            return f"{value:.3g} {unit}"
-        value /= 1000
-    return f"{value:,.0f} {UNITS[-1]}"

@@ -136,7 +136,7 @@ class ParameterDiffusion:
             vectors: `(N, P)`, at least two; on the CPU they may be memory-mapped, and are read a few at a time.
             layout: the tensors inside a vector; default: one tensor.
             folder: where the state of the trainings is kept while they last; a fit that was interrupted goes on
-                from there and ends with the same bytes.
+                from there and ends with the same bytes, on a CPU.
             conditions: `(N, C)`, what each vector was made for, in any units; default: none.
             groups: `(N,)`, which vectors belong together, those of one training say: with `generator_training.patience`
                 whole groups are left out and watched; default: each vector is one.
@@ -392,7 +392,7 @@ class ParameterDiffusion:
 
         Args:
             n: how many.
-            seed: of the noise; the same seed on the same machine gives the same bytes.
+            seed: of the noise; the same seed on the same CPU gives the same bytes.
             batch_size: how many are drawn and decoded at once.
             sampler: `type`, `steps`, ... of another sampler than the config's.
             conditions: `(n, C)`, what each is to be made for, in the units of the fit; default: for none in

@@ -1,4 +1,4 @@
-"""One training by gradients, on mmengine's Runner; resumable to the same weights, byte for byte.
+"""One training by gradients, on mmengine's Runner; resumable to the same weights, on a CPU byte for byte.
 
 A step is a function of the state before it and of its number: which rows it sees and which noise it adds follow
 from (seed, step). So the state between two steps is weights, averages and optimiser, and nothing else.

@@ -15,6 +15,7 @@ class Stage:
         folder: of the run directory, which it writes.
         sections: of the config, on which it depends, and on every stage before it.
         function: `module:name` of what does it, which takes the run.
+        advice: what takes less memory, as a sentence.
         gates: `module:name` of the checks behind it, each of which takes the run and returns `Check`s.
         shared: several processes do it together; else the first does it alone.
         within: a folder inside that of an earlier stage, which it writes too.
@@ -25,6 +26,7 @@ class Stage:
     folder: str
     sections: tuple[str, ...]
     function: str
+    advice: str = "Take a smaller network (task), or select fewer parameters (select)."
     gates: tuple[str, ...] = ()
     shared: bool = False
     within: str | None = None
@@ -45,6 +47,7 @@ TABLE = (
         folder="population",
         sections=("plugin", "seed", "select", "task", "collect", "checkpoints"),
         function="pdiff.stages.collect:collect",
+        advice="Take a smaller network (task).",
         gates=("pdiff.gates.population:gate_population",),
         shared=True,
         exact=True,
@@ -54,6 +57,9 @@ TABLE = (
         folder="engine",
         sections=("engine", "fit"),
         function="pdiff.stages.fit:fit",
+        advice=(
+            "Select fewer parameters (select), collect fewer checkpoints (collect), or lower the batch sizes of engine."
+        ),
         gates=(
             "pdiff.gates.canonical:gate_canonical",
             "pdiff.gates.codec:gate_codec",
@@ -69,6 +75,7 @@ TABLE = (
         folder="samples",
         sections=("generate",),
         function="pdiff.stages.generate:generate",
+        advice="Lower generate.batch_size, or generate.num.",
         gates=("pdiff.gates.diffusion:gate_latents",),
     ),
     Stage(
@@ -80,6 +87,12 @@ TABLE = (
         shared=True,
         exact=True,
     ),
-    Stage("compare", folder="report", sections=("compare",), function="pdiff.stages.compare:compare"),
+    Stage(
+        "compare",
+        folder="report",
+        sections=("compare",),
+        function="pdiff.stages.compare:compare",
+        advice="Lower generate.num and num in evaluate.sources, or select fewer parameters (select).",
+    ),
 )
 STAGES = {stage.name: stage for stage in TABLE}

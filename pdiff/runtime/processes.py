@@ -13,10 +13,11 @@ import pickle
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TypeVar
@@ -32,8 +33,10 @@ T = TypeVar("T")
 # One process may collect for days while the others wait; one that ends is noticed at once all the same.
 LONGEST_WAIT = timedelta(days=7)
 LONGEST_STEP = timedelta(minutes=30)  # of a data-parallel training, in which none does anything alone for long
+SILENT = ("nccl",)  # backends that let the others wait for a process that is lost
 SECONDS_TO_END = 5  # of the others, which an error of the first process ends
 ENDS = "ends"
+DONE, ENDED = 0, 1  # what a process says at the end of a block in which it is watched
 RESUME = "The same command with --resume goes on."
 LOST = f"run: lost one of its processes, or was told to end. {RESUME}"
 
@@ -48,6 +51,7 @@ class Job:
         local: the number of this one on its machine.
         store: what all of them read and write.
         group: over which they talk.
+        watch: over which each learns in a thread that another is lost; only in a training that would not tell.
         trainings: numbers for their data-parallel trainings.
         pid: the process itself, not one that it forks.
     """
@@ -57,6 +61,7 @@ class Job:
     local: int = 0
     store: "dist.Store | None" = None
     group: "dist.ProcessGroupGloo | None" = None
+    watch: "dist.ProcessGroupGloo | None" = None
     trainings: Iterator[int] = field(default_factory=itertools.count)
     pid: int = field(default_factory=os.getpid)
 
@@ -129,13 +134,22 @@ def join(launcher: str) -> None:
         line = f"--launcher: got MASTER_ADDR {host!r} and MASTER_PORT {port!r}, expected the first process's machine"
         raise PdiffError(f"{line} and a free port there ({first_line(error)}). Give others.") from None
     _joined.append(Job(number, count, local, store, group))
-    atexit.register(leave)
+    atexit.register(depart)
     signal.signal(signal.SIGTERM, end)  # what a launcher sends to the others when it has lost one
 
 
 def leave() -> None:
     """Close the connections: a thread of theirs that frees a tensor while Python shuts down aborts the process."""
     _joined[0] = replace(job(), group=None)
+
+
+def depart() -> None:
+    """Leave when Python ends; at once where a training was cut short whose group would wait for the others here."""
+    leave()
+    if dist.is_initialized() and dist.get_backend() in SILENT:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(2)
 
 
 def end(*_) -> None:
@@ -164,6 +178,8 @@ def first_to_end() -> bool:
 def see_others_end() -> None:
     """Close the connections, so that those who wait notice, and keep the store for them till they have ended."""
     leave()
+    if job().watch is not None:
+        tell_watchers(ENDED)
     if dist.is_initialized() and dist.get_backend() == "gloo":  # NCCL would wait for the others here
         dist.destroy_process_group()
         traceback.clear_frames(sys.exc_info()[2])  # of the training, which holds the group too
@@ -301,15 +317,63 @@ def copy_from_main(*modules: nn.Module) -> None:
 
 
 @contextmanager
+def watched(number: int) -> Iterator[None]:
+    """End this process with a line when another is lost in the block, whatever this one waits for meanwhile.
+
+    The first process and each of the others wait, in a thread, for a word that comes at the block's end: a connection
+    that breaks before is that of a lost process.
+
+    Args:
+        number: of the block, the same in all processes.
+    """
+    store = dist.PrefixStore(f"watch {number}", job().store)
+    group = dist.ProcessGroupGloo(store, rank(), size(), LONGEST_WAIT)
+    over = threading.Event()
+
+    def wait_for(peer: int) -> None:
+        word = torch.full((1,), ENDED)
+        with suppress(RuntimeError):
+            group.recv([word], peer, 0).wait()
+        if int(word) == ENDED and not over.is_set():
+            end()
+
+    threads = [threading.Thread(target=wait_for, args=(peer,), daemon=True) for peer in watchers()]
+    for thread in threads:
+        thread.start()
+    _joined[0] = replace(job(), watch=group)
+    try:
+        yield
+        tell_watchers(DONE)
+        for thread in threads:
+            thread.join()
+        _joined[0] = replace(job(), watch=None)
+    finally:
+        over.set()
+
+
+def watchers() -> Sequence[int]:
+    """Return the processes that watch this one: the first watches all others, and they watch it."""
+    return range(1, size()) if is_main() else [0]
+
+
+def tell_watchers(word: int) -> None:
+    """Send the processes that watch this one the word that they wait for; those that are lost need none."""
+    for peer in watchers():
+        with suppress(RuntimeError):
+            job().watch.send([torch.tensor([word])], peer, 0).wait()
+
+
+@contextmanager
 def training_group(device: torch.device) -> Iterator[None]:
     """Make torch's default group of all processes inside the block: mmengine then trains data-parallel."""
     if size() == 1:
         yield
         return
     backend = "nccl" if device.type == "cuda" else "gloo"
-    store = dist.PrefixStore(f"training {next(job().trainings)}", job().store)
+    number = next(job().trainings)
+    store = dist.PrefixStore(f"training {number}", job().store)
     given = {"store": store, "rank": rank(), "world_size": size(), "timeout": LONGEST_STEP}
-    with lost_processes():
+    with lost_processes(), watched(number) if backend in SILENT else nullcontext():
         dist.init_process_group(backend, **given)
         gather(None)  # else one that leaves the block at once would close what another is still opening
         yield

@@ -15,7 +15,7 @@ from mmengine.config import Config
 from pdiff.engine.saved import read_description
 from pdiff.run.beforehand import check_engine, check_settings
 from pdiff.run.collection import check_source, take_collection
-from pdiff.run.directory import ORDER, RunDirectory
+from pdiff.run.directory import ORDER, RunDirectory, flatten
 from pdiff.run.record import pass_gate, write_gate
 from pdiff.run.run import Run
 from pdiff.run.stage import STAGES
@@ -24,6 +24,7 @@ from pdiff.runtime.cost import Stopwatch
 from pdiff.runtime.environment import environment, name_of
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.exact import exact, flags, given_back
+from pdiff.runtime.memory import explain_used_up
 from pdiff.runtime.progress import logger
 from pdiff.runtime.seeding import current
 from pdiff.runtime.storage import write_json
@@ -107,7 +108,8 @@ def run_stage(run: Run, stage: str) -> None:
     run.stopwatch = Stopwatch(run.device)
     with exact(run.device) if STAGES[stage].exact else given_back():
         place = place_of(run.device)
-        perform(run, stage)
+        with explain_used_up(stage, with_less(run, stage), run.device):
+            perform(run, stage)
     cost = run.stopwatch.stop()
     processes.on_main(partial(run.directory.finish, stage, {**cost, **begun, **place}))
     logger.info("%s: %.1f s", stage, cost["seconds"])
@@ -117,6 +119,18 @@ def place_of(device: torch.device) -> dict[str, Any]:
     """Return on what `device` a stage runs, and on a GPU by which `flags` of torch."""
     place = {"device": name_of(device)}
     return {**place, "flags": flags()} if device.type == "cuda" else place
+
+
+def with_less(run: Run, stage: str) -> str:
+    """Return what takes less memory in a stage: the batch sizes of its sections and of the task, if there are any."""
+    sections = {*STAGES[stage].sections, "task"}
+    settings = [(key.split("."), value) for key, value in flatten(run.config.to_dict()).items()]
+    large = [(key, value) for key, value in settings if type(value) is int and value > 1]
+    batches = [".".join(key) for key, _ in large if key[0] in sections and "batch" in key[-1]]
+    if not batches:
+        advice = STAGES[stage].advice.rstrip(".")
+        return advice[0].lower() + advice[1:]
+    return f"lower {', '.join(batches[:-1])} or {batches[-1]}" if len(batches) > 1 else f"lower {batches[0]}"
 
 
 def begin_stage(run: Run, stage: str) -> dict[str, bool] | None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pdiff.run.run import Run
 
 STATE = "collect.state.safetensors"
+CPU = torch.device("cpu")
+NO_REPETITION = "a GPU does not repeat every operation to the last digit"
 
 
 def recorded(run: "Run", branch: int | None = None, root: int | None = None) -> Iterator[Population]:
@@ -80,9 +82,7 @@ def open_population(run: "Run", folder: Path) -> Population:
     return population
 
 
-def continued_snapshots(
-    run: "Run", population: Population, branch: int | None, root: int | None
-) -> Iterator[Snapshot]:
+def continued_snapshots(run: "Run", population: Population, branch: int | None, root: int | None) -> Iterator[Snapshot]:
     """Return the snapshots that are not in the population yet.
 
     A plugin that takes `state` goes on from the last one written; of any other, the snapshots that are on disk are
@@ -101,7 +101,7 @@ def continued_snapshots(
         if rows or root is not None:  # it may have begun, and rested before its first snapshot
             run.load_base()
         return checked(run, run.hook.collect(**arguments, state=state))
-    return repeated(checked(run, run.hook.collect(**arguments, state=None)), population)
+    return repeated(checked(run, run.hook.collect(**arguments, state=None)), population, run.device)
 
 
 def state_of_root(run: "Run", root: int) -> tuple[dict[str, Tensor], int]:
@@ -135,9 +135,12 @@ def checked(run: "Run", snapshots: Iterator[Snapshot]) -> Iterator[Snapshot]:
         yield replace(snapshot, params=params)
 
 
-def repeated(snapshots: Iterator[Snapshot], population: Population) -> Iterator[Snapshot]:
-    """Yield the snapshots behind those in the population, which must come again as they are."""
+def repeated(snapshots: Iterator[Snapshot], population: Population, device: torch.device = CPU) -> Iterator[Snapshot]:
+    """Yield the snapshots behind those in the population, which must come again as they are on a device."""
     row = 0
+    cause = "seed everything that the plugin draws."
+    if device.type == "cuda":
+        cause = f"have the plugin yield Snapshot.state, from which it goes on: {NO_REPETITION}."
     for snapshot in snapshots:
         if not snapshot.params:
             continue
@@ -146,7 +149,7 @@ def repeated(snapshots: Iterator[Snapshot], population: Population) -> Iterator[
         elif not again(snapshot, population, row):
             raise PdiffError(
                 f"collect: snapshot {row} differs from the one on disk, so the collection cannot be resumed. "
-                "Give --overwrite to collect again, and seed everything that the plugin draws."
+                f"Give --overwrite to collect again, and {cause}"
             )
         elif not np.isfinite(population.vectors[row]).all():
             return

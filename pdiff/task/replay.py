@@ -4,7 +4,7 @@ Candidates differ only in the selection. Every forward pass of a second, third, 
 the first one exactly until the first operation that reads a selected tensor. The pass of the first candidate is
 recorded: the outputs of the frozen submodules that finish before that operation. The passes after it get the
 outputs of the largest of them handed back and compute the rest. Results are bit-identical to evaluating each
-candidate alone.
+candidate alone; on a GPU where the frozen submodules have deterministic kernels (`pdiff.runtime.exact`).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -132,7 +132,7 @@ class Prefix:
     What comes before the first operation on a selected tensor is frozen. The passes behind it may be trained: their
     tensors are given by `torch.func.functional_call`, say, and not put into the network. They may differ in more,
     labels say: a frozen submodule is remembered as long as all give it the same, and its random draws are remembered
-    with it. So each has the results of a whole pass, bit for bit.
+    with it. So each has the results of a whole pass, on a CPU bit for bit.
 
     Args:
         model: the network, in whatever mode it is trained in; none of its own tensors has a gradient.

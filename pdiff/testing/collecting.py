@@ -9,7 +9,7 @@ import torch
 
 from pdiff.run.frozen import check_frozen
 from pdiff.stages.branches import roots_of
-from pdiff.stages.snapshots import recorded
+from pdiff.stages.snapshots import NO_REPETITION, recorded
 from pdiff.task.contract import fault
 from pdiff.task.plugins import hook_names, import_plugin, load_plugin, plugin_name
 from pdiff.testing.finding import NotApplicable
@@ -112,6 +112,8 @@ def check_resume(specimen: "Specimen") -> str:
                 f"collect gave another snapshot {row} after a stop behind snapshot {before - 1}. Put into "
                 "Snapshot.state all that the next step depends on (optimiser, step), and seed what each step draws."
             )
+            if run.device.type == "cuda":
+                words += f" Check it with --cfg-options device=cpu first: {NO_REPETITION}."
             raise fault(run.name, words)
     return f"stopped after {before} snapshots, it ends with the same {len(vectors)}"
 

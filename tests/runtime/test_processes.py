@@ -27,7 +27,7 @@ from pdiff.runtime.launchers import LAUNCHERS
 from pdiff.runtime.processes import share
 from pdiff.runtime.storage import read_json
 from pdiff.stages.collect import collect
-from pdiff.stages.evaluate import evaluate_together
+from pdiff.stages.evaluate import evaluations
 from pdiff.stages.pipeline import run_pipeline
 
 ROOT = Path(__file__).parents[2]
@@ -147,6 +147,28 @@ print(names())
     assert "gloo" not in ended
 
 
+def test_process_whose_training_was_cut_short_does_not_wait_for_the_others_at_its_end():
+    script = """
+import atexit, torch
+from pdiff.runtime import processes as group
+
+group.SILENT = ("gloo",)
+atexit.register(lambda: print("later"))
+group.join("pytorch")
+torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+print("the reason")
+raise SystemExit(1)
+"""
+    with socket.socket() as free:
+        free.bind(("", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    alone = {**place, "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | alone, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "the reason\n")
+
+
 def test_devices_of_different_types_are_refused(processes):
     def work(number):
         group.join("pytorch")
@@ -196,6 +218,60 @@ def test_lost_process_is_noticed_at_once_by_those_that_wait(processes, monkeypat
     started = processes(work)
     assert sorted(started.codes()) == [-signal.SIGKILL, 2]
     assert started.errors() == [f"error: {group.LOST}"]
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_lost_process_is_noticed_where_the_backend_lets_the_others_wait(processes, monkeypatch, lost):
+    monkeypatch.setattr(group, "SILENT", ("gloo",))
+    monkeypatch.setattr(group, "SECONDS_TO_END", 0.5)
+
+    def work(number):
+        group.join("pytorch")
+        with group.training_group(torch.device("cpu")):
+            if number == lost:
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(60)  # as NCCL waits for a word of the lost one
+
+    started = processes(work, 3)
+    assert sorted(started.codes(30)) == [-signal.SIGKILL, 2, 2]
+    assert {*started.errors()} == {f"error: {group.LOST}"}
+    assert len(started.errors()) == 1 or lost == 0  # who keeps count of those that have said it
+
+
+def test_watched_trainings_end_as_others_do(processes, monkeypatch):
+    monkeypatch.setattr(group, "SILENT", ("gloo",))
+
+    def work(number):
+        group.join("pytorch")
+        for _ in range(3):
+            with group.training_group(torch.device("cpu")):
+                torch.distributed.barrier()
+                time.sleep(0.05 * number)
+        assert group.gather(number) == [0, 1, 2]
+
+    started = processes(work, 3)
+    assert started.codes() == [0, 0, 0], started.text("err")
+    assert not started.errors()
+
+
+def test_mistake_in_a_watched_training_is_told_as_such(processes, monkeypatch):
+    monkeypatch.setattr(group, "SILENT", ("gloo",))
+
+    def work(number):
+        group.join("pytorch")
+        try:
+            with group.training_group(torch.device("cpu")):
+                if number == 1:
+                    time.sleep(0.2)
+                    raise PdiffError("the reason")
+                time.sleep(60)
+        except PdiffError as error:
+            group.say_once(f"error: {error}")
+            raise SystemExit(2) from None
+
+    started = processes(work, 3)
+    assert started.codes(30) == [2, 2, 2], started.text("err")
+    assert started.errors() == ["error: the reason"]
 
 
 def test_failure_of_a_backend_keeps_its_reason():
@@ -273,7 +349,7 @@ def test_evaluation_of_any_share_is_checked_as_that_of_one_process(halves, proce
         group.join("pytorch")
         run = Run(config, RunDirectory(tmp_path / "run"))
         collect(run)
-        evaluate_together(run, "trained", run.candidates(run.population.tensor()), "test")
+        evaluations(run, {"trained": run.candidates(run.population.tensor())}, "test")
 
     started = processes(work)
     assert started.codes() == [1, 1]

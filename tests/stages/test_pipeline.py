@@ -3,6 +3,7 @@ import shutil
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from pkgutil import resolve_name
 from types import SimpleNamespace
 
 import pytest
@@ -160,6 +161,47 @@ def test_resume_of_a_finished_run_changes_nothing(copied, tiny, results):
     before = results(copied.path)
     run_pipeline(resolve(tiny), copied, resume=True, gates=False)
     assert results(copied.path) == before
+
+
+@pytest.mark.parametrize(
+    ("stage", "at", "lower"),
+    [
+        ("collect", "pdiff.stages.snapshots.append", "collect.train.batch_size"),
+        ("fit", "pdiff.engine.parameter_diffusion.ParameterDiffusion.save", "engine"),
+        ("evaluate", "pdiff.stages.evaluate.write_results", "task.eval_batch"),
+    ],
+)
+def test_run_whose_memory_is_used_up_goes_on_with_resume(
+    finished, tiny, tmp_path, results, monkeypatch, stage, at, lower
+):
+    work, left = resolve_name(at), [3 if stage != "fit" else 1]
+
+    def until(*arguments):
+        left[0] -= 1
+        if left[0] == 0:
+            raise MemoryError
+        return work(*arguments)
+
+    directory = RunDirectory(tmp_path / "run")
+    if stage != "collect":
+        shutil.copytree(finished.path, directory.path)
+        directory.drop(ORDER[ORDER.index(stage) :])
+    monkeypatch.setattr(at, until)
+    with pytest.raises(PdiffError, match=rf"^{stage}: memory is used up. .* lower [a-z_., ]*{lower}"):
+        run_pipeline(resolve(tiny), directory, ORDER[:4], resume=True, gates=False)
+    monkeypatch.undo()
+    assert directory.started(stage)
+    run_pipeline(resolve(tiny), directory, ORDER[:4], resume=True, gates=False)
+    assert results(directory.path) == results(finished.path)
+
+
+def test_stage_without_a_batch_size_of_its_own_has_other_advice(copied, tiny, monkeypatch):
+    copied.drop(["compare"])
+    monkeypatch.setattr("pdiff.stages.compare.open_case", lambda run: torch.empty(2**55))
+    monkeypatch.setattr("pdiff.stages.pipeline.flatten", lambda config: {"generate.batch_size": 1000})
+    words = "compare: memory is used up. .* Or lower generate.num and num in evaluate.sources, or select fewer"
+    with pytest.raises(PdiffError, match=words):
+        run_pipeline(resolve(tiny), copied, ["compare"], resume=True, gates=False)
 
 
 def test_what_killed_writes_have_left_is_removed(copied, tiny, results):

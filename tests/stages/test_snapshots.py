@@ -43,6 +43,12 @@ def test_snapshots_on_disk_are_compared_and_left_out(stored):
         list(repeated(snapshots(1.0, 5.0, 3.0), stored(1.0, 2.0)))
 
 
+def test_plugin_is_not_blamed_for_what_a_gpu_does_not_repeat(stored):
+    words = "differs from the one on disk.* have the plugin yield Snapshot.state, .* a GPU does not repeat every"
+    with pytest.raises(PdiffError, match=words):
+        list(repeated(snapshots(1.0, 2.5), stored(1.0, 2.0), torch.device("cuda")))
+
+
 def test_nothing_follows_a_snapshot_on_disk_that_is_not_finite(stored):
     assert not list(repeated(snapshots(1.0, float("nan"), 3.0), stored(1.0, float("nan"))))
 
