@@ -50,8 +50,9 @@ def test_new_plugin_passes_the_linter_with_its_own_settings(new):
     assert done.returncode == 0, done.stdout
 
 
-def test_new_plugin_keeps_the_rules(new):
-    findings = check_plugin(str(new / "mine"))
+@pytest.mark.parametrize("simulate_cuda", [False, True])
+def test_new_plugin_keeps_the_rules(new, simulate_cuda):
+    findings = check_plugin(str(new / "mine"), simulate_cuda=simulate_cuda)
     assert [finding.line for finding in findings if finding.state == "failed"] == []
     assert len([finding for finding in findings if finding.state == "passed"]) >= 17
     found = next(finding for finding in findings if finding.check == "loss")

@@ -19,6 +19,8 @@ def parse(argv: Sequence[str] | None, prog: str | None) -> argparse.Namespace:
     check = commands.add_parser("check", help="check a plugin; exit code 1 where a check failed")
     check.add_argument("plugin", help="name of an installed plugin, or path of a plugin's folder or file")
     check.add_argument("--config", help="YAML file; default: the plugin's embedded config")
+    words = "on a simulated GPU: says which hook mixes tensors of the GPU and of the host"
+    check.add_argument("--simulate-cuda", action="store_true", help=words)
     add_settings(check)
     return parser.parse_args(argv)
 
@@ -53,6 +55,6 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         return 0
     from pdiff.testing.conformance import check_plugin
 
-    findings = check_plugin(arguments.plugin, arguments.config, arguments.cfg_options)
+    findings = check_plugin(arguments.plugin, arguments.config, arguments.cfg_options, arguments.simulate_cuda)
     show(("check", "hook", "state", "what was seen"), [(f.check, f.hook, f.state, f.line) for f in findings])
     return int(any(finding.state == "failed" for finding in findings))

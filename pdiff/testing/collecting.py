@@ -44,6 +44,10 @@ def check_build(specimen: "Specimen") -> str:
     if shapes != shapes_again:
         words = "build returned a network with other tensors the second time. Build it from cfg alone."
         raise fault(run.name, words)
+    elsewhere = {str(t.device) for t in run.built.model.state_dict().values() if t.device != run.device}
+    if elsewhere and run.device.type != "cpu":
+        words = f"build returned a network on {min(elsewhere)}, expected {run.device}, the device of the run."
+        raise fault(run.name, f"{words} Put it there with .to(pdiff.resolve_device(cfg.device)), its data too.")
     if specimen.config.evaluate.train and "train" not in run.built.splits:
         words = "build returned a task without the split 'train'. Add it, or set evaluate.train to []."
         raise fault(run.name, words)

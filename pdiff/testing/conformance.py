@@ -3,7 +3,8 @@
 import inspect
 import tempfile
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -14,6 +15,7 @@ from pdiff.runtime.exact import exact
 from pdiff.runtime.seeding import current, resolve_device
 from pdiff.task.plugins import import_plugin, plugin_name
 from pdiff.testing.finding import FAILED, NOT_APPLICABLE, PASSED, Finding, NotApplicable, Rule
+from pdiff.testing.simulated_cuda import simulated_cuda
 from pdiff.testing.specimen import Specimen
 
 COLLECTED, EVALUATED = ("collection",), ("collection", "result")
@@ -41,6 +43,13 @@ TABLE = (
     Rule("inputs", "inputs", "pdiff.testing.units:check_inputs", ("build",)),
     Rule("symmetries", "symmetries", "pdiff.testing.units:check_symmetries", EVALUATED),
 )
+# By words of torch's errors about devices.
+ADVICE = {
+    "Expected all tensors to be on the same device": "Move what meets the network there with .to(device).",
+    "indices should be either on cpu": "Move the indexed tensor to the device of the indices, or index on the CPU.",
+    "device type for generator": "Make the generator on the device of what it fills, or draw on the CPU and move it.",
+    "device type tensor to numpy": "Call .cpu() before it becomes an array.",
+}
 CHECKS = {check.name: check for check in TABLE}
 
 
@@ -55,14 +64,23 @@ class Conformance:
         folder: where the runs write; empty.
         config: the YAML file; default: the plugin's embedded config.
         options: settings over the config, by dotted keys.
+        simulate_cuda: check it on a simulated GPU, whatever device the config names.
 
     Raises:
         PdiffError: there is no such plugin, it cannot be imported, or the config cannot be resolved.
     """
 
-    def __init__(self, plugin: str, folder: Path, config: str | None = None, options: Mapping[str, Any] | None = None):
-        self.plugin = plugin
-        self.specimen = Specimen(load_config(plugin, config, {}, options or {}), folder)
+    def __init__(
+        self,
+        plugin: str,
+        folder: Path,
+        config: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        simulate_cuda: bool = False,
+    ):
+        self.plugin, self.simulate_cuda = plugin, simulate_cuda
+        device = {"device": "cuda"} if simulate_cuda else {}
+        self.specimen = Specimen(load_config(plugin, config, {}, {**(options or {}), **device}), folder)
         self.findings: dict[str, Finding] = {}
 
     def check(self, name: str) -> Finding:
@@ -78,8 +96,7 @@ class Conformance:
             if self.check(need).state != PASSED:
                 return Finding(check.name, check.hook, NOT_APPLICABLE, f"needs {need}, which did not pass")
         try:
-            device = resolve_device(self.specimen.config.device)
-            with current(device), exact(device):
+            with simulated_cuda() if self.simulate_cuda else nullcontext(), self.place():
                 return Finding(check.name, check.hook, PASSED, resolve_name(check.function)(self.specimen))
         except NotApplicable as reason:
             return Finding(check.name, check.hook, NOT_APPLICABLE, str(reason))
@@ -88,6 +105,13 @@ class Conformance:
         except Exception as error:  # whatever the plugin's own code raises
             return Finding(check.name, check.hook, FAILED, self._words(check.hook, error))
 
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Let the device of the config be the current one, which repeats what it computes, as in a run."""
+        device = resolve_device(self.specimen.config.device)
+        with current(device), exact(device):
+            yield
+
     def _words(self, hook: str, error: Exception) -> str:
         """Return one line for what the plugin's own code raised: which hook, what, and at which of its lines."""
         own = Path(inspect.getfile(import_plugin(self.plugin))).parent
@@ -95,17 +119,30 @@ class Conformance:
         last = [frame for frame in frames if own in Path(frame.filename).parents] or frames
         where = f"{Path(last[-1].filename).name}, line {last[-1].lineno}"
         what = " ".join(f"{type(error).__name__}: {error}".split())
-        return f"plugin {plugin_name(self.plugin)}: {hook} raised {what} ({where}). Mend it there."
+        return f"plugin {plugin_name(self.plugin)}: {hook} raised {what} ({where}). {advice(what)}"
 
 
-def check_plugin(plugin: str, config: str | None = None, options: Mapping[str, Any] | None = None) -> list[Finding]:
+def advice(what: str) -> str:
+    """Return what to do about an error of the plugin's own code."""
+    return next((todo for words, todo in ADVICE.items() if words in what), "Mend it there.")
+
+
+def check_plugin(
+    plugin: str,
+    config: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    simulate_cuda: bool = False,
+) -> list[Finding]:
     """Return what every check finds, in order; the runs are made in a temporary folder.
 
     Args:
         plugin: name or path.
         config: the YAML file; default: the plugin's embedded config.
         options: settings over the config, by dotted keys.
+        simulate_cuda: check it on a simulated GPU, which a machine without one has too.
     """
-    with tempfile.TemporaryDirectory(prefix="pdiff-check-") as folder:
-        conformance = Conformance(plugin, Path(folder), config, options)
+    with tempfile.TemporaryDirectory(prefix="pdiff-check-") as folder, ExitStack() as held:
+        if simulate_cuda:
+            held.enter_context(simulated_cuda())
+        conformance = Conformance(plugin, Path(folder), config, options, simulate_cuda)
         return [conformance.check(name) for name in CHECKS]

@@ -314,6 +314,43 @@ def test_a_broken_rule_is_found_and_its_hook_named(tmp_path, check, sound, broke
     assert HOOKS.get(check, CHECKS[check].hook) in finding.line
 
 
+NETWORK, DATA = "torch.nn.Sequential(*layers)", "torch.randn(200, 4)"
+THERE = ".to(resolve_device(cfg.device))"
+ON_DEVICE = SOUND.replace(NETWORK, NETWORK + THERE).replace(DATA, DATA + THERE)
+
+
+def on_gpu(folder: Path, text: str) -> Conformance:
+    """Return a plugin of some text, to be checked on a simulated GPU."""
+    (folder / "there.py").write_text(text)
+    return Conformance(str(folder / "there.py"), folder / "runs", simulate_cuda=True)
+
+
+def test_a_plugin_that_uses_the_device_passes_every_check_on_a_simulated_gpu(tmp_path):
+    plugin = on_gpu(tmp_path, ON_DEVICE)
+    failed = [finding for finding in map(plugin.check, CHECKS) if finding.state == "failed"]
+    assert failed == []
+    assert plugin.specimen.built.device.type == "cuda"
+
+
+@pytest.mark.parametrize(
+    ("check", "sound", "broken", "words"),
+    [
+        ("build", NETWORK + THERE, NETWORK, "on cpu, expected cuda:0, the device of the run. Put it there with .to("),
+        ("collection", DATA + THERE, DATA, "Move what meets the network there with .to(device)."),
+        ("result", "x = task.splits[split]", "x = task.splits[split].cpu()", "Move what meets the network there"),
+        ("result", "wrong = logits", "logits.numpy(); wrong = logits", "Call .cpu() before it becomes an array."),
+        ("collection", "loss = cross", "x.normal_(generator=torch.Generator()); loss = cross", "Make the generator on"),
+        ("collection", "loss = cross", "x.cpu()[x.argmax(0)]; loss = cross", "Move the indexed tensor to the device"),
+    ],
+)
+def test_what_mixes_gpu_and_host_is_one_line_that_names_the_hook(tmp_path, check, sound, broken, words):
+    assert sound in ON_DEVICE
+    finding = on_gpu(tmp_path, ON_DEVICE.replace(sound, broken)).check(check)
+    assert (finding.state, words in finding.line) == ("failed", True), finding
+    assert "\n" not in finding.line
+    assert CHECKS[check].hook in finding.line
+
+
 def test_a_plugin_with_conditions_passes_every_check(tmp_path):
     plugin = conformance(tmp_path, CONDITIONAL)
     found = {name: plugin.check(name).state for name in CHECKS}

@@ -5,7 +5,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from pdiff import Evaluation, Metric, Replay, Snapshot, Task, call, derive_seed, hookimpl, pack, unpack
+from pdiff import Evaluation, Metric, Replay, Snapshot, Task, call, derive_seed, hookimpl, pack, resolve_device, unpack
 
 BATCH = 16  # images of a step
 
@@ -13,25 +13,25 @@ BATCH = 16  # images of a step
 @hookimpl
 def build(cfg):
     """Build the network, its data and its metric from `cfg.task`."""
-    return call(build_task, cfg.task, "task", seed=cfg.seed)
+    return call(build_task, cfg.task, "task", seed=cfg.seed, device=resolve_device(cfg.device))
 
 
-def build_task(seed: int, hidden: int = 32) -> Task:
-    """Return the task; `hidden` is the width of the network."""
+def build_task(seed: int, device: torch.device, hidden: int = 32) -> Task:
+    """Return the task, network and data on a device; `hidden` is the width of the network."""
     torch.manual_seed(seed)
-    model = nn.Sequential(nn.Linear(64, hidden), nn.LayerNorm(hidden), nn.ReLU(), nn.Linear(hidden, 10))
-    return Task(model, digits(), Metric("accuracy", chance=0.1), head=("3",))
+    model = nn.Sequential(nn.Linear(64, hidden), nn.LayerNorm(hidden), nn.ReLU(), nn.Linear(hidden, 10)).to(device)
+    return Task(model, digits(device), Metric("accuracy", chance=0.1), head=("3",))
 
 
-def digits() -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Return images `(S, 64)` and labels `(S,)` of each split, disjoint."""
+def digits(device: torch.device) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Return images `(S, 64)` and labels `(S,)` of each split, disjoint, on a device."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
     images, labels = torch.tensor(data.data / 16, dtype=torch.float32), torch.tensor(data.target)
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
     parts = {"train": order[:600], "select": order[600:1100], "test": order[1100:]}
-    return {split: (images[rows], labels[rows]) for split, rows in parts.items()}
+    return {split: (images[rows].to(device), labels[rows].to(device)) for split, rows in parts.items()}
 
 
 @hookimpl
