@@ -8,7 +8,6 @@ import pytest
 
 from pdiff.run.config import load_config
 
-pytest.importorskip("pdiff.testing.simulated_cuda")
 FILE = Path(__file__).parents[2] / "tools" / "bench" / "copies.py"
 
 

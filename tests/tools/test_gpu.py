@@ -1,0 +1,64 @@
+"""The bench of all that needs a GPU; here on the CPU, at tiny sizes."""
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FILE = ROOT / "tools" / "bench" / "gpu.py"
+
+
+@pytest.fixture(scope="module")
+def tool() -> Iterator:
+    """The module of the tool."""
+    spec = importlib.util.spec_from_file_location("gpu", FILE)
+    module = sys.modules["gpu"] = importlib.util.module_from_spec(spec)  # where its dataclasses look for their types
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["gpu"]
+
+
+def test_without_a_gpu_the_page_says_that_nothing_was_run_and_how(tool, tmp_path, capsys):
+    assert tool.main(["-o", str(tmp_path / "gpu.md")]) == 0
+    page = (tmp_path / "gpu.md").read_text()
+    assert "Not run: no GPU was at hand." in page
+    assert tool.COMMAND in page
+    assert all(f"| {name} | " in page for name in tool.PARTS)
+    assert "nothing was run" in capsys.readouterr().out
+
+
+def test_all_parts_together_end_in_ten_minutes(tool):
+    assert sum(part.limit for part in tool.PARTS.values()) < 600
+
+
+def test_the_page_has_a_table_for_each_part_with_a_row_for_what_failed(tool):
+    rows = [("a step", "2 s", "1 s", ""), ("", "", "failed", "RuntimeError: this | that")]
+    page = tool.page({"presets": rows}, "A machine.")
+    assert "A machine." in page
+    assert "## Fitting and drawing" in page
+    assert page.endswith("| a step | 2 s | 1 s |  |\n|  |  | failed | RuntimeError: this / that |\n")
+
+
+def test_what_cannot_be_done_is_a_row_with_the_error(tool):
+    def work():
+        raise RuntimeError("no kernel\nmore words")
+
+    assert tool.tried("bfloat16", work) == ("bfloat16", "", "failed", "RuntimeError: no kernel")
+
+
+@pytest.mark.slow
+def test_a_part_that_takes_too_long_is_stopped_and_says_so(tool):
+    assert tool.measured("demo", True, 0.5) == [("", "", "stopped", "after 0.5 s, its limit")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tests", "presets", "replay", "many", "lengths", "arithmetic", "demo", "processes"])
+def test_every_part_runs_at_tiny_sizes_on_the_cpu(tool, tmp_path, name):
+    assert tool.main(["--try", str(tmp_path / "tried.md"), "--only", name]) == 0
+    page = (tmp_path / "tried.md").read_text()
+    assert "no measurement" in page
+    assert f"## {tool.PARTS[name].title}" in page
+    assert not {"failed", "stopped"} & {cell for line in page.splitlines() for cell in line.split(" | ")}
