@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 VALUES = 2**26  # in one part: 256 MiB
+CPU = torch.device("cpu")
 
 
 def unwritten(array: np.ndarray) -> Tensor:
@@ -151,10 +152,10 @@ class Made:
 Vectors = Tensor | Rows | Made
 
 
-def row_slices(shape: Sequence[int], most: int | None = None, values: int = VALUES) -> Iterator[slice]:
-    """Yield the rows of `(M, ...)` in slices of at most so many values, and at most `most` rows; at least one row."""
+def row_slices(shape: Sequence[int], most: int | None = None, values: int | None = None) -> Iterator[slice]:
+    """Yield the rows of `(M, ...)` in slices of at most `values` (default: `VALUES`), and `most` rows; at least one row."""
     count, size = shape[0], max(1, torch.Size(shape[1:]).numel())
-    each = max(1, min(values // size, most or count))
+    each = max(1, min((values or VALUES) // size, most or count))
     return (slice(start, min(start + each, count)) for start in range(0, count, each))
 
 
