@@ -29,7 +29,7 @@ from pdiff.analysis.statistics import Difference, Values, contrast
 from pdiff.runtime.seeding import generator, normal
 from pdiff.weights.gram import MOST, axes_of_many, centred_gram, centred_products
 from pdiff.weights.origin import COLLECTED, Origin
-from pdiff.weights.vectors import Rows, Vectors, deviations, mean, parts, pieces, row_slices
+from pdiff.weights.vectors import CPU, Rows, Vectors, deviations, mean, parts, pieces, row_slices
 
 if TYPE_CHECKING:
     from pdiff.canonical.form import Form
@@ -147,13 +147,17 @@ class Subspace:
     project: Callable[[Vectors], Tensor]
 
 
-def subspace(fitted: Tensor | Rows) -> Subspace:
-    """Return the principal axes of the fitted vectors `(F, P)`: of many no more than `MOST_AXES`."""
+def subspace(fitted: Tensor | Rows, device: torch.device = CPU) -> Subspace:
+    """Return the principal axes of the fitted vectors `(F, P)`: of many no more than `MOST_AXES`.
+
+    A device computes the inner products.
+    """
     if len(fitted) <= MOST:
-        gram = centred_gram(fitted)
+        gram = centred_gram(fitted, device).cpu()
         axes, explained = coordinates_of(gram)
         axes = axes[:, : enough(explained)]  # in the fitted: inner products are coordinates
-        return Subspace((gram @ axes).float(), lambda vectors: (centred_products(vectors, fitted) @ axes).float())
+        known = (gram @ axes).float()
+        return Subspace(known, lambda vectors: (centred_products(vectors, fitted, device) @ axes).float())
     axes, variances = axes_of_many(fitted, MOST_AXES)
     axes, average = axes[: enough(variances / deviations(fitted).square().sum())], mean(fitted)
 
@@ -233,6 +237,7 @@ def examine(
     seed: int,
     origin: Origin = COLLECTED,
     form: "Form | None" = None,
+    device: torch.device = CPU,
 ) -> Copying:
     """Test whether the generated are copies of the fitted.
 
@@ -249,6 +254,7 @@ def examine(
         seed: of the noise of a control.
         origin: of the population.
         form: the canonical form that fitted and held-out ones are in; None where units keep their order.
+        device: that computes inner products and distances of vectors.
     """
     seen, unseen = len(np.unique(branches[0])), len(set(branches[1]) - set(branches[0]))
     if seen < FEWEST_FITTED or not unseen:
@@ -258,7 +264,8 @@ def examine(
         return untested(f"{found}, expected at least {FEWEST_FITTED} and one: {todo}")
     if len(generated) == 1:
         return untested("a single vector was generated: nothing tells how much others differ. Raise generate.num")
-    axes, neighbours, decoded = subspace(fitted), Neighbours(fitted, branches[0], form), decode()
+    axes, neighbours = subspace(fitted, device), Neighbours(fitted, branches[0], form, device)
+    decoded = decode()
     all_, many = (np.arange(len(labels)) for labels in branches), neighbours.tried > 0 or len(fitted) > MOST
     rows = tuple(few_of_each(labels, MOST_POINTS) for labels in branches) if many else tuple(all_)
     some = Fresh(rows, tuple(labels[own] for labels, own in zip(branches, rows, strict=True)), neighbours)

@@ -34,7 +34,7 @@ from pdiff.runtime.errors import PdiffError
 from pdiff.task.task import Metric
 from pdiff.weights.origin import Origin, origin_of, sentence
 from pdiff.weights.provenance import branch_labels, kin_labels, lineage_labels
-from pdiff.weights.vectors import Rows, Vectors, row_slices
+from pdiff.weights.vectors import CPU, Rows, Vectors, row_slices
 
 if TYPE_CHECKING:
     from pdiff.canonical.form import Form
@@ -70,6 +70,7 @@ class Case:
         margin: how far below the trained is as good, in standard deviations of the trained.
         seed: of what is drawn.
         form: the canonical form of the population; None without one.
+        device: that computes with vectors.
         averages: the source of averages of a few trained ones; None without any.
         small: sources of averages that are of too few to count as such.
     """
@@ -87,6 +88,7 @@ class Case:
     margin: float
     seed: int
     form: "Form | None" = None
+    device: torch.device = CPU
     averages: str | None = None
     small: Sequence[str] = ()
 
@@ -322,6 +324,7 @@ def copying(case: Case) -> Copying:
         case.seed,
         case.origin,
         case.form,
+        case.device,
     )
 
 

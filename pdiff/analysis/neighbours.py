@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pdiff.weights.gram import MOST
-from pdiff.weights.vectors import VALUES, Rows, column_blocks
+from pdiff.weights.vectors import CPU, VALUES, Rows, brought, column_blocks
 
 if TYPE_CHECKING:
     from pdiff.canonical.form import Form
@@ -32,11 +32,13 @@ class Neighbours:
         trained: `(N, P)`.
         kin: number of what each of them is akin to `(N,)`: a vector that is one of them leaves these out.
         form: the canonical form that they are in; None where units keep their order.
+        device: that computes distances, of vectors on the CPU.
     """
 
     trained: Tensor | Rows
     kin: NDArray
     form: "Form | None" = None
+    device: torch.device = CPU
 
     @property
     def tried(self) -> int:
@@ -74,7 +76,7 @@ class Neighbours:
 
     def table(self, part: Tensor | Rows, kin: NDArray | None) -> Tensor:
         """Return the distances `(m, N)` of vectors to the trained ones; infinite to those they are akin to."""
-        table = distances(part, self.trained)
+        table = distances(part, self.trained, self.device)
         return table if kin is None else table.masked_fill(torch.from_numpy(kin[:, None] == self.kin), torch.inf)
 
     def nearest(self, part: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,21 +112,22 @@ class Neighbours:
         return best, nearest
 
 
-def distances(vectors: Tensor | Rows, trained: Tensor | Rows) -> Tensor:
+def distances(vectors: Tensor | Rows, trained: Tensor | Rows, device: torch.device = CPU) -> Tensor:
     """Return the Euclidean distances `(M, N)` of vectors `(M, P)` to trained ones `(N, P)`, summed over columns.
 
     Differences are formed before squaring: the usual expansion into products loses small distances. To more than `MOST`
     trained ones, where that takes too long, products are formed all the same, in double precision, of what is left
-    without an average: less than about 1e-7 of the vectors' length is lost.
+    without an average: less than about 1e-7 of the vectors' length is lost. A device computes them block by block; they
+    come back to the CPU.
     """
-    squares = torch.zeros(len(vectors), len(trained), dtype=torch.float64)
+    squares = torch.zeros(len(vectors), len(trained), dtype=torch.float64, device=device)
     for place in column_blocks(vectors, trained):
-        own, other = vectors[:, place], trained[:, place]
+        own, other = brought(vectors[:, place], device), brought(trained[:, place], device)
         if len(trained) > MOST:
             squares += squared_by_products(own.double(), other.double())
         else:
             squares += torch.cdist(own, other, compute_mode="donot_use_mm_for_euclid_dist").double().square()
-    return squares.clamp_(min=0).sqrt().to(vectors.dtype)
+    return squares.clamp_(min=0).sqrt().to(vectors.dtype).cpu()
 
 
 def squared_by_products(own: Tensor, other: Tensor) -> Tensor:

@@ -93,7 +93,7 @@ def survey(neighbours: Neighbours, layout: Layout, seed: int) -> Surroundings:
         width=deviation.mean().item(),
         sampled=sampled,
         values=in_order(trained[:, sampled]),
-        projection=principal_axes(trained),
+        projection=principal_axes(trained, device=neighbours.device),
         shown=density_coordinates(deviation, layout),
     )
 
@@ -130,10 +130,10 @@ def spread(vectors: Vectors, trained: Vectors) -> float:
     return relative_width(deviations(vectors).mean().item(), deviations(trained).mean().item())
 
 
-def principal_axes(trained: Tensor | Rows, count: int = 2) -> Projection:
+def principal_axes(trained: Tensor | Rows, count: int = 2, device: torch.device | None = None) -> Projection:
     """Return the `count` principal axes of vectors `(N, P)`, from their Gram matrix `(N, N)`; see `axes_of_many`.
 
-    The sign of an axis is such that its largest entry is positive.
+    The sign of an axis is such that its largest entry is positive. A device computes the Gram matrix.
     """
     axes, explained = torch.zeros(count, trained.shape[1]), torch.zeros(count)
     if len(trained) > MOST:
@@ -141,7 +141,7 @@ def principal_axes(trained: Tensor | Rows, count: int = 2) -> Projection:
         axes[: len(found)], explained[: len(found)] = found, (variances / deviations(trained).square().sum()).float()
         axes *= axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()
         return Projection(mean(trained), axes, explained)
-    coordinates, shares = coordinates_of(centred_gram(trained))
+    coordinates, shares = coordinates_of(centred_gram(trained, device).cpu())
     reached = min(count, len(shares))
     for place, centred in centred_blocks(trained):
         axes[:reached, place] = (coordinates[:, :reached].T @ centred).float()

@@ -4,7 +4,8 @@ A step is a function of the state before it and of its number: which rows it see
 from (seed, step). So the state between two steps is weights, averages and optimiser, and nothing else.
 
 Several processes share each batch, which gives the same but for rounding. A network with batch statistics, which need
-the whole batch, is trained by the first process alone, and so is what has fewer rows than there are processes.
+the whole batch, is trained by the first process alone, and so is what has fewer rows than there are processes; on GPUs
+also what is so small that to add up its gradients takes longer than to compute them.
 """
 
 import hashlib
@@ -35,6 +36,7 @@ from pdiff.weights.vectors import brought, parts
 
 SECONDS_BETWEEN_STATES = 30
 STEPS_BETWEEN_LOGS = 100
+FEWEST_ROWS, LEAST_WORK = 8, 2**28  # of a step that GPUs share: rows of each, and rows times weights of all
 
 
 class Batches(Dataset):
@@ -301,7 +303,7 @@ def train(
     seen = [checksum(part) for part in ((rows, watch.rows) if watch else (rows,))]
     whole = str(derive_seed(seed, identity, *seen))
     kept = on_main(lambda: kept_state(Path(folder) / f"{name}.state.safetensors", whole) if folder else None)
-    alone = size() == 1 or len(rows) < size() or has_batch_statistics(objective)
+    alone = trains_alone(objective, rows, batch_size)
     if alone and not is_main():
         return results_of_main(objective, [])
     cosine = {"type": "CosineAnnealingLR", "T_max": steps, "by_epoch": False}
@@ -338,6 +340,14 @@ def train(
     if result:
         objective.load_state_dict(result)
     return results_of_main(objective, losses.values[: runner.iter].tolist())
+
+
+def trains_alone(objective: nn.Module, rows: Tensor | Scaled, batch_size: int) -> bool:
+    """Say whether the first process trains alone, on rows `(N, ...)` in batches of so many."""
+    if size() == 1 or len(rows) < size() or has_batch_statistics(objective):
+        return True
+    work = batch_size * sum(parameter.numel() for parameter in objective.parameters() if parameter.requires_grad)
+    return rows.device.type == "cuda" and (batch_size < FEWEST_ROWS * size() or work < LEAST_WORK)
 
 
 def has_batch_statistics(model: nn.Module) -> bool:

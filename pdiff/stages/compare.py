@@ -116,6 +116,7 @@ def open_case(run: "Run") -> Case:
         margin=run.config.compare.margin,
         seed=seed,
         form=run.form,
+        device=run.device,
         averages=averages_of_a_few({name: members(run, name, pool) for name in averages}),
         small=few,
     )
@@ -124,7 +125,7 @@ def open_case(run: "Run") -> Case:
 def neighbours(run: "Run") -> Neighbours:
     """Return the trained vectors: one of several lineages leaves out its own lineage, of a single one itself."""
     vectors, lineages = run.population.tensor(), run.lineages
-    return Neighbours(vectors, lineages if lineages.any() else np.arange(len(vectors)), run.form)
+    return Neighbours(vectors, lineages if lineages.any() else np.arange(len(vectors)), run.form, run.device)
 
 
 def averages_of_a_few(members: Mapping[str, int]) -> str | None:

@@ -60,7 +60,7 @@ def conditional_summary(run: "Run") -> dict[str, Any]:
     case = ConditionalCase(*told, margin, rivals_of(run, lacking))
     kind, line = conditional_verdict(case)
     gates, best = read_gates(run.directory), case.best(case.choosable)
-    known = Neighbours(pool.known, wanted.lineages, run.form)
+    known = Neighbours(pool.known, wanted.lineages, run.form, run.device)
     return {
         "plugin": run.name,
         "conditional": True,

@@ -5,23 +5,29 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from pdiff.weights.vectors import Rows, Vectors, column_blocks, mean, parts, pieces
+from pdiff.weights.vectors import CPU, Rows, Vectors, brought, column_blocks, mean, parts, pieces
 
 MOST = 4096  # vectors whose inner products are computed, which are then 128 MiB
 SURPLUS, PASSES, ROWS = 16, 6, 4096  # axes beyond those that are asked for, passes, and rows at once, of `leading_axes`
 
 
-def centred_blocks(vectors: Tensor | Rows) -> Iterator[tuple[slice, Tensor]]:
-    """Yield the columns and, in double precision, the deviations `(N, C)` from their average in float32."""
+def centred_blocks(vectors: Tensor | Rows, device: torch.device | None = None) -> Iterator[tuple[slice, Tensor]]:
+    """Yield the columns and, in double precision, the deviations `(N, C)` from their average in float32.
+
+    They are computed on a device; default: where the vectors lie.
+    """
     for place in column_blocks(vectors):
-        block = vectors[:, place]
+        block = brought(vectors[:, place], device or vectors.device)
         yield place, (block - block.mean(0)).double()
 
 
-def centred_gram(vectors: Tensor | Rows) -> Tensor:
-    """Return the inner products `(N, N)` of the deviations of vectors `(N, P)` from their average."""
-    gram = torch.zeros(len(vectors), len(vectors), dtype=torch.float64, device=vectors.device)
-    for _, centred in centred_blocks(vectors):
+def centred_gram(vectors: Tensor | Rows, device: torch.device | None = None) -> Tensor:
+    """Return the inner products `(N, N)` of the deviations of vectors `(N, P)` from their average.
+
+    They are computed on a device, and stay there; default: where the vectors lie.
+    """
+    gram = torch.zeros(len(vectors), len(vectors), dtype=torch.float64, device=device or vectors.device)
+    for _, centred in centred_blocks(vectors, device):
         gram += centred @ centred.T
     return gram
 
@@ -93,15 +99,18 @@ def iterate(vectors: Tensor | Rows, average: Tensor, basis: Tensor) -> tuple[Ten
     return axes.to(basis.dtype), variances.flip(0)
 
 
-def centred_products(vectors: Vectors, trained: Tensor | Rows) -> Tensor:
-    """Return the inner products `(M, N)` of two sets' deviations from the average of `trained` `(N, P)`."""
-    return torch.cat([_products(piece, trained) for piece in pieces(vectors)])
+def centred_products(vectors: Vectors, trained: Tensor | Rows, device: torch.device = CPU) -> Tensor:
+    """Return the inner products `(M, N)` of two sets' deviations from the average of `trained` `(N, P)`.
+
+    They are computed on a device, block by block, and come back to the CPU.
+    """
+    return torch.cat([_products(piece, trained, device) for piece in pieces(vectors)])
 
 
-def _products(piece: Tensor | Rows, trained: Tensor | Rows) -> Tensor:
-    products = torch.zeros(len(piece), len(trained), dtype=torch.float64)
+def _products(piece: Tensor | Rows, trained: Tensor | Rows, device: torch.device) -> Tensor:
+    products = torch.zeros(len(piece), len(trained), dtype=torch.float64, device=device)
     for place in column_blocks(trained, piece):
-        block = trained[:, place]
+        own, block = brought(piece[:, place], device), brought(trained[:, place], device)
         average = block.mean(0)
-        products += (piece[:, place] - average).double() @ (block - average).double().T
-    return products
+        products += (own - average).double() @ (block - average).double().T
+    return products.cpu()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 VALUES = 2**26  # in one part: 256 MiB
+CPU = torch.device("cpu")
 
 
 def unwritten(array: np.ndarray) -> Tensor:

@@ -5,8 +5,11 @@ import pytest
 import torch
 
 from pdiff.analysis import neighbours
-from pdiff.analysis.neighbours import Neighbours
+from pdiff.analysis.neighbours import Neighbours, distances
+from pdiff.analysis.references import principal_axes
 from pdiff.canonical.form import Form
+from pdiff.testing.simulated_cuda import simulated_cuda
+from pdiff.weights.gram import centred_products
 from pdiff.weights.vectors import Rows
 from tests.canonical.by_hand import mlp, reordered
 
@@ -29,6 +32,24 @@ def test_the_distance_is_the_smallest_euclidean_one(among, rng):
     expected = torch.stack([torch.stack([(v - t).square().sum().sqrt() for t in trained]).min() for v in vectors])
     torch.testing.assert_close(among(trained).distances(vectors), expected)
     torch.testing.assert_close(among(Rows(trained, [0, 1, 2, 3])).distances(Rows(vectors, range(5))), expected)
+
+
+@pytest.mark.parametrize("most", [4096, 1])
+def test_a_gpu_computes_the_same_distances_of_vectors_on_the_host(monkeypatch, rng, most):
+    monkeypatch.setattr(neighbours, "MOST", most)
+    monkeypatch.setattr("pdiff.weights.vectors.VALUES", 40)
+    vectors, trained = torch.randn(5, 7, generator=rng), torch.randn(4, 7, generator=rng)
+    expected, products = distances(vectors, trained), centred_products(vectors, trained)
+    axes = principal_axes(trained)
+    with simulated_cuda() as gpu:
+        own = torch.device("cuda", 0)
+        found = distances(vectors, trained, own), centred_products(vectors, trained, own)
+        assert gpu.copies_to_host == 2, "of the results alone"
+        assert gpu.copies_to_device > 4, "block by block"
+        assert [tensor.device.type for tensor in found] == ["cpu", "cpu"]
+        assert torch.equal(found[0], expected)
+        assert torch.equal(found[1], products)
+        assert torch.equal(principal_axes(trained, device=own).axes, axes.axes)
 
 
 def test_trained_vectors_leave_out_what_they_are_akin_to(among):

@@ -10,6 +10,7 @@ from pdiff import Layout, ParameterDiffusion, PdiffError
 from pdiff.engine import training
 from pdiff.engine.intake import copied, on_device
 from pdiff.engine.objectives import Reconstruction
+from pdiff.testing.simulated_cuda import simulated_cuda
 from pdiff.weights.population import Population, write_population
 from pdiff.weights.vectors import Rows
 
@@ -110,6 +111,17 @@ def test_fit_to_rows_of_a_file_is_the_fit_to_the_same_vectors_in_memory(tmp_path
     rows = [row for row in range(40) if row % 7]
     stored = ParameterDiffusion(config).fit(Rows(Population.open(tmp_path).tensor(), rows))
     assert torch.equal(stored.sample(3), ParameterDiffusion(config).fit(population()[rows]).sample(3))
+
+
+@pytest.mark.parametrize("config", [SMALL, {**SMALL, "scaling": {"type": "per_coordinate"}}])
+def test_fit_to_a_population_that_a_gpu_cannot_hold_is_the_fit_on_the_cpu(monkeypatch, config):
+    expected, rows = ParameterDiffusion(config).fit(population()).sample(3), Rows(population(), range(40))
+    with simulated_cuda():
+        monkeypatch.setattr("pdiff.engine.intake.fits", lambda *_: False)
+        for vectors in (population(), rows):
+            engine = ParameterDiffusion(config, device="cuda").fit(vectors)
+            assert engine.autoencoder.mean.device.type == "cuda"
+            assert torch.equal(engine.sample(3), expected)
 
 
 def test_interrupted_fit_of_tokens_goes_on_to_the_same_bytes(tmp_path, monkeypatch):

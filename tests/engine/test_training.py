@@ -1,11 +1,13 @@
 import pytest
 import torch
 from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper
 
 from pdiff.engine import training
 from pdiff.engine.scaling import PerCoordinate, Scaled
-from pdiff.engine.training import Batches, MovingAverage, train
-from pdiff.runtime.seeding import generator
+from pdiff.engine.training import Batches, MovingAverage, train, trains_alone
+from pdiff.runtime.seeding import generator, normal
+from pdiff.testing.simulated_cuda import simulated_cuda
 from pdiff.weights.vectors import Rows
 
 SETTINGS = {
@@ -26,7 +28,7 @@ class Fit(BaseModel):
     def forward(self, rows, step, mode="loss"):
         if step == self.fail_at:
             raise KeyboardInterrupt
-        noise = torch.randn(rows.shape, generator=generator(0, step))
+        noise = normal(rows.shape, generator(0, step, device=rows.device))
         return {"loss": self.loss(rows, rows + 0.1 * noise)}
 
     def loss(self, rows, noisy):
@@ -136,12 +138,34 @@ def kept_by(method, kept):
     return called
 
 
-def test_no_step_fetches_a_number_from_the_device(monkeypatch):
-    fetched = []
-    item = torch.Tensor.item
-    monkeypatch.setattr(torch.Tensor, "item", lambda tensor: fetched.append(tensor) or item(tensor))
-    train(Fit(), ROWS, "autoencoder", None, 0, "", **SETTINGS | {"ema": 0.9})
-    assert len(fetched) < SETTINGS["steps"] // 10
+@pytest.mark.parametrize("changes", [{"ema": 0.9}, {"schedule": "constant"}, {"amp": True}])
+def test_no_step_waits_for_a_gpu(monkeypatch, changes):
+    step, expected = OptimWrapper.update_params, Fit()
+    losses = train(expected, ROWS, "autoencoder", None, 0, "", **SETTINGS | changes)
+    with simulated_cuda() as gpu:
+        objective, rows, waits = Fit().cuda(), ROWS.cuda(), []
+
+        def counted(self, *given, **named):
+            step(self, *given, **named)
+            waits.append(gpu.syncs)
+
+        monkeypatch.setattr(OptimWrapper, "update_params", counted)
+        assert train(objective, rows, "autoencoder", None, 0, "", **SETTINGS | changes) == losses
+        assert len(waits) == SETTINGS["steps"]
+        assert waits[-1] == waits[0], gpu.places.most_common(5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch_size", "weights", "alone"),
+    [(1, 64, 10**9, True), (64, 15, 10**9, True), (64, 64, 10**6, True), (64, 64, 10**7, False)],
+)
+def test_what_is_too_small_for_several_gpus_is_trained_by_one(monkeypatch, rows, batch_size, weights, alone):
+    monkeypatch.setattr(training, "size", lambda: 2)
+    objective = torch.nn.Module()
+    objective.weight = torch.nn.Parameter(torch.empty(weights, device="meta"))
+    assert trains_alone(objective, torch.empty(rows, 4), batch_size) == (rows < 2), "on CPUs it is shared"
+    with simulated_cuda():
+        assert trains_alone(objective, torch.empty(rows, 4, device="cuda"), batch_size) == alone
 
 
 def test_moving_average_is_that_of_its_formula():
