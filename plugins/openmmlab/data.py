@@ -47,6 +47,13 @@ class Split:
 
         return Runner.build_dataloader({**self.loader, "dataset": Shared(self.dataset)})
 
+    def pinned(self) -> "Split":
+        """Return the split with batches in pinned memory, from which a GPU copies while it computes.
+
+        A loader that says itself whether it does so is left as it is.
+        """
+        return replace(self, loader={"pin_memory": True, **self.loader})
+
     def parts(self, conditions: Conditions) -> list[tuple["Split", list[int]]]:
         """Return the images that some conditions `(n, C)` are about, and the places of these conditions.
 

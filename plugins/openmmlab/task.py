@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseDataPreprocessor
 from pdiff_plugins.openmmlab.checkpoint import export_checkpoint
 from pdiff_plugins.openmmlab.conditions import build_kind
 from pdiff_plugins.openmmlab.data import Split, build_splits
@@ -60,9 +61,14 @@ def build_task(
         splits = {name: dataclasses.replace(split, kind=kind) for name, split in splits.items()}
         if kind.background is not None:  # one that calls every pixel so finds no class of a set
             primary = dataclasses.replace(primary, chance=0.0)
+    on_gpu = device.type == "cuda" and torch.accelerator.is_available()
+    if on_gpu:
+        splits = {name: split.pinned() for name, split in splits.items()}
     measured = {name: measure(config, name, split) for name, split in splits.items() if name != "train"}
     reading = {name: model[name] for name in ("key", "prefix", "rename", "cast") if name in model}
     network = build_network(library, config, seed, model.get("checkpoint"), model.get("channels_last", False), reading)
+    if on_gpu and isinstance(network.data_preprocessor, BaseDataPreprocessor):
+        network.data_preprocessor._non_blocking = True
     network.to(device).dataset_meta = dict(splits["train"].dataset.metainfo)
     check_prediction(network, splits["test"])
     head = [name for name in heads if name in dict(network.named_modules())][:1]

@@ -1,6 +1,7 @@
 """The splits of a config: which images are in which, that none is in two, and every way to describe them wrongly."""
 
 import copy
+import dataclasses
 import json
 import shutil
 
@@ -496,3 +497,12 @@ def test_choice_is_without_repetition_and_of_all_images():
     assert {index for indices in chosen for index in indices} == set(images)
     assert list(choose(images, None, 0, "select")) == images
     assert choose(images, 10, 0, "select") != choose(images, 10, 0, "train")
+
+
+def test_batches_for_a_gpu_are_pinned_unless_the_loader_says(case):
+    split = case.task.splits["test"].split
+    assert "pin_memory" not in split.loader, "on a CPU"
+    assert split.pinned().loader == {**split.loader, "pin_memory": True}
+    kept = dataclasses.replace(split, loader={**split.loader, "pin_memory": False})
+    assert kept.pinned().loader["pin_memory"] is False
+    assert kept.pinned().dataset is split.dataset
