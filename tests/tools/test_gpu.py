@@ -3,9 +3,12 @@
 import importlib.util
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from pdiff.testing.simulated_cuda import simulated_cuda
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "tools" / "bench" / "gpu.py"
@@ -62,3 +65,11 @@ def test_every_part_runs_at_tiny_sizes_on_the_cpu(tool, tmp_path, name):
     assert "no measurement" in page
     assert f"## {tool.PARTS[name].title}" in page
     assert not {"failed", "stopped"} & {cell for line in page.splitlines() for cell in line.split(" | ")}
+
+
+@pytest.mark.slow
+def test_replay_mixes_no_devices_on_a_simulated_gpu(tool):
+    with simulated_cuda():
+        rows = list(tool.replay(replace(tool.TRY, device="cuda")))
+    assert len(rows) == 4
+    assert all("identical 3 of 3" in remark for *_, remark in rows)
