@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from pdiff_plugins.classification.conditions import CONDITIONS, Kind
-from pdiff_plugins.images.data import Split
+from pdiff_plugins.images.data import Split, sent
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
@@ -169,7 +169,7 @@ class RotationPrompt(Rotation):
 
     def angles(self, conditions: Tensor, table: Conditions) -> Tensor:
         """Return the angles `(n,)` in degrees of the nearest conditions of the table."""
-        known = table.values.to(conditions.device)
+        known = sent(table.values, conditions.device)
         scale = known.std(0)
         scale = torch.where(scale > 0, scale, 1.0)
-        return self.degrees.float().to(known.device)[torch.cdist(conditions / scale, known / scale).argmin(1)]
+        return sent(self.degrees.float(), known.device)[torch.cdist(conditions / scale, known / scale).argmin(1)]

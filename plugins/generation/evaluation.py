@@ -130,8 +130,8 @@ def losses(model: nn.Module, candidates: Candidates, references: Sequence[Refere
         rows, held = [i for i, other in enumerate(references) if other is reference], reference.held_out()
         replay = Replay(model.eval(), candidates.take(rows), lambda batch: model(*batch).sample)
         for row, predicted in zip(rows, replay((held.noisy, held.t)), strict=True):
-            found[row] = mse_loss(predicted, held.target).item()
-    return [found[row] for row in range(len(references))]
+            found[row] = mse_loss(predicted, held.target)
+    return torch.stack([found[row] for row in range(len(references))]).tolist()
 
 
 def evaluations(model: nn.Module, candidates: Candidates, bench: Bench, split: str) -> Iterator[Evaluation]:
@@ -147,20 +147,21 @@ def evaluate_group(model: nn.Module, candidates: Candidates, bench: Bench, advan
     everything = [bench.whole] * len(candidates)
     references = everything if bench.classes is None else bench.references(candidates.conditions)
     loss = losses(model, candidates, references)
-    seen = [[] for _ in candidates]
+    seen, finite = [[] for _ in candidates], [[] for _ in candidates]
     for index, images in images_of(model, candidates, bench):
-        finite = images.isfinite().all()
-        seen[index].append(bench.features(images.clamp(-1, 1)) if finite else None)
+        seen[index].append(bench.features(images.clamp(-1, 1)))
+        finite[index].append(images.isfinite().all())
         advance()
+    alive = torch.stack([torch.stack(batches).all() for batches in finite]).tolist()
     for index, batches in enumerate(seen):
-        yield evaluation(batches, loss[index], bench, references[index])
+        yield evaluation(batches if alive[index] else None, loss[index], bench, references[index])
 
 
 def evaluation(
-    batches: list[tuple[Tensor, Tensor | None] | None], loss: float, bench: Bench, reference: Reference
+    batches: list[tuple[Tensor, Tensor | None]] | None, loss: float, bench: Bench, reference: Reference
 ) -> Evaluation:
-    """Return what features and probabilities of a candidate's images, and its loss, amount to."""
-    if None in batches:
+    """Return what features and probabilities of a candidate's images, None of a dead one, and its loss amount to."""
+    if batches is None:
         signature = torch.full((bench.signature_images, bench.features.size), math.inf)
         scores = torch.full((bench.groups,), math.inf, dtype=torch.float64) if bench.groups else None
         return Evaluation(math.inf, signature, scores)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from pdiff_plugins.images.data import Split
+from pdiff_plugins.images.data import Split, sent
 from torch import Tensor, nn
 
 from pdiff import PdiffError, check_keys, check_positive, generator, known
@@ -38,17 +38,21 @@ class Sampler:
     def __call__(self, model: Callable, noise: Tensor, batch: int = 0) -> Tensor:
         """Return images `(B, C, H, W)` in about [-1, 1].
 
+        The scheduler's timesteps stay on the CPU, where it looks at them; the network gets them on its own device. So
+        no step waits for a GPU.
+
         Args:
             model: the UNet, in eval mode.
             noise: `(B, C, H, W)`, standard normal.
             batch: number of the batch, so that a stochastic scheduler draws for each anew.
         """
         scheduler = self.kind.from_config(self.config)  # a scheduler remembers earlier steps: a new one for each pass
-        scheduler.set_timesteps(self.steps, device=noise.device)
+        scheduler.set_timesteps(self.steps)
+        times = sent(scheduler.timesteps, noise.device)
         drawn = {"generator": generator(self.seed, "sampler", batch, device=noise.device)} if self.stochastic else {}
         x = noise * scheduler.init_noise_sigma
-        for t in scheduler.timesteps:
-            x = scheduler.step(model(scheduler.scale_model_input(x, t), t).sample, t, x, **drawn).prev_sample
+        for t, time in zip(scheduler.timesteps, times, strict=True):
+            x = scheduler.step(model(scheduler.scale_model_input(x, t), time).sample, t, x, **drawn).prev_sample
         return x
 
 

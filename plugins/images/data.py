@@ -23,13 +23,16 @@ VALUES = 2**26  # of images whose moments are taken at once, 256 MiB
 SHARE = 0.25  # of the free memory of a GPU, which the images of all splits may take
 
 
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device; a GPU that it goes to from the host is not waited for."""
+    if device.type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
 def at(tensor: Tensor, rows: Tensor | slice) -> Tensor:
     """Return some rows of a tensor, wherever it lies; a GPU is not waited for when it is told which."""
-    if isinstance(rows, slice):
-        return tensor[rows]
-    if tensor.is_cuda and not rows.is_cuda:
-        rows = rows.pin_memory()
-    return tensor[rows.to(tensor.device, non_blocking=tensor.is_cuda)]
+    return tensor[rows if isinstance(rows, slice) else sent(rows, tensor.device)]
 
 
 class Split:

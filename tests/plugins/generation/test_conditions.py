@@ -51,7 +51,7 @@ def candidates_for(task, conditions: Conditions) -> Candidates:
 
 def evaluate(task, candidates, split: str = "test") -> list:
     """Return what `evaluate` yields."""
-    return list(HOOK.evaluate(task=task, candidates=candidates, split=split))
+    return list(HOOK.evaluate(task=task, candidates=candidates, split=split, ensembles=()))
 
 
 def collected(config: dict, build, state=None, branch=None, base=None):

@@ -17,6 +17,7 @@ from pdiff.run.export import export
 from pdiff.runtime.errors import PdiffError
 from pdiff.stages.pipeline import run_pipeline
 from pdiff.task.plugins import load_plugin
+from pdiff.testing.simulated_cuda import simulated_cuda
 
 HOOK = load_plugin("generation").hook
 DETAILS = {"FID_plain", "KID", "denoising_loss", "confidence", "classes"}
@@ -24,7 +25,7 @@ DETAILS = {"FID_plain", "KID", "denoising_loss", "confidence", "classes"}
 
 def evaluate(task, candidates, split: str = "test") -> list:
     """Return what `evaluate` yields."""
-    return list(HOOK.evaluate(task=task, candidates=candidates, split=split))
+    return list(HOOK.evaluate(task=task, candidates=candidates, split=split, ensembles=()))
 
 
 def assert_same(ones, others) -> None:
@@ -278,7 +279,7 @@ def test_package_that_is_not_installed_is_named(monkeypatch, package):
 def test_candidates_are_measured_against_training_images_too(build, tiny_generator, candidates):
     task = build(tiny_generator)
     few = candidates(task, 2)
-    on = {split: list(HOOK.evaluate(task=task, candidates=few, split=split)) for split in ("train", "select")}
+    on = {split: evaluate(task, few, split) for split in ("train", "select")}
     assert len(on["train"]) == 2
     assert on["train"][0].metric != on["select"][0].metric
 
@@ -291,3 +292,20 @@ def test_inputs_are_noisy_images_and_time_steps_that_come_again(tiny_generator, 
     for one, again in zip(batches, HOOK.inputs(task=task, split="train"), strict=True):
         assert torch.equal(one[0], again[0])
         assert torch.equal(one[1], again[1])
+
+
+def test_a_gpu_is_not_asked_after_each_batch_whether_images_are_finite(tiny_generator, build, candidates):
+    task = build(tiny_generator)
+    expected = evaluate(task, candidates(task))
+    tiny_generator["device"] = "cuda"
+    with simulated_cuda() as gpu:
+        task, counts = build(tiny_generator), []
+        on_gpu = candidates(task)
+        on_gpu.vectors = on_gpu.vectors.to("cuda")
+        assert_same(evaluate(task, on_gpu), expected)
+        for size in (12, 4):
+            task.splits["test"].split.eval_batch = size
+            gpu.reset()
+            evaluate(task, on_gpu)
+            counts.append(gpu.copies_to_host)
+    assert counts[0] == counts[1]

@@ -9,6 +9,7 @@ from pdiff_plugins.generation.sampling import Sampler, check_sampler
 from torch import nn
 
 from pdiff.runtime.errors import PdiffError
+from pdiff.testing.simulated_cuda import simulated_cuda
 
 MEAN, STD = 0.3, 0.2
 
@@ -103,3 +104,25 @@ KINDS = sorted(kind.__name__ for kind in DDPMScheduler().compatibles)
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "DPMSolverSDEScheduler"])
 def test_every_scheduler_of_diffusers_takes_its_steps(schedule, kind):
     check_sampler(Sampler(schedule, 0, kind, 6))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "DDIMScheduler",
+        "DDPMScheduler",
+        "DPMSolverMultistepScheduler",
+        "EulerAncestralDiscreteScheduler",
+        "EulerDiscreteScheduler",
+        "PNDMScheduler",
+    ],
+)
+def test_no_step_waits_for_a_gpu(kind):
+    sampler = Sampler(DDPMScheduler(), 0, kind, 4)
+    expected = sampler(lambda x, t: SimpleNamespace(sample=x * t / 1000), noise(4))
+    with simulated_cuda() as gpu:
+        x = noise(4).to("cuda")
+        with gpu.no_sync("sampler"):
+            images = sampler(lambda x, t: SimpleNamespace(sample=x * t / 1000), x)
+        assert images.device.type == "cuda"
+        assert torch.equal(images.cpu(), expected)
