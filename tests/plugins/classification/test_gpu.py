@@ -34,15 +34,17 @@ BRANCHES = {
 }
 
 
-@pytest.fixture(params=["branches", "zoo", "zoo at once", "watched", "sets", "angles"])
+@pytest.fixture(params=["branches", "zoo", "zoo at once", "watched", "sets", "angles", "prompts"])
 def values(request, zoo, subsets) -> dict:
     """The values of a config of each way to train and to evaluate, its batches small."""
-    values = {"branches": BRANCHES, "sets": subsets, "angles": subsets}.get(request.param, zoo)
+    values = {"branches": BRANCHES, "sets": subsets, "angles": subsets, "prompts": subsets}.get(request.param, zoo)
     task = {**values["task"], "eval_batch": 100}
     if request.param == "zoo at once":
         task["eval_networks"] = 4
     if request.param == "angles":
         task["conditions"] = {"type": "rotation", "angles": [0, 180, 6]}
+    if request.param == "prompts":
+        task["conditions"] = {"type": "rotation_prompt", "angles": [0, 180, 6], "images": 8, "scores": 3}
     if request.param == "watched":
         task["data"] = {**task["data"], "classes": list(range(8))}
         task["uncertainty"] = {"outside": {"type": "digits", "size": 8, "classes": [8, 9], "train": 4, "select": 100}}
@@ -78,7 +80,7 @@ def test_answers_come_to_the_host_at_the_end_and_no_image_goes_to_the_gpu_again(
         gpu.reset()
         case.evaluate(candidates, ensembles=ensembles)
         assert gpu.copies_to_host <= 5  # answers, whether they are finite, and three figures of how sure they are
-        assert gpu.copies_to_device <= 1  # the conditions
+        assert gpu.syncs <= 6  # these, and the conditions on their way to the GPU
 
 
 def test_no_step_of_a_training_is_waited_for(values, conditional, monkeypatch):
