@@ -14,7 +14,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from torch import UntypedStorage
+from torch import Tensor, UntypedStorage, nn
 
 from pdiff.testing.simulated_modes import Here, Names, Operations, as_device
 from pdiff.testing.simulated_tags import GPU, SimulatedGPU
@@ -82,6 +82,11 @@ def simulated_autocast(original):
         original(self, "cpu" if device_type == "cuda" else device_type, *args, **kwargs)
 
     return init
+
+
+def of_another_type(values: Any) -> bool:
+    """Say whether a tensor has a type of its own; that Python's view is on is no reason for torch to go another way."""
+    return any(isinstance(value, Tensor) and type(value) not in (Tensor, nn.Parameter) for value in values)
 
 
 def simulated_clone(gpu: SimulatedGPU):
@@ -164,6 +169,7 @@ def simulated_cuda() -> Iterator[SimulatedGPU]:
             held.enter_context(mock.patch.object(torch.cuda, name, value))
         for owner, name, value in (
             (torch, "Generator", Generator),
+            (torch.overrides, "has_torch_function", of_another_type),
             (torch.accelerator, "current_stream", lambda *_: SimpleNamespace(is_capturing=lambda: False)),
             (autocast, "__init__", simulated_autocast(autocast.__init__)),
             (torch.storage._StorageBase, "clone", simulated_clone(gpu)),
