@@ -153,7 +153,7 @@ Vectors = Tensor | Rows | Made
 
 
 def row_slices(shape: Sequence[int], most: int | None = None, values: int | None = None) -> Iterator[slice]:
-    """Yield the rows of `(M, ...)` in slices of at most `values` (default: `VALUES`), and `most` rows; at least one row."""
+    """Yield the rows of `(M, ...)` in slices of `values` at most, else `VALUES`, and `most` rows; at least one."""
     count, size = shape[0], max(1, torch.Size(shape[1:]).numel())
     each = max(1, min((values or VALUES) // size, most or count))
     return (slice(start, min(start + each, count)) for start in range(0, count, each))
