@@ -5,6 +5,8 @@ from pdiff.engine.drawing import denoise, end, predict
 from pdiff.engine.process import Diffusion
 from pdiff.engine.samplers import build_sampler
 from pdiff.engine.schedule import noise_schedule
+from pdiff.runtime.seeding import generator
+from pdiff.testing.simulated_cuda import simulated_cuda
 
 STD = 0.5
 
@@ -82,3 +84,13 @@ def test_the_end_of_a_way_is_had_without_an_estimate(monkeypatch):
     assert torch.equal(end(z_and_estimate for z_and_estimate in way()), expected)
     monkeypatch.setattr(Diffusion, "clean", lambda *_: pytest.fail("an estimate was computed"))
     assert torch.equal(end(way()), expected)
+
+
+@pytest.mark.parametrize("kind", ["DDPM", "DDIM", "DPM-Solver++"])
+def test_no_step_waits_for_a_gpu(kind):
+    process, sampler = Diffusion(noise_schedule()), {"type": kind, "steps": 5}
+    with simulated_cuda() as gpu:
+        made, rng = build_sampler(sampler, process), generator(0, device="cuda")
+        way = denoise(lambda z, _: 0.5 * z, process, made, torch.Size([9, 1]), rng)
+        with gpu.no_sync("step of a sampler"):
+            assert end(way).device.type == "cuda"
