@@ -14,6 +14,7 @@ from pdiff.run.sources import check_sources, open_pool, open_source
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.settings import merge
 from pdiff.stages.pipeline import run_pipeline
+from pdiff.testing.simulated_cuda import simulated_cuda
 
 PLUGIN = Path(__file__).with_name("normed.py")
 CONFIG = {
@@ -133,3 +134,11 @@ def test_what_is_lacking_is_said_before_the_collection(tmp_path):
 def test_a_number_below_zero_is_one_line():
     with pytest.raises(PdiffError, match="evaluate.recalibrate: got -1"):
         resolve(merge(CONFIG, {"evaluate": {"recalibrate": -1}}))
+
+
+def test_on_a_gpu_they_are_the_bytes_of_the_cpu(finished, on_gpu, tmp_path):
+    directory, _ = on_gpu(finished)
+    with simulated_cuda():
+        export(directory.path, "generated", "best", tmp_path / "there.safetensors")
+    export(finished.path, "generated", "best", tmp_path / "here.safetensors")
+    assert (tmp_path / "there.safetensors").read_bytes() == (tmp_path / "here.safetensors").read_bytes()
