@@ -185,7 +185,7 @@ def moved(vectors: Tensor | Rows, rows: slice, device: torch.device) -> Tensor:
     """Return some of the vectors `(M, ...)` on a device, read from storage a few at a time."""
     found = torch.empty([len(range(len(vectors))[rows]), *vectors.shape[1:]], device=device)
     for part in row_slices(found.shape):
-        found[part] = vectors[rows.start + part.start : rows.start + part.stop].to(device)
+        found[part] = brought(vectors[rows.start + part.start : rows.start + part.stop], device)
     return found
 
 
