@@ -21,7 +21,7 @@ from pdiff.runtime.seeding import derive_seed, resolve_device
 from pdiff.runtime.settings import at_home
 from pdiff.runtime.storage import read_json, read_tensors
 from pdiff.task.contract import check_names, check_task
-from pdiff.task.plugins import load_plugin, plugin_name
+from pdiff.task.plugins import load_plugin, plugin_name, takes_ensembles
 from pdiff.task.task import Candidates, Task
 from pdiff.weights.conditions import Conditions
 from pdiff.weights.layout import Layout
@@ -228,7 +228,7 @@ class Run:
     @property
     def ensembles_in_evaluate(self) -> bool:
         """Whether the plugin's `evaluate` measures ensembles, too, in one pass with the candidates."""
-        return any("ensembles" in hook.argnames for hook in self.hook.evaluate.get_hookimpls())
+        return takes_ensembles(self.plugin)
 
     @property
     def measures_ensembles(self) -> bool:

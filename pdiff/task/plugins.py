@@ -87,7 +87,11 @@ def register(name: str, plugin: object) -> "pluggy.PluginManager":
         manager.check_pending()
     except pluggy.PluginValidationError as error:
         raise PdiffError(f"plugin {name}: {' '.join(str(error).split())}") from error
+    check_handed_over(manager, name)
     own = hook_names(manager, name)
+    if "ensemble" in own and takes_ensembles(manager):
+        line = "has the hook ensemble beside an evaluate that takes ensembles, and would never be asked by it"
+        raise PdiffError(f"plugin {name}: {line}. Leave one of them out.")
     missing = [hook for hook in REQUIRED if hook not in own]
     if missing:
         raise PdiffError(f"plugin {name}: lacks the hook {missing[0]}. Define it, decorated with @pdiff.hookimpl.")
@@ -95,6 +99,21 @@ def register(name: str, plugin: object) -> "pluggy.PluginManager":
         if hook not in own:
             manager.register(default, f"default {hook}")
     return manager
+
+
+def check_handed_over(manager: "pluggy.PluginManager", name: str) -> None:
+    """Raise a `PdiffError` for an argument that a hook would never get: pluggy hands over those without a default."""
+    for caller in manager.get_hookcallers(manager.get_plugin(name)) or []:
+        for hook in caller.get_hookimpls():
+            given = [argument for argument in hook.kwargnames if argument in caller.spec.argnames]
+            if given:
+                line = f"{caller.name} has a default for {given[0]!r}, which then is never handed over"
+                raise PdiffError(f"plugin {name}: {line}. Leave the default out, or the argument.")
+
+
+def takes_ensembles(manager: "pluggy.PluginManager") -> bool:
+    """Say whether the plugin's `evaluate` measures ensembles, too, in one pass with the candidates."""
+    return any("ensembles" in hook.argnames for hook in manager.hook.evaluate.get_hookimpls())
 
 
 def import_plugin(name: str) -> ModuleType:

@@ -37,6 +37,15 @@ BROKEN = {
         GOOD.replace("candidates, split", "candidates, splits"),
         r"hook 'evaluate' .*Argument\(s\) \{'splits'\} .* can not be found in the hookspec",
     ),
+    "has_a_default_for_what_is_handed_over": (
+        GOOD.replace("candidates, split", "candidates, split, ensembles=()"),
+        r"evaluate has a default for 'ensembles', which then is never handed over\. Leave the default out,",
+    ),
+    "measures_ensembles_twice": (
+        GOOD.replace("candidates, split", "candidates, split, ensembles")
+        + "@pdiff.hookimpl\ndef ensemble(task, candidates):\n    pass\n",
+        r"has the hook ensemble beside an evaluate that takes ensembles, .*Leave one of them out\.$",
+    ),
     "forgets_the_decorator": (GOOD.replace("@pdiff.hookimpl\ndef build", "def build"), "lacks the hook build"),
     "lacks_evaluate": (GOOD.partition("@pdiff.hookimpl\ndef evaluate")[0], "lacks the hook evaluate"),
     "is_empty": ("", r"lacks the hook build\. .*@pdiff\.hookimpl"),
@@ -79,7 +88,7 @@ def rows() -> dict:
 def test_the_embedded_plugin_is_found_and_ready():
     row = rows()["classification"]
     assert row.state == "ready"
-    assert row.hooks == ("branches", "build", "collect", "ensemble", "evaluate", "finetune", "inputs", "losses")
+    assert row.hooks == ("branches", "build", "collect", "evaluate", "finetune", "inputs", "losses")
     assert row.origin.startswith("pdiff_plugins.classification (pdiff ")
 
 
