@@ -7,7 +7,7 @@ from pdiff.testing.simulated_cuda import simulated_cuda
 
 pytest.importorskip("mmengine")
 
-PARTS = ("plugins/detection", "plugins/segmentation", "plugins/openmmlab")
+PARTS = ("plugins/detection", "plugins/segmentation", "plugins/openmmlab", "pdiff/runtime/delivery")
 
 
 def own(gpu) -> dict[str, int]:
