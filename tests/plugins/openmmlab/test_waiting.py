@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from pdiff.run.config import resolve
 from pdiff.testing.simulated_cuda import simulated_cuda
 
 pytest.importorskip("mmengine")
@@ -61,3 +62,15 @@ def test_a_step_of_many_networks_waits_for_the_objects_of_each_alone(case):
         waited = own(gpu)
     samples = task.splits["train"].loader["batch_size"]
     assert sum(waited.values()) == (len(table) * samples if case.plugin == "detection" else 0)
+
+
+def test_a_training_fetches_its_figures_for_the_log_alone(case, tmp_path):
+    values = {**case.values(), "device": "cuda"}
+    values["collect"]["finetune"]["steps"] = 4
+    with simulated_cuda() as gpu:
+        task, cfg = case.build(values), resolve(values)
+        names = case.hook.select_params(task=task, cfg=cfg)
+        given = {"task": task, "names": names, "cfg": cfg, "state": None, "branch": None}
+        steps = [s for s in case.hook.collect(**given, folder=tmp_path) if s.params]
+        assert len(steps) == 4
+        assert [place for place in gpu.places if "message_hub" in place] == []
