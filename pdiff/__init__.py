@@ -16,6 +16,7 @@ MODULES = {
     "pdiff.files.formats": ["FORMATS", "Zoo"],
     "pdiff.files.reader": ["Reader"],
     "pdiff.run.sources": ["SOURCES"],
+    "pdiff.runtime.delivery": ["to_host"],
     "pdiff.runtime.errors": ["PdiffError", "check_keys", "check_positive", "check_section", "check_type", "known"],
     "pdiff.runtime.packing": ["pack", "unpack"],
     "pdiff.runtime.progress": ["progress"],

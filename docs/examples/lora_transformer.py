@@ -86,7 +86,7 @@ def snapshots(task, names, seed, base: int, warmup: int, steps: int, batch_size:
     for step in range(warmup + steps):
         loss = train(model, optimizer, task.splits["train"], batch_size)
         if step >= warmup:
-            yield Snapshot.of(model, names, {"step": step, "loss": loss})
+            yield Snapshot.of(model, names, {"step": step, "loss": loss.item()})
 
 
 def train(model, optimizer, data, batch_size):
@@ -97,7 +97,7 @@ def train(model, optimizer, data, batch_size):
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-    return loss.item()
+    return loss.detach()
 
 
 @hookimpl

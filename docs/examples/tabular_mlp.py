@@ -54,7 +54,7 @@ def train(task, optimizer, batch_size):
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-    return loss.item()
+    return loss.detach()
 
 
 @hookimpl
@@ -72,7 +72,7 @@ def snapshots(task, names, seed, warmup: int, steps: int, batch_size: int = 32, 
     optimizer.param_groups[0]["lr"] = lr
     for step in range(steps):
         loss = train(task, optimizer, batch_size)
-        yield Snapshot.of(task.model, names, {"step": step, "loss": loss})
+        yield Snapshot.of(task.model, names, {"step": step, "loss": loss.item()})
 
 
 def measure(predicted, y):

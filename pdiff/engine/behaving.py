@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.processes import hidden_group, own_rows, trainers, weight
+from pdiff.weights.vectors import brought
 
 if TYPE_CHECKING:
     from pdiff.engine.scaling import Scaling
 
-Losses = Callable[[Tensor, Tensor, int], Tensor]  # of vectors (B, P), their numbers (B,) and a step, to losses (B,)
+# Of vectors (B, P), their numbers (B,) on the CPU and a step, to losses (B,).
+Losses = Callable[[Tensor, Tensor, int], Tensor]
 Draw = Callable[[int, int], Tensor]  # of the size of a batch B and a step, to what is drawn for it (B, ...)
 
 
@@ -76,8 +78,18 @@ class OfRows(nn.Module):
         return self.module(rows + noise[0] if noise else rows)
 
 
+class AsGiven(nn.Module):
+    """Takes the place of mmengine's preprocessor, which would bring what is on the host to the device."""
+
+    def forward(self, data: Any, training: bool = False) -> Any:
+        """Return data as they are."""
+        return data
+
+
 class Behaving(BaseModel):
     """The loss of the networks that a module makes. Rows of its training are numbers: `torch.arange(N)`, `(N,)`.
+
+    The numbers lie on the host: a plugin looks there at what a network is for, and a GPU would be waited for.
 
     Args:
         make: what is trained, from numbers `(B,)` to vectors `(B, P)`; with `draw` it takes what is drawn too.
@@ -87,16 +99,16 @@ class Behaving(BaseModel):
     """
 
     def __init__(self, make: nn.Module, losses: Losses, together: bool = False, draw: Draw | None = None):
-        super().__init__()
+        super().__init__(AsGiven())
         self.make, self.together = make, together
         self.losses, self.draw = shared_by_copies(losses), draw and shared_by_copies(draw)
 
     def forward(self, rows: Tensor, step: int, mode: str = "loss") -> dict[str, Tensor]:
         """Return the loss of the networks of numbers `(B,)` on the training batch of a step."""
-        own = own_rows(len(rows))
+        own, device = own_rows(len(rows)), next(self.make.parameters()).device
         drawn = () if self.draw is None else (self.draw(len(rows), step)[own],)
-        vectors = self.vectors(rows[own], *drawn)
-        with hidden_group(), torch.autocast(rows.device.type, enabled=False):
+        vectors = self.vectors(brought(rows[own], device), *drawn)
+        with hidden_group(), torch.autocast(device.type, enabled=False):
             losses = self.losses(vectors.float(), rows[own], step)
         loss = losses.sum() * trainers() if self.together else losses.mean() * weight(own, len(rows))
         return {"loss": loss}

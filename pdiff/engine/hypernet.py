@@ -104,7 +104,7 @@ class Hypernet:
         Args:
             engine: a fitted one, whose decoder and latents it begins with; it stays as it is.
             conditions: `(N, C)`, in any units.
-            losses: of vectors, the numbers of their conditions, and a step.
+            losses: of vectors, the numbers of their conditions, on the CPU, and a step.
             folder: for log and state of the training, which goes on from there.
             vectors: `(M, P)`, in whose mean latent it begins, and in whose latents' units it learns; default: the
                 engine's `whitening`.
@@ -132,12 +132,13 @@ class Hypernet:
             self.made.whitening.fit(torch.as_tensor(engine.encode(vectors)).to(engine.device))
         processes.copy_from_main(self.made)
         settings = {key: value for key, value in self.settings.items() if key not in OWN}
+        settings |= {"arithmetic": "vectors", "device": engine.device}
         begun = None if start is None else start.tolist()
         identity = json.dumps([self.settings, engine.config, given.tolist(), engine.history.get("decoder"), begun])
-        numbers, seed = torch.arange(len(given), device=engine.device), derive_seed(self.seed, NAME)
+        numbers, seed = torch.arange(len(given)), derive_seed(self.seed, NAME)
         objective = Behaving(OfRows(self.made, given), losses)
         with isolated_seed(derive_seed(seed, "train")):
-            self.history = train(objective, numbers, NAME, folder, seed, identity, arithmetic="vectors", **settings)
+            self.history = train(objective, numbers, NAME, folder, seed, identity, **settings)
         check_finite("fit.hypernet", self.history)
         self.made.eval()
         return self

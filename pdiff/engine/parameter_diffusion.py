@@ -306,7 +306,8 @@ class ParameterDiffusion:
 
         Args:
             vectors: `(N, P)`, those of the fit.
-            losses: of vectors that are given back, with gradients, of their numbers among the N, and of a step.
+            losses: of vectors that are given back, with gradients, of their numbers among the N, on the CPU, and of a
+                step.
             settings: what is to differ from the defaults of `fit.decoder`.
             folder: where the state of the training is kept; one that was interrupted goes on from there.
 
@@ -319,11 +320,12 @@ class ParameterDiffusion:
         settings = behaving_settings("decoder", settings or {})
         check_training("fit.decoder", self.device, settings)
         latents, decoding = torch.as_tensor(self.encode(vectors)).to(self.device), self.decoding()
-        seed, training = derive_seed(self.seed, "decoder"), dict(settings)
+        seed = derive_seed(self.seed, "decoder")
+        training = {**settings, "arithmetic": "vectors", "device": self.device}
         objective = tuning(decoding, latents, losses, training.pop("noise"), seed)
-        identity, numbers = json.dumps([settings, checksum(latents)]), torch.arange(len(latents)).to(self.device)
+        identity, numbers = json.dumps([settings, checksum(latents)]), torch.arange(len(latents))
         with isolated_seed(derive_seed(seed, "train")):
-            found = train(objective, numbers, "decoder", folder, seed, identity, arithmetic="vectors", **training)
+            found = train(objective, numbers, "decoder", folder, seed, identity, **training)
         check_finite("fit.decoder", found)
         self.history["decoder"], self.tuned = found, decoding.decoder.eval()
         return self

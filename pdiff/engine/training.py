@@ -268,6 +268,7 @@ def train(
     identity: str,
     watch: Watch | None = None,
     arithmetic: str = "loss",
+    device: torch.device | None = None,
     *,
     steps: int,
     batch_size: int,
@@ -282,13 +283,14 @@ def train(
 
     Args:
         objective: an mmengine `BaseModel` that takes `rows` and `step`; `compile` compiles one of its methods.
-        rows: `(N, ...)`, on the device of the training.
+        rows: `(N, ...)`, on the device of the training, unless that is named.
         name: what is trained, for logs and files.
         folder: where log and state go; with a state of the same training in it, the training goes on from there.
         seed: of the order of the rows.
         identity: everything else that decides about the result; a state of another identity is not taken.
         watch: what looks at rows that are left out of `rows`, and may end the training; None for all steps.
         arithmetic: the method that `compile` compiles; of a `Behaving` it is `vectors`.
+        device: of the training, where the rows lie elsewhere.
         steps: optimiser steps; 0 for no training.
         batch_size: B, rows of a step.
         lr: AdamW's learning rate.
@@ -301,15 +303,15 @@ def train(
     if steps == 0 or not any(p.requires_grad for p in objective.parameters()):
         return []
     seen = [checksum(part) for part in ((rows, watch.rows) if watch else (rows,))]
-    whole = str(derive_seed(seed, identity, *seen))
+    whole, device = str(derive_seed(seed, identity, *seen)), device or rows.device
     kept = on_main(lambda: kept_state(Path(folder) / f"{name}.state.safetensors", whole) if folder else None)
-    alone = trains_alone(objective, rows, batch_size)
+    alone = trains_alone(objective, len(rows), batch_size, device)
     if alone and not is_main():
         return results_of_main(objective, [])
     cosine = {"type": "CosineAnnealingLR", "T_max": steps, "by_epoch": False}
     losses, average = Losses(), EMAHook(MovingAverage, momentum=1 - ema, update_buffers=True) if ema else None
     compiled = Compile(compile, arithmetic) if compile != "none" else None
-    group = nullcontext() if alone else training_group(rows.device)
+    group = nullcontext() if alone else training_group(device)
     with tempfile.TemporaryDirectory() as scratch, progress(f"fit {name}", steps) as advance, group:
         work = Path(folder) if folder and is_main() else Path(scratch)
         state = (
@@ -317,7 +319,7 @@ def train(
         )
         runner = QuietRunner(
             name=name,
-            device=rows.device,
+            device=device,
             model=objective,
             work_dir=str(work / "logs" / name),
             train_dataloader=DataLoader(Batches(rows, batch_size, steps, seed), batch_size=None),
@@ -342,12 +344,12 @@ def train(
     return results_of_main(objective, losses.values[: runner.iter].tolist())
 
 
-def trains_alone(objective: nn.Module, rows: Tensor | Scaled, batch_size: int) -> bool:
-    """Say whether the first process trains alone, on rows `(N, ...)` in batches of so many."""
-    if size() == 1 or len(rows) < size() or has_batch_statistics(objective):
+def trains_alone(objective: nn.Module, rows: int, batch_size: int, device: torch.device) -> bool:
+    """Say whether the first process trains alone, on so many rows in batches of so many, on a device."""
+    if size() == 1 or rows < size() or has_batch_statistics(objective):
         return True
     work = batch_size * sum(parameter.numel() for parameter in objective.parameters() if parameter.requires_grad)
-    return rows.device.type == "cuda" and (batch_size < FEWEST_ROWS * size() or work < LEAST_WORK)
+    return device.type == "cuda" and (batch_size < FEWEST_ROWS * size() or work < LEAST_WORK)
 
 
 def has_batch_statistics(model: nn.Module) -> bool:

@@ -63,7 +63,7 @@ class Behaviour:
 
         Args:
             vectors: n of them `(n, P)`, on the device of the run, with gradients or without.
-            numbers: of the condition that each is for `(n,)`; any where there are none.
+            numbers: of the condition that each is for `(n,)`, on the CPU; any where there are none.
             step: of the batch.
 
         Raises:

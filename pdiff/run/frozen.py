@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from pdiff.runtime.delivery import to_host
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.storage import read_tensors
 from pdiff.weights.ties import frozen_names
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
 def check_frozen(run: "Run", hook: str = "collect") -> None:
     """Raise a `PdiffError` when a hook changed what is not selected: no candidate would be what was trained."""
     base = read_tensors(run.directory.base)
-    state = run.built.model.state_dict()
-    for name in frozen_names(run.built.model, run.selected):
-        if not torch.equal(state[name].cpu(), base[name]):
+    state, names = run.built.model.state_dict(), [*frozen_names(run.built.model, run.selected)]
+    for name, tensor in zip(names, to_host([state[name] for name in names]), strict=True):
+        if not torch.equal(tensor, base[name]):
             raise PdiffError(
                 f"plugin {run.name}: {hook} changed {name!r}, which is not selected. "
                 "Freeze it (running statistics: keep the layer in eval mode), or select it."

@@ -135,7 +135,7 @@ class Refiner:
     def trained(self, vectors: Tensor, first: int, name: str, whole: str) -> Tensor:
         """Return what the training of a block makes of its vectors `(n, P)`; `name` and `whole` tell it from others."""
         points, how = self.place(vectors), self.how
-        numbers = torch.arange(len(vectors), device=self.run.device)
+        numbers = torch.arange(len(vectors))
 
         def losses(made: Tensor, own: Tensor, step: int) -> Tensor:
             return self.behaviour(made, own + first, step)
@@ -154,9 +154,10 @@ class Refiner:
             schedule="cosine",
             ema=0.0,
             amp=False,
+            device=self.run.device,
         )
         with torch.no_grad():
-            found = points(numbers).cpu()
+            found = points(numbers.to(self.run.device)).cpu()
         check_finite(how, found)
         return found
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pdiff.runtime.delivery import to_host
 from pdiff.runtime.errors import PdiffError
 
 
@@ -17,11 +18,11 @@ def pack(value: Any) -> dict[str, Tensor]:
     Raises:
         PdiffError: something else is among the values.
     """
-    tensors: dict[str, Tensor] = {}
+    tensors: list[Tensor] = []
 
     def node(item: Any) -> Any:
         if isinstance(item, Tensor):
-            tensors[str(len(tensors))] = item.detach().cpu().clone()
+            tensors.append(item.detach())
             return {"tensor": len(tensors) - 1}
         if isinstance(item, Mapping):
             return {"dict": [[node(key), node(inner)] for key, inner in item.items()]}
@@ -34,7 +35,10 @@ def pack(value: Any) -> dict[str, Tensor]:
         raise PdiffError(f"collect: a training state holds a {type(item).__name__}, which cannot be kept for --resume.")
 
     tree = json.dumps(node(value))
-    return {**tensors, "tree": torch.tensor(list(tree.encode()), dtype=torch.uint8)}
+    pairs = zip(to_host(tensors), tensors, strict=True)
+    kept = [host.clone() if own.device.type == "cpu" else host for host, own in pairs]
+    numbered = {str(number): tensor for number, tensor in enumerate(kept)}
+    return {**numbered, "tree": torch.tensor(list(tree.encode()), dtype=torch.uint8)}
 
 
 def unpack(tensors: Mapping[str, Tensor]) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from pdiff.runtime.delivery import to_host
 from pdiff.runtime.errors import PdiffError
 
 RESUME = "Make room or give another --work-dir, then run the same command with --resume."
@@ -108,8 +109,8 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[s
 def unshared(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return tensors on the CPU, each contiguous and in a storage of its own, as safetensors wants them."""
     own, seen = {}, set()
-    for name, tensor in tensors.items():
-        found = tensor.detach().cpu().contiguous()
+    for name, tensor in zip(tensors, to_host([tensor.detach() for tensor in tensors.values()]), strict=True):
+        found = tensor.contiguous()
         pointer = found.untyped_storage().data_ptr()
         own[name] = found.clone() if pointer in seen else found
         seen.add(pointer)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from pdiff.runtime.delivery import to_host
 from pdiff.runtime.errors import PdiffError
 from pdiff.weights.memory import memory_of
 from pdiff.weights.roles import code_of, decode, encode
@@ -105,12 +106,13 @@ class Layout:
                 and holds negative values.
         """
         vector = torch.empty(self.size, dtype=torch.float32)
-        for entry in self.entries:
-            tensor = self._checked(entry, tensors, origin)
+        found = to_host([self._fitting(entry, tensors, origin) for entry in self.entries])
+        for entry, tensor in zip(self.entries, found, strict=True):
+            self._check_values(entry, tensor, origin)
             vector[entry.slice] = (encode(tensor) if entry.code else tensor).reshape(-1)
         return vector
 
-    def _checked(self, entry: Entry, tensors: Mapping[str, Tensor], origin: str) -> Tensor:
+    def _fitting(self, entry: Entry, tensors: Mapping[str, Tensor], origin: str) -> Tensor:
         if entry.name not in tensors:
             raise PdiffError(f"{origin}: lacks {entry.name!r}. Check the file, the prefix and the selector.")
         tensor = tensors[entry.name].detach()
@@ -121,15 +123,17 @@ class Layout:
             )
         if tensor.dtype not in EXACT + COUNTERS:
             raise PdiffError(f"{origin}: {entry.name!r} is {tensor.dtype}, which float32 cannot hold exactly. Cast it.")
-        too_large = (tensor > LARGEST_EXACT_INTEGER) | (tensor < -LARGEST_EXACT_INTEGER)
-        if tensor.dtype in COUNTERS and too_large.any():
+        return tensor
+
+    def _check_values(self, entry: Entry, tensor: Tensor, origin: str) -> None:
+        largest = LARGEST_EXACT_INTEGER
+        if tensor.dtype in COUNTERS and ((tensor > largest) | (tensor < -largest)).any():
             raise PdiffError(f"{origin}: {entry.name!r} holds integers above 2**24. Leave it out of the selection.")
         if entry.code and (tensor < 0).any():
             raise PdiffError(
                 f"{origin}: {entry.name!r} holds {tensor.min().item():.3g}, expected no negative value, as it is a "
                 "running variance. Take another file, or leave it out of the selection."
             )
-        return tensor
 
     def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
         """Return the tensors that a vector `(P,)` stands for, in their own shapes and dtypes.

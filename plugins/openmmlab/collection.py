@@ -17,7 +17,7 @@ from mmengine.runner import BaseLoop, IterBasedTrainLoop
 from pdiff_plugins.openmmlab.data import Shared, Split, without
 from pdiff_plugins.openmmlab.draws import Numbers, SeededDraws
 from pdiff_plugins.openmmlab.environment import environment_kept
-from pdiff_plugins.openmmlab.hooks import Emit, FreezeAllBut, Rests, SeedSteps, Snapshots, freeze_all_but
+from pdiff_plugins.openmmlab.hooks import Emit, FreezeAllBut, LateFigures, Rests, SeedSteps, Snapshots, freeze_all_but
 from pdiff_plugins.openmmlab.libraries import Library, one_line, silence
 from pdiff_plugins.openmmlab.stream import stream
 from torch import Tensor, nn
@@ -411,6 +411,7 @@ def run(
     described = Config({**config.to_dict(), **copy.deepcopy({**own, **instead})})
     words = f"pdiff sets {', '.join(['train_dataloader', *replaced])} of {config.filename}"
     logging.getLogger("pdiff").info("%s: %s", name, words)
+    defaults = {"runtime_info": {"type": LateFigures}, **own["default_hooks"]}
     given = {
         "name": f"{library.name}_{name}",
         "described": described,
@@ -425,7 +426,7 @@ def run(
     runner = None
     try:
         with environment_kept():
-            runner = TaskRunner(**given, **settings, **own)
+            runner = TaskRunner(**given, **settings, **{**own, "default_hooks": defaults})
             runner.train()
     except PdiffError:
         raise

@@ -1,22 +1,12 @@
 """From the device of a network to the code of the host: in few parcels, so that a GPU is not waited for each time."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 
-import torch
 from torch import Tensor
 
+from pdiff import to_host
+
 PARCEL = 2**28  # bytes, 256 MiB
-
-
-def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Return tensors on the CPU, those of a GPU brought there by a single copy, those of a CPU as they are."""
-    away = [tensor for tensor in tensors if tensor.device.type != "cpu"]
-    if not away:
-        return list(tensors)
-    flat = torch.cat([tensor.flatten().view(torch.uint8) for tensor in away]).cpu()
-    parts = zip(flat.split([tensor.nbytes for tensor in away]), away, strict=True)
-    brought = (part.clone().view(tensor.dtype).view(tensor.shape) for part, tensor in parts)
-    return [tensor if tensor.device.type == "cpu" else next(brought) for tensor in tensors]
 
 
 class Delivery:

@@ -4,12 +4,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mmengine.hooks import Hook
+from mmengine.hooks import Hook, LoggerHook, RuntimeInfoHook
 from mmengine.runner import EpochBasedTrainLoop
-from pdiff_plugins.openmmlab.delivery import to_host
 from torch import Tensor, nn
 
-from pdiff import Snapshot, derive_seed, is_norm, pack, parameter_names, seed_all, training_modules
+from pdiff import Snapshot, derive_seed, is_norm, pack, parameter_names, seed_all, to_host, training_modules
 
 SECONDS_BETWEEN_RESTS = 30
 Emit = Callable[[Snapshot | None], None]
@@ -31,6 +30,36 @@ class SeedSteps(Hook):
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         """Seed this step."""
         seed_all(derive_seed(self.seed, "step", self.first + runner.iter))
+
+
+class LateFigures(RuntimeInfoHook):
+    """Tells mmengine what a training reaches when it logs; the hook it replaces fetches every figure in every step."""
+
+    def before_train(self, runner) -> None:
+        """Note when there will be logs."""
+        super().before_train(runner)
+        self.intervals = {hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)}
+        self.late: list[tuple[str, Any]] = []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Keep this step's figures on their device, and tell all that are kept before the logger looks."""
+        for name, value in (outputs or {}).items():
+            self.late.append((name, value.detach().clone() if isinstance(value, Tensor) else value))
+        logged = any(self.every_n_inner_iters(batch_idx, interval) for interval in self.intervals)
+        if logged or self.end_of_epoch(runner.train_dataloader, batch_idx):
+            self.tell(runner)
+
+    def after_train(self, runner) -> None:
+        """Tell the rest."""
+        self.tell(runner)
+        super().after_train(runner)
+
+    def tell(self, runner) -> None:
+        """Tell mmengine all that is kept, in its order."""
+        late, self.late = self.late, []
+        found = iter(to_host([value for _, value in late if isinstance(value, Tensor)]))
+        for name, value in late:
+            runner.message_hub.update_scalar(f"train/{name}", next(found) if isinstance(value, Tensor) else value)
 
 
 class FreezeAllBut(Hook):

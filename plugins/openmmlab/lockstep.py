@@ -51,7 +51,7 @@ class Lockstep:
 
     Args:
         task: whose split `train` has a kind of condition; the network in it stays as it is, but for its mode.
-        begin: the selection that each begins with.
+        begin: the selection that each begins with, on any device.
         conditions: n of them.
         seed: of what is drawn: the same for all networks.
         title: of the progress.
@@ -70,7 +70,8 @@ class Lockstep:
         mode: str,
     ):
         self.model, self.split = task.model, task.splits["train"]
-        self.kind, self.begin = self.split.kind, begin
+        self.kind, own = self.split.kind, self.model.state_dict()
+        self.begin = {name: tensor.detach().to(own[name].device) for name, tensor in begin.items()}
         self.seed, self.title, self.steps, self.step = derive_seed(seed, "networks"), title, steps, 0
         self.networks = [self.network(values, optimizer) for values in conditions.values]
         self.groups = [
@@ -81,7 +82,7 @@ class Lockstep:
     def network(self, values: Tensor, optimizer: dict | None) -> Trained:
         """Return a network for a condition `(C,)`, before its first step."""
         learnt = parameter_names(self.model)
-        tensors = {name: tensor.detach().clone() for name, tensor in self.begin.items()}
+        tensors = {name: tensor.clone() for name, tensor in self.begin.items()}
         trainable = [tensor.requires_grad_(True) for name, tensor in tensors.items() if name in learnt]
         wrapper = constant_rate(self.model.cfg, optimizer, trainable, "collect.networks")
         if wrapper.clip_grad_kwargs:

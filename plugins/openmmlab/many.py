@@ -14,7 +14,6 @@ import torch
 from mmengine.config import Config
 from pdiff_plugins.images.blocks import blocks_of
 from pdiff_plugins.openmmlab.collection import check_training, restore_settings, settings_of, train_base
-from pdiff_plugins.openmmlab.delivery import to_host
 from pdiff_plugins.openmmlab.hooks import SECONDS_BETWEEN_RESTS
 from pdiff_plugins.openmmlab.libraries import Library
 from pdiff_plugins.openmmlab.lockstep import Lockstep, put
@@ -27,6 +26,7 @@ from pdiff import (
     call,
     check_positive,
     pack,
+    to_host,
     unpack,
 )
 

@@ -14,7 +14,9 @@ from pdiff.engine.scaling import PerCoordinate
 from pdiff.engine.training import train
 from pdiff.runtime import processes as group
 from pdiff.runtime.seeding import generator
+from pdiff.testing.simulated_cuda import simulated_cuda
 from pdiff.weights.layout import Layout
+from pdiff.weights.vectors import brought
 
 SETTINGS = {
     "steps": 60, "batch_size": 4, "lr": 0.05, "weight_decay": 0.0, "schedule": "cosine", "ema": 0.0, "amp": False
@@ -173,3 +175,29 @@ def test_fewer_rows_than_processes_are_told(processes):
 
     started = processes(work)
     assert started.codes() == [0, 0], started.text("err")
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_no_step_waits_for_a_gpu_to_say_which_networks_it_has(together):
+    settings = SETTINGS | {"batch_size": 10} if together else SETTINGS
+
+    def trained(device, steps):
+        torch.manual_seed(0)
+        goals, kinds = GOALS.to(device), ["even", "odd"] * 5
+
+        def losses(vectors, numbers, step):
+            assert {kinds[number] for number in numbers.tolist()} <= {"even", "odd"}
+            return (vectors - goals[brought(numbers, goals.device)]).square().sum(1)
+
+        make = Own() if together else OfRows(nn.Linear(6, 6), goals.flip(1))
+        objective = Behaving(make.to(device), losses, together)
+        own = settings | {"steps": steps}
+        return train(objective, NUMBERS, "made", None, 0, "", device=torch.device(device), **own)
+
+    expected, waits = trained("cpu", 12), []
+    for steps in (6, 12):
+        with simulated_cuda() as gpu:
+            found = trained("cuda", steps)
+            waits.append((gpu.syncs, gpu.copies_to_host))
+    assert found == expected
+    assert waits[0] == waits[1], gpu.places

@@ -163,9 +163,8 @@ def test_what_is_too_small_for_several_gpus_is_trained_by_one(monkeypatch, rows,
     monkeypatch.setattr(training, "size", lambda: 2)
     objective = torch.nn.Module()
     objective.weight = torch.nn.Parameter(torch.empty(weights, device="meta"))
-    assert trains_alone(objective, torch.empty(rows, 4), batch_size) == (rows < 2), "on CPUs it is shared"
-    with simulated_cuda():
-        assert trains_alone(objective, torch.empty(rows, 4, device="cuda"), batch_size) == alone
+    assert trains_alone(objective, rows, batch_size, torch.device("cpu")) == (rows < 2), "on CPUs it is shared"
+    assert trains_alone(objective, rows, batch_size, torch.device("cuda")) == alone
 
 
 def test_moving_average_is_that_of_its_formula():

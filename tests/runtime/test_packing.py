@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.packing import pack, unpack
 from pdiff.runtime.storage import read_tensors, write_tensors
+from pdiff.testing.simulated_cuda import simulated_cuda
 
 TENSORS = {
     "number": torch.tensor(0.1),
@@ -117,6 +118,16 @@ def test_what_is_unpacked_can_be_changed_without_changing_what_is_packed():
     packed = pack([torch.zeros(3)])
     unpack(packed)[0].add_(1)
     assert identical(unpack(packed), [torch.zeros(3)])
+
+
+def test_what_lies_on_a_gpu_is_packed_by_one_copy_to_the_same_tensors():
+    value = {"all": TENSORS, 3: [TENSORS["number"], (TENSORS["half"], {"deep": TENSORS["empty"]})]}
+    with simulated_cuda() as gpu:
+        away = {**value, "all": {name: tensor.cuda() for name, tensor in TENSORS.items()}}
+        gpu.reset()
+        packed = pack(away)
+        assert gpu.copies_to_host == gpu.syncs == 1
+        assert identical(packed, pack(value))
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from pdiff.runtime.storage import (
     write_tensors,
     write_text,
 )
+from pdiff.testing.simulated_cuda import simulated_cuda
 
 TENSORS = {
     "float": torch.tensor([[0.1, -0.0], [1e-45, 3e38]]),
@@ -108,6 +109,17 @@ def test_tensors_that_share_or_stride_their_storage_can_be_written(tmp_path):
     write_tensors(tmp_path / "a.safetensors", tensors)
     found = read_tensors(tmp_path / "a.safetensors")
     assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
+
+
+def test_tensors_of_a_gpu_are_written_by_one_copy_to_the_same_file(tmp_path):
+    tensors = {"a": torch.randn(3, 2).T, "b": torch.arange(4), "c": torch.zeros(2, requires_grad=True)}
+    write_tensors(tmp_path / "cpu.safetensors", tensors)
+    with simulated_cuda() as gpu:
+        away = {name: tensor.cuda() for name, tensor in tensors.items()}
+        gpu.reset()
+        write_tensors(tmp_path / "gpu.safetensors", away)
+        assert gpu.copies_to_host == 1
+    assert (tmp_path / "gpu.safetensors").read_bytes() == (tmp_path / "cpu.safetensors").read_bytes()
 
 
 def test_rows_written_part_by_part_are_those_of_a_tensor_written_whole(tmp_path):

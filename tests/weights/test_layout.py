@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pdiff.runtime.errors import PdiffError
+from pdiff.testing.simulated_cuda import simulated_cuda
 from pdiff.weights.layout import Layout
 
 
@@ -78,6 +79,24 @@ def test_flatten_takes_what_the_layout_names_and_no_gradient():
     vector = layout.flatten({"other": torch.ones(9), "a": torch.ones(2, requires_grad=True)})
     assert torch.equal(vector, torch.ones(2))
     assert not vector.requires_grad
+
+
+def test_a_network_on_a_gpu_becomes_a_vector_of_the_host_by_one_copy():
+    tensors = {
+        "weight": torch.randn(3, 2),
+        "bn.running_var": torch.rand(3),
+        "half": torch.randn(2).half(),
+        "mask": torch.tensor([True, False]),
+        "counters": torch.tensor([2**24, -3]),
+    }
+    layout = Layout.of(tensors)
+    with simulated_cuda() as gpu:
+        away = {name: tensor.cuda() for name, tensor in tensors.items()}
+        gpu.reset()
+        vector = layout.flatten(away)
+        assert vector.device.type == "cpu"
+        assert gpu.copies_to_host == gpu.syncs == 1
+    assert torch.equal(vector, layout.flatten(tensors))
 
 
 def test_values_between_integers_become_the_nearest():

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import itertools
+import json
 import logging
 import multiprocessing
 import random
@@ -16,7 +17,8 @@ import torch
 pytest.importorskip("mmdet")
 
 from mmengine.config import Config
-from pdiff_plugins.openmmlab import hooks
+from mmengine.hooks import RuntimeInfoHook
+from pdiff_plugins.openmmlab import collection, hooks
 from pdiff_plugins.openmmlab.collection import snapshots, training_loader
 from pdiff_plugins.openmmlab.data import build_splits, use_root
 from pdiff_plugins.openmmlab.libraries import MMDET
@@ -59,7 +61,7 @@ class Collection:
     """
 
     def __init__(self, task, selector, folder, state=None, base=None, **settings):
-        self.task, self.base, self.snapshots = task, base, []
+        self.task, self.base, self.snapshots, self.folder = task, base, [], folder
         if base is not None:
             task.model.load_state_dict(base)
         self.initial = copies(task.model.state_dict())
@@ -79,6 +81,11 @@ class Collection:
     def rests(self) -> list[dict]:
         """Return the states of the base training."""
         return [unpack(s.state) for s in self.snapshots if not s.params]
+
+    def logged(self) -> list[dict]:
+        """Return the figures of mmengine's log, without those of the machine."""
+        lines = [line for path in self.folder.rglob("scalars.json") for line in path.read_text().splitlines()]
+        return [{name: v for name, v in json.loads(line).items() if "time" not in name} for line in lines]
 
     def trained(self) -> dict[str, torch.Tensor]:
         """Return the selection of the trained network."""
@@ -124,6 +131,16 @@ def raised(collect):
 def whole(collect):
     """Return a collection with a base training; not to be changed."""
     return collect(train={}, branches=2)
+
+
+@pytest.mark.parametrize("interval", [2, 3])
+def test_log_says_what_it_says_where_every_step_fetches_its_figures(collect, monkeypatch, interval):
+    given = {"train": {}, "options": {"default_hooks.logger.interval": interval}}
+    found = collect(**given).logged()
+    monkeypatch.setattr(collection, "LateFigures", RuntimeInfoHook)
+    assert collect(**given).logged() == found
+    assert len(found) == 4 // interval
+    assert all(line["loss"] > 0 and line["loss_cls"] > 0 for line in found)
 
 
 def test_rests_of_the_base_training_come_before_the_snapshots_of_each_branch(whole):

@@ -5,7 +5,7 @@ import torch
 
 pytest.importorskip("mmengine")
 
-from pdiff_plugins.openmmlab.delivery import Delivery, to_host
+from pdiff_plugins.openmmlab.delivery import Delivery
 
 TENSORS = [
     torch.tensor([True, False, True]),
@@ -48,19 +48,6 @@ def same(ones, others) -> bool:
     """Say whether tensors are plain ones with the same values, shapes and types."""
     pairs = list(zip(ones, others, strict=True))
     return all(type(a) is torch.Tensor and a.dtype == b.dtype and torch.equal(a, b) for a, b in pairs)
-
-
-def test_tensors_come_by_one_copy_as_they_are():
-    assert same(to_host(away(TENSORS)), TENSORS)
-    assert Away.copies == 1
-
-
-def test_those_of_the_host_stay_where_they_are():
-    mixed = [TENSORS[0], *away(TENSORS[1:2]), TENSORS[2]]
-    found = to_host(mixed)
-    assert same(found, TENSORS[:3])
-    assert found[0] is TENSORS[0]
-    assert to_host([]) == []
 
 
 def test_on_a_cpu_nothing_waits():

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
+from pdiff.run.config import resolve
 from pdiff.testing.simulated_cuda import simulated_cuda
 
 pytest.importorskip("mmengine")
 
-PARTS = ("plugins/detection", "plugins/segmentation", "plugins/openmmlab")
+PARTS = ("plugins/detection", "plugins/segmentation", "plugins/openmmlab", "pdiff/runtime/delivery")
 
 
 def own(gpu) -> dict[str, int]:
@@ -52,7 +53,8 @@ def test_a_step_of_many_networks_waits_for_the_objects_of_each_alone(case):
     with simulated_cuda() as gpu:
         task = case.build({**values, "device": "cuda"})
         names, tensors = case.candidates(task=task).layout.names, task.model.state_dict()
-        begin, table = {name: tensors[name].detach().clone() for name in names}, task.splits["train"].kind.table
+        # A resumed collection, and one behind its first block, begins with what it has read from a file.
+        begin, table = {name: tensors[name].detach().cpu() for name in names}, task.splits["train"].kind.table
         settings = {"steps": 3, "optimizer": {"type": "AdamW", "lr": 1e-3}, "mode": "eval"}
         for step in Lockstep(task, begin, table, 0, "train", **settings).run():
             if step == 2:
@@ -60,3 +62,15 @@ def test_a_step_of_many_networks_waits_for_the_objects_of_each_alone(case):
         waited = own(gpu)
     samples = task.splits["train"].loader["batch_size"]
     assert sum(waited.values()) == (len(table) * samples if case.plugin == "detection" else 0)
+
+
+def test_a_training_fetches_its_figures_for_the_log_alone(case, tmp_path):
+    values = {**case.values(), "device": "cuda"}
+    values["collect"]["finetune"]["steps"] = 4
+    with simulated_cuda() as gpu:
+        task, cfg = case.build(values), resolve(values)
+        names = case.hook.select_params(task=task, cfg=cfg)
+        given = {"task": task, "names": names, "cfg": cfg, "state": None, "branch": None}
+        steps = [s for s in case.hook.collect(**given, folder=tmp_path) if s.params]
+        assert len(steps) == 4
+        assert [place for place in gpu.places if "message_hub" in place] == []

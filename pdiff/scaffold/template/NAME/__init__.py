@@ -57,7 +57,7 @@ def snapshots(task, names, seed: int, state, train: int = 600, finetune: int = 1
     for step in range(first, finetune):
         reached = take_step(task, optimizer, batch, derive_seed(seed, "finetune", step))
         kept = {"step": step, "selected": selected, "optimizer": optimizer.state_dict()}
-        yield Snapshot.of(model, names, {"step": step, "loss": reached}, pack(kept))
+        yield Snapshot.of(model, names, {"step": step, "loss": reached.item()}, pack(kept))
 
 
 def batch_of(task, batch: int, seed: int):
@@ -68,13 +68,13 @@ def batch_of(task, batch: int, seed: int):
 
 
 def take_step(task, optimizer, batch: int, seed: int):
-    """Take one step on a random batch, and return its loss."""
+    """Take one step on a random batch, and return its loss, not fetched: a GPU would be waited for in every step."""
     images, labels = batch_of(task, batch, seed)
     reached = cross_entropy(task.model(images), labels)
     optimizer.zero_grad()
     reached.backward()
     optimizer.step()
-    return reached.item()
+    return reached.detach()
 
 
 @hookimpl
