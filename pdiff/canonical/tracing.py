@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 from torch.fx import Node
+from torch.utils._pytree import tree_map_only
 
 from pdiff.canonical.axes import Atom, Axis, extent, pin, resolve, whole
 from pdiff.canonical.call import Call, Value, fits, pinned
@@ -53,7 +54,7 @@ def trace(model: nn.Module, inputs: tuple, names: Sequence[str]) -> Symmetries:
 
 
 def recorded(model: nn.Module, inputs: tuple) -> torch.export.ExportedProgram:
-    """Return a pass through a copy of a network in evaluation mode.
+    """Return a pass through a copy of a network in evaluation mode, on the CPU wherever the network lies.
 
     Raises:
         PdiffError: it cannot be recorded; the line names the module.
@@ -62,7 +63,7 @@ def recorded(model: nn.Module, inputs: tuple) -> torch.export.ExportedProgram:
     level = logging.root.manager.disable
     logging.disable(logging.ERROR)  # what fails is told below, in one line
     try:
-        model = copy.deepcopy(model).eval()
+        model, inputs = copy.deepcopy(model).cpu().eval(), tree_map_only(Tensor, Tensor.cpu, inputs)
         for name, module in model.named_modules():
             module.register_forward_pre_hook(lambda *_, name=name: inside.append(name))  # returns None: changes nothing
             module.register_forward_hook(lambda *_: inside.__delitem__(-1))

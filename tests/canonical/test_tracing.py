@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from pdiff.canonical.applying import permute, scale
 from pdiff.canonical.tracing import trace
 from pdiff.runtime.errors import PdiffError
+from pdiff.testing.simulated_cuda import simulated_cuda
 
 
 class Written(nn.Module):
@@ -401,3 +402,12 @@ def test_a_pass_that_cannot_be_recorded_names_the_module(capsys):
     assert str(error.value).endswith(". Implement the hook symmetries, or set fit.canonical to none.")
     assert "\n" not in str(error.value)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_network_on_a_gpu_is_followed_like_one_on_the_cpu():
+    model, batch = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), torch.randn(5, 3)
+    here = trace(model, (batch,), names_of(model))
+    with simulated_cuda():
+        there = trace(model.to("cuda"), (batch.to("cuda"),), names_of(model))
+        assert model[0].weight.is_cuda
+    assert str(there) == str(here)

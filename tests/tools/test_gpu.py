@@ -45,16 +45,47 @@ def test_the_page_has_a_table_for_each_part_with_a_row_for_what_failed(tool):
     assert page.endswith("| a step | 2 s | 1 s |  |\n|  |  | failed | RuntimeError: this / that |\n")
 
 
-def test_what_cannot_be_done_is_a_row_with_the_error(tool):
-    def work():
+def test_what_cannot_be_done_is_a_row_with_the_error_behind_those_that_are_there(tool):
+    def rows():
+        yield "bfloat16", "", "1 s", ""
         raise RuntimeError("no kernel\nmore words")
 
-    assert tool.tried("bfloat16", work) == ("bfloat16", "", "failed", "RuntimeError: no kernel")
+    assert list(tool.tried("bfloat16", rows())) == [
+        ("bfloat16", "", "1 s", ""),
+        ("bfloat16", "", "failed", "RuntimeError: no kernel"),
+    ]
+
+
+def test_rows_of_two_devices_that_tell_of_the_same_become_one(tool):
+    rows = [tool.row("a step", "cuda", "1 s", "N = 8"), ("", "", "failed", "this"), tool.row("a step", "cpu", "2 s")]
+    assert tool.merged(rows) == [("a step", "2 s", "1 s", "N = 8"), ("", "", "failed", "this")]
+    assert tool.merged([*rows, tool.row("a step", "cuda", "3 s")])[-1] == ("a step", "", "3 s", "")
+
+
+def test_the_gpu_is_measured_first(tool):
+    assert tool.devices(tool.FULL) == ["cuda", "cpu"]
+    assert tool.devices(tool.TRY) == ["cpu"]
+
+
+LONG = """
+import subprocess, sys, time
+with open(sys.argv[sys.argv.index("--rows") + 1], "w") as rows:
+    rows.write('["a step", "", "1 s", ""]\\n')
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+open(__file__ + ".child", "w").write(str(child.pid))
+time.sleep(600)
+"""
 
 
 @pytest.mark.slow
-def test_a_part_that_takes_too_long_is_stopped_and_says_so(tool):
-    assert tool.measured("demo", True, 0.5) == [("", "", "stopped", "after 0.5 s, its limit")]
+def test_a_part_that_takes_too_long_is_stopped_with_what_it_started_and_leaves_its_rows(tool, tmp_path, monkeypatch):
+    (tmp_path / "long.py").write_text(LONG)
+    monkeypatch.setattr(tool, "__file__", str(tmp_path / "long.py"))
+    rows = tool.measured("demo", True, 10)
+    assert rows == [("a step", "", "1 s", ""), ("", "", "stopped", "after 10 s, its limit")]
+    child = int((tmp_path / "long.py.child").read_text())
+    state = Path(f"/proc/{child}/stat")
+    assert not state.exists() or state.read_text().rpartition(") ")[2].startswith("Z")
 
 
 @pytest.mark.slow
@@ -68,8 +99,12 @@ def test_every_part_runs_at_tiny_sizes_on_the_cpu(tool, tmp_path, name):
 
 
 @pytest.mark.slow
-def test_replay_mixes_no_devices_on_a_simulated_gpu(tool):
+@pytest.mark.parametrize("name", ["presets", "replay", "lengths", "demo"])
+def test_parts_mix_no_devices_on_a_simulated_gpu(tool, name):
     with simulated_cuda():
-        rows = list(tool.replay(replace(tool.TRY, device="cuda")))
-    assert len(rows) == 4
-    assert all("identical 3 of 3" in remark for *_, remark in rows)
+        rows = tool.merged(list(tool.PARTS[name].measure(replace(tool.TRY, device="cuda"))))
+    assert not {"failed", "stopped"} & {gpu for _, _, gpu, _ in rows}
+    assert all(gpu for _, _, gpu, _ in rows if name != "replay")
+    assert name != "replay" or all("identical 3 of 3" in remark for *_, remark in rows)
+    apart = [gpu for what, _, gpu, _ in rows if what.endswith("apart")]
+    assert apart == (["0.0e+00"] * 3 if name == "presets" else [])

@@ -10,12 +10,14 @@ and writes the page to a file: that the code runs, and nothing else.
 import argparse
 import itertools
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -135,6 +137,11 @@ TRY = Sizes(
 )
 
 
+def devices(sizes: Sizes) -> list[str]:
+    """Return the devices that are compared, first that which only this page is about."""
+    return list(dict.fromkeys((sizes.device, "cpu")))
+
+
 def waited(device: str) -> None:
     """Wait until a device has done what it was given."""
     if device != "cpu":
@@ -155,13 +162,29 @@ def in_words(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
 
 
-def tried(name: str, work: Callable[[], Row]) -> Row:
-    """Return the row that a call returns, or one that says why it cannot."""
+def tried(name: str, rows: Iterator[Row]) -> Iterator[Row]:
+    """Yield rows, and one that says so where they end in an error."""
     try:
-        return work()
+        yield from rows
     except Exception as error:
         lines = str(error).strip().splitlines() or [""]
-        return name, "", "failed", f"{type(error).__name__}: {lines[0]}"
+        yield name, "", "failed", f"{type(error).__name__}: {lines[0]}"
+
+
+def row(what: str, device: str, cell: str, remark: str = "") -> Row:
+    """Return a row with what was measured on one device; `merged` brings it together with that of the other."""
+    return (what, cell, "", remark) if device == "cpu" else (what, "", cell, remark)
+
+
+def merged(rows: Sequence[Row]) -> list[Row]:
+    """Return rows in which those of two devices that tell of the same are one."""
+    found: dict[object, Row] = {}
+    for number, new in enumerate(rows):
+        key = new[0] or number
+        old = found.get(key, ("",) * len(new))
+        taken = any(a and b for a, b in zip(old[1:3], new[1:3], strict=True))
+        found[(key, number) if taken else key] = new if taken else tuple(a or b for a, b in zip(old, new, strict=True))
+    return list(found.values())
 
 
 def made_up(rows: int, size: int) -> tuple[Tensor, Layout]:
@@ -178,12 +201,16 @@ def made_up(rows: int, size: int) -> tuple[Tensor, Layout]:
 
 def tests(sizes: Sizes) -> Iterator[Row]:
     """Run the tests that are marked `cuda`."""
-    line = [sys.executable, "-m", "pytest", "-m", "cuda", "-p", "no:cacheprovider", *sizes.tests]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
-    *_, last = done.stdout.strip().splitlines() or [f"pytest ended with {done.returncode}"]
-    yield "tests marked `cuda`", "", last.strip("= "), ""
-    for failed in (found for found in done.stdout.splitlines() if found.startswith(("FAILED", "ERROR"))):
-        yield "", "", "failed", failed
+    line = [sys.executable, "-m", "pytest", "-v", "-m", "cuda", "-p", "no:cacheprovider", *sizes.tests]
+    last = ""
+    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+        for told in map(str.rstrip, running.stdout):
+            last = told or last
+            name, _, outcome = told.partition(" ")
+            word = outcome.partition(" ")[0].lower()
+            if "::" in name and word in ("passed", "failed", "error", "skipped"):
+                yield name, "", word, ""
+    yield "tests marked `cuda`", "", last.strip("= ") or f"pytest ended with {running.returncode}", ""
 
 
 def engine_of(sizes: Sizes, preset: str, device: str, steps: int, changes: Mapping[str, Any]) -> ParameterDiffusion:
@@ -206,18 +233,23 @@ def step_of(sizes: Sizes, preset: str, device: str, changes: Mapping[str, Any]) 
 
 def presets(sizes: Sizes) -> Iterator[Row]:
     """Compare fitting, drawing and the codec of each preset on the two devices."""
-    devices, (rows, size), sampler = ("cpu", sizes.device), sizes.population, {"type": "DDIM", "steps": sizes.sampling}
-    for preset, (_, steps) in sizes.steps.items():
-        seconds = [in_words(step_of(sizes, preset, device, {})) for device in devices]
-        yield f"{preset}: a training step", *seconds, f"of each training; N = {rows}, P = {size:,}"
-        engines = [engine_of(sizes, preset, device, steps, {}) for device in devices]
-        for engine in engines:
-            engine.sample(50, sampler=sampler)
-        drawn = [timed(str(one.device), partial(one.sample, 50, sampler=sampler)) for one in engines]
-        yield f"{preset}: 50 samples", *(in_words(found) for _, found in drawn), f"DDIM, {sizes.sampling} steps"
-        spreads = [f"{engine.spread(found):.3f}" for engine, (found, _) in zip(engines, drawn, strict=True)]
-        yield f"{preset}: spread of the samples", *spreads, "over that of the fitted; other noise on each device"
-        far = distance_of_codecs(sizes, engines[0])
+    for device, preset in itertools.product(devices(sizes), sizes.steps):
+        yield from tried(preset, preset_rows(sizes, preset, device))
+
+
+def preset_rows(sizes: Sizes, preset: str, device: str) -> Iterator[Row]:
+    """Yield the rows of a preset on a device."""
+    (rows, size), sampler = sizes.population, {"type": "DDIM", "steps": sizes.sampling}
+    step = in_words(step_of(sizes, preset, device, {}))
+    yield row(f"{preset}: a training step", device, step, f"of each training; N = {rows}, P = {size:,}")
+    engine = engine_of(sizes, preset, device, sizes.steps[preset][1], {})
+    engine.sample(50, sampler=sampler)
+    drawn, seconds = timed(device, partial(engine.sample, 50, sampler=sampler))
+    yield row(f"{preset}: 50 samples", device, in_words(seconds), f"DDIM, {sizes.sampling} steps")
+    spread = f"{engine.spread(drawn):.3f}"
+    yield row(f"{preset}: spread of the samples", device, spread, "over that of the fitted; other noise on each device")
+    if device == sizes.device:
+        far = distance_of_codecs(sizes, engine)
         yield f"{preset}: one engine's decoded vectors, apart", "", far, "at most, over the vectors' spread"
 
 
@@ -226,7 +258,7 @@ def distance_of_codecs(sizes: Sizes, engine: ParameterDiffusion) -> str:
     vectors, _ = made_up(*sizes.population)
     with tempfile.TemporaryDirectory() as folder:
         engine.save(Path(folder))
-        other = ParameterDiffusion.load(Path(folder), sizes.device)
+        other = ParameterDiffusion.load(Path(folder), "cpu")
     ours, theirs = (one.decode(one.encode(vectors)) for one in (engine, other))
     return f"{float((ours - theirs).abs().max() / vectors.std(0).mean()):.1e}"
 
@@ -237,7 +269,9 @@ def equal_bits(one: Tensor, other: Tensor) -> bool:
 
 
 @torch.no_grad()
-def replayed(name: str, network: nn.Module, names: Sequence[str], batch: Tensor, count: int, alone: int) -> Row:
+def replayed(
+    name: str, network: nn.Module, names: Sequence[str], batch: Tensor, count: int, alone: int
+) -> Iterator[Row]:
     """Compare the evaluation of many candidates with replay to that of each alone, bit by bit, where the batch is."""
     device, state = str(batch.device.type), network.state_dict()
     layout = Layout.of({key: tensor.cpu() for key, tensor in state.items()}, names)
@@ -255,8 +289,7 @@ def replayed(name: str, network: nn.Module, names: Sequence[str], batch: Tensor,
         single, each = timed(device, lambda: [one(index).clone() for index in range(alone)])
     equal = sum(map(equal_bits, results, single))
     remark = f"identical {equal} of {alone}; one by one {in_words(each / alone)} a candidate"
-    cells = ("", in_words(seconds / count)) if device != "cpu" else (in_words(seconds / count), "")
-    return f"{name}: a candidate of {count} with replay", *cells, remark
+    yield row(f"{name}: a candidate of {count} with replay", device, in_words(seconds / count), remark)
 
 
 def replay(sizes: Sizes) -> Iterator[Row]:
@@ -270,9 +303,9 @@ def replay(sizes: Sizes) -> Iterator[Row]:
     upward = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ConvTranspose2d(8, 8, 4, 2), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 3))
     chosen = [key for key in upward.state_dict() if key.startswith("3.")]
     for label, model, taken in ((name, network, names), ("ConvTranspose2d", upward.eval(), chosen)):
-        for device in dict.fromkeys(("cpu", sizes.device)):
+        for device in devices(sizes):
             given = (label, model.to(device), taken, batch.to(device), count if device != "cpu" else alone, alone)
-            yield tried(label, partial(replayed, *given))
+            yield from tried(label, replayed(*given))
 
 
 def run_of(folder: Path, config: Any, stages: Sequence[str]) -> dict[str, float]:
@@ -291,26 +324,28 @@ def loss_of(folder: Path) -> str:
 def many(sizes: Sizes) -> Iterator[Row]:
     """Train many networks at once: a zoo of classifiers, and detectors in lockstep."""
     configs = {"classification/zoo_digits": sizes.zoo, "detection/subsets_digits": sizes.detectors}
-    for name, changes in configs.items():
-        seconds, losses = [], []
-        for number, device in enumerate(("cpu", sizes.device)):
-            config = load_config(None, str(ROOT / "configs" / f"{name}.yaml"), {"device": device}, changes)
-            with tempfile.TemporaryDirectory() as folder:
-                place = Path(folder) / str(number)
-                seconds.append(in_words(run_of(place, config, ["collect"])["collect"]))
-                losses.append(loss_of(place))
-        yield f"{name}: collect", *seconds, ", ".join(f"{key}={value}" for key, value in changes.items())
-        yield f"{name}: mean loss of the last", *losses, ""
+    for device, (name, changes) in itertools.product(devices(sizes), configs.items()):
+        yield from tried(name, many_rows(name, changes, device))
+
+
+def many_rows(name: str, changes: Mapping[str, Any], device: str) -> Iterator[Row]:
+    """Yield the rows of a collection of many networks on a device."""
+    config = load_config(None, str(ROOT / "configs" / f"{name}.yaml"), {"device": device}, changes)
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = run_of(Path(folder) / "run", config, ["collect"])["collect"]
+        words = ", ".join(f"{key}={value}" for key, value in changes.items())
+        yield row(f"{name}: collect", device, in_words(seconds), words)
+        yield row(f"{name}: mean loss of the last", device, loss_of(Path(folder) / "run"))
 
 
 def lengths(sizes: Sizes) -> Iterator[Row]:
     """Take steps of the codec of the preset `tokens` on longer and longer vectors."""
     for size in sizes.lengths:
-        yield tried(f"tokens, P = {size:,}", partial(steps_at, size, sizes.device))
+        yield from tried(f"tokens, P = {size:,}", steps_at(size, sizes.device))
 
 
-def steps_at(size: int, device: str, rows: int = 4, steps: int = 6) -> Row:
-    """Return the seconds of a step of the codec of `tokens` on vectors of a length, and the GPU memory it takes.
+def steps_at(size: int, device: str, rows: int = 4, steps: int = 6) -> Iterator[Row]:
+    """Tell the seconds of a step of the codec of `tokens` on vectors of a length, and the GPU memory it takes.
 
     The step is on 8 rows, as in the preset, which are those of 4 vectors, twice.
     """
@@ -320,6 +355,7 @@ def steps_at(size: int, device: str, rows: int = 4, steps: int = 6) -> Row:
         {"preset": "tokens", "autoencoder_training": training, "generator_training": {"steps": 2}}, device=device
     )
     _, fit = timed(device, lambda: engine.fit(vectors, layout))
+    yield row(f"tokens, P = {size:,}: a fit of {rows} vectors", device, in_words(fit), "two steps of each training")
     part, found = engine.autoencoder.trainable(Scaled(vectors.to(device), engine.scaling))
     objective = Reconstruction(part, engine.autoencoder.vector_noise, engine.autoencoder.latent_noise, seed=0)
     trained, seconds = list(part.parameters()), []
@@ -332,40 +368,35 @@ def steps_at(size: int, device: str, rows: int = 4, steps: int = 6) -> Row:
             optimizer.step()
 
         seconds.append(timed(device, move)[1])
-    peak = f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB of GPU memory; " if device != "cpu" else ""
-    cells = ("", in_words(min(seconds))) if device != "cpu" else (in_words(min(seconds)), "")
-    return f"tokens, P = {size:,}: a step of the codec", *cells, f"{peak}fit of {rows} vectors {in_words(fit)}"
+    peak = f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB of GPU memory" if device != "cpu" else ""
+    yield row(f"tokens, P = {size:,}: a step of the codec", device, in_words(min(seconds)), peak)
 
 
 def arithmetic(sizes: Sizes) -> Iterator[Row]:
     """Train with bfloat16 and with what `torch.compile` offers, beside plain training."""
     for preset, changes in itertools.product(("fast", "tokens"), sizes.compiled):
         name = f"{preset}: a training step, {', '.join(f'{k}={v}' for k, v in changes.items()) or 'plain'}"
-        yield tried(name, partial(arithmetic_row, sizes, name, preset, changes))
+        yield from tried(name, arithmetic_row(sizes, name, preset, changes))
 
 
-def arithmetic_row(sizes: Sizes, name: str, preset: str, changes: Mapping[str, Any]) -> Row:
-    """Return the seconds of a step in some arithmetic, and the loss of the last one."""
+def arithmetic_row(sizes: Sizes, name: str, preset: str, changes: Mapping[str, Any]) -> Iterator[Row]:
+    """Tell the seconds of a step in some arithmetic, and the loss of the last one."""
     seconds = in_words(step_of(sizes, preset, sizes.device, changes))
     loss = engine_of(sizes, preset, sizes.device, sizes.steps[preset][1], changes).history["denoiser"][-1]
-    cells = ("", seconds) if sizes.device != "cpu" else (seconds, "")
-    return name, *cells, f"loss of the denoiser's last step {loss:.4f}"
+    yield row(name, sizes.device, seconds, f"loss of the denoiser's last step {loss:.4f}")
 
 
 def demo(sizes: Sizes) -> Iterator[Row]:
     """Run all stages of the demo on both devices, and tell what an evaluation takes."""
     plugin, path = (None, sizes.demo) if sizes.demo.endswith(".yaml") else (sizes.demo, None)
-    found, counts = [], 0
-    with tempfile.TemporaryDirectory() as folder:
-        for place, device in (("gpu", sizes.device), ("cpu", "cpu")):
-            seconds = run_of(Path(folder) / place, load_config(plugin, path, {"device": device}, {}), ORDER)
-            found.insert(0, seconds)
-            files = RunDirectory(Path(folder) / place).folder("evaluate").glob("*.jsonl")
-            counts = sum(len(file.read_text().splitlines()) for file in files)
-    for stage in ORDER:
-        yield f"demo: {stage}", *(in_words(seconds[stage]) for seconds in found), ""
-    each = (in_words(seconds["evaluate"] / counts) for seconds in found)
-    yield "demo: a candidate on a split", *each, f"{counts:,} of them"
+    for device in devices(sizes):
+        with tempfile.TemporaryDirectory() as folder:
+            seconds = run_of(Path(folder) / "run", load_config(plugin, path, {"device": device}, {}), ORDER)
+            files = RunDirectory(Path(folder) / "run").folder("evaluate").glob("*.jsonl")
+            count = sum(len(file.read_text().splitlines()) for file in files)
+        for stage in ORDER:
+            yield row(f"demo: {stage}", device, in_words(seconds[stage]))
+        yield row("demo: a candidate on a split", device, in_words(seconds["evaluate"] / count), f"{count:,} of them")
 
 
 def processes(sizes: Sizes) -> Iterator[Row]:
@@ -380,7 +411,10 @@ def processes(sizes: Sizes) -> Iterator[Row]:
         with tempfile.TemporaryDirectory() as folder:
             own = ["--config", config, "--work-dir", folder, "--device", sizes.device, "--no-gates", "--overwrite"]
             line = [sys.executable, *(launched if number > 1 else [tool]), *own]
-            subprocess.run(line, check=True, capture_output=True)
+            done = subprocess.run(line, check=False, capture_output=True, text=True)
+            if done.returncode:
+                yield words, "", "failed", next(iter(done.stderr.strip().splitlines()[-1:]), "")
+                continue
             seconds = sum(record["seconds"] for record in RunDirectory(Path(folder)).records().values())
         yield f"{words}: all stages of a tiny run", "", in_words(seconds), f"on {sizes.device}"
 
@@ -417,21 +451,34 @@ def measured(name: str, trying: bool, limit: float | None = None) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         file, limit = Path(folder) / "rows", limit or PARTS[name].limit * (5 if trying else 1)
         line = [sys.executable, __file__, "--part", name, "--rows", str(file), *(["--try", "-"] if trying else [])]
+        running = subprocess.Popen(
+            line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
         try:
-            done = subprocess.run(line, capture_output=True, text=True, timeout=limit, check=False)
-            *_, last = done.stderr.strip().splitlines() or [""]
-            ended = [("", "", "failed", last)] if done.returncode else []
+            *_, last = running.communicate(timeout=limit)[1].strip().splitlines() or [""]
+            ended = [("", "", "failed", last)] if running.returncode else []
         except subprocess.TimeoutExpired:
+            stop(running)
             ended = [("", "", "stopped", f"after {limit:g} s, its limit")]
-        rows = [tuple(json.loads(row)) for row in file.read_text().splitlines()] if file.exists() else []
-    return [*rows, *ended]
+        rows = [tuple(json.loads(line)) for line in file.read_text().splitlines()] if file.exists() else []
+    return [*merged(rows), *ended]
+
+
+def stop(running: subprocess.Popen) -> None:
+    """End a process, and those that it has started."""
+    for word, seconds in ((signal.SIGTERM, 10), (signal.SIGKILL, None)):
+        with suppress(ProcessLookupError):
+            os.killpg(running.pid, word)
+        with suppress(subprocess.TimeoutExpired):
+            running.communicate(timeout=seconds)
+            return
 
 
 def write_rows(name: str, sizes: Sizes, file: Path) -> None:
     """Measure a part, and write each row to a file as soon as it is there."""
     with open(file, "a", buffering=1) as rows:
-        for row in PARTS[name].measure(sizes):
-            rows.write(json.dumps(row) + "\n")
+        for measured_row in PARTS[name].measure(sizes):
+            rows.write(json.dumps(measured_row) + "\n")
 
 
 def page(found: Mapping[str, Sequence[Row]], told: str) -> str:
