@@ -22,6 +22,7 @@ DROPPED = ".dropped"
 TORN = ("*.part", ".tmp??????")  # left by a write that was killed: by pdiff's own, and by safetensors inside it
 ROWS = ("vectors.f32", "provenance.jsonl")
 PREPARED = ("task", "logs")  # in the folder of the collection: what is there before the first snapshot
+UNSEEN = ("device", "evaluate.together")  # settings that no result shows: a run may go on with others
 NOT_RECORDED = ("*.part", "*.state.safetensors", "*.log", "*.json.tmp")
 
 
@@ -199,7 +200,8 @@ class RunDirectory:
         if not (self.path / "config.yaml").exists():
             return []
         before, after = flatten(self.config()), flatten(config)
-        return [key for key in {**before, **after} if key != "device" and before.get(key) != after.get(key)]
+        keys = [key for key in {**before, **after} if key not in UNSEEN]
+        return [key for key in keys if before.get(key) != after.get(key)]
 
     def drop(self, stages: Sequence[str]) -> None:
         """Delete what the stages wrote, the last one first.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pdiff.analysis.standards import ORACLE
-from pdiff.run.directory import RunDirectory, flatten
+from pdiff.run.directory import UNSEEN, RunDirectory, flatten
 
 if TYPE_CHECKING:
     from pdiff.run.comparison import Compared
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pdiff.run.summaries import Gain
 
 DRAWN = ("seed", "fit.seed")  # what is drawn anew within a group
-OWN = (*DRAWN, "device")  # keys that make no other setting
+OWN = (*DRAWN, *UNSEEN)  # keys that make no other setting
 MOST_KEYS = 6  # that a table has columns for; runs that differ in more are told apart by their names
 END_OF_SEED = re.compile(r"[\W_]*((fit\.)?seeds?)?[\W_]*$")  # what names of runs share before their seeds
 

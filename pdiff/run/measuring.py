@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pdiff.runtime.exact import exact
-from pdiff.task.contract import check_evaluations, check_iterable
+from pdiff.task.contract import check_alike, check_evaluations, check_iterable
 from pdiff.task.task import Candidates, Evaluation
 from pdiff.weights.vectors import VALUES, Rows, Vectors, moved, row_slices
 
@@ -62,6 +62,9 @@ def evaluate_sources(
         hook, count = hook_of(asked[source].vectors), own.stop - own.start
         if count:  # shapes, too, must be those of one source
             check_evaluations(run.name, hook, results[source], count, run.task.metric, source, own.start)
+    for name in ("signature", "scores"):
+        shapes = {source: getattr(getattr(found[0], name), "shape", None) for source, found in results.items() if found}
+        check_alike(run.name, name, shapes)
     return results
 
 

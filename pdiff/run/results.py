@@ -13,6 +13,7 @@ from pdiff.analysis.source_results import SourceResults
 from pdiff.run.derived import OF_ANOTHER, root
 from pdiff.run.sources import Pool, open_source, source_names, source_table
 from pdiff.runtime.storage import read_tensors, read_text
+from pdiff.task.contract import check_alike
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
@@ -41,7 +42,11 @@ def read_metrics(run: "Run", source: str) -> dict[str, NDArray]:
 def read_sources(run: "Run", pool: Pool, reference: str = "trained") -> dict[str, SourceResults]:
     """Return the results of every source of the config, in its order; the metrics of `reference` say who is dead."""
     trained = read_metrics(run, reference)
-    return {name: read_source(run, name, pool, trained) for name in source_names(run)}
+    sources = {name: read_source(run, name, pool, trained) for name in source_names(run)}
+    check_alike(run.name, "signature", {name: source.signature.shape[1:] for name, source in sources.items()})
+    scores = {name: source.scores.shape[1:] for name, source in sources.items() if source.scores is not None}
+    check_alike(run.name, "scores", scores)
+    return sources
 
 
 def read_source(run: "Run", name: str, pool: Pool, trained: Mapping[str, NDArray]) -> SourceResults:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine.config import Config
 from numpy.typing import NDArray
 from torch import Tensor
@@ -80,6 +81,8 @@ class Run:
         path = self.directory.base
         try:
             self.built.model.load_state_dict(read_tensors(path))
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             reason = " ".join(str(error).split())
             raise PdiffError(f"{path}: does not fit the network ({reason}). Check task in the config.") from None

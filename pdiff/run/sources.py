@@ -283,6 +283,7 @@ def open_source(run: "Run", name: str, pool: Pool) -> Drawn:
     found = build(SOURCES, source_table(run)[name], where, {"rng": rng}, pool=pool)
     found = found if isinstance(found, Drawn) else Drawn(found)
     check_vectors(where, found.vectors, pool.layout.size)
+    check_parents(where, found.parents, len(found.vectors), len(pool.population))
     found = replace(found, vectors=recalibrated(run, source_table(run)[name]["type"], found.vectors))
     if pool.wanted is None:
         return found
@@ -332,10 +333,43 @@ def check_vectors(where: str, vectors: Vectors, size: int) -> None:
     if not isinstance(vectors, Vectors):
         raise PdiffError(f"{where}: got {type(vectors).__name__}, expected {expected}. Mend the source.")
     shape = tuple(vectors.shape)
-    if isinstance(vectors, Tensor) and vectors.dtype != torch.float32:
-        raise PdiffError(f"{where}: got vectors of {vectors.dtype}, expected {expected}. Mend the source.")
+    if not isinstance(vectors, Made):
+        check_stored(where, vectors, expected)
     if len(shape) not in (2, 3) or shape[-1] != size or 0 in shape:
         raise PdiffError(f"{where}: got vectors of shape {shape}, expected {expected}. Mend the source.")
+
+
+def check_stored(where: str, vectors: Tensor | Rows, expected: str) -> None:
+    """Raise a `PdiffError` for vectors of another kind than those of checkpoints; the rule is `expected`."""
+    stored = vectors.vectors if isinstance(vectors, Rows) else vectors
+    if vectors.dtype != torch.float32:
+        raise PdiffError(f"{where}: got vectors of {vectors.dtype}, expected {expected}. Mend the source.")
+    if vectors.device.type != "cpu":
+        raise PdiffError(f"{where}: got vectors on {vectors.device}, expected {expected}. Call .cpu() in the source.")
+    if stored.layout != torch.strided:
+        raise PdiffError(f"{where}: got vectors of {stored.layout}, expected {expected}. Call .to_dense().")
+    if stored.requires_grad:
+        raise PdiffError(f"{where}: got vectors that a gradient reaches, expected none. Call .detach() in the source.")
+    if isinstance(vectors, Rows) and not ((vectors.rows >= -len(stored)) & (vectors.rows < len(stored))).all():
+        line = f"got rows from {vectors.rows.min()} to {vectors.rows.max()}, expected 0 to {len(stored) - 1}"
+        raise PdiffError(f"{where}: {line}. Mend the source.")
+
+
+def check_parents(where: str, parents: Any, size: int, count: int) -> None:
+    """Raise a `PdiffError` unless a source says for each of its vectors which row of the population it is made of.
+
+    Args:
+        where: its place in the config, for the error line.
+        parents: numbers of rows `(size,)`; None where there are none.
+        size: vectors.
+        count: vectors of the population.
+    """
+    if parents is None:
+        return
+    whole = isinstance(parents, Tensor) and parents.dtype == torch.long and parents.shape == (size,)
+    if not whole or not ((parents >= 0) & (parents < count)).all():
+        line = f"got parents {parents!r}, expected an int64 tensor ({size},) of rows of the population, 0 to {count - 1}"
+        raise PdiffError(f"{where}: {' '.join(line.split())}. Mend the source, or give None.")
 
 
 def candidates_of(run: "Run", drawn: Drawn, pool: Pool) -> Candidates:

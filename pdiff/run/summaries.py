@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pdiff.run.directory import RunDirectory
+from pdiff.run.directory import UNSEEN, RunDirectory, flatten
 from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.storage import read_json
 
@@ -97,7 +97,7 @@ def check_drawn_anew(paths: Sequence[Path]) -> None:
     """Raise a `PdiffError` where two runs are of one config, seed included: a copy would pass for another draw."""
     found: dict[str, Path] = {}
     for path in paths:
-        config = {key: value for key, value in RunDirectory(path).config().items() if key != "device"}
+        config = {key: value for key, value in flatten(RunDirectory(path).config()).items() if key not in UNSEEN}
         same = found.setdefault(json.dumps(config, sort_keys=True, default=str), path)
         if same is not path:
             line = f"got {same} and {path}, which are of one config, seed included, expected runs that differ"

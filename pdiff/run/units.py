@@ -89,6 +89,8 @@ def outputs_for(run: "Run", model: nn.Module, batch: tuple) -> list[Tensor]:
     with evaluating(model), isolated_seed(0):
         try:
             found = model(*batch)
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
         except Exception as error:  # whatever a network's own code raises
             why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(". ")
             line = f"inputs yielded what the network does not take: {why}. Yield the arguments of task.model."

@@ -75,9 +75,9 @@ def resolve_device(name: str) -> torch.device:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         line = f"device: got {name!r}, which cannot be used here ({reason}). Use auto, cpu or cuda."
         raise PdiffError(line) from None
-    if device.type == "cuda" and device.index is None:
-        return torch.device("cuda", torch.cuda.current_device())
-    return device
+    if device.type == "cpu":
+        return torch.device("cpu")  # torch takes cpu:1 for another device than that of its own tensors
+    return device if device.index is not None else torch.device("cuda", torch.cuda.current_device())
 
 
 def current(device: torch.device) -> AbstractContextManager:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pdiff.run.run import Run
 
 
-PATH = "path"  # the name under which the way of a few samples is measured, beside the sources
+PATH = "generate/path"  # the way of a few samples among the sources, none of which has such a name
 
 
 def evaluate(run: "Run") -> None:

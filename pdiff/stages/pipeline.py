@@ -122,11 +122,11 @@ def place_of(device: torch.device) -> dict[str, Any]:
 
 
 def with_less(run: Run, stage: str) -> str:
-    """Return what takes less memory in a stage: the batch sizes of its sections and of the task, if there are any."""
+    """Return what takes less memory in a stage: what its sections and the task take at once, if they say it."""
     sections = {*STAGES[stage].sections, "task"}
     settings = [(key.split("."), value) for key, value in flatten(run.config.to_dict()).items()]
     large = [(key, value) for key, value in settings if type(value) is int and value > 1]
-    batches = [".".join(key) for key, _ in large if key[0] in sections and "batch" in key[-1]]
+    batches = [".".join(key) for key, _ in large if key[0] in sections and ("batch" in key[-1] or key[-1] == "together")]
     if not batches:
         advice = STAGES[stage].advice.rstrip(".")
         return advice[0].lower() + advice[1:]

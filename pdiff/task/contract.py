@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Size, Tensor, nn
 
 from pdiff.task.selection import fault, kind
 from pdiff.task.task import Evaluation, Metric, Picture, Snapshot, Task
@@ -130,6 +130,21 @@ def check_evaluations(
             raise fault(plugin, line)
 
 
+def check_alike(plugin: str, field: str, shapes: Mapping[str, Size | None]) -> None:
+    """Raise a `PdiffError` unless what is compared of the candidates of all sources has one shape.
+
+    Args:
+        plugin: its name.
+        field: `signature`, or `scores`.
+        shapes: that of each source; None where it has none.
+    """
+    known = [(source, tuple(shape)) for source, shape in shapes.items() if shape is not None]
+    for source, shape in known[1:]:
+        if shape != known[0][1]:
+            words = f"{field} of shape {known[0][1]} for {known[0][0]} and {shape} for {source}, expected one"
+            raise fault(plugin, f"evaluate yielded {words}. Measure all on the same samples.")
+
+
 def check_evaluation(plugin: str, where: str, result: Any, metric: Metric) -> None:
     """Raise a `PdiffError` unless a result is an evaluation; `where` says whose it is."""
     if not isinstance(result, Evaluation):
@@ -144,6 +159,11 @@ def check_evaluation(plugin: str, where: str, result: Any, metric: Metric) -> No
         raise fault(plugin, f"{where} a signature that is {kind(result.signature)}, expected a tensor.")
     if result.scores is not None and not isinstance(result.scores, Tensor):
         raise fault(plugin, f"{where} scores that are {kind(result.scores)}, expected a tensor or None.")
+    for field in ("signature", "scores"):
+        found = getattr(result, field)
+        if found is not None and found.device.type != "cpu":
+            words = f"{where} {field} on {found.device}, expected a tensor on the CPU"
+            raise fault(plugin, f"{words}. Call .cpu() once all batches are done.")
     if result.scores is not None and result.scores.ndim != 1:
         shape = tuple(result.scores.shape)
         raise fault(plugin, f"{where} scores of shape {shape}, expected (S,), one for each test unit.")

@@ -7,10 +7,13 @@ part by part, or block of columns by block.
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from numbers import Integral
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from pdiff.runtime.errors import PdiffError
 
 VALUES = 2**26  # in one part: 256 MiB
 CPU = torch.device("cpu")
@@ -83,7 +86,7 @@ class Joined:
 
     def __getitem__(self, rows: int | slice | Sequence[int]) -> "Tensor | Joined":
         """Return one vector `(P,)`, or some of them."""
-        if isinstance(rows, int):
+        if isinstance(rows, Integral) or (isinstance(rows, Tensor) and rows.ndim == 0):
             number, row = self.places[rows]
             return self.parts[number][row]
         numbers = range(len(self))[rows] if isinstance(rows, slice) else rows
@@ -142,7 +145,16 @@ class Made:
         """Yield all rows, a few at a time, not yet finished."""
         rng = torch.Generator()
         rng.set_state(self.state)
-        return (self.make(rows, rng) for rows in row_slices(self.shape))
+        return (self.checked(self.make(rows, rng), rows) for rows in row_slices(self.shape))
+
+    def checked(self, part: Tensor, rows: slice) -> Tensor:
+        """Return what was made of a slice of the rows, or raise a `PdiffError` where it is something else."""
+        expected = torch.Size([rows.stop - rows.start, *self.shape[1:]])
+        if part.shape == expected and part.dtype == torch.float32 and part.device.type == "cpu":
+            return part
+        got = f"{tuple(part.shape)} of {part.dtype} on {part.device}"
+        line = f"vectors that are made for the rows {rows.start} to {rows.stop - 1}: got {got}"
+        raise PdiffError(f"{line}, expected {tuple(expected)} of torch.float32 on cpu. Mend what makes them.")
 
     def finished(self, rows: Tensor, numbers: Tensor) -> Tensor:
         """Return rows as they are given out."""

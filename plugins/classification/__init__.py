@@ -87,6 +87,8 @@ def check_size(model, split) -> None:
     try:
         with torch.no_grad():
             model.eval()(split.resized(split.pixels(slice(0, 1))))
+    except torch.OutOfMemoryError:
+        raise
     except (AssertionError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         line = f"task.data.size: the network cannot take images of {split.size} pixels ({reason}). Change the size."

@@ -61,6 +61,8 @@ def check_network(model: nn.Module, split: Split) -> None:
     """Raise a `PdiffError` unless the network takes images of the split's size."""
     try:
         model.eval()(split.resized(split.pixels(slice(0, 1))), 0)
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         line = f"task.data.size: the network cannot take images of {split.size} pixels ({reason}). Change the size."

@@ -428,7 +428,7 @@ def run(
         with environment_kept():
             runner = TaskRunner(**given, **settings, **{**own, "default_hooks": defaults})
             runner.train()
-    except PdiffError:
+    except (PdiffError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
         if runner is not None and runner.stepped:

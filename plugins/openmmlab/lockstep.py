@@ -101,7 +101,7 @@ class Lockstep:
                 for _, networks in self.groups:
                     try:
                         self.take(next(batches), networks)
-                    except PdiffError:
+                    except (PdiffError, MemoryError, torch.OutOfMemoryError):
                         raise
                     except Exception as error:  # whatever a head finds wrong with images without an object, say
                         if self.step > first:

@@ -72,7 +72,7 @@ def losses_of_networks(
             for place in places:
                 labels = None if conditions is None else split.kind.labels(conditions.values[place])
                 networks.run(place, training.passes, labels, training.wrapper)
-    except (PdiffError, torch.OutOfMemoryError):
+    except (PdiffError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # whatever a head finds wrong with a network, or with images without an object
         where = "finetune" if conditions is None else "networks"

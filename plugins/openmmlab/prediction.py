@@ -93,7 +93,7 @@ def check_prediction(model: nn.Module, split: Split) -> None:
     try:
         with torch.no_grad(), isolated_seed(0):
             model.eval().test_step(next(iter(split.batches())))
-    except PdiffError:
+    except (PdiffError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # whatever network and pipeline find wrong with each other
         raise PdiffError(

@@ -92,3 +92,17 @@ def test_files_beside_those_of_a_run_are_left_alone(tiny, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     directory.begin(resolve(tiny).to_dict(), ORDER, resume=False, overwrite=True)
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_run_goes_on_with_what_no_result_shows(tiny, tmp_path):
+    directory = RunDirectory(tmp_path / "run")
+    directory.path.mkdir()
+    old = resolve(tiny).to_dict()
+    del old["evaluate"]["together"]  # as an earlier version of pdiff left it
+    directory.begin(old, ORDER, resume=False, overwrite=False)
+    directory.folder("evaluate").mkdir()
+    for changes in ({"together": 8}, {"together": 9}):
+        new = resolve({**tiny, "device": "cpu", "evaluate": {**tiny["evaluate"], **changes}}).to_dict()
+        directory.begin(new, ORDER, resume=True, overwrite=False)
+        assert directory.folder("evaluate").exists()
+        assert directory.config()["evaluate"]["together"] == changes["together"]

@@ -25,11 +25,11 @@ def names_and_runs(paths, **given):
     return [(group.name, [run.name for run in group.runs]) for group in group_runs(read_runs(paths), **given)]
 
 
-def test_runs_that_differ_in_seeds_and_device_alone_are_one_group(run):
+def test_runs_that_differ_in_seeds_and_in_what_no_result_shows_are_one_group(run):
     paths = [
         run("digits_seed0", {"seed": 0, "device": "cpu", "fit": {"seed": None}}),
         run("digits_seed1", {"seed": 0, "device": "cuda", "fit": {"seed": 1}}),
-        run("digits_seed2", {"seed": 2, "device": "cpu", "fit": {"seed": None}}),
+        run("digits_seed2", {"seed": 2, "device": "cpu", "fit": {"seed": None}, "evaluate": {"together": 8}}),
     ]
     assert names_and_runs(paths) == [("digits", ["digits_seed0", "digits_seed1", "digits_seed2"])]
 

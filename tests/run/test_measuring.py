@@ -9,6 +9,7 @@ import torch
 from pdiff import Candidates, Evaluation, Metric
 from pdiff.run import measuring
 from pdiff.runtime.errors import PdiffError
+from pdiff.testing.simulated_cuda import simulated_cuda
 from pdiff.weights.layout import Layout
 from pdiff.weights.vectors import Made, Rows
 
@@ -129,3 +130,29 @@ def test_vectors_reach_a_device_once(monkeypatch):
     monkeypatch.setattr(measuring, "exact", lambda device: nullcontext())
     assert values(measuring.evaluate_sources(run, asked(), "test")) == EXPECTED
     assert sum(rows.stop - rows.start for rows in moves) == 10 + 2 + 2 + 7
+
+
+@pytest.mark.parametrize("field", ["signature", "scores"])
+def test_sources_that_are_measured_on_other_samples_are_told(field):
+    run = run_of(True)
+    values = {"signature": torch.tensor([True]), "scores": torch.ones(1)}
+    run.hook.result = lambda value: Evaluation(1.0, **values)
+    run.hook.ensemble = lambda *given: Evaluation(1.0, **{**values, field: torch.ones(3)})
+    line = rf"^plugin made: evaluate yielded {field} of shape \(1,\) for stored and \(3,\) for groups, expected one\."
+    with pytest.raises(PdiffError, match=line):
+        measuring.evaluate_sources(run, asked(), "test")
+
+
+def test_a_source_may_have_no_scores_where_another_has_some():
+    run = run_of(True)
+    run.hook.ensemble = lambda *given: Evaluation(1.0, torch.tensor([True]), torch.ones(3))
+    assert len(measuring.evaluate_sources(run, asked(), "test")["groups"]) == 2
+
+
+def test_what_a_plugin_leaves_on_a_gpu_is_told():
+    with simulated_cuda():
+        run = run_of(True)
+        run.hook.result = lambda value: Evaluation(value.item(), torch.tensor([True], device="cuda"))
+        line = r"evaluate gave for candidate 0 of stored signature on cuda:0, expected a tensor on the CPU\. Call \.cpu"
+        with pytest.raises(PdiffError, match=line):
+            measuring.evaluate_sources(run, asked(), "test")

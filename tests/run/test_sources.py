@@ -14,6 +14,7 @@ from pdiff.run.sources import (
     Drawn,
     Pool,
     absolute_noise,
+    check_parents,
     check_vectors,
     codec,
     ensemble,
@@ -34,6 +35,7 @@ from pdiff.run.sources import (
 from pdiff.runtime.errors import PdiffError
 from pdiff.weights.layout import Layout
 from pdiff.weights.population import Population
+from pdiff.weights.vectors import Rows
 
 LAYOUT = Layout.of({"wide": torch.zeros(3, 100), "narrow": torch.zeros(100), "scalar": torch.tensor(0.0)})
 WIDE, NARROW, SCALAR = (entry.slice for entry in LAYOUT)
@@ -150,11 +152,33 @@ def test_a_source_that_cannot_be_built_is_refused(run, population, name, line):
         (torch.zeros(3, 5), r"vectors of shape \(3, 5\)"),
         (torch.zeros(0, LAYOUT.size), r"vectors of shape \(0, 401\)"),
         (torch.zeros(3, LAYOUT.size).double(), r"vectors of torch\.float64"),
+        (Rows(torch.zeros(3, LAYOUT.size).double(), [0]), r"vectors of torch\.float64"),
+        (torch.zeros(3, LAYOUT.size, device="meta"), "vectors on meta"),
+        (torch.zeros(3, LAYOUT.size).to_sparse(), r"vectors of torch\.sparse_coo"),
     ],
 )
 def test_a_source_that_returns_no_vectors_of_the_layout_is_refused(vectors, got):
     with pytest.raises(PdiffError, match=rf"^evaluate\.sources\.mine: got {got}, expected a float32 tensor \(M, 401\)"):
         check_vectors("evaluate.sources.mine", vectors, LAYOUT.size)
+
+
+@pytest.mark.parametrize(
+    ("vectors", "line"),
+    [
+        (torch.zeros(3, LAYOUT.size).requires_grad_(), "got vectors that a gradient reaches, .* Call .detach"),
+        (Rows(torch.zeros(3, LAYOUT.size), [0, 3]), "got rows from 0 to 3, expected 0 to 2. Mend"),
+    ],
+)
+def test_vectors_that_a_later_stage_would_stumble_over_are_refused(vectors, line):
+    with pytest.raises(PdiffError, match=rf"^evaluate\.sources\.mine: {line}"):
+        check_vectors("evaluate.sources.mine", vectors, LAYOUT.size)
+
+
+@pytest.mark.parametrize("parents", [torch.tensor([0.5]), torch.tensor([0, 9]), torch.tensor([0]), [0, 1]])
+def test_parents_that_are_no_rows_of_the_population_are_refused(parents):
+    check_parents("evaluate.sources.mine", torch.tensor([0, 4]), 2, 5)
+    with pytest.raises(PdiffError, match=r"^evaluate\.sources\.mine: got parents .*, expected an int64 tensor \(2,\)"):
+        check_parents("evaluate.sources.mine", parents, 2, 5)
 
 
 @pytest.mark.parametrize("scale", [-0.1, float("nan")])

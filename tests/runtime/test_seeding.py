@@ -83,7 +83,7 @@ def test_an_isolated_block_gives_the_random_state_of_gpus_in_use_back(monkeypatc
 
 def test_auto_is_a_device_of_this_machine():
     assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    assert resolve_device("cpu") == torch.device("cpu")
+    assert resolve_device("cpu") == resolve_device("cpu:1") == torch.device("cpu")
 
 
 @pytest.mark.parametrize("name", ["cudda", "cuda:99", "", "hpu", None])

@@ -83,3 +83,11 @@ def test_a_number_that_cannot_be_is_refused(tiny, value):
     tiny["evaluate"]["together"] = value
     with pytest.raises(PdiffError, match=r"^evaluate\.together: got .*expected an? .*integer"):
         resolve(tiny)
+
+
+def test_a_source_may_be_called_path(unmeasured, finished):
+    run = unmeasured(sources={"soup": {"type": "soup"}, "path": {"type": "soup"}}, only=["soup", "path"])
+    evaluate(run)
+    files = written(run.directory)
+    assert files["path.jsonl"] == files["soup.jsonl"]
+    assert files["path.json"] == written(finished)["path.json"]

@@ -169,6 +169,7 @@ def test_resume_of_a_finished_run_changes_nothing(copied, tiny, results):
         ("collect", "pdiff.stages.snapshots.append", "collect.train.batch_size"),
         ("fit", "pdiff.engine.parameter_diffusion.ParameterDiffusion.save", "engine"),
         ("evaluate", "pdiff.stages.evaluate.write_results", "task.eval_batch"),
+        ("evaluate", "pdiff.stages.evaluate.write_results", "evaluate.together"),
     ],
 )
 def test_run_whose_memory_is_used_up_goes_on_with_resume(

@@ -1,10 +1,23 @@
 """Vectors that are read or made a few at a time are the same as if they were in memory."""
 
+import numpy as np
 import pytest
 import torch
 
+from pdiff.runtime.errors import PdiffError
 from pdiff.weights import vectors as module
-from pdiff.weights.vectors import Made, Rows, along_columns, column_blocks, deviations, mean, parts, pieces, row_slices
+from pdiff.weights.vectors import (
+    Joined,
+    Made,
+    Rows,
+    along_columns,
+    column_blocks,
+    deviations,
+    mean,
+    parts,
+    pieces,
+    row_slices,
+)
 
 WHOLE = torch.randn(7, 10, generator=torch.Generator().manual_seed(0)) + 3
 
@@ -115,3 +128,23 @@ def test_rows_are_brought_where_they_are_computed_with_when_they_are_asked_for()
     assert (rows.device, rows.vectors.device, piece.device) == (device, torch.device("cpu"), device)
     assert {part.device for part in (rows[0], rows[:, 1:3], *parts(rows), mean(rows))} == {device}
     assert rows.rows.tolist() == [3, 5, 6]
+
+
+def test_joined_vectors_are_indexed_by_any_whole_number():
+    joined = Joined([WHOLE[:3], Rows(WHOLE, [3, 4, 5, 6])])
+    for place in (5, -2, np.int64(5), torch.tensor(5)):
+        assert torch.equal(joined[place], WHOLE[5])
+
+
+@pytest.mark.parametrize(
+    ("part", "got"),
+    [
+        (WHOLE[:1], r"\(1, 10\) of torch\.float32 on cpu"),
+        (WHOLE[:2].double(), r"\(2, 10\) of torch\.float64 on cpu"),
+        (WHOLE[:2].to("meta"), r"\(2, 10\) of torch\.float32 on meta"),
+    ],
+)
+def test_what_is_made_otherwise_than_it_says_is_told(part, got):
+    vectors = Made([2, 10], lambda rows, rng: part, torch.Generator())
+    with pytest.raises(PdiffError, match=rf"made for the rows 0 to 1: got {got}, expected \(2, 10\) of torch\.float32"):
+        list(pieces(vectors))
