@@ -20,7 +20,7 @@ from pdiff_plugins.images.data import Split
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from pdiff import Candidates, Conditions, Evaluation, PdiffError, Replay, progress
+from pdiff import Candidates, Conditions, Evaluation, PdiffError, Replay, progress, to_host
 
 GROUP = 50  # candidates whose features are in memory at a time
 
@@ -66,8 +66,8 @@ class Bench:
 
     @cached_property
     def real(self) -> Tensor:
-        """The features of the real images `(R, F)`."""
-        return torch.cat([self.features(pixels)[0] for _, pixels, _ in self.split.batches()])
+        """The features of the real images `(R, F)`, on the CPU, where distances are computed."""
+        return torch.cat([self.features(pixels)[0] for _, pixels, _ in self.split.batches()]).cpu()
 
     @cached_property
     def whole(self) -> Reference:
@@ -101,7 +101,7 @@ def fid_of_noise(bench: Bench, conditions: Conditions | None = None) -> float:
         conditions: sets of classes: the mean of the FIDs to the real images of each.
     """
     batches = bench.noise.clamp(-1, 1).split(bench.split.eval_batch)
-    features = torch.cat([bench.features(batch)[0] for batch in batches])
+    features = torch.cat([bench.features(batch)[0] for batch in batches]).cpu()
     references = [bench.whole] if conditions is None else bench.references(conditions)
     return torch.stack([reference.jackknife(features).mean() for reference in references]).mean().item()
 
@@ -123,15 +123,15 @@ def images_of(
         yield from enumerate(replay((noise[start : start + size], start)))
 
 
-def losses(model: nn.Module, candidates: Candidates, references: Sequence[Reference]) -> list[float]:
-    """Return each candidate's mean squared error on held-out images of its own reference."""
+def losses(model: nn.Module, candidates: Candidates, references: Sequence[Reference]) -> Tensor:
+    """Return each candidate's mean squared error `(M,)` on held-out images of its own reference."""
     found = {}
     for reference in dict.fromkeys(references):
         rows, held = [i for i, other in enumerate(references) if other is reference], reference.held_out()
         replay = Replay(model.eval(), candidates.take(rows), lambda batch: model(*batch).sample)
         for row, predicted in zip(rows, replay((held.noisy, held.t)), strict=True):
             found[row] = mse_loss(predicted, held.target)
-    return torch.stack([found[row] for row in range(len(references))]).tolist()
+    return torch.stack([found[row] for row in range(len(references))])
 
 
 def evaluations(model: nn.Module, candidates: Candidates, bench: Bench, split: str) -> Iterator[Evaluation]:
@@ -143,7 +143,10 @@ def evaluations(model: nn.Module, candidates: Candidates, bench: Bench, split: s
 
 
 def evaluate_group(model: nn.Module, candidates: Candidates, bench: Bench, advance) -> Iterator[Evaluation]:
-    """Yield the evaluations of a few candidates; `advance` is called for each batch of images."""
+    """Yield the evaluations of a few candidates; `advance` is called for each batch of images.
+
+    What is seen of all images comes to the host at the end and at once: no batch waits for a GPU, nor any candidate.
+    """
     everything = [bench.whole] * len(candidates)
     references = everything if bench.classes is None else bench.references(candidates.conditions)
     loss = losses(model, candidates, references)
@@ -152,34 +155,44 @@ def evaluate_group(model: nn.Module, candidates: Candidates, bench: Bench, advan
         seen[index].append(bench.features(images.clamp(-1, 1)))
         finite[index].append(images.isfinite().all())
         advance()
-    alive = torch.stack([torch.stack(batches).all() for batches in finite]).tolist()
-    for index, batches in enumerate(seen):
-        yield evaluation(batches if alive[index] else None, loss[index], bench, references[index])
+    alive = torch.stack([torch.stack(batches).all() for batches in finite])
+    joined = [torch.cat(parts) for batches in seen for parts in zip(*batches, strict=True) if parts[0] is not None]
+    loss, alive, *joined = to_host([loss, alive, *joined])
+    each = len(joined) // len(seen)  # features, and probabilities where there are any
+    for index, own in enumerate(references):
+        found = joined[each * index : each * (index + 1)] if alive[index] else None
+        yield evaluation(found, loss[index].item(), bench, own)
 
 
-def evaluation(
-    batches: list[tuple[Tensor, Tensor | None]] | None, loss: float, bench: Bench, reference: Reference
-) -> Evaluation:
-    """Return what features and probabilities of a candidate's images, None of a dead one, and its loss amount to."""
-    if batches is None:
+def evaluation(seen: Sequence[Tensor] | None, loss: float, bench: Bench, reference: Reference) -> Evaluation:
+    """Return what a candidate's images and its loss amount to.
+
+    Args:
+        seen: the features of the images `(G, F)` and, of a classifier, their probabilities `(G, classes)`, on the CPU;
+            None of a dead candidate.
+        loss: its denoising loss.
+        bench: that it was measured with.
+        reference: the real images that it is held against.
+    """
+    if seen is None:
         signature = torch.full((bench.signature_images, bench.features.size), math.inf)
         scores = torch.full((bench.groups,), math.inf, dtype=torch.float64) if bench.groups else None
         return Evaluation(math.inf, signature, scores)
-    features = torch.cat([seen for seen, _ in batches])
+    features, *probabilities = seen
     fid, kid = reference.distance(features)
     scores, details, condition = None, {"KID": kid}, None
     if bench.groups:
         scores, details = reference.jackknife(features), {"FID_plain": fid, **details}
         fid = scores.mean().item()
     details |= {"denoising_loss": loss} if math.isfinite(loss) else {}
-    if batches[0][1] is not None:
-        confidence, classes = torch.cat([probabilities for _, probabilities in batches]).max(1)
+    if probabilities:
+        confidence, classes = probabilities[0].max(1)
         details |= {"confidence": confidence.mean().item(), "classes": float(len(classes.unique()))}
         if reference.labels is not None:
-            shown = classes.bincount(minlength=len(bench.classes)).double().cpu() / len(classes)
+            shown = classes.bincount(minlength=len(bench.classes)).double() / len(classes)
             details["share"] = shown[list(reference.labels)].sum().item()
             condition = shown_of_asked(shown, bench.classes, reference.labels)
-    return Evaluation(fid, features[: bench.signature_images].cpu() / bench.unit, scores, details, condition)
+    return Evaluation(fid, features[: bench.signature_images] / bench.unit, scores, details, condition)
 
 
 def shown_of_asked(shown: Tensor, names: Sequence[str], labels: Sequence[int]) -> dict[str, float]:

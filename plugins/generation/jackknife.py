@@ -50,14 +50,14 @@ class Jackknife:
 
     def __init__(self, real: Tensor, groups: int, seed: int):
         order = torch.randperm(len(real), generator=generator(seed, "groups"))
-        real = real.double().cpu()[order]
+        real = real.double()[order]
         self.groups, self.origin = groups, real.mean(0)  # products of centred features keep more digits
         self.means, self.covariances = moments(real - self.origin, groups)
         self.roots = root(self.covariances)
 
     def fids(self, features: Tensor) -> Tensor:
         """Return the FIDs `(G + 1,)` of a candidate's features `(n, F)`: of all images, and without each group."""
-        means, covariances = moments(features.double().cpu() - self.origin, self.groups)
+        means, covariances = moments(features.double() - self.origin, self.groups)
         # The eigenvalues of C1 C2 are those of the symmetric C1^(1/2) C2 C1^(1/2).
         values = torch.linalg.eigvalsh(self.roots @ covariances @ self.roots).clamp(min=0)
         traces = trace(self.covariances) + trace(covariances) - 2 * values.sqrt().sum(-1)

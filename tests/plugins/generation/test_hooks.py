@@ -136,7 +136,8 @@ def test_chance_is_what_a_candidate_reaches_that_makes_noise(build, tiny_generat
     task = build(tiny_generator)
     bench = task.splits["test"]
     noise = [bench.features(batch.clamp(-1, 1)) for batch in bench.noise.split(12)]
-    assert task.metric.chance == evaluation(noise, 0.0, bench, bench.whole).metric
+    seen = [torch.cat(parts) for parts in zip(*noise, strict=True)]
+    assert task.metric.chance == evaluation(seen, 0.0, bench, bench.whole).metric
 
 
 def test_denoising_loss_is_that_of_the_network_with_the_candidate_in_it(build, tiny_generator, candidates):
@@ -294,7 +295,7 @@ def test_inputs_are_noisy_images_and_time_steps_that_come_again(tiny_generator, 
         assert torch.equal(one[1], again[1])
 
 
-def test_a_gpu_is_not_asked_after_each_batch_whether_images_are_finite(tiny_generator, build, candidates):
+def test_what_is_seen_of_all_images_comes_from_a_gpu_at_once(tiny_generator, build, candidates):
     task = build(tiny_generator)
     expected = evaluate(task, candidates(task))
     tiny_generator["device"] = "cuda"
@@ -307,5 +308,6 @@ def test_a_gpu_is_not_asked_after_each_batch_whether_images_are_finite(tiny_gene
             task.splits["test"].split.eval_batch = size
             gpu.reset()
             evaluate(task, on_gpu)
-            counts.append(gpu.copies_to_host)
+            counts.append((gpu.copies_to_host, gpu.syncs))
     assert counts[0] == counts[1]
+    assert counts[0][0] == 1
