@@ -193,7 +193,7 @@ def plan_stages(
     engines = run.config.fit.repeats * (parts + tuned)
     fitted = engines + hypernet
     trainings = [
-        weigh_training(engine.config["autoencoder_training"], engine.autoencoder, size),
+        weigh_codec_training(engine, size, checkpoints),
         weigh_training(engine.config["generator_training"], engine.generator, engine.autoencoder.latent),
     ]
     trainings += [weigh_behaving_training(run, key, weights) for key, weights in behaving.items()]
@@ -240,6 +240,16 @@ def weigh_training(settings: Mapping[str, Any], part: nn.Module, width: int) -> 
     if not settings["steps"] or not weights:
         return 0
     return (TRAINED - 1 + bool(settings["ema"])) * weights + 3 * FLOAT * settings["batch_size"] * width
+
+
+def weigh_codec_training(engine: ParameterDiffusion, size: int, checkpoints: int) -> int:
+    """Return the bytes that the training of the codec of vectors of so many values holds beside its weights.
+
+    One that is trained on something else than the vectors, on their coordinates say, keeps that of all N.
+    """
+    values = engine.autoencoder.trained_values(size)
+    weighed = weigh_training(engine.config["autoencoder_training"], engine.autoencoder, values)
+    return weighed + (FLOAT * checkpoints * values if weighed and values != size else 0)
 
 
 def weigh_refining(run: Run, table: Mapping[str, Mapping[str, Any]], counts: Mapping[str, int]) -> tuple[int, int]:

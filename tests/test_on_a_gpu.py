@@ -1,5 +1,6 @@
 """What only a GPU can say: that nothing waits for it, and that it repeats itself. On the CPU the same code runs."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -54,7 +55,9 @@ class Watch:
         """Begin or end."""
         self.on, self.blocks = on, self.blocks + on
         if self.device == "cuda":
-            torch.cuda.set_sync_debug_mode("error" if on else "default")
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")  # which torch says once
+                torch.cuda.set_sync_debug_mode("error" if on else "default")
 
     @contextmanager
     def over(self) -> Iterator[None]:

@@ -9,7 +9,16 @@ import torch
 from pdiff.engine.autoencoder import PrincipalAutoencoder
 from pdiff.engine.decoder import CopiedDecoder
 from pdiff.engine.registries import AUTOENCODERS
-from pdiff.plan import StagePlan, check_plan, in_words, make_plan, plan_lines, weigh_refining
+from pdiff.plan import (
+    OF_POPULATION,
+    StagePlan,
+    check_plan,
+    in_words,
+    make_plan,
+    plan_lines,
+    weigh_codec_training,
+    weigh_refining,
+)
 from pdiff.run.config import PACKAGE, resolve
 from pdiff.run.directory import RunDirectory
 from pdiff.run.run import Run
@@ -159,6 +168,34 @@ def test_what_lies_on_a_gpu_is_planned_beside_the_host_and_not_with_it(tiny, tmp
     assert whole["fit"].host == blocks["fit"].host == 10**9 + 2 * most
     gpu["free"] = 8 * vector
     assert whole["evaluate"].gpu - stages()["evaluate"].gpu == vector * plan_of(tiny, tmp_path).candidates - 2 * vector
+
+
+def test_a_codec_that_is_trained_on_coordinates_is_planned_with_those_of_all_vectors(tiny, tmp_path):
+    run = Run(resolve({**tiny, "engine": {"preset": "tokens"}}), RunDirectory(tmp_path / "run"))
+    engine = run.new_engine()
+    engine.prepare(run.layout, torch.device("meta"))
+    tokens, rank, _ = engine.autoencoder.axes.shape
+    weights, row = 4 * sum(part.numel() for part in engine.autoencoder.parameters()), 4 * tokens * rank
+    batch = 3 * engine.config["autoencoder_training"]["batch_size"]
+    assert weigh_codec_training(engine, run.layout.size, 300) == 3 * weights + (batch + 300) * row
+
+
+def test_large_vectors_that_stay_on_the_host_are_not_refused_for_a_gpu(tiny, tmp_path, monkeypatch, gpu):
+    monkeypatch.setattr("pdiff.plan.VALUES", 384)
+    population, vector = 4 * 384 * 300, 4 * 384
+
+    def fit() -> int:
+        return next(stage.gpu for stage in make_plan(resolve(tiny), tmp_path / "run").stages if stage.name == "fit")
+
+    whole = fit()
+    gpu["free"] = whole - population + vector
+    assert OF_POPULATION * gpu["free"] < population
+    assert fit() == gpu["free"]
+    fitting = SimpleNamespace(stages=[StagePlan("fit", 0, fit(), 0)])
+    check_plan(fitting, tmp_path / "run", torch.device("cuda", 0))
+    gpu["free"] -= 1
+    with pytest.raises(PdiffError, match=r"^plan: gpu memory of fit: "):
+        check_plan(fitting, tmp_path / "run", torch.device("cuda", 0))
 
 
 def test_a_gpu_that_is_too_small_is_told_though_the_host_is_large(tmp_path, gpu):

@@ -42,6 +42,10 @@ class Autoencoder(nn.Module, ABC):
         """Return what is trained by gradients, and on what rows `(N, ...)`: all of it, on the scaled vectors."""
         return self, scaled
 
+    def trained_values(self, size: int) -> int:
+        """Return how many values `trainable` gives of a vector of so many: for plans, before anything is fitted."""
+        return size
+
     @abstractmethod
     def encode(self, scaled: Tensor) -> Tensor:
         """Return latents `(B, L)` of scaled vectors `(B, P)`."""

@@ -169,6 +169,10 @@ class TokenAutoencoder(Autoencoder):
         """Return the coder, and the coordinates `(N, K R)`."""
         return self.coder, torch.cat([self.coordinates(part) for part in parts(scaled)])
 
+    def trained_values(self, size: int) -> int:
+        """Return how many coordinates a vector has, K R."""
+        return self.coder.deviation.numel()
+
     def coordinates(self, scaled: Tensor) -> Tensor:
         """Return where scaled vectors lie on the axes `(B, K R)`."""
         return torch.einsum("bkt,krt->bkr", self.tokens.cut(scaled - self.mean), self.axes).flatten(1)

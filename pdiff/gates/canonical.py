@@ -41,9 +41,9 @@ def gate_canonical(run: "Run") -> list[Check]:
     population = run.population
     looked = looked_at(population)
     told = [population.provenance[row] for row in looked.rows.tolist()]
-    gram, lineages = centred_gram(looked), lineage_labels(told)
+    gram, lineages = centred_gram(looked, run.device).cpu(), lineage_labels(told)
     if origin_of(told) is UNKNOWN:
-        lineages = apart(centred_gram(Rows(run.collected.tensor(), looked.rows)))
+        lineages = apart(centred_gram(Rows(run.collected.tensor(), looked.rows), run.device).cpu())
     names = [place_of(*pair) for pair in zip(told, looked.rows.tolist(), strict=True)]
     record = read_json(run.canonical_folder / "canonical.json")
     copies = check_reordered(gram, lineages, names, ROUNDED * record["spread_before"])
@@ -61,7 +61,7 @@ def judged_now(run: "Run") -> list[Check]:
     if not any(LATER in record["line"] for record in read_gate(run.directory, "collect")):
         return []
     looked = looked_at(run.collected)
-    return gate_lineages(run, centred_gram(looked), looked)
+    return gate_lineages(run, centred_gram(looked, run.device).cpu(), looked)
 
 
 def check_canonical(record: Mapping[str, Any]) -> Check:

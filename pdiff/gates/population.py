@@ -51,7 +51,7 @@ def gate_population(run: "Run") -> list[Check]:
     if not copies.passed:
         return [finite, copies]
     looked = looked_at(population)
-    gram = centred_gram(looked)
+    gram = centred_gram(looked, run.device).cpu()
     others = [*gate_lineages(run, gram, looked), check_rank(gram, origin)]
     return [finite, copies, *(of_few(check, len(looked), len(vectors)) for check in others)]
 

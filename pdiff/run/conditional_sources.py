@@ -178,7 +178,7 @@ def regression(pool: Pool, rng: torch.Generator, hidden: Sequence[int] = (256, 2
         raise PdiffError(f"evaluate.conditional.hidden: got {hidden!r}, expected a list of units. Mend it.")
     for units in hidden:
         check_positive("evaluate.conditional", hidden=units)
-    gram = centred_gram(pool.known)
+    gram = centred_gram(pool.known, pool.device).cpu()
     directions = coordinates_of(gram)[0][:, :axes]
     seen, asked = (conditions.values.double().numpy() for conditions in (pool.wanted.seen, pool.wanted.conditions))
     seed = int(torch.randint(2**31, (1,), generator=rng))
@@ -239,12 +239,12 @@ def drawn(pool: Pool, conditions: Conditions, rng: torch.Generator) -> Vectors:
 
 def combined(pool: Pool, weights: NDArray) -> Vectors:
     """Return the average of the fitted vectors plus sums of their deviations from it with weights `(M, F)`."""
-    average, factors = mean(pool.known), torch.from_numpy(weights)
+    average, factors = mean(pool.known), torch.from_numpy(weights).to(pool.device)
 
     def make(rows: slice, rng: torch.Generator) -> Tensor:
         vectors = average.repeat(rows.stop - rows.start, 1)
-        for place, centred in centred_blocks(pool.known):
-            vectors[:, place] += (factors[rows] @ centred).float()
+        for place, centred in centred_blocks(pool.known, pool.device):
+            vectors[:, place] += (factors[rows] @ centred).float().cpu()
         return vectors
 
     return Made([len(factors), pool.layout.size], make, generator(0))

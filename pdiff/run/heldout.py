@@ -36,7 +36,7 @@ def choose_heldout(run: "Run") -> dict[str, Any]:
     def time() -> float:
         begin = max(len(vectors) - MOST, 0) // 2
         own = slice(begin, begin + MOST)
-        return integrated_time(centred_gram(vectors[own]).numpy(), branches[own])
+        return integrated_time(centred_gram(vectors[own], run.device).cpu().numpy(), branches[own])
 
     found = choose(run.config.fit.heldout, branches, time, origin_of(provenance))
     if found["by"] == BLOCK and len(vectors) > MOST:

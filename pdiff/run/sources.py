@@ -34,7 +34,7 @@ from pdiff.task.task import Candidates
 from pdiff.weights.conditions import Conditions
 from pdiff.weights.gram import MOST, axes_of_many, centred_blocks, centred_gram
 from pdiff.weights.layout import Layout
-from pdiff.weights.vectors import Made, Rows, Vectors, along_columns, mean
+from pdiff.weights.vectors import CPU, Made, Rows, Vectors, along_columns, mean
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
@@ -73,6 +73,7 @@ class Pool:
         refine: from settings, vectors `(M, P)` and their conditions, if there are any, to what a training makes of the
             vectors, and the seconds it took.
         other: from the name of another source of the same table to what it gives.
+        device: where sums over all of the vectors are computed; what sources give lies on the CPU.
     """
 
     population: Tensor
@@ -93,6 +94,7 @@ class Pool:
     hypernet: Callable[[Conditions], Tensor] | None = None
     refine: Callable[[Refinement, Tensor, Conditions | None], tuple[Tensor, float]] | None = None
     other: Callable[[str], "Drawn"] | None = None
+    device: torch.device = CPU
 
     @property
     def known(self) -> Rows:
@@ -161,6 +163,7 @@ def open_pool(run: "Run") -> Pool:
         partial(finetuned, run),
         None if run.config.fit.hypernet is None else lambda conditions: run.hypernet.predict(conditions.values),
         partial(refined, run),
+        device=run.device,
     )
 
 
@@ -506,14 +509,14 @@ def gaussian_subspace(pool: Pool, rng: torch.Generator, axes: int = 32, num: int
         found, variances = axes_of_many(population, axes)
         drawn = normal(torch.Size([pool.count(num), len(found)]), rng) * variances.sqrt().to(found)
         return Made([len(drawn), len(average)], lambda rows, rng: average + drawn[rows] @ found, rng)
-    leading = torch.linalg.eigh(centred_gram(population)).eigenvectors[:, -axes:]
+    leading = torch.linalg.eigh(centred_gram(population, pool.device).cpu()).eigenvectors[:, -axes:]
     white = normal(torch.Size([pool.count(num), leading.shape[1]]), rng).double()
-    weights = white @ leading.T
+    weights = (white @ leading.T).to(pool.device)
 
     def make(rows: slice, rng: torch.Generator) -> Tensor:
         vectors = average.repeat(rows.stop - rows.start, 1)
-        for place, centred in centred_blocks(population):
-            vectors[:, place] += (weights[rows] @ centred / max(len(centred) - 1, 1) ** 0.5).to(vectors.dtype)
+        for place, centred in centred_blocks(population, pool.device):
+            vectors[:, place] += (weights[rows] @ centred / max(len(centred) - 1, 1) ** 0.5).float().cpu()
         return vectors
 
     return Made([len(white), len(average)], make, rng)

@@ -44,8 +44,8 @@ def properties(*_: Any) -> SimpleNamespace:
     return SimpleNamespace(name=NAME, total_memory=MEMORY, **known)
 
 
-def of_torch_cuda(gpu: SimulatedGPU) -> dict[str, Any]:
-    """Return what stands in `torch.cuda` during a simulation, by name."""
+def of_torch_cuda(gpu: SimulatedGPU, memory: int) -> dict[str, Any]:
+    """Return what stands in `torch.cuda` during a simulation of a GPU with so many bytes, by name."""
 
     def set_device(device: Any) -> None:
         as_device(device)
@@ -62,7 +62,7 @@ def of_torch_cuda(gpu: SimulatedGPU) -> dict[str, Any]:
         "is_bf16_supported": lambda *_, **__: True,
         "device_count": lambda: 1,
         "set_device": set_device,
-        "mem_get_info": lambda *_: (MEMORY, MEMORY),
+        "mem_get_info": lambda *_: (memory, memory),
         "memory_stats": lambda *_: {},
         "get_device_name": lambda *_: NAME,
         "get_device_capability": lambda *_: (8, 0),
@@ -144,11 +144,14 @@ def modes(gpu: SimulatedGPU) -> Iterator[None]:
 
 
 @contextmanager
-def simulated_cuda() -> Iterator[SimulatedGPU]:
+def simulated_cuda(memory: int = MEMORY) -> Iterator[SimulatedGPU]:
     """Let `torch.device("cuda")` work, inside the block, without a GPU.
 
     Threads that are started inside see the GPU too; processes that are forked inside do, others do not. A block inside
     another gets the same GPU. Behind the block all tensors are the CPU's again.
+
+    Args:
+        memory: bytes that the GPU says it has, all of them free whatever lies there.
 
     Yields:
         The GPU, which counts copies and waits.
@@ -165,7 +168,7 @@ def simulated_cuda() -> Iterator[SimulatedGPU]:
     autocast = torch.amp.autocast_mode.autocast
     groups = torch._C._group_tensors_by_device_and_dtype
     with ExitStack() as held:
-        for name, value in of_torch_cuda(gpu).items():
+        for name, value in of_torch_cuda(gpu, memory).items():
             held.enter_context(mock.patch.object(torch.cuda, name, value))
         for owner, name, value in (
             (torch, "Generator", Generator),

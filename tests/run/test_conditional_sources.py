@@ -43,6 +43,7 @@ from pdiff.runtime.errors import PdiffError
 from pdiff.runtime.settings import merge
 from pdiff.runtime.storage import read_json
 from pdiff.stages.pipeline import run_pipeline
+from pdiff.testing.simulated_cuda import simulated_cuda
 from pdiff.weights.conditions import Conditions
 from pdiff.weights.layout import Layout
 from pdiff.weights.vectors import Rows
@@ -472,3 +473,13 @@ def test_hypernet_without_one_is_told_before_anything_is_computed(closed, tmp_pa
         PdiffError, match=r"^evaluate\.conditional\.h\.type: got 'hypernet', but there is none, for"
     ):
         check_sources(Run(resolve(own), RunDirectory(tmp_path)))
+
+
+@pytest.mark.parametrize("source", [ridge, regression])
+def test_combinations_of_vectors_are_computed_on_the_device_of_the_run_and_come_back(angles, source):
+    here = vectors_of(source, angles)
+    with simulated_cuda() as gpu:
+        there = vectors_of(source, replace(angles, device=torch.device("cuda")))
+        assert gpu.copies_to_device
+        assert there.device.type == "cpu"
+    assert torch.equal(here, there)

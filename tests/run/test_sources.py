@@ -1,6 +1,7 @@
 """Candidates of every source, by what defines them."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -33,6 +34,7 @@ from pdiff.run.sources import (
     trained,
 )
 from pdiff.runtime.errors import PdiffError
+from pdiff.testing.simulated_cuda import simulated_cuda
 from pdiff.weights.layout import Layout
 from pdiff.weights.population import Population
 from pdiff.weights.vectors import Rows
@@ -437,3 +439,16 @@ def test_an_ensemble_is_a_group_of_trained_vectors(population, rng):
 
 def test_a_task_without_an_ensemble_leaves_it_out(run):
     assert "ensemble" not in source_names(run)
+
+
+def test_sums_over_all_vectors_are_computed_on_the_device_of_the_run_and_come_back(population):
+    here = gaussian_subspace(pool_of(population), torch.Generator().manual_seed(1))[:]
+    with simulated_cuda() as gpu:
+        pool = replace(pool_of(population), device=torch.device("cuda"))
+        vectors = gaussian_subspace(pool, torch.Generator().manual_seed(1))
+        assert gpu.copies_to_device
+        gpu.reset()
+        there = vectors[:]
+        assert gpu.copies_to_device
+        assert there.device.type == "cpu"
+    assert torch.equal(here, there)
