@@ -371,8 +371,8 @@ def check_parents(where: str, parents: Any, size: int, count: int) -> None:
         return
     whole = isinstance(parents, Tensor) and parents.dtype == torch.long and parents.shape == (size,)
     if not whole or not ((parents >= 0) & (parents < count)).all():
-        line = f"got parents {parents!r}, expected an int64 tensor ({size},) of rows of the population, 0 to {count - 1}"
-        raise PdiffError(f"{where}: {' '.join(line.split())}. Mend the source, or give None.")
+        line = f"got parents {parents!r}, expected an int64 tensor ({size},) of rows of the population"
+        raise PdiffError(f"{where}: {' '.join(line.split())}, 0 to {count - 1}. Mend the source, or give None.")
 
 
 def candidates_of(run: "Run", drawn: Drawn, pool: Pool) -> Candidates:

@@ -126,7 +126,8 @@ def with_less(run: Run, stage: str) -> str:
     sections = {*STAGES[stage].sections, "task"}
     settings = [(key.split("."), value) for key, value in flatten(run.config.to_dict()).items()]
     large = [(key, value) for key, value in settings if type(value) is int and value > 1]
-    batches = [".".join(key) for key, _ in large if key[0] in sections and ("batch" in key[-1] or key[-1] == "together")]
+    counts = [key for key, _ in large if "batch" in key[-1] or key[-1] == "together"]
+    batches = [".".join(key) for key in counts if key[0] in sections]
     if not batches:
         advice = STAGES[stage].advice.rstrip(".")
         return advice[0].lower() + advice[1:]
