@@ -29,7 +29,7 @@ from pdiff.engine.scaling import Scaled
 from pdiff.engine.watching import Watch
 from pdiff.runtime.packing import pack, unpack
 from pdiff.runtime.processes import copy_from_main, is_main, on_main, size, training_group
-from pdiff.runtime.progress import progress
+from pdiff.runtime.progress import logger, progress
 from pdiff.runtime.seeding import derive_seed, generator
 from pdiff.runtime.storage import read_tensors_and_metadata, write_tensors
 from pdiff.weights.vectors import brought, parts
@@ -176,11 +176,18 @@ class ShowProgress(Hook):
 
 
 def kept_state(path: Path, identity: str) -> dict[str, Any] | None:
-    """Return what an interrupted training of this identity has left on disk; None where there is nothing."""
+    """Return what an interrupted training of this identity has left on disk; None where there is nothing.
+
+    A state of another identity is not taken, which the log says: on a GPU vectors that were computed anew may differ in
+    their last digits, or be turned, and nobody could go on with those that the state was trained on.
+    """
     if not path.exists():
         return None
     tensors, metadata = read_tensors_and_metadata(path)
-    return unpack(tensors) if metadata.get("identity") == identity else None
+    if metadata.get("identity") != identity:
+        logger.info("fit: %s is of other vectors or settings: this training begins anew", path.name)
+        return None
+    return unpack(tensors)
 
 
 class TrainingState(Hook):

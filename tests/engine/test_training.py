@@ -87,11 +87,15 @@ def test_interrupted_training_goes_on_to_the_same_bytes(tmp_path, monkeypatch, c
     assert torch.equal(weights(whole), weights(resumed))
 
 
-def test_state_of_another_training_is_not_taken(tmp_path, monkeypatch):
+def test_state_of_another_training_is_not_taken_which_the_log_says(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(training, "SECONDS_BETWEEN_STATES", 0)
     train(Fit(), ROWS, "autoencoder", tmp_path, 0, "one", **SETTINGS)
     other = Fit()
-    train(other, ROWS + 1, "autoencoder", tmp_path, 0, "one", **SETTINGS)
+    line = "fit: autoencoder.state.safetensors is of other vectors or settings: this training begins anew"
+    with caplog.at_level("INFO", "pdiff"):
+        assert line not in caplog.messages
+        train(other, ROWS + 1, "autoencoder", tmp_path, 0, "one", **SETTINGS)
+    assert line in caplog.messages
     fresh = Fit()
     train(fresh, ROWS + 1, "autoencoder", None, 0, "one", **SETTINGS)
     assert torch.equal(weights(other), weights(fresh))
