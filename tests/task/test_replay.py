@@ -21,6 +21,7 @@ from pdiff.runtime.errors import PdiffError
 from pdiff.task.defaults import LoadParams
 from pdiff.task.replay import Prefix, Replay
 from pdiff.task.task import Candidates
+from pdiff.testing.simulated_cuda import simulated_cuda
 from pdiff.weights.layout import Layout
 from pdiff.weights.select import select
 
@@ -1008,6 +1009,23 @@ def test_the_frozen_prefix_runs_once_per_batch():
     for batches in (1, 2, 3):
         list(replay(batch))
         assert (len(prefix), len(suffix)) == (batches, batches * CANDIDATES)
+
+
+def test_a_replayed_pass_does_not_wait_for_a_gpu():
+    torch.manual_seed(0)
+    network, batch = _resnet18()
+    candidates = candidates_for(network.eval(), select(network, "last_norms(2)"))
+    expected = list(Replay(network, candidates)(batch))
+    with simulated_cuda() as gpu:
+        candidates.vectors = candidates.vectors.cuda()
+        replay = Replay(network.cuda(), candidates)
+        results = replay(batch.cuda())
+        found = [next(results)]
+        with gpu.no_sync("a replayed pass"):
+            found += list(results)
+        found = [result.cpu() for result in found]
+    assert replay.misses == 0
+    assert all(map(torch.equal, found, expected))
 
 
 @pytest.mark.parametrize(
