@@ -25,7 +25,7 @@ from pdiff.task.task import Evaluation, Task
 from pdiff.weights.conditions import Conditions
 from pdiff.weights.layout import Layout
 from pdiff.weights.origin import COLLECTED, Origin, origin_of
-from pdiff.weights.vectors import Rows, deviations, mean
+from pdiff.weights.vectors import Joined, Rows, deviations, mean
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
@@ -34,6 +34,7 @@ LARGEST_LOSS = 0.1  # of the way to chance; the codecs of all four tasks lose le
 LEAST_SPREAD = 0.5
 LEAST_KEPT = 0.7  # of the fitted; the defaults of the four tasks keep 0.80 to 0.97, a latent of one number 0.36 to 0.65
 MOST = 20  # checkpoints of each kind that are looked at, evenly spaced
+VALUES = 2**28  # of them at most: of networks of tens of millions of values fewer are looked at, two at least
 
 
 def gate_codec(run: "Run") -> list[Check]:
@@ -53,7 +54,7 @@ def gate_codec(run: "Run") -> list[Check]:
     originals, decoded = through_codec(run.engine, heldout, tuned=False)
     after = [through_codec(run.engine, heldout)[1]] if tuned else []
     number, copies = len(originals), 2 + tuned
-    candidates = torch.cat([originals, decoded, *after, average[None]])
+    candidates = Joined([originals, decoded, *after, average[None]])
     candidates = run.candidates(candidates, conditions_of(run, heldout, number, copies))
     *results, last = evaluate_split(run, "the codec's gate", candidates, "select")
     own, *others = (results[place * number : (place + 1) * number] for place in range(copies))
@@ -74,7 +75,7 @@ def conditions_of(run: "Run", heldout: Rows, number: int, copies: int) -> Condit
 
 def through_codec(engine: ParameterDiffusion, rows: Rows, tuned: bool = True) -> tuple[Tensor, Tensor]:
     """Return some of the rows `(M, P)`, evenly spaced, and what the codec makes of them, as tuned or as before."""
-    originals = rows[spaced(len(rows), min(len(rows), MOST))]
+    originals = rows[spaced(len(rows), min(len(rows), MOST, max(2, VALUES // rows.shape[1])))]
     return originals, engine.decode(engine.encode(originals), tuned=tuned)
 
 

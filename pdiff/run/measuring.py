@@ -13,7 +13,7 @@ import torch
 from pdiff.runtime.exact import exact
 from pdiff.task.contract import check_alike, check_evaluations, check_iterable
 from pdiff.task.task import Candidates, Evaluation
-from pdiff.weights.vectors import VALUES, Rows, Vectors, moved, row_slices
+from pdiff.weights.vectors import VALUES, Made, Vectors, moved, row_slices
 
 if TYPE_CHECKING:
     from pdiff.run.run import Run
@@ -112,7 +112,7 @@ def together(run: "Run", asked: Mapping[str, Candidates], shares: Mapping[str, s
     most = VALUES if on_cpu else max(1, torch.cuda.mem_get_info(run.device)[0] // SHARE // 4)
     batch, held = Batch(), 0
     for source, candidates in asked.items():
-        stored = on_cpu and isinstance(candidates.vectors, torch.Tensor | Rows)
+        stored = on_cpu and not isinstance(candidates.vectors, Made)
         for piece in candidates.pieces(shares[source]):
             for part in [piece] if on_cpu else on_device(piece, run.device, most):
                 values = 0 if stored else part.vectors.shape.numel()

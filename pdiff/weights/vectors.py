@@ -193,11 +193,12 @@ def pieces(vectors: Vectors, rows: slice | None = None) -> Iterator[Tensor | Row
             return
 
 
-def moved(vectors: Tensor | Rows, rows: slice, device: torch.device) -> Tensor:
+def moved(vectors: Tensor | Rows | Joined, rows: slice, device: torch.device) -> Tensor:
     """Return some of the vectors `(M, ...)` on a device, read from storage a few at a time."""
     found = torch.empty([len(range(len(vectors))[rows]), *vectors.shape[1:]], device=device)
     for part in row_slices(found.shape):
-        found[part] = brought(vectors[rows.start + part.start : rows.start + part.stop], device)
+        block = vectors[rows.start + part.start : rows.start + part.stop]
+        found[part] = brought(torch.stack(list(block)) if isinstance(block, Joined) else block, device)
     return found
 
 

@@ -1,11 +1,15 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from pdiff.analysis.kept import kept
-from pdiff.gates.codec import check_decoded, check_reconstruction, check_scaling
+from pdiff.gates import codec
+from pdiff.gates.codec import check_decoded, check_reconstruction, check_scaling, through_codec
 from pdiff.task.task import Evaluation, Metric, Task
 from pdiff.weights.layout import Layout
 from pdiff.weights.origin import COLLECTED, UNKNOWN
+from pdiff.weights.vectors import Rows
 
 LAYOUT = Layout.of({"weight": torch.zeros(2, 3), "bias": torch.zeros(2)})
 ORIGINALS = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
@@ -144,3 +148,13 @@ def test_coordinates_that_are_lost_beside_a_few_large_ones_fail(found, factor, p
     assert check.passed == passed
     assert check.figures["median_spread"] == pytest.approx(factor)
     assert passed or check.line.endswith("the others are lost. Set engine.scaling.type to per_coordinate.")
+
+
+@pytest.mark.parametrize(("values", "looked"), [(2**28, 20), (40, 5), (1, 2)])
+def test_of_long_vectors_fewer_are_looked_at(monkeypatch, values, looked):
+    monkeypatch.setattr(codec, "VALUES", values)
+    engine = SimpleNamespace(encode=lambda vectors: vectors, decode=lambda latents, tuned: latents + 1)
+    rows = Rows(torch.arange(30.0)[:, None].expand(30, 8), range(30))
+    originals, decoded = through_codec(engine, rows)
+    assert len(originals) == looked
+    assert torch.equal(decoded, originals + 1)

@@ -14,6 +14,7 @@ from pdiff.weights.vectors import (
     column_blocks,
     deviations,
     mean,
+    moved,
     parts,
     pieces,
     row_slices,
@@ -148,3 +149,11 @@ def test_what_is_made_otherwise_than_it_says_is_told(part, got):
     vectors = Made([2, 10], lambda rows, rng: part, torch.Generator())
     with pytest.raises(PdiffError, match=rf"made for the rows 0 to 1: got {got}, expected \(2, 10\) of torch\.float32"):
         list(pieces(vectors))
+
+
+def test_vectors_of_several_places_move_to_a_device_in_their_order():
+    joined = Joined([WHOLE[:3], Rows(WHOLE, [6, 5]), WHOLE[3:4]])
+    expected = torch.cat([WHOLE[:3], WHOLE[[6, 5]], WHOLE[3:4]])
+    assert torch.equal(moved(joined, slice(0, 6), torch.device("cpu")), expected)
+    assert torch.equal(moved(joined, slice(2, 5), torch.device("cpu")), expected[2:5])
+    assert torch.equal(moved(Rows(WHOLE, [6, 5, 1]), slice(1, 3), torch.device("cpu")), WHOLE[[5, 1]])
