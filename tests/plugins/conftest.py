@@ -7,12 +7,14 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 
 import matplotlib
 import pytest
 import torch
 import yaml
+from torch.nn import functional
 
 from pdiff import Candidates, Conditions, Evaluation, Layout, Task
 from pdiff.commands import export
@@ -263,6 +265,21 @@ def detector(cases) -> Case:
 def segmentor(cases) -> Case:
     """The case of segmentation."""
     return cases("segmentation")
+
+
+@pytest.fixture
+def losses_of_the_cpu(cases, monkeypatch):
+    """Let mmdet compute its focal loss on a GPU as on a CPU; otherwise it goes another way, to other last digits."""
+    if find_spec("mmdet") is None:
+        return
+    cases("detection")  # loads mmdet with what it needs of mmcv
+    from mmdet.models.losses import focal_loss
+
+    def loss(pred, target, *args, **kwargs):
+        target = functional.one_hot(target, pred.size(1) + 1)[:, : pred.size(1)]
+        return focal_loss.py_sigmoid_focal_loss(pred, target, *args, **kwargs)
+
+    monkeypatch.setattr(focal_loss, "sigmoid_focal_loss", loss)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pdiff.run.behaviour import Behaviour
 from pdiff.run.config import resolve
 from pdiff.run.directory import RunDirectory
 from pdiff.run.finetuning import finetune
+from pdiff.runtime.settings import merge
 from pdiff.runtime.storage import read_json
 from pdiff.stages.pipeline import run_pipeline
 from pdiff.testing import Conformance
@@ -29,6 +30,17 @@ SOURCES = {
     "base": {"type": "base"},
     "finetuned1": {"type": "finetuned", "steps": 1},
     **dict.fromkeys(("nearest10", "interpolation2", "ridge2", "kernel_ridge", "regression", "oracle_codec", "soup")),
+}
+
+# What is trained through the losses of networks.
+BRIEF = {"steps": 3, "batch_size": 4}
+REFINED = {"type": "refined", "of": "nearest", "steps": 2, "lr": 0.001}
+TRAINED = {
+    "fit": {"decoder": BRIEF, "hypernet": {**BRIEF, "width": 16}},
+    "evaluate": {
+        "conditional": {"hypernet": {"type": "hypernet"}}
+        | {space: {**REFINED, "space": space} for space in ("latent", "weights", "subspace")}
+    },
 }
 
 
@@ -69,6 +81,16 @@ def test_loss_for_conditions_is_what_a_network_is_fine_tuned_by(cases, tmp_path,
     finding = Conformance(plugin, tmp_path / "runs", str(tmp_path / "tiny.yaml")).check("loss")
     assert finding.state == "passed", finding.line
     assert finding.line.endswith("; the first step of finetune goes against it for 4 conditions")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plugin", ["detection", "segmentation"])
+def test_run_with_all_that_losses_train_ends_on_a_gpu_with_the_bytes_of_the_cpu(
+    cases, tmp_path, plugin, on_gpu, losses_of_the_cpu
+):
+    directory = RunDirectory(tmp_path / "on_cpu")
+    run_pipeline(resolve(merge(over_conditions(cases(plugin).values()), TRAINED)), directory, gates=False)
+    on_gpu(directory)
 
 
 def test_base_is_what_every_network_began_with(finished):
