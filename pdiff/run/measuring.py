@@ -5,11 +5,13 @@ network is computed, once for all of them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
+from pdiff.runtime.delivery import to_host
 from pdiff.runtime.exact import exact
 from pdiff.task.contract import check_alike, check_evaluations, check_iterable
 from pdiff.task.task import Candidates, Evaluation
@@ -131,6 +133,23 @@ def on_device(candidates: Candidates, device: torch.device, most: int) -> Iterat
         yield candidates.with_vectors(moved(candidates.vectors, rows, device), rows)
 
 
+def on_host(results: Sequence[Evaluation]) -> list[Evaluation]:
+    """Return evaluations with their tensors on the CPU, those of a GPU brought there together."""
+    fields = ("signature", "scores")
+    places = [(row, name) for row, result in enumerate(results) for name in fields if is_away(result, name)]
+    tensors = to_host([getattr(results[row], name) for row, name in places])
+    changes: dict[int, dict[str, Tensor]] = {}
+    for (row, name), tensor in zip(places, tensors, strict=True):
+        changes.setdefault(row, {})[name] = tensor
+    return [replace(result, **changes[row]) if row in changes else result for row, result in enumerate(results)]
+
+
+def is_away(result: Evaluation, name: str) -> bool:
+    """Say whether a field of what a plugin yielded is a tensor that does not lie on the CPU."""
+    tensor = getattr(result, name, None)
+    return isinstance(tensor, Tensor) and tensor.device.type != "cpu"
+
+
 def evaluate_batch(run: "Run", batch: Batch, split: str) -> Iterator[tuple[str, list[Evaluation]]]:
     """Yield the plugin's evaluations of a batch with the names of the sources, those of one source in their order."""
     groups = [members for _, members in batch.ensembles]
@@ -144,6 +163,7 @@ def evaluate_batch(run: "Run", batch: Batch, split: str) -> Iterator[tuple[str, 
     found = list(found)
     if not run.ensembles_in_evaluate:
         found += [run.hook.ensemble(**given, candidates=members) for members in groups]
+    found = on_host(found)
     counts = [len(candidates) for _, candidates in batch.singles] + [1] * len(groups)
     if len(found) != sum(counts):  # whose would they be?
         check_evaluations(run.name, "evaluate", found, sum(counts), run.task.metric, f"{len(counts)} sources")

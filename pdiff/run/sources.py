@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.registry import Registry
-from torch import Tensor
+from torch import Size, Tensor
 
 from pdiff.analysis.neighbours import MATCHED
 from pdiff.analysis.source_results import OF_GENERATED
@@ -286,6 +286,8 @@ def open_source(run: "Run", name: str, pool: Pool) -> Drawn:
     found = build(SOURCES, source_table(run)[name], where, {"rng": rng}, pool=pool)
     found = found if isinstance(found, Drawn) else Drawn(found)
     check_vectors(where, found.vectors, pool.layout.size)
+    if isinstance(found.vectors, Made):
+        found.vectors.make = partial(checked, where, found.vectors.shape, found.vectors.make)
     check_parents(where, found.parents, len(found.vectors), len(pool.population))
     found = replace(found, vectors=recalibrated(run, source_table(run)[name]["type"], found.vectors))
     if pool.wanted is None:
@@ -328,6 +330,23 @@ def check_wanted(where: str, wanted: Any, size: int, count: int) -> None:
     if without:
         line = f"got no vector for {len(without)} of {count} wanted conditions (number {without[0]}, for one)"
         raise PdiffError(f"{where}: {line}, expected one for each at least. Mend the source.")
+
+
+def checked(where: str, shape: Size, make: Callable, rows: slice, rng: torch.Generator) -> Tensor:
+    """Return what a source makes for a slice of its rows, or raise a `PdiffError` where it is something else.
+
+    Args:
+        where: its place in the config, for the error line.
+        shape: of all that it makes.
+        make: what makes them.
+        rows: that are asked for.
+        rng: what is drawn from.
+    """
+    part, expected = make(rows, rng), Size([rows.stop - rows.start, *shape[1:]])
+    if part.shape == expected and part.dtype == torch.float32 and part.device.type == "cpu":
+        return part
+    got = f"got {tuple(part.shape)} of {part.dtype} on {part.device} for the rows {rows.start} to {rows.stop - 1}"
+    raise PdiffError(f"{where}: {got}, expected {tuple(expected)} of torch.float32 on cpu. Mend the source.")
 
 
 def check_vectors(where: str, vectors: Vectors, size: int) -> None:

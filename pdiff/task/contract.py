@@ -159,11 +159,6 @@ def check_evaluation(plugin: str, where: str, result: Any, metric: Metric) -> No
         raise fault(plugin, f"{where} a signature that is {kind(result.signature)}, expected a tensor.")
     if result.scores is not None and not isinstance(result.scores, Tensor):
         raise fault(plugin, f"{where} scores that are {kind(result.scores)}, expected a tensor or None.")
-    for field in ("signature", "scores"):
-        found = getattr(result, field)
-        if found is not None and found.device.type != "cpu":
-            words = f"{where} {field} on {found.device}, expected a tensor on the CPU"
-            raise fault(plugin, f"{words}. Call .cpu() once all batches are done.")
     if result.scores is not None and result.scores.ndim != 1:
         shape = tuple(result.scores.shape)
         raise fault(plugin, f"{where} scores of shape {shape}, expected (S,), one for each test unit.")

@@ -65,7 +65,8 @@ def evaluate(
     It is called once for the candidates of many sources, so that data are loaded, and what is frozen is computed, once
     for all of them. `ensembles` are groups of candidates whose predictions count averaged; a plugin that takes them
     measures them in the same pass (see `Candidates.joined`), and then may get no candidates but ensembles alone. One
-    that does not take them may have the hook `ensemble`. Tensors of evaluations are on the CPU.
+    that does not take them may have the hook `ensemble`. Tensors of evaluations may lie on the
+    device: they are brought together.
     """
 
 

@@ -149,10 +149,14 @@ def test_a_source_may_have_no_scores_where_another_has_some():
     assert len(measuring.evaluate_sources(run, asked(), "test")["groups"]) == 2
 
 
-def test_what_a_plugin_leaves_on_a_gpu_is_told():
-    with simulated_cuda():
+def test_what_a_plugin_leaves_on_a_gpu_is_brought_by_one_copy():
+    with simulated_cuda() as gpu:
         run = run_of(True)
-        run.hook.result = lambda value: Evaluation(value.item(), torch.tensor([True], device="cuda"))
-        line = r"evaluate gave for candidate 0 of stored signature on cuda:0, expected a tensor on the CPU\. Call \.cpu"
-        with pytest.raises(PdiffError, match=line):
-            measuring.evaluate_sources(run, asked(), "test")
+        run.hook.result = lambda value: Evaluation(1.0, torch.tensor([True], device="cuda"))
+        gpu.reset()
+        found = measuring.evaluate_sources(run, asked(), "test")
+        assert gpu.copies_to_host == 1
+        signatures = [result.signature for results in found.values() for result in results]
+        assert len(signatures) == 21
+        assert all(signature.device.type == "cpu" and signature.tolist() == [True] for signature in signatures)
+

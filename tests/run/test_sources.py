@@ -17,6 +17,7 @@ from pdiff.run.sources import (
     absolute_noise,
     check_parents,
     check_vectors,
+    checked,
     codec,
     ensemble,
     gaussian,
@@ -452,3 +453,17 @@ def test_sums_over_all_vectors_are_computed_on_the_device_of_the_run_and_come_ba
         assert gpu.copies_to_device
         assert there.device.type == "cpu"
     assert torch.equal(here, there)
+
+
+@pytest.mark.parametrize(
+    ("part", "got"),
+    [
+        (torch.ones(1, 10), r"\(1, 10\) of torch\.float32 on cpu"),
+        (torch.ones(2, 10).double(), r"\(2, 10\) of torch\.float64 on cpu"),
+        (torch.ones(2, 10, device="meta"), r"\(2, 10\) of torch\.float32 on meta"),
+    ],
+)
+def test_what_a_source_makes_otherwise_than_it_says_is_told(part, got):
+    line = rf"^evaluate\.sources\.own: got {got} for the rows 3 to 4, expected \(2, 10\) of torch\.float32 on cpu\."
+    with pytest.raises(PdiffError, match=line):
+        checked("evaluate.sources.own", torch.Size([7, 10]), lambda rows, rng: part, slice(3, 5), torch.Generator())

@@ -116,7 +116,7 @@ def test_module_is_the_command(tmp_path):
 def test_list_shows_the_plugin_with_its_hooks(call):
     done = call("plugins", "list")
     row = next(line for line in done.out.splitlines() if "classification" in line)
-    assert "build, collect, ensemble, evaluate" in row
+    assert "branches, build, collect, evaluate" in row
     assert "ready" in row
 
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from pdiff.runtime.errors import PdiffError
 from pdiff.weights import vectors as module
 from pdiff.weights.vectors import (
     Joined,
@@ -135,20 +134,6 @@ def test_joined_vectors_are_indexed_by_any_whole_number():
     joined = Joined([WHOLE[:3], Rows(WHOLE, [3, 4, 5, 6])])
     for place in (5, -2, np.int64(5), torch.tensor(5)):
         assert torch.equal(joined[place], WHOLE[5])
-
-
-@pytest.mark.parametrize(
-    ("part", "got"),
-    [
-        (WHOLE[:1], r"\(1, 10\) of torch\.float32 on cpu"),
-        (WHOLE[:2].double(), r"\(2, 10\) of torch\.float64 on cpu"),
-        (WHOLE[:2].to("meta"), r"\(2, 10\) of torch\.float32 on meta"),
-    ],
-)
-def test_what_is_made_otherwise_than_it_says_is_told(part, got):
-    vectors = Made([2, 10], lambda rows, rng: part, torch.Generator())
-    with pytest.raises(PdiffError, match=rf"made for the rows 0 to 1: got {got}, expected \(2, 10\) of torch\.float32"):
-        list(pieces(vectors))
 
 
 def test_vectors_of_several_places_move_to_a_device_in_their_order():
