@@ -3,9 +3,11 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from mmengine.model import BaseModel
 from torch import nn
 
@@ -21,17 +23,7 @@ from pdiff.task.task import Candidates
 from pdiff.weights.layout import Layout
 
 STEPS, WARM = 8, 2  # steps of a training, of which the first may wait
-PRESETS = {
-    "fast": {"autoencoder": {"latent": 4}, "denoiser": {"width": 8, "depth": 1}},
-    "paper": {
-        "autoencoder": {"latent": 8, "encoder": [4, 4], "decoder": [4, 4]},
-        "denoiser": {"channels": [4, 8, 4], "frequencies": 8},
-    },
-    "tokens": {
-        "autoencoder": {"latents": 4, "latent_width": 2, "token": 16, "rank": 2, "width": 8, "heads": 2},
-        "denoiser": {"tokens": 4, "width": 8, "depth": 1, "heads": 2},
-    },
-}
+PRESETS = yaml.safe_load((Path(__file__).parents[1] / "tools" / "bench" / "tiny_engines.yaml").read_text())
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])

@@ -115,8 +115,8 @@ def write_results(folder: Path, source: str, results: Mapping[str, Sequence[Eval
 
 def detached(result: Evaluation) -> Evaluation:
     """Return an evaluation with tensors of its own: a view would take along all that it is a view of."""
-    scores = None if result.scores is None else result.scores.cpu().clone()
-    return replace(result, signature=result.signature.cpu().clone(), scores=scores)
+    scores = None if result.scores is None else result.scores.clone()
+    return replace(result, signature=result.signature.clone(), scores=scores)
 
 
 def stack(results: list[Evaluation]) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+import yaml
 
 from pdiff.engine.parameter_diffusion import ParameterDiffusion
 from pdiff.run.config import load_config
@@ -44,17 +45,7 @@ SMALLER = {  # batches than those of the tiny runs
 SHORT, LONG = 6, 16  # steps; mmengine logs every hundredth
 CLOSED_FORM = "fast"  # the preset whose codec has no training
 FEW = {"batch_size": 4}
-PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"autoencoder": {"latent": 4}, "denoiser": {"width": 8, "depth": 1}},
-    "paper": {
-        "autoencoder": {"latent": 8, "encoder": [4, 4], "decoder": [4, 4]},
-        "denoiser": {"channels": [4, 8, 4], "frequencies": 8},
-    },
-    "tokens": {
-        "autoencoder": {"latents": 4, "latent_width": 2, "token": 16, "rank": 2, "width": 8, "heads": 2},
-        "denoiser": {"tokens": 4, "width": 8, "depth": 1, "heads": 2},
-    },
-}
+PRESETS = yaml.safe_load((Path(__file__).parent / "tiny_engines.yaml").read_text())
 TITLES = ("what", "number", "copies to the GPU", "copies from it", "synchronisations")
 Counts = tuple[int, int, int]
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor, nn
 
 from pdiff.engine.objectives import Reconstruction
@@ -110,17 +111,7 @@ TRY = Sizes(
     population=(8, 64),
     steps={"fast": (1, 3), "paper": (1, 3), "tokens": (1, 3)},
     sampling=3,
-    presets={
-        "fast": {"autoencoder": {"latent": 4}, "denoiser": {"width": 8, "depth": 1}},
-        "paper": {
-            "autoencoder": {"latent": 8, "encoder": [4, 4], "decoder": [4, 4]},
-            "denoiser": {"channels": [4, 8, 4], "frequencies": 8},
-        },
-        "tokens": {
-            "autoencoder": {"latents": 4, "latent_width": 2, "token": 16, "rank": 2, "width": 8, "heads": 2},
-            "denoiser": {"tokens": 4, "width": 8, "depth": 1, "heads": 2},
-        },
-    },
+    presets=yaml.safe_load((ROOT / "tools" / "bench" / "tiny_engines.yaml").read_text()),
     network=("test_resnet", 32, 4, 6, 3),
     zoo={"collect.seeds": 8, "collect.together": 4, "collect.networks.steps": 24, "collect.networks.snapshots": 2},
     detectors={
